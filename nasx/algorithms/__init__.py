@@ -1,0 +1,1 @@
+"""Search algorithms: they ask for genotypes and are told what they cost."""

@@ -1,0 +1,1 @@
+"""Datasets: one reader per published on-disk format, splits, augmentation and batching."""

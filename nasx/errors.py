@@ -1,0 +1,83 @@
+"""What can go wrong through no fault of nasx, told so that a person can mend it.
+
+::
+
+    NasxError                 one clear line: what was expected, what was received, what to do
+    ├── ConfigError           a config that is unknown, or a key, type or range in it
+    │   └── SettingError      one setting of a component, named by its parameter
+    ├── DataError             a dataset that is missing, damaged or of the wrong form
+    ├── RunError              a run directory that is missing, damaged, in use or of another config
+    ├── ArchitectureError     an architecture id or string that is unknown, ambiguous or malformed
+    └── ResourceError         what the machine lacks: a GPU, disk space, an optional package
+
+    TrialFailure              a trial that ended without objectives; never leaves the evaluation
+
+The command line shows a `NasxError` as one line and exits with status 2. Every other exception is a bug
+of ours: it keeps its traceback and exits with status 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NasxError(Exception):
+    """Something that the user can mend. The message is one line for people."""
+
+
+class ConfigError(NasxError):
+    """A config that is unknown, or a key, a type or a range in one."""
+
+
+class SettingError(ConfigError):
+    """One setting of a component is out of range.
+
+    Components name their own parameter; whoever builds them from a config knows the group and puts the key in full:
+    `population_size must be at least 4, got 2` becomes `algorithm.population_size must be at least 4, got 2`.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name = name
+        self.problem = problem
+
+
+class DataError(NasxError):
+    """A dataset that is missing, damaged or of the wrong form."""
+
+
+class RunError(NasxError):
+    """A run directory that is missing, damaged, in use, or written by another config."""
+
+
+class ArchitectureError(NasxError):
+    """An architecture id or string that is unknown, ambiguous or malformed."""
+
+
+class ResourceError(NasxError):
+    """Something that the machine lacks: a GPU, disk space, an optional package."""
+
+
+class TrialFailure(Exception):
+    """A trial that cannot have objectives. Carries one of `nasx.trial.Reason` and a sentence for the journal."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence with the nearest match among `known`, or the whole list where nothing is near.
+
+    >>> did_you_mean("dataset.rot", ["dataset.root", "seed"])
+    'Did you mean dataset.root?'
+    >>> did_you_mean("colour", ["root", "seed"])
+    'Known: root, seed.'
+    """
+    choices = sorted(known)
+    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean {near[0]}?"
+    return f"Known: {', '.join(choices)}." if choices else ""

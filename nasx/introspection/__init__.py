@@ -1,0 +1,1 @@
+"""Scorers: how far apart a trained network holds its classes inside."""

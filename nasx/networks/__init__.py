@@ -1,0 +1,1 @@
+"""Torch modules: operations, cells, skeletons. They know nothing of genes."""

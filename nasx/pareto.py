@@ -1,0 +1,114 @@
+"""Domination, ranks, crowding, hypervolume and knee: arrays in, arrays out.
+
+All objectives are costs: smaller is better. `costs` is always (n_points, n_objectives) and finite; who holds a point
+without finite costs leaves it out before (see `nasx.trial.cost_matrix`). Of equal points none dominates the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def dominates(a: ArrayLike, b: ArrayLike) -> bool:
+    """Whether `a` is no worse than `b` anywhere and better somewhere.
+
+    >>> dominates([1, 2], [1, 3]), dominates([1, 2], [1, 2]), dominates([0, 3], [1, 2])
+    (True, False, False)
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    return bool(np.all(a <= b) and np.any(a < b))
+
+
+def front_mask(costs: ArrayLike) -> NDArray[np.bool_]:
+    """True for each point that no other dominates, (n_points,). Equal points stand or fall together.
+
+    >>> front_mask([[1, 4], [2, 2], [3, 3], [2, 2]]).tolist()
+    [True, True, False, True]
+    """
+    points = np.asarray(costs, dtype=float)
+    no_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
+    better = (points[:, None, :] < points[None, :, :]).any(axis=2)
+    return ~(no_worse & better).any(axis=0)
+
+
+def ranks(costs: ArrayLike) -> NDArray[np.int_]:
+    """The non-domination rank of each point, (n_points,): 0 for the front, 1 for the front of the rest, and so on.
+
+    >>> ranks([[1, 4], [2, 2], [3, 3], [4, 4]]).tolist()
+    [0, 0, 1, 2]
+    """
+    points = np.asarray(costs, dtype=float)
+    rank = np.full(len(points), -1, dtype=int)
+    level = 0
+    while (rank < 0).any():
+        rest = np.flatnonzero(rank < 0)
+        rank[rest[front_mask(points[rest])]] = level
+        level += 1
+    return rank
+
+
+def crowding_distance(costs: ArrayLike) -> NDArray[np.float64]:
+    """Deb's crowding distance of each point within the set given, (n_points,); the extremes have infinity.
+
+    Each objective adds the gap between a point's neighbours over the objective's range; an objective without range adds 0.
+    Source: Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002.
+
+    >>> crowding_distance([[0, 2], [1, 1], [2, 0]]).tolist()
+    [inf, 2.0, inf]
+    """
+    points = np.asarray(costs, dtype=float)
+    distance = np.zeros(len(points))
+    for column in points.T:
+        order = np.argsort(column, kind="stable")
+        low, high = column[order[0]], column[order[-1]]
+        distance[order[[0, -1]]] = np.inf
+        if high > low:
+            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / (high - low)
+    return distance
+
+
+def hypervolume(costs: ArrayLike, reference: ArrayLike) -> float:
+    """The volume that the points dominate, up to the reference point, (n_objectives,).
+
+    Points that do not better the reference in every objective add nothing; no point at all gives 0. Two objectives are
+    summed as steps; more are sliced along the last objective.
+
+    >>> hypervolume([[1, 2], [2, 1]], [3, 3])
+    3.0
+    """
+    corner = np.asarray(reference, dtype=float)
+    points = np.asarray(costs, dtype=float).reshape(-1, len(corner))
+    points = points[(points < corner).all(axis=1)]
+    if len(points) == 0:
+        return 0.0
+    if len(corner) == 1:
+        return float(corner[0] - points.min())
+    points = np.unique(points[front_mask(points)], axis=0)
+    if len(corner) == 2:
+        heights = np.concatenate(([corner[1]], points[:-1, 1])) - points[:, 1]
+        return float(((corner[0] - points[:, 0]) * heights).sum())
+    points = points[np.argsort(points[:, -1])]
+    depths = np.diff(np.append(points[:, -1], corner[-1]))
+    return float(
+        sum(d * hypervolume(points[: i + 1, :-1], corner[:-1]) for i, d in enumerate(depths) if d > 0)
+    )
+
+
+def knee(costs: ArrayLike) -> int:
+    """The index of the front's knee: the point farthest below the line through the front's extremes.
+
+    Objectives are scaled to [0, 1] over the front, so that the line becomes the plane of weights 1; ties go to the
+    first. A front of one or two points has its knee at the smallest sum. Raises ValueError where there is no point.
+    Source: Das, "On characterizing the 'knee' of the Pareto curve", 1999.
+
+    >>> knee([[0, 10], [1, 2], [10, 0], [11, 11]])
+    1
+    """
+    points = np.asarray(costs, dtype=float)
+    if len(points) == 0:
+        raise ValueError("a front without points has no knee")
+    front = np.flatnonzero(front_mask(points))
+    low, high = points[front].min(axis=0), points[front].max(axis=0)
+    scaled = (points[front] - low) / np.where(high > low, high - low, 1.0)
+    return int(front[np.argmin(scaled.sum(axis=1))])

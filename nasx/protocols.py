@@ -1,0 +1,114 @@
+"""All that a user can add: search spaces, scorers, search algorithms, datasets. Each contract in prose.
+
+Any class with these members will do; nothing need be inherited. A config names it by `_target_`, its other keys are
+the constructor's keyword arguments. Constructors check ranges and raise `nasx.errors.SettingError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nasx.trial import Candidate, Genotype, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from nasx.data.images import LabelledImages
+
+
+class SearchSpace(Protocol):
+    """Turns genotypes into networks. Small, stateless after construction, and picklable."""
+
+    @property
+    def name(self) -> str:
+        """The space's short name, e.g. "nb201": part of every arch_id."""
+
+    @property
+    def gene_sizes(self) -> tuple[int, ...]:
+        """How many alleles each gene has."""
+
+    @property
+    def gene_names(self) -> tuple[str, ...]:
+        """What each gene decides, e.g. "edge 0->1": for tables and motifs."""
+
+    def allele_names(self, gene: int) -> tuple[str, ...]:
+        """The alleles of a gene in words, e.g. ("none", "skip_connect", ...)."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What else shapes the network (widths, depths): plain JSON values, hashed into every arch_id."""
+
+    def canonical(self, genotype: Genotype) -> Genotype:
+        """One genotype for all encodings of the same network. The identity where a space knows no better."""
+
+    def is_connected(self, genotype: Genotype) -> bool:
+        """Whether the genotype is a network at all. Cheap: it is asked before any training."""
+
+    def describe(self, genotype: Genotype) -> str:
+        """The string form that people read and the field publishes."""
+
+    def parse(self, text: str) -> Genotype:
+        """The genotype of a string form. Raises ArchitectureError saying what is wrong where."""
+
+    def build(self, genotype: Genotype, *, input_shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
+        """An untrained network for images of shape (channels, height, width).
+
+        Its children are named stages, from the input to the last, "head", that gives logits (n, n_classes): the tail
+        from any stage is a slice. No in-place activation, no module used twice, nothing that does not reach the logits.
+        Initialisation draws from torch's generator, which the caller has seeded.
+        """
+
+
+class Scorer(Protocol):
+    """Says how introspectable a trained network is. Picklable."""
+
+    @property
+    def name(self) -> str:
+        """Scorer and variant, e.g. "activations_predicted": the name under which scores are recorded."""
+
+    def score(self, network: nn.Sequential, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
+        """The score of a trained network.
+
+        `network` is in evaluation mode and left unchanged, `images` (n, channels, height, width) are float32, normalised,
+        on the network's device; `labels` (n,) are int64 in [0, n_classes). Chooses which and how many it uses. The same
+        seed gives the same score; no global generator is touched.
+        Raises TrialFailure(Reason.NO_SCORE) where there is none: fewer than two classes, no finite distance.
+        """
+
+
+class SearchAlgorithm(Protocol):
+    """Asks for genotypes and is told what they cost.
+
+    Constructed with its settings and, by the search, `gene_sizes`, `n_objectives`, `seed`, and the callables
+    `key` (genotype -> canonical genotype) and `is_connected` (genotype -> bool); it knows no space and no network.
+    The same seed and the same answers give the same questions, in whatever order the answers arrive.
+    """
+
+    def ask(self) -> Candidate | None:
+        """The next candidate, numbered 0, 1, 2, ...; None: nothing to ask until more answers are told.
+
+        Never None while every candidate asked has been answered. Endless: the search ends it by its budget.
+        """
+
+    def tell(self, number: int, costs: Sequence[float] | None) -> None:
+        """The answer to candidate `number`: finite costs, smaller is better; None where it has none (failed, infeasible).
+
+        A candidate without costs never becomes a parent and never enters a front.
+        """
+
+
+class Dataset(Protocol):
+    """Reads one published on-disk format. Construction is cheap; `train` and `test` read."""
+
+    @property
+    def name(self) -> str: ...
+
+    def train(self) -> LabelledImages:
+        """The official training images, from which the search cuts its validation split.
+
+        Raises DataError naming the file, what was expected of it, and what to do.
+        """
+
+    def test(self) -> LabelledImages:
+        """The official test images. A search never calls this."""

@@ -1,0 +1,1 @@
+"""Search spaces: what a genotype means and which genotypes are the same network."""

@@ -1,0 +1,200 @@
+"""The records that everything else passes around: candidates, scores, evaluations, trials, and what the objectives mean.
+
+An algorithm asks for a `Candidate`: a genotype with its descent. A candidate names a network, the network has an
+`arch_id`, and a `Trial` is that network trained and scored once: the pair (arch_id, replicate). Several candidates
+may name the same network; it is trained once and later candidates are answered from the journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Genotype = tuple[int, ...]  # one allele a gene; gene i takes 0 <= allele < gene_sizes[i]
+
+ARCH_ID_DIGITS = 10
+
+
+class Direction(StrEnum):
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What an objective means. This module is the one place that states direction, range and unit."""
+
+    name: str
+    label: str  # for axes and table headers
+    unit: str  # "%" values are kept as shares in [0, 1] and shown times 100
+    direction: Direction
+    low: float  # smallest value possible
+    high: float  # largest value possible
+
+    @property
+    def sign(self) -> int:
+        """+1 where smaller is better, -1 where larger is: value * sign is a cost."""
+        return 1 if self.direction is Direction.MINIMIZE else -1
+
+    def reference(self, n_classes: int) -> float | None:
+        """The value from which hypervolume is measured; None: the worst value among the trials that are compared.
+
+        An error is measured from chance, 1 - 1/classes, and introspectability from 0 (method of the paper, its Table 1).
+        """
+        if self.name == "error":
+            return 1 - 1 / n_classes
+        return 0.0 if self.name == "introspectability" else None
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    o.name: o
+    for o in (
+        Objective("error", "validation error", "%", Direction.MINIMIZE, 0.0, 1.0),
+        # signed vectors may point away from each other: cosine distances reach 2
+        Objective("introspectability", "introspectability", "", Direction.MAXIMIZE, 0.0, 2.0),
+        Objective("parameters", "parameters", "", Direction.MINIMIZE, 0.0, math.inf),
+        Objective("macs", "multiply-accumulates", "", Direction.MINIMIZE, 0.0, math.inf),
+        Objective("latency", "latency", "ms", Direction.MINIMIZE, 0.0, math.inf),
+    )
+}
+
+
+class TrialStatus(StrEnum):
+    COMPLETE = "complete"  # trained, scored: the only status with objectives
+    FAILED = "failed"  # something went wrong while training or scoring
+    INFEASIBLE = "infeasible"  # nothing went wrong, but the network is out of bounds
+
+
+class Reason(StrEnum):
+    """Why a trial is not COMPLETE."""
+
+    # FAILED
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+    NO_SCORE = "no_score"
+    # INFEASIBLE
+    DISCONNECTED = "disconnected"  # no path from input to output: no network at all
+    CONSTRAINT = "constraint"  # outside the bounds given by the config's constraints
+    CHANCE_LEVEL = "chance_level"  # has not learned the task: not better than guessing
+
+
+INFEASIBLE_REASONS = frozenset({Reason.DISCONNECTED, Reason.CONSTRAINT, Reason.CHANCE_LEVEL})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What an algorithm asks for: a genotype and where it comes from."""
+
+    number: int  # 0, 1, 2, ... in the order of asking
+    genotype: Genotype
+    generation: int  # 0 is the first
+    operator: str  # how it was made: "random", "crossover+mutation", ...
+    parents: tuple[int, ...] = ()  # numbers of the candidates that it descends from
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """How introspectable a trained network is, by one scorer."""
+
+    scorer: str  # name of the scorer and variant, e.g. "shap"
+    value: float  # mean over class pairs and layers; larger is more introspectable
+    profile: Mapping[str, float]  # layer name -> introspectability at that layer, from input to output
+    distances: NDArray[np.float64]  # (n_classes, n_classes) cosine distances, zero diagonal; NaN: no distance
+    n_samples: int  # validation images that were used
+    seconds: float
+    completeness_error: float | None = None  # SHAP alone: mean |sum of values - logit gap| over mean |logit gap|
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What came of training and scoring a network once."""
+
+    status: TrialStatus
+    reason: Reason | None = None  # None where COMPLETE
+    detail: str = ""  # a sentence or a traceback for the journal; empty where COMPLETE
+    # error, introspectability, parameters, macs, ...: every cheap metric, objective or not
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+    # one record an epoch: epoch, learning_rate, train_loss, train_error, validation_loss, validation_error
+    history: tuple[Mapping[str, float], ...] = ()
+    train_seconds: float = 0.0
+    score_seconds: float = 0.0
+
+    @classmethod
+    def infeasible(cls, reason: Reason, detail: str, metrics: Mapping[str, float] | None = None) -> Evaluation:
+        return cls(TrialStatus.INFEASIBLE, reason, detail, dict(metrics or {}))
+
+    @classmethod
+    def failed(cls, reason: Reason, detail: str, metrics: Mapping[str, float] | None = None) -> Evaluation:
+        return cls(TrialStatus.FAILED, reason, detail, dict(metrics or {}))
+
+    def score(self, scorer: str) -> Score | None:
+        """The score of that name, if it was taken."""
+        return next((s for s in self.scores if s.scorer == scorer), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One architecture trained and scored once, as the journal holds it."""
+
+    arch_id: str
+    replicate: int  # 0 is the first training; further seeds count up
+    genotype: Genotype  # canonical
+    architecture: str  # the space's string form of the genotype
+    seed: int
+    evaluation: Evaluation
+    candidate: Candidate  # the candidate for which it was first trained
+    finished: str = ""  # ISO 8601, UTC
+    retries: int = 0  # attempts before the one that counts
+
+    @property
+    def status(self) -> TrialStatus:
+        return self.evaluation.status
+
+    @property
+    def is_complete(self) -> bool:
+        return self.evaluation.status is TrialStatus.COMPLETE
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        return self.evaluation.metrics
+
+
+def arch_id(space: str, settings: Mapping[str, Any], canonical: Genotype) -> str:
+    """The identity of a network: hash of the space's name, its settings and the canonical genotype.
+
+    >>> arch_id("nb201", {"channels": 16}, (1, 0)) == arch_id("nb201", {"channels": 16}, (1, 0))
+    True
+    """
+    text = json.dumps([space, dict(settings), list(canonical)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:ARCH_ID_DIGITS]
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2**31) that depends on all parts, and on nothing else.
+
+    >>> derive_seed(0, "a", 1) == derive_seed(0, "a", 1) != derive_seed(0, "a", 2)
+    True
+    """
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def costs(metrics: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """The objectives as costs, all to be minimised, in the order given."""
+    return tuple(o.sign * metrics[o.name] for o in objectives)
+
+
+def cost_matrix(trials: Sequence[Trial], objectives: Sequence[Objective]) -> NDArray[np.float64]:
+    """Costs of complete trials, (n_trials, n_objectives)."""
+    return np.array([costs(t.metrics, objectives) for t in trials], dtype=float).reshape(-1, len(objectives))
