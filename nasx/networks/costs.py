@@ -1,0 +1,23 @@
+"""What a network costs: parameters and multiply-accumulates, counted from the network itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of convolutions and matrix products for one image of (channels, height, width)."""
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, *input_shape, device=device))
+    network.train(was_training)
+    return counter.get_total_flops() // 2  # two operations a multiply-accumulate
