@@ -59,7 +59,7 @@ class ResourceError(NasxError):
     """Something that the machine lacks: a GPU, disk space, an optional package."""
 
 
-class TrialFailure(Exception):
+class TrialFailure(Exception):  # noqa: N818 - a status of a trial, not an error of nasx
     """A trial that cannot have objectives. Carries one of `nasx.trial.Reason` and a sentence for the journal."""
 
     def __init__(self, reason: str, detail: str) -> None:

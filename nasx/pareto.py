@@ -29,7 +29,8 @@ def front_mask(costs: ArrayLike) -> NDArray[np.bool_]:
     points = np.asarray(costs, dtype=float)
     no_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
     better = (points[:, None, :] < points[None, :, :]).any(axis=2)
-    return ~(no_worse & better).any(axis=0)
+    dominated: NDArray[np.bool_] = (no_worse & better).any(axis=0)
+    return ~dominated
 
 
 def ranks(costs: ArrayLike) -> NDArray[np.int_]:
@@ -51,7 +52,7 @@ def ranks(costs: ArrayLike) -> NDArray[np.int_]:
 def crowding_distance(costs: ArrayLike) -> NDArray[np.float64]:
     """Deb's crowding distance of each point within the set given, (n_points,); the extremes have infinity.
 
-    Each objective adds the gap between a point's neighbours over the objective's range; an objective without range adds 0.
+    Each objective adds the gap between a point's neighbours over the objective's range; without range it adds 0.
     Source: Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002.
 
     >>> crowding_distance([[0, 2], [1, 1], [2, 0]]).tolist()
@@ -90,9 +91,7 @@ def hypervolume(costs: ArrayLike, reference: ArrayLike) -> float:
         return float(((corner[0] - points[:, 0]) * heights).sum())
     points = points[np.argsort(points[:, -1])]
     depths = np.diff(np.append(points[:, -1], corner[-1]))
-    return float(
-        sum(d * hypervolume(points[: i + 1, :-1], corner[:-1]) for i, d in enumerate(depths) if d > 0)
-    )
+    return float(sum(d * hypervolume(points[: i + 1, :-1], corner[:-1]) for i, d in enumerate(depths) if d > 0))
 
 
 def knee(costs: ArrayLike) -> int:

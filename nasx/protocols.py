@@ -70,9 +70,9 @@ class Scorer(Protocol):
     def score(self, network: nn.Sequential, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
         """The score of a trained network.
 
-        `network` is in evaluation mode and left unchanged, `images` (n, channels, height, width) are float32, normalised,
-        on the network's device; `labels` (n,) are int64 in [0, n_classes). Chooses which and how many it uses. The same
-        seed gives the same score; no global generator is touched.
+        `network` is in evaluation mode and left unchanged, `images` (n, channels, height, width) are float32 and
+        normalised, on the network's device; `labels` (n,) are int64 in [0, n_classes). Chooses which and how many it
+        uses. The same seed gives the same score; no global generator is touched.
         Raises TrialFailure(Reason.NO_SCORE) where there is none: fewer than two classes, no finite distance.
         """
 
@@ -92,7 +92,7 @@ class SearchAlgorithm(Protocol):
         """
 
     def tell(self, number: int, costs: Sequence[float] | None) -> None:
-        """The answer to candidate `number`: finite costs, smaller is better; None where it has none (failed, infeasible).
+        """The answer to candidate `number`: finite costs, smaller is better; None where it failed or is infeasible.
 
         A candidate without costs never becomes a parent and never enters a front.
         """

@@ -1,4 +1,4 @@
-"""The records that everything else passes around: candidates, scores, evaluations, trials, and what the objectives mean.
+"""The records that everything else passes around, and what the objectives mean.
 
 An algorithm asks for a `Candidate`: a genotype with its descent. A candidate names a network, the network has an
 `arch_id`, and a `Trial` is that network trained and scored once: the pair (arch_id, replicate). Several candidates
@@ -47,7 +47,7 @@ class Objective:
     def reference(self, n_classes: int) -> float | None:
         """The value from which hypervolume is measured; None: the worst value among the trials that are compared.
 
-        An error is measured from chance, 1 - 1/classes, and introspectability from 0 (method of the paper, its Table 1).
+        An error is measured from chance, 1 - 1/classes, and introspectability from 0, as in the paper's Table 1.
         """
         if self.name == "error":
             return 1 - 1 / n_classes

@@ -20,4 +20,4 @@ def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, *input_shape, device=device))
     network.train(was_training)
-    return counter.get_total_flops() // 2  # two operations a multiply-accumulate
+    return int(counter.get_total_flops()) // 2  # two operations a multiply-accumulate

@@ -67,7 +67,7 @@ class NASBench201:
         '|nor_conv_3x3~0|+|nor_conv_3x3~0|a'
         """
         edges = zip(EDGES, genotype, strict=True)
-        parts = {target: "|" for target in range(1, N_NODES)}
+        parts = dict.fromkeys(range(1, N_NODES), "|")
         for (source, target), allele in edges:
             parts[target] += f"{ALLELES[allele]}~{source}|"
         return "+".join(parts.values())
