@@ -1,0 +1,181 @@
+"""What every search algorithm shares: numbered questions, answers taken in a repeatable order, no network asked twice.
+
+An algorithm would not be repeatable if it bred from whatever happens to have been answered: that depends on how fast
+the workers are. So candidate k is bred from the answers 0 .. `horizon(k)` - 1 and from nothing else, taken in the
+order of their numbers; until they are all known, `ask` gives None. Generations are one horizon, a steady state that
+runs some candidates behind (a lag) is another. Every candidate draws from a generator of its own, seeded by (seed,
+number).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.random import Generator
+
+from nasx.algorithms.operators import uniform
+from nasx.errors import SettingError
+from nasx.trial import Candidate, Genotype, derive_seed
+
+Mode = Literal["steady_state", "generational", "free_running"]
+
+TRIES_PER_CHANGE = 8  # proposals that are known or disconnected, before one more gene is changed
+UNIFORM_TRIES = 100  # uniform draws after that, before a known network is asked again
+KEYS_REMEMBERED = 2**17  # canonical forms kept, about 30 MB: far cheaper than deriving them again
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A genotype and how it was made: a `Candidate` without its number."""
+
+    genotype: Genotype
+    operator: str
+    parents: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which answers a candidate is bred from."""
+
+    mode: Mode
+    generation: int = sys.maxsize  # candidates a generation; by default all are of the first
+    lag: int = 1  # steady state: candidate k is bred from the answers up to k - lag
+
+    def horizon(self, number: int) -> int:
+        """How many answers must be known, and are taken in, before candidate `number` is made.
+
+        >>> [Schedule("generational", 4).horizon(k) for k in (3, 4, 7, 8)]
+        [0, 4, 4, 8]
+        >>> [Schedule("steady_state", 4, lag=3).horizon(k) for k in (0, 2, 3, 8)]
+        [0, 0, 1, 6]
+        """
+        if self.mode == "generational":
+            return number - number % self.generation
+        return max(0, number - self.lag + 1) if self.mode == "steady_state" else 0
+
+
+def default_lag(workers: int) -> int:
+    """The lag that keeps `workers` busy: one answer late makes everybody wait only once the lag is used up.
+
+    Simulated with trial times that are log-normal with sigma 0.8, workers are busy for 99 % (2 workers), 97 % (4) and
+    97 % (64) of the time. From some hundred workers on, breeding in order of arrival ("free_running") is the better
+    choice.
+
+    >>> [default_lag(workers) for workers in (1, 2, 4, 64)]
+    [1, 6, 16, 512]
+    """
+    return 1 if workers == 1 else round(workers * (2 + math.log2(workers)))
+
+
+class Algorithm(ABC):
+    """Base of every search algorithm; see `nasx.protocols.SearchAlgorithm` for the contract.
+
+    Subclasses say how a candidate is made (`_propose`) and what an answer changes (`_absorb`).
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        *,
+        gene_sizes: Sequence[int],
+        n_objectives: int,
+        seed: int,
+        key: Callable[[Genotype], Genotype],
+        is_connected: Callable[[Genotype], bool],
+    ) -> None:
+        self.gene_sizes = tuple(gene_sizes)
+        self.n_objectives = n_objectives
+        self.seed = seed
+        self.schedule = schedule
+        self._key = lru_cache(KEYS_REMEMBERED)(lambda genotype: key(genotype) if is_connected(genotype) else None)
+        self._known: set[Genotype | None] = {None}  # keys of all that was asked; None stands for what is no network
+        self._n_asked = 0
+        self._n_absorbed = 0
+        self._open: dict[int, Candidate] = {}  # asked, not yet absorbed
+        self._answers: dict[int, tuple[float, ...] | None] = {}  # told, not yet absorbed
+
+    def ask(self) -> Candidate | None:
+        number = self._n_asked
+        horizon = self.schedule.horizon(number)
+        while self._n_absorbed < horizon:
+            if self._n_absorbed not in self._answers:
+                return None
+            self._absorb_answer(self._n_absorbed)
+        proposal = self._draw(number, np.random.default_rng(derive_seed(self.seed, "candidate", number)))
+        generation = number // self.schedule.generation
+        candidate = Candidate(number, proposal.genotype, generation, proposal.operator, proposal.parents)
+        self._known.add(self._key(candidate.genotype))
+        self._open[number] = candidate
+        self._n_asked += 1
+        return candidate
+
+    def tell(self, number: int, costs: Sequence[float] | None) -> None:
+        if number not in self._open or number in self._answers:
+            raise ValueError(f"candidate {number} was never asked, or has been answered before")
+        if costs is not None:
+            costs = tuple(float(cost) for cost in costs)
+            if len(costs) != self.n_objectives or not all(map(math.isfinite, costs)):
+                raise ValueError(f"candidate {number} needs {self.n_objectives} finite costs or None, got {costs}")
+        self._answers[number] = costs
+        if self.schedule.mode == "free_running":
+            self._absorb_answer(number)
+
+    def _absorb_answer(self, number: int) -> None:
+        self._n_absorbed += 1
+        self._absorb(self._open.pop(number), self._answers.pop(number))
+
+    def _draw(self, number: int, rng: Generator) -> Proposal:
+        """A proposal that was never asked and is a network, as far as a bounded number of tries can find one.
+
+        More and more genes are changed, then all of them. What comes after that is known: a search has its answer.
+        """
+        for attempt in range(TRIES_PER_CHANGE * len(self.gene_sizes)):
+            proposal = self._propose(number, rng, 1 + attempt // TRIES_PER_CHANGE)
+            if self._is_new(proposal.genotype):
+                return proposal
+        for _ in range(UNIFORM_TRIES):
+            proposal = Proposal(uniform(self.gene_sizes, rng), "random")
+            if self._is_new(proposal.genotype):
+                break
+        return proposal
+
+    def _is_new(self, genotype: Genotype) -> bool:
+        """Whether it is a network that was never asked."""
+        return self._key(genotype) not in self._known
+
+    @abstractmethod
+    def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
+        """What might be asked next. `changes` counts from 1 and grows as long as only known networks are proposed."""
+
+    @abstractmethod
+    def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
+        """Take in an answer; None: the candidate has no costs and must have no offspring."""
+
+
+def no_canonical_form(genotype: Genotype) -> Genotype:
+    """The `key` of a space where different genotypes are different networks."""
+    return genotype
+
+
+def always_connected(genotype: Genotype) -> bool:
+    """The `is_connected` of a space where every genotype is a network."""
+    return True
+
+
+def at_least(name: str, value: float, low: float) -> None:
+    """Raises SettingError if the setting `name` is smaller than `low`."""
+    if not value >= low:
+        raise SettingError(name, f"must be at least {low}, got {value}")
+
+
+def share(name: str, value: float) -> None:
+    """Raises SettingError if the setting `name` is not a share in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise SettingError(name, f"must be between 0 and 1, got {value}")

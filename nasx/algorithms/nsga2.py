@@ -1,0 +1,240 @@
+"""NSGA-II: our default, made for evaluations that are dear, and the paper's, made of its operators and generations.
+
+Both keep the population in `Population`, whose survivors DEAP's `selNSGA2` chooses; this is the only module that
+imports deap. What has no costs never gets in, so that neither NaN (a NaN fitness dominates everything in DEAP) nor a
+failed trial can become a parent. Source: Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II",
+2002.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from deap import base, tools
+from numpy.random import Generator
+
+from nasx import pareto
+from nasx.algorithms.base import (
+    Algorithm,
+    Mode,
+    Proposal,
+    Schedule,
+    always_connected,
+    at_least,
+    default_lag,
+    no_canonical_form,
+    share,
+)
+from nasx.algorithms.operators import change, polynomial, simulated_binary, uniform, uniform_crossover
+from nasx.trial import Candidate, Genotype
+
+MIN_PARENTS = 4  # a front of fewer is filled up with the next ranks; with one objective the front is a single network
+
+
+class Costs(base.Fitness):  # type: ignore[misc]
+    """Costs as DEAP wants them. An ordinary subclass: those of `deap.creator` are global to the process."""
+
+    def __init__(self, costs: tuple[float, ...]) -> None:
+        self.weights = (-1.0,) * len(costs)
+        super().__init__(costs)
+
+
+class Individual:
+    """A candidate with its costs, under the attribute name that DEAP reads."""
+
+    def __init__(self, candidate: Candidate, costs: tuple[float, ...]) -> None:
+        self.candidate = candidate
+        self.fitness = Costs(costs)
+        self.rank = 0  # of non-domination within the population; 0 is the front
+        self.crowding = 0.0  # distance to its neighbours in the same rank; infinite at the extremes
+
+    @property
+    def genotype(self) -> Genotype:
+        return self.candidate.genotype
+
+
+class Population:
+    """At most twice `size` individuals: survivors and newcomers, cut back by `cut`. Knows rank and crowding of each."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._members: list[Individual] = []
+        self._is_ranked = True
+
+    def add(self, individual: Individual) -> None:
+        self._members.append(individual)
+        self._is_ranked = False
+
+    def cut(self) -> None:
+        """Keep the `size` best by rank, then by crowding distance."""
+        self._members = tools.selNSGA2(self._members, self.size)
+        self._is_ranked = False
+
+    @property
+    def members(self) -> list[Individual]:
+        """All individuals, the best rank first."""
+        if not self._is_ranked:
+            self._rank()
+        return self._members
+
+    def _rank(self) -> None:
+        """Ranks on arrays: it is done for every newcomer, and DEAP's sorting takes some 10 ms for 128 individuals."""
+        costs = np.array([individual.fitness.values for individual in self._members])
+        ranks = pareto.ranks(costs)
+        for rank in range(ranks.max(initial=-1) + 1):
+            level = np.flatnonzero(ranks == rank)
+            for i, crowding in zip(level, pareto.crowding_distance(costs[level]), strict=True):
+                self._members[i].rank, self._members[i].crowding = rank, float(crowding)
+        self._members.sort(key=lambda individual: individual.rank)
+        self._is_ranked = True
+
+    def best(self, n: int) -> list[Individual]:
+        """The front, filled up with whole ranks to at least `n` individuals as far as there are any."""
+        members = self.members
+        last = members[min(n, len(members)) - 1].rank if members else 0
+        return [individual for individual in members if individual.rank <= last]
+
+
+def tournament(rivals: list[Individual], rng: Generator) -> Individual:
+    """The better of two drawn at random: the smaller rank, then the larger crowding distance, then the first drawn."""
+    first, second = (rivals[i] for i in rng.integers(len(rivals), size=2))
+    return second if (second.rank, -second.crowding) < (first.rank, -first.crowding) else first
+
+
+class NSGA2(Algorithm):
+    """NSGA-II for dear evaluations: a steady state that breeds from the front and changes one gene at a time.
+
+    After `initial_samples` uniform draws, parents come from the front alone, by tournament on crowding distance. A
+    child is one parent, or two of them crossed, with exactly one gene changed to a different allele.
+
+    Args:
+        population_size: how many survive, and how many candidates are a generation.
+        initial_samples: uniform draws before the first offspring.
+        crossover: share of the offspring that have two parents.
+        mode: "steady_state": each candidate is bred from the answers up to `lag` before it, so that nobody waits for a
+            generation to end and the search is repeatable; "generational": from all generations before its own;
+            "free_running": from whatever has been answered, which depends on the order of arrival.
+        lag: 1 waits for every answer; None: as large as `workers` need, see `base.default_lag`.
+    """
+
+    def __init__(
+        self,
+        *,
+        population_size: int = 64,
+        initial_samples: int = 20,
+        crossover: float = 0.3,
+        mode: Mode = "steady_state",
+        lag: int | None = None,
+        gene_sizes: tuple[int, ...],
+        n_objectives: int,
+        seed: int,
+        key: Callable[[Genotype], Genotype] = no_canonical_form,
+        is_connected: Callable[[Genotype], bool] = always_connected,
+        workers: int = 1,
+    ) -> None:
+        at_least("population_size", population_size, 4)
+        at_least("initial_samples", initial_samples, 1)
+        share("crossover", crossover)
+        at_least("lag", 1 if lag is None else lag, 1)
+        super().__init__(
+            Schedule(mode, population_size, default_lag(workers) if lag is None else lag),
+            gene_sizes=gene_sizes,
+            n_objectives=n_objectives,
+            seed=seed,
+            key=key,
+            is_connected=is_connected,
+        )
+        self.initial_samples = initial_samples
+        self.crossover = crossover
+        self.population = Population(population_size)
+
+    def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
+        parents = self.population.best(MIN_PARENTS)
+        if number < self.initial_samples or not parents:
+            return Proposal(uniform(self.gene_sizes, rng), "random")
+        mother, father = tournament(parents, rng), tournament(parents, rng)
+        if mother is father or rng.random() >= self.crossover:
+            child = change(mother.genotype, self.gene_sizes, changes, rng)
+            return Proposal(child, "mutation", (mother.candidate.number,))
+        crossed = uniform_crossover(mother.genotype, father.genotype, rng)
+        child = change(crossed, self.gene_sizes, changes, rng)
+        return Proposal(child, "crossover+mutation", (mother.candidate.number, father.candidate.number))
+
+    def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
+        absorb(self.population, candidate, costs)
+
+
+class NSGA2Paper(Algorithm):
+    """The paper's NSGA-II: generations, the first one uniform; crossover and mutation of genes as integers.
+
+    Args:
+        population_size: candidates a generation, and how many survive it.
+        crossover: probability that two parents are crossed.
+        crossover_eta: the smaller, the farther children are from their parents.
+        mutation: probability that a gene is mutated; None: 1 / number of genes.
+        mutation_eta: the smaller, the farther a gene moves.
+    """
+
+    def __init__(
+        self,
+        *,
+        population_size: int = 64,
+        crossover: float = 0.9,
+        crossover_eta: float = 3.0,
+        mutation: float | None = None,
+        mutation_eta: float = 3.0,
+        gene_sizes: tuple[int, ...],
+        n_objectives: int,
+        seed: int,
+        key: Callable[[Genotype], Genotype] = no_canonical_form,
+        is_connected: Callable[[Genotype], bool] = always_connected,
+        workers: int = 1,
+    ) -> None:
+        at_least("population_size", population_size, 4)
+        share("crossover", crossover)
+        at_least("crossover_eta", crossover_eta, 0)
+        share("mutation", 0.0 if mutation is None else mutation)
+        at_least("mutation_eta", mutation_eta, 0)
+        super().__init__(
+            Schedule("generational", population_size),
+            gene_sizes=gene_sizes,
+            n_objectives=n_objectives,
+            seed=seed,
+            key=key,
+            is_connected=is_connected,
+        )
+        self.crossover = crossover
+        self.crossover_eta = crossover_eta
+        self.mutation = 1 / len(gene_sizes) if mutation is None else mutation
+        self.mutation_eta = mutation_eta
+        self.population = Population(population_size)
+
+    def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
+        parents = self.population.members
+        if not parents:
+            return Proposal(uniform(self.gene_sizes, rng), "random")
+        mother, father = tournament(parents, rng), tournament(parents, rng)
+        if mother is father or rng.random() >= self.crossover:
+            child = self._mutated(mother.genotype, rng)
+            return Proposal(child, "mutation", (mother.candidate.number,))
+        crossed = simulated_binary(mother.genotype, father.genotype, self.gene_sizes, self.crossover_eta, rng)
+        child = self._mutated(crossed, rng)
+        return Proposal(child, "crossover+mutation", (mother.candidate.number, father.candidate.number))
+
+    def _mutated(self, genotype: Genotype, rng: Generator) -> Genotype:
+        return polynomial(genotype, self.gene_sizes, self.mutation, self.mutation_eta, rng)
+
+    def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
+        absorb(self.population, candidate, costs)
+
+
+def absorb(population: Population, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
+    """Add a candidate that has costs; with the last one of a generation, choose the survivors.
+
+    Choosing them once a generation is what NSGA-II does, and costs the steady state nothing: it breeds from the front.
+    """
+    if costs is not None:
+        population.add(Individual(candidate, costs))
+    if candidate.number % population.size == population.size - 1:
+        population.cut()

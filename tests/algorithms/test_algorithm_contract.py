@@ -1,0 +1,172 @@
+"""What every search algorithm promises, whoever wrote it."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from nasx.algorithms.nsga2 import NSGA2, NSGA2Paper
+from nasx.algorithms.random_search import RandomSearch
+
+SIZES = (3, 4, 2, 5)  # 120 genotypes
+REPEATABLE = {
+    "nsga2": lambda **problem: NSGA2(population_size=8, initial_samples=5, **problem),
+    "nsga2 with a lag": lambda **problem: NSGA2(population_size=7, lag=5, **problem),
+    "nsga2 in generations": lambda **problem: NSGA2(population_size=6, mode="generational", **problem),
+    "nsga2_paper": lambda **problem: NSGA2Paper(population_size=9, **problem),
+    "random": RandomSearch,
+}
+ALGORITHMS = REPEATABLE | {
+    "nsga2 free-running": lambda **problem: NSGA2(population_size=8, mode="free_running", **problem),
+}
+over_all = pytest.mark.parametrize("make", ALGORITHMS.values(), ids=ALGORITHMS)
+over_repeatable = pytest.mark.parametrize("make", REPEATABLE.values(), ids=REPEATABLE)
+
+
+def build(make, *, n_objectives=2, seed=0, sizes=SIZES, **problem):
+    return make(gene_sizes=sizes, n_objectives=n_objectives, seed=seed, **problem)
+
+
+def costs(genotype, n_objectives=2):
+    """Rivalling sums of alleles, the last one a plain count: many ties, a front of several genotypes."""
+    total = sum(genotype)
+    return (10 - total + genotype[0] % 2, total + genotype[1] % 3, len(set(genotype)))[:n_objectives]
+
+
+def drive(algorithm, n, *, answer=costs, workers=1, order=None):
+    """Ask `n` candidates, at most `workers` open at a time; answer them in an order drawn from `order`."""
+    order, asked, open_ = order or random.Random(0), [], []
+    while len(asked) < n or open_:
+        while len(asked) < n and len(open_) < workers and (candidate := algorithm.ask()) is not None:
+            asked.append(candidate)
+            open_.append(candidate)
+        assert open_, "nothing to do although every candidate has been answered"
+        candidate = open_.pop(order.randrange(len(open_)))
+        algorithm.tell(candidate.number, answer(candidate.genotype))
+    return asked
+
+
+@over_all
+def test_candidates_are_numbered_in_the_order_of_asking(make):
+    assert [c.number for c in drive(build(make), 40)] == list(range(40))
+
+
+@over_all
+def test_genotypes_are_tuples_of_python_integers_within_the_gene_sizes(make):
+    for candidate in drive(build(make), 60):
+        assert type(candidate.genotype) is tuple
+        for allele, size in zip(candidate.genotype, SIZES, strict=True):
+            assert type(allele) is int
+            assert 0 <= allele < size
+
+
+@over_all
+def test_the_same_seed_and_answers_give_the_same_questions(make):
+    assert drive(build(make, seed=3), 60) == drive(build(make, seed=3), 60)
+
+
+@over_all
+def test_another_seed_gives_other_questions(make):
+    assert drive(build(make, seed=3), 20) != drive(build(make, seed=4), 20)
+
+
+@over_repeatable
+@pytest.mark.parametrize("workers", [3, 11])
+def test_neither_the_order_of_answers_nor_how_many_run_at_once_changes_the_questions(make, workers):
+    alone = drive(build(make), 80)
+    for seed in range(5):
+        assert drive(build(make), 80, workers=workers, order=random.Random(seed)) == alone
+
+
+@over_all
+def test_the_global_generators_are_left_alone(make):
+    np_before, before = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    drive(build(make), 40)
+    assert (np.random.get_state()[1] == np_before).all()  # noqa: NPY002
+    assert random.getstate() == before
+
+
+@over_all
+def test_parents_were_asked_before_and_have_costs(make):
+    def answer(genotype):
+        return None if genotype[3] == 4 else costs(genotype)
+
+    asked = drive(build(make), 80, answer=answer, workers=4)
+    for candidate in asked:
+        for parent in candidate.parents:
+            assert parent < candidate.number
+            assert answer(asked[parent].genotype) is not None
+
+
+@over_all
+def test_generations_never_go_back_and_start_at_zero(make):
+    generations = [c.generation for c in drive(build(make), 60)]
+    assert generations[0] == 0
+    assert generations == sorted(generations)
+
+
+@over_all
+def test_no_network_is_asked_twice_while_there_are_others(make):
+    def key(genotype):
+        return tuple(sorted(genotype))
+
+    asked = drive(build(make, sizes=(5, 5, 5, 5), key=key), 50)  # 70 networks
+    assert len({key(c.genotype) for c in asked}) == 50
+
+
+@over_all
+def test_what_is_not_connected_is_not_asked(make):
+    asked = drive(build(make, is_connected=lambda genotype: genotype[0] > 0), 50)
+    assert all(c.genotype[0] > 0 for c in asked)
+
+
+@over_all
+@pytest.mark.parametrize("sizes", [(1,), (2,), (2, 1, 3)])
+def test_a_space_smaller_than_the_budget_is_asked_in_full_and_then_again(make, sizes):
+    asked = drive(build(make, sizes=sizes), 30, answer=lambda genotype: (sum(genotype), -sum(genotype)))
+    assert len(asked) == 30
+    assert len({c.genotype for c in asked}) == np.prod(sizes)
+
+
+@over_all
+def test_a_space_without_any_network_does_not_hang(make):
+    assert len(drive(build(make, is_connected=lambda genotype: False), 10, answer=lambda genotype: None)) == 10
+
+
+@over_all
+def test_the_search_goes_on_while_everything_fails(make):
+    assert all(c.operator == "random" for c in drive(build(make), 40, answer=lambda genotype: None))
+
+
+@over_all
+@pytest.mark.parametrize("n_objectives", [1, 2, 3])
+def test_one_two_and_three_objectives(make, n_objectives):
+    algorithm = build(make, n_objectives=n_objectives)
+    assert len(drive(algorithm, 60, answer=lambda genotype: costs(genotype, n_objectives))) == 60
+
+
+@over_all
+def test_objectives_that_are_equal_everywhere_do_no_harm(make):
+    assert len({c.genotype for c in drive(build(make), 60, answer=lambda genotype: (1.0, 1.0))}) == 60
+
+
+@over_all
+@pytest.mark.parametrize("bad", [(1.0, float("nan")), (float("inf"), 1.0), (1.0,)])
+def test_costs_that_are_not_finite_or_too_few_are_a_bug_of_the_caller(make, bad):
+    algorithm = build(make)
+    number = algorithm.ask().number
+    with pytest.raises(ValueError, match="candidate 0 needs 2 finite costs or None"):
+        algorithm.tell(number, bad)
+
+
+@over_all
+def test_answers_to_what_was_not_asked_or_is_answered_are_a_bug_of_the_caller(make):
+    algorithm = build(make)
+    with pytest.raises(ValueError, match="candidate 0 was never asked"):
+        algorithm.tell(0, (1, 1))
+    number = algorithm.ask().number
+    algorithm.tell(number, (1, 1))
+    with pytest.raises(ValueError, match="has been answered before"):
+        algorithm.tell(number, (1, 1))

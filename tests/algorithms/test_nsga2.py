@@ -1,0 +1,169 @@
+"""NSGA-II: schedules, the population, both sets of operators."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nasx import pareto
+from nasx.algorithms.base import Schedule, default_lag
+from nasx.algorithms.nsga2 import NSGA2, Individual, NSGA2Paper, Population, tournament
+from nasx.errors import SettingError
+from nasx.trial import Candidate
+
+PROBLEM = {"gene_sizes": (4, 4, 4), "n_objectives": 2, "seed": 0}
+
+
+def population(costs, size=None):
+    made = Population(size or len(costs))
+    for number, pair in enumerate(costs):
+        made.add(Individual(Candidate(number, (0,), 0, "random"), pair))
+    return made
+
+
+def numbers(individuals):
+    return sorted(individual.candidate.number for individual in individuals)
+
+
+def test_ask_returns_none_until_the_generation_is_complete():
+    algorithm = NSGA2Paper(population_size=4, **PROBLEM)
+    for _ in range(4):
+        algorithm.ask()
+    for number in (3, 0, 2):
+        algorithm.tell(number, (1, 1))
+        assert algorithm.ask() is None
+    algorithm.tell(1, (1, 1))
+    assert algorithm.ask().generation == 1
+
+
+def test_a_lag_of_three_lets_three_be_open_and_waits_for_the_oldest():
+    algorithm = NSGA2(lag=3, **PROBLEM)
+    for _ in range(3):
+        assert algorithm.ask() is not None
+    algorithm.tell(2, (1, 1))
+    assert algorithm.ask() is None
+    algorithm.tell(0, (1, 1))
+    assert algorithm.ask() is not None
+    assert algorithm.ask() is None
+
+
+def test_free_running_never_waits():
+    algorithm = NSGA2(mode="free_running", **PROBLEM)
+    assert all(algorithm.ask() is not None for _ in range(30))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 8, 64, 1000])
+def test_the_default_lag_lets_every_worker_run(workers):
+    assert default_lag(workers) >= workers
+    assert Schedule("steady_state", 64, default_lag(workers)).horizon(workers - 1) == 0
+
+
+def test_survivors_are_the_best_ranks_and_of_the_last_one_the_least_crowded():
+    costs = [(0, 4), (4, 0), (2, 2), (1.9, 2.1), (3, 5), (5, 5)]  # four on the front, one pair of them crowded
+    cut = population(costs, size=3)
+    cut.cut()
+    assert numbers(cut.members) in ([0, 1, 2], [0, 1, 3])
+    cut = population(costs, size=5)
+    cut.cut()
+    assert numbers(cut.members) == [0, 1, 2, 3, 4]
+
+
+def test_survivors_equal_those_of_the_arrays_in_nasx_pareto():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        costs = rng.integers(0, 12, (30, 2)).astype(float)
+        costs = np.unique(costs, axis=0)  # of equal points either may survive
+        cut = population([tuple(pair) for pair in costs], size=8)
+        cut.cut()
+        ranks = pareto.ranks(costs)
+        last = np.sort(ranks)[7]
+        assert set(numbers(cut.members)) >= set(np.flatnonzero(ranks < last).tolist())
+        assert all(ranks[number] <= last for number in numbers(cut.members))
+
+
+def test_ranks_and_crowding_of_the_members():
+    members = population([(0, 2), (1, 1), (2, 0), (2, 2)]).members
+    assert [m.rank for m in members] == [0, 0, 0, 1]
+    assert [m.crowding for m in members] == [np.inf, 2.0, np.inf, np.inf]
+
+
+def test_the_best_are_the_front_filled_up_with_whole_ranks():
+    made = population([(0, 2), (2, 0), (1, 3), (3, 1), (4, 4)])
+    assert numbers(made.best(1)) == [0, 1]
+    assert numbers(made.best(3)) == [0, 1, 2, 3]
+    assert numbers(made.best(99)) == [0, 1, 2, 3, 4]
+    assert Population(4).best(2) == []
+
+
+def test_tournament_prefers_rank_then_crowding():
+    good, crowded, bad = (Individual(Candidate(n, (0,), 0, "random"), (0, 0)) for n in range(3))
+    good.crowding, crowded.crowding, bad.rank, bad.crowding = 2.0, 1.0, 1, np.inf
+    rng = np.random.default_rng(0)
+    won = [tournament([good, crowded, bad], rng).candidate.number for _ in range(900)]
+    # of nine equally likely pairs the good one wins five, the crowded three, the bad one meets itself
+    assert np.bincount(won) / 900 == pytest.approx([5 / 9, 3 / 9, 1 / 9], abs=0.04)
+
+
+def test_an_offspring_by_mutation_differs_from_its_parent_in_one_gene():
+    algorithm = NSGA2(initial_samples=4, crossover=0.0, gene_sizes=(9,) * 8, n_objectives=2, seed=1)
+    asked = {}
+    for _ in range(40):
+        candidate = algorithm.ask()
+        asked[candidate.number] = candidate
+        algorithm.tell(candidate.number, (sum(candidate.genotype), -candidate.genotype[0]))
+    children = [c for c in asked.values() if c.operator == "mutation"]
+    assert len(children) == 36
+    for child in children:
+        (parent,) = child.parents
+        assert sum(a != b for a, b in zip(child.genotype, asked[parent].genotype, strict=True)) == 1
+
+
+def test_both_find_the_front_of_a_problem_with_a_known_one():
+    """Sums against their negation of the first half: the front is known by enumeration."""
+    sizes = (4,) * 6
+    grid = np.array(np.meshgrid(*[range(4)] * 6)).reshape(6, -1).T
+
+    def costs(genotypes):
+        genotypes = np.atleast_2d(genotypes)
+        left, right = genotypes[:, :3].sum(axis=1), genotypes[:, 3:].sum(axis=1)
+        return np.stack([left + right, (9 - left) ** 2 + right], axis=1).astype(float)
+
+    best = pareto.hypervolume(costs(grid), (19, 100))
+    for algorithm in (
+        NSGA2(gene_sizes=sizes, n_objectives=2, seed=0),
+        NSGA2Paper(gene_sizes=sizes, n_objectives=2, seed=0),
+    ):
+        seen = []
+        for _ in range(640):
+            candidate = algorithm.ask()
+            seen.append(costs(candidate.genotype)[0])
+            algorithm.tell(candidate.number, seen[-1])
+        assert pareto.hypervolume(seen, (19, 100)) > 0.97 * best
+
+
+@pytest.mark.parametrize("algorithm", [NSGA2, NSGA2Paper])
+def test_a_population_of_less_than_four_is_refused(algorithm):
+    with pytest.raises(SettingError, match="population_size must be at least 4, got 2"):
+        algorithm(population_size=2, **PROBLEM)
+
+
+@pytest.mark.parametrize("algorithm", [NSGA2, NSGA2Paper])
+@pytest.mark.parametrize("size", [4, 5, 6, 7, 13])
+def test_any_population_of_four_or_more_works(algorithm, size):
+    made = algorithm(population_size=size, **PROBLEM)
+    for number in range(40):
+        made.tell(made.ask().number, (number % 7, -number % 5))
+    assert len(made.population.members) <= 2 * size
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"crossover": 1.5}, "crossover must be between 0 and 1, got 1.5"),
+        ({"lag": 0}, "lag must be at least 1, got 0"),
+        ({"initial_samples": 0}, "initial_samples must be at least 1, got 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting, message):
+    with pytest.raises(SettingError, match=message):
+        NSGA2(**setting, **PROBLEM)
