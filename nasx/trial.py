@@ -7,16 +7,19 @@ may name the same network; it is trained once and later candidates are answered 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nasx.errors import ArchitectureError
 
 Genotype = tuple[int, ...]  # one allele a gene; gene i takes 0 <= allele < gene_sizes[i]
 
@@ -178,6 +181,28 @@ def arch_id(space: str, settings: Mapping[str, Any], canonical: Genotype) -> str
     """
     text = json.dumps([space, dict(settings), list(canonical)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:ARCH_ID_DIGITS]
+
+
+def resolve_arch_id(prefix: str, known: Iterable[str]) -> str:
+    """The one id among `known` that begins with `prefix`.
+
+    Raises ArchitectureError where none does, naming the nearest, or several do, listing them.
+
+    >>> resolve_arch_id("3f", ["3fa0c11d22", "77b0c11d22"])
+    '3fa0c11d22'
+    """
+    ids = sorted(set(known))
+    matches = [i for i in ids if i.startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
+        near = difflib.get_close_matches(prefix, {i[: len(prefix)] for i in ids}, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "`nasx pareto` lists those on the front."
+        raise ArchitectureError(f"no architecture {prefix!r} in this run. {hint}")
+    more = f" and {len(matches) - 8} more" if len(matches) > 8 else ""
+    raise ArchitectureError(
+        f"{prefix!r} may mean {len(matches)} architectures: {', '.join(matches[:8])}{more}. Give more digits."
+    )
 
 
 def derive_seed(*parts: int | str) -> int:
