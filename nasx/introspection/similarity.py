@@ -83,8 +83,8 @@ def mean_distances(layers: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]
 def introspectability(distances: ArrayLike, weights: ArrayLike | None = None) -> float:
     """The mean of `distances`, (n_classes, n_classes), over all pairs of classes that have one (the paper's Eq. 1).
 
-    `weights`, a symmetric (n_classes, n_classes) matrix of class similarities >= 0, multiplies each pair's distance; the
-    result is divided by the mean weight of the same pairs, so that its range stays that of the distances (Eq. 2-3).
+    `weights`, a symmetric (n_classes, n_classes) matrix of class similarities >= 0, multiplies each pair's distance;
+    the result is divided by the mean weight of the same pairs, so that its range stays that of the distances (Eq. 2-3).
     Raises ValueError where no pair has a distance, or none with a distance has a weight.
 
     >>> d = [[0, 0.2, 0.4], [0.2, 0, 0.9], [0.4, 0.9, 0]]

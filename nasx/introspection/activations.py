@@ -1,0 +1,117 @@
+"""Introspectability by activations, as the paper defines it: what is ACTIVE inside a network, class by class.
+
+Samples are grouped by class; the outputs of all layers of interest are concatenated and averaged over a class; the
+score is the mean cosine distance between classes. Source: Carmichael, Moon, Jacobs, 2023, Eq. 1.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nasx.errors import SettingError, TrialFailure
+from nasx.introspection.layers import at_rest, live_layers, watching
+from nasx.introspection.scoring import make_score
+from nasx.introspection.similarity import cosine_distances, gram, mean_distances, means_from_sums
+from nasx.introspection.weighting import pair_weights, read_similarity
+from nasx.trial import Reason, Score
+
+PROBING_IMAGES = 16  # with which live layers are told from dead ones
+
+
+class ActivationScorer:
+    """Mean cosine distance between the class means of all activations."""
+
+    def __init__(
+        self,
+        *,
+        group_by: Literal["true", "predicted"] = "true",
+        layer_balanced: bool = False,
+        max_samples: int = 25_000,
+        batch_size: int = 256,
+        similarity: Path | None = None,
+    ) -> None:
+        """How activations are grouped and weighed.
+
+        `group_by`: the class that a sample counts for; the paper's text says "true", its code does "predicted".
+        `layer_balanced`: average the layers' distances; otherwise layers are concatenated, so that large ones dominate.
+        `max_samples`: images used at most. `batch_size`: images in memory at a time.
+        `similarity`: a CSV of class similarities by which pairs are weighed.
+        """
+        for name, value in (("max_samples", max_samples), ("batch_size", batch_size)):
+            if value < 1:
+                raise SettingError(name, f"must be at least 1, got {value}")
+        self.group_by = group_by
+        self.layer_balanced = layer_balanced
+        self.max_samples = max_samples
+        self.batch_size = batch_size
+        self.similarity = read_similarity(similarity) if similarity is not None else None
+
+    @property
+    def name(self) -> str:
+        variants = (
+            ("predicted", self.group_by == "predicted"),
+            ("balanced", self.layer_balanced),
+            ("weighted", self.similarity is not None),
+        )
+        return "_".join(["activations", *(variant for variant, chosen in variants if chosen)])
+
+    def score(self, network: nn.Module, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
+        """The score of a trained network; see `nasx.protocols.Scorer`. The seed matters above `max_samples` alone."""
+        started = time.perf_counter()
+        weights = pair_weights(self.similarity, n_classes)
+        if len(images) > self.max_samples:
+            chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[: self.max_samples]
+            images, labels = images[chosen.to(images.device)], labels[chosen.to(labels.device)]
+        if self.group_by == "predicted":
+            labels = predict(network, images, batch_size=self.batch_size)
+        layers = live_layers(network, images[:PROBING_IMAGES])
+        if not layers:
+            raise TrialFailure(Reason.NO_SCORE, f"{self.name}: no convolution or activation reaches the logits")
+        grams = class_grams(network, images, labels, n_classes=n_classes, layers=layers, batch_size=self.batch_size)
+        by_layer = {name: cosine_distances(products) for name, products in grams.items()}
+        if self.layer_balanced:
+            distances = mean_distances(list(by_layer.values()))
+        else:
+            distances = cosine_distances(np.sum(list(grams.values()), axis=0))
+        return make_score(self.name, distances, by_layer, weights=weights, n_samples=len(images), started=started)
+
+
+def predict(network: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
+    """The class with the largest logit for each image, (n,) int64."""
+    with at_rest(network), torch.no_grad():
+        return torch.cat([network(batch).argmax(dim=1) for batch in torch.split(images, batch_size)])
+
+
+def class_grams(
+    network: nn.Module, images: Tensor, labels: Tensor, *, n_classes: int, layers: list[str], batch_size: int
+) -> dict[str, NDArray[np.float64]]:
+    """Inner products of the class means of each layer's activations: layer -> (n_classes, n_classes).
+
+    Only the sum of each class and layer is kept, in float64: n_classes times all activations of one image.
+    """
+    sums: dict[str, Tensor] = {}
+    # sorted by class a batch holds few of them, each a run of rows: summing runs takes half the time of a product with
+    # one-hot labels, and needs no copy in float64
+    order = torch.argsort(labels, stable=True)
+    for batch in torch.split(order, batch_size):
+        classes, lengths = (t.tolist() for t in torch.unique_consecutive(labels[batch], return_counts=True))
+
+        def take(name: str, output: Tensor, classes: list[int] = classes, lengths: list[int] = lengths) -> None:
+            if name not in layers:
+                return
+            if name not in sums:
+                sums[name] = torch.zeros(n_classes, *output.shape[1:], dtype=torch.float64, device=output.device)
+            for label, rows in zip(classes, torch.split(output, lengths), strict=True):
+                sums[name][label] += rows.sum(dim=0, dtype=torch.float64)
+
+        with at_rest(network), torch.no_grad(), watching(network, take):
+            network(images[batch])
+    counts = torch.bincount(labels, minlength=n_classes).cpu().numpy()
+    return {name: gram(means_from_sums(sums[name].flatten(1).cpu().numpy(), counts)) for name in layers}

@@ -1,0 +1,93 @@
+"""Layers of interest are found in any network, dead ones left out, and no trace is left."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasx.introspection.layers import at_rest, live_layers, watching
+
+from .networks import labelled, seeded, staged_network
+
+
+def names_of(network: nn.Module, images: Tensor) -> list[str]:
+    names: list[str] = []
+    with torch.no_grad(), watching(network, lambda name, _: names.append(name)):
+        network(images)
+    return names
+
+
+class Functional(nn.Module):
+    """Activations without modules, one module used twice, a branch that is dead and one that is multiplied by zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.shared = nn.ReLU(inplace=True)
+        self.unused = nn.Conv2d(4, 4, 1)
+        self.zeroed = nn.Conv2d(4, 4, 1)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.shared(self.conv(x))
+        x = F.gelu(x)
+        self.unused(x).sigmoid()
+        x = self.shared(x + 0 * self.zeroed(x)).tanh()
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+FUNCTIONAL_LAYERS = ["conv", "shared", "gelu", "shared#2", "tanh"]
+
+
+def test_convolutions_and_activations_are_watched_and_nothing_else():
+    expected = [f"{stage}.{i}" for stage in ("stem", "stage1", "stage2", "stage3") for i in (0, 2)]
+
+    assert names_of(staged_network(), labelled(4)[0]) == expected
+
+
+def test_functional_activations_and_repeated_modules_are_named_apart():
+    names = names_of(Functional().eval(), seeded(0, 2, 3, 6, 6))
+
+    assert names == ["conv", "shared", "gelu", "unused", "sigmoid", "zeroed", "shared#2", "tanh"]
+
+
+def test_what_never_reaches_the_logits_is_dead():
+    assert live_layers(Functional(), seeded(0, 8, 3, 6, 6)) == FUNCTIONAL_LAYERS
+
+
+def test_a_softmax_at_the_end_kills_nothing():
+    network = nn.Sequential(staged_network(), nn.Softmax(dim=1))
+
+    assert len(live_layers(network, labelled(8)[0])) == 8
+
+
+def test_the_network_is_left_as_it_was():
+    network = staged_network().train()
+    network.stem[1].eval()
+    network.stage1[0].weight.requires_grad_(False)
+    before = copy.deepcopy(network.state_dict())
+    state = torch.get_rng_state()
+
+    live_layers(network, labelled(8)[0])
+
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert [m.training for m in (network, network.stem[0], network.stem[1])] == [True, True, False]
+    assert [p.requires_grad for p in network.parameters()].count(False) == 1
+    assert all(p.grad is None for p in network.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+def test_the_network_is_left_as_it_was_when_a_pass_fails():
+    network = staged_network().train()
+
+    with pytest.raises(RuntimeError, match="channels"), at_rest(network), watching(network, lambda *_: None):
+        network(seeded(0, 2, 5, 8, 8))
+
+    assert network.training
+    assert all(p.requires_grad for p in network.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
