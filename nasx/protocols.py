@@ -14,6 +14,7 @@ from nasx.trial import Candidate, Genotype, Score
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from nasx.data.augmentation import Augmentation
     from nasx.data.images import LabelledImages
 
 
@@ -103,6 +104,10 @@ class Dataset(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What may be done to its training images without changing their class."""
 
     def train(self) -> LabelledImages:
         """The official training images, from which the search cuts its validation split.

@@ -1,0 +1,97 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) as published for Python: pickled batches of 32x32 colour images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nasx.data.augmentation import Augmentation
+from nasx.data.files import checked_labels, damaged, find_folder, joined, reading
+from nasx.data.images import LabelledImages
+from nasx.data.unpickle import load_pickled_dict
+
+_SHAPE = (3, 32, 32)  # a row of a batch: all red pixels, all green, all blue
+_AUGMENTATION = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.25)  # the paper's
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CIFAR:
+    """What both have in common: a folder of pickled batches and one file that names the classes."""
+
+    root: str | None = None  # the folder that holds the published folder, or that folder itself
+    augmentation: Augmentation = _AUGMENTATION
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    folder: ClassVar[str]
+    meta_file: ClassVar[str]
+    train_files: ClassVar[tuple[str, ...]]
+    test_file: ClassVar[str]
+    names_key: ClassVar[str]
+    labels_key: ClassVar[str]
+
+    def train(self) -> LabelledImages:
+        return self._read(self.train_files)
+
+    def test(self) -> LabelledImages:
+        return self._read((self.test_file,))
+
+    def _read(self, files: Sequence[str]) -> LabelledImages:
+        folder = find_folder(self.title, self.root, self.folder)
+        meta = self._load(folder / self.meta_file)
+        class_names = _class_names(folder / self.meta_file, meta, self.names_key)
+        parts = [self._read_batch(folder / file, class_names, meta.get("num_cases_per_batch")) for file in files]
+        return joined(parts)
+
+    def _read_batch(self, path: Path, class_names: tuple[str, ...], n_expected: int | None) -> LabelledImages:
+        """One batch; `n_expected` images, where the meta file says how many."""
+        batch = self._load(path)
+        pixels = batch.get("data")
+        n_values = int(np.prod(_SHAPE))
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (n_values,):
+            raise damaged(path, f"expected data of shape (n, {n_values}) and type uint8")
+        if n_expected is not None and len(pixels) != n_expected:
+            raise damaged(path, f"expected {n_expected} images, got {len(pixels)}")
+        labels = checked_labels(path, batch.get(self.labels_key), len(pixels), class_names)
+        return LabelledImages(pixels.reshape(-1, *_SHAPE), labels, class_names)
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        with reading(path, self.title, self.folder):
+            return load_pickled_dict(path)
+
+
+class CIFAR10(_CIFAR):
+    """CIFAR-10: 50,000 training and 10,000 test images of ten kinds of animals and vehicles."""
+
+    name = "cifar10"
+    title = "CIFAR-10"
+    folder = "cifar-10-batches-py"
+    meta_file = "batches.meta"
+    train_files = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
+    test_file = "test_batch"
+    names_key = "label_names"
+    labels_key = "labels"
+
+
+class CIFAR100(_CIFAR):
+    """CIFAR-100 with its fine labels: 50,000 training and 10,000 test images of 100 kinds of things."""
+
+    name = "cifar100"
+    title = "CIFAR-100"
+    folder = "cifar-100-python"
+    meta_file = "meta"
+    train_files = ("train",)
+    test_file = "test"
+    names_key = "fine_label_names"
+    labels_key = "fine_labels"
+
+
+def _class_names(path: Path, meta: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = meta.get(key)
+    if not isinstance(names, list) or not names or not all(isinstance(name, (str, bytes)) for name in names):
+        raise damaged(path, f"expected the names of the classes under {key}")
+    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names)

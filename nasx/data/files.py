@@ -1,0 +1,70 @@
+"""What every reader of files shares: finding the files, saying what is wrong with them, checking what was read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasx.data.images import LabelledImages
+from nasx.errors import DataError
+
+
+def find_folder(title: str, root: str | None, folder: str) -> Path:
+    """The folder with the files of a dataset: `folder` inside `root`, or `root` itself.
+
+    `title` names the dataset to people, `folder` is the published folder, e.g. "MNIST/raw". `~` and environment
+    variables in `root` are expanded. Raises DataError where no root is given or it is no folder.
+    """
+    if not root:
+        raise DataError(f"{title} needs its files: give dataset.root=DIR, the folder that holds {folder}.")
+    path = Path(os.path.expandvars(root)).expanduser()
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise DataError(f"{path} {what}: {title} needs dataset.root=DIR, the folder that holds {folder}.")
+    return path / folder if (path / folder).is_dir() else path
+
+
+@contextmanager
+def reading(path: Path, title: str, folder: str) -> Iterator[None]:
+    """Tells a file that cannot be opened or read as a DataError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} is missing: {title} needs dataset.root=DIR, the folder that holds {folder} with all its files."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def damaged(path: Path, problem: str) -> DataError:
+    """The error for a file whose content is not what its publisher ships."""
+    return DataError(f"{path} is damaged or of another format: {problem}. Fetch the file again.")
+
+
+def checked_labels(path: Path, labels: object, n: int, class_names: Sequence[str]) -> NDArray[np.int64]:
+    """`labels` as an array (n,), if they are n whole numbers that each name a class. Else raises DataError."""
+    array = np.asarray(labels)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise damaged(path, "expected a list of whole numbers as labels")
+    if len(array) != n:
+        raise damaged(path, f"expected one label an image, got {n} images and {len(array)} labels")
+    outside = np.flatnonzero((array < 0) | (array >= len(class_names)))
+    if outside.size:
+        first = outside[0]
+        raise damaged(path, f"expected labels 0 to {len(class_names) - 1}, got {array[first]} at image {first}")
+    return array.astype(np.int64)
+
+
+def joined(parts: Sequence[LabelledImages]) -> LabelledImages:
+    """Parts of one dataset as a whole, in the order given."""
+    return LabelledImages(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        parts[0].class_names,
+    )

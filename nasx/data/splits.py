@@ -1,0 +1,89 @@
+"""Cuts what a trial trains on and what it is judged by from the training images of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from nasx.data.images import LabelledImages, SearchData
+from nasx.errors import DataError, SettingError
+
+_CHUNK = 1024  # images
+
+
+def split(
+    images: LabelledImages,
+    *,
+    validation_fraction: float = 0.2,
+    train_images: int | None = None,
+    validation_images: int | None = None,
+    seed: int,
+) -> SearchData:
+    """A stratified training and validation part of `images`, drawn by `seed`, with every class in both.
+
+    `validation_fraction` of the images, but at most `validation_images`, validate; of the others at most `train_images`
+    train. Settings are those of the config section `split`.
+
+    Raises SettingError where they leave a class without an image in either part, and DataError where the dataset has a
+    class with fewer than two.
+    """
+    if not 0 < validation_fraction < 1:
+        raise SettingError("split.validation_fraction", f"must lie between 0 and 1, got {validation_fraction}")
+    share = round(validation_fraction * len(images))
+    n_validation, validation_key = _at_most(share, validation_images, "split.validation_images")
+    n_train, train_key = _at_most(len(images) - share, train_images, "split.train_images")
+    _check_sizes(images, {train_key: n_train, validation_key: n_validation})
+    parts = train_test_split(
+        np.arange(len(images)), train_size=n_train, test_size=n_validation, stratify=images.labels, random_state=seed
+    )
+    train, validation = (images.take(part) for part in parts)
+    _check_classes(train, "training", train_key)
+    _check_classes(validation, "validation", validation_key)
+    return SearchData(train, validation, *mean_and_std(train.images))
+
+
+def _at_most(available: int, limit: int | None, key: str) -> tuple[int, str]:
+    """How many images to take, and the config key that says so."""
+    return (available, "split.validation_fraction") if limit is None or limit > available else (limit, key)
+
+
+def mean_and_std(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Per channel, (channels,) each, of pixels scaled to [0, 1]; the deviation of a constant channel is given as 1.
+
+    Exact: counts how often each of the 256 values occurs.
+    """
+    n_channels = images.shape[1]
+    counts = np.zeros((n_channels, 256), dtype=np.int64)
+    for start in range(0, len(images), _CHUNK):  # bincount makes 8-byte copies: of a chunk at a time
+        for channel in range(n_channels):
+            counts[channel] += np.bincount(images[start : start + _CHUNK, channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    share = counts / counts.sum(axis=1, keepdims=True)
+    mean = share @ values
+    std = np.sqrt((share * (values - mean[:, np.newaxis]) ** 2).sum(axis=1))
+    return mean.astype(np.float32), np.where(np.count_nonzero(counts, axis=1) > 1, std, 1).astype(np.float32)
+
+
+def _check_sizes(images: LabelledImages, sizes: Mapping[str, int]) -> None:
+    """What scikit-learn would otherwise say without naming the key."""
+    present = np.bincount(images.labels, minlength=images.n_classes)
+    rarest = int(present.argmin())
+    if present[rarest] < 2:
+        raise DataError(
+            "A search needs at least 2 training images of every class in the dataset, one to train on and one to "
+            f"validate on: of {images.class_names[rarest]!r} there are {present[rarest]}."
+        )
+    for key, size in sizes.items():
+        if size < images.n_classes:
+            raise SettingError(key, f"must leave at least one image for each of {images.n_classes} classes, got {size}")
+
+
+def _check_classes(part: LabelledImages, purpose: str, key: str) -> None:
+    absent = np.flatnonzero(np.bincount(part.labels, minlength=part.n_classes) == 0)
+    if absent.size:
+        raise SettingError(
+            key, f"leaves no {purpose} image of {part.class_names[absent[0]]!r}: the class is too rare for this split"
+        )
