@@ -1,0 +1,69 @@
+"""Components from their part of a config: a dataset, a space, a recipe, a scorer, an algorithm, an executor.
+
+A component is any class. The config names it by `_target_`; the other keys are its constructor's keyword arguments.
+Ours and a user's own are treated alike.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from nasx.config.values import construct, join, show
+from nasx.errors import ConfigError, did_you_mean
+
+TARGET = "_target_"
+
+
+def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
+    """The component that `node` describes.
+
+    `group` is the node's full key, e.g. "algorithm" or "also_scored.activations", and begins every message. `supplied`
+    are the arguments that the search gives and a config may not. Raises ConfigError where the class cannot be imported,
+    or a key or a value is not what its constructor asks for.
+    """
+    settings = {name: value for name, value in node.items() if name != TARGET}
+    return construct(load_target(node, group), settings, group, supplied)
+
+
+def load_target(node: Mapping[str, Any], group: str) -> Callable[..., Any]:
+    """The class, or function, that the node's `_target_` names: "package.module.Name". Raises ConfigError."""
+    key = join(group, TARGET)
+    target = node.get(TARGET)
+    if target is None:
+        raise ConfigError(f"{key} is missing: it names a class, e.g. nasx.introspection.ShapScorer.")
+    if not isinstance(target, str) or "." not in target.strip("."):
+        raise ConfigError(f"{key} must name a class as package.module.Class, got {show(target)}.")
+    module_name, _, name = target.rpartition(".")
+    module = _import(module_name, key)
+    found = getattr(module, name, None)
+    if found is None:
+        public = [n for n, value in vars(module).items() if isinstance(value, type) and not n.startswith("_")]
+        raise ConfigError(f"{key}: module {module_name} has no {name}. {did_you_mean(name, public)}".rstrip())
+    if not callable(found):
+        raise ConfigError(f"{key}: {target} is not a class but {show(str(found))}.")
+    return found  # type: ignore[no-any-return]
+
+
+def _import(module_name: str, key: str) -> ModuleType:
+    """The module; the current directory is looked in last, as `python -m` does: a user's own scorer may lie there."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"{key}: there is no module {error.name!r}. Install its package, or run nasx where it lies."
+            ) from error
+        raise ConfigError(f"{key}: importing {module_name} failed: {error}.") from error
+    except ImportError as error:
+        raise ConfigError(f"{key}: importing {module_name} failed: {error}.") from error
+    except SyntaxError as error:
+        where = f"{error.filename}, line {error.lineno}"
+        raise ConfigError(f"{key}: importing {module_name} failed: {error.msg} ({where}).") from error

@@ -1,0 +1,98 @@
+"""Composing a config: defaults list and overrides in, plain data out, checked at the root.
+
+Hydra composes. It is initialised for the moment of composing and leaves nothing behind; its errors become ConfigErrors
+of one line (`nasx.config.mistakes`).
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+import nasx
+from nasx.config import mistakes, schema
+from nasx.config.finding import find_config, known_groups, search_path
+
+Config = dict[str, Any]  # plain data, everything resolved
+
+
+def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> Config:
+    """The config of that name with `key=value` overrides on top, as plain data with every `${...}` resolved.
+
+    With `allow_missing` a value that the user still has to give stays "???". Raises ConfigError, in one line, where
+    the config or a choice is unknown, an override is malformed or names no known key, a file is no YAML, a value is
+    missing, or the root is not as `nasx.config.schema` asks.
+    """
+    file = find_config(name_or_path)
+    parsed = mistakes.parse_overrides(overrides)
+    composed = _compose(file, parsed)
+    if not OmegaConf.is_interpolation(composed, "name") and OmegaConf.select(composed, "name") is None:
+        OmegaConf.update(composed, "name", file.stem, force_add=True)
+    config = mistakes.resolve(composed, allow_missing=allow_missing)
+    schema.read(config)
+    return config
+
+
+def load_resolved(file: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a run directory, with overrides on top: what `compose` gave when the run began."""
+    return compose(file, overrides)
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """The config as YAML that `compose` reads again."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+
+
+def provenance(name_or_path: str | Path, overrides: Sequence[str]) -> Config:
+    """What config.yaml says of its origin: config, overrides, and the versions that made it."""
+    return {
+        "config": str(name_or_path),
+        "overrides": list(overrides),
+        "nasx": nasx.__version__,
+        "torch": version("torch"),
+        "python": platform.python_version(),
+    }
+
+
+def _compose(file: Path, overrides: Sequence[Override]) -> DictConfig:
+    """Hydra's composition of a file; the node of each group holds no lines meant for another choice."""
+    own = file.parent
+    try:
+        composed = _hydra_compose(file.name, own, overrides)
+    except Exception as error:
+        raise mistakes.explain(error, file, overrides, lambda some: _hydra_compose(file.name, own, some)) from error
+    for override in overrides:
+        group = override.key_or_group
+        if override.package is None and group in known_groups(own) and isinstance(override.value(), str):
+            _drop_lines_of_other_choices(composed, group, own, overrides)
+    return composed
+
+
+def _drop_lines_of_other_choices(composed: DictConfig, group: str, own: Path, overrides: Sequence[Override]) -> None:
+    """Without what an experiment says about the choice that an override has replaced.
+
+    digits.yaml sets algorithm.population_size, of NSGA-II; with `algorithm=random` that line means nothing.
+    """
+    choice = next(o.value() for o in overrides if o.key_or_group == group)
+    listed = _hydra_compose(f"{group}/{choice}.yaml", own, ())[group]
+    given = {o.key_or_group.split(".")[1] for o in overrides if o.key_or_group.startswith(f"{group}.")}
+    with open_dict(composed):
+        for name in list(composed[group]):
+            if name not in listed and name not in given:
+                del composed[group][name]
+
+
+def _hydra_compose(config_name: str, own: Path, overrides: Sequence[Override]) -> DictConfig:
+    """One composition by Hydra, its global state put back as it was."""
+    path = [f"file://{directory}" for directory in search_path(own)]
+    lines = [f"hydra.searchpath={json.dumps(path)}", *(str(override.input_line) for override in overrides)]
+    with hydra.initialize_config_dir(str(own), version_base="1.3"):
+        return hydra.compose(config_name, lines)
