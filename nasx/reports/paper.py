@@ -1,0 +1,76 @@
+"""The paper's own Pareto fronts, to hold a run against.
+
+The paper measures introspectability by activations, nasx by SHAP unless told otherwise: fronts are compared only in the
+paper's measure, which a run records beside its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasx import pareto
+from nasx.errors import NasxError
+from nasx.trial import Trial
+
+MEASURES: Final = {  # dataset -> the scorer whose values the paper's can be held against
+    "mnist": "activations",
+    "cifar10": "activations",
+    "imagenet16_120": "activations_wordnet",
+}
+OBJECTIVE_NAMES: Final = ("error", "introspectability")
+
+
+@dataclass(frozen=True, eq=False)
+class PaperFront:
+    """The front that the paper's search found on one dataset."""
+
+    dataset: str
+    scorer: str  # the scorer whose values compare with these
+    error: NDArray[np.float64]  # (n,) validation error in [0, 1], ascending
+    introspectability: NDArray[np.float64]  # (n,)
+    source: str  # to be cited
+
+    def hypervolume(self, n_classes: int) -> float:
+        """The share of the plane that the front dominates, from guessing and introspectability 0."""
+        return pareto.hypervolume(np.column_stack([self.error, -self.introspectability]), [1 - 1 / n_classes, 0])
+
+
+def paper_front(dataset: str) -> PaperFront:
+    """The paper's front on `dataset`. Raises NasxError where the paper has none."""
+    content: dict[str, Any] = json.loads((files("nasx.reports") / "data" / "paper_fronts.json").read_text("utf-8"))
+    fronts = content["fronts"]
+    if dataset not in fronts:
+        raise NasxError(f"the paper has no front for the dataset {dataset!r}; it has: {', '.join(sorted(fronts))}.")
+    introspectability, accuracy = np.array(fronts[dataset]).T
+    return PaperFront(dataset, MEASURES[dataset], 1 - accuracy, introspectability, content["source"])
+
+
+def in_paper_measure(trials: Sequence[Trial], front: PaperFront) -> list[Trial]:
+    """The trials that carry the score of the paper's measure, with it as their introspectability; others unchanged.
+
+    A complete trial without that score is left out. Raises NasxError where no complete trial has it.
+    """
+    measured = [_measured(t, front.scorer) if t.is_complete else t for t in trials]
+    kept = [t for t in measured if t is not None]
+    if not any(t.is_complete for t in kept):
+        recorded = sorted({s.scorer for t in trials for s in t.evaluation.scores})
+        raise NasxError(
+            f"the paper measures {front.dataset} by {front.scorer!r}, which this run has not recorded "
+            f"(it has: {', '.join(recorded) or 'no score'}): the two fronts cannot be compared."
+        )
+    return kept
+
+
+def _measured(trial: Trial, scorer: str) -> Trial | None:
+    score = trial.evaluation.score(scorer)
+    if score is None:
+        return None
+    metrics = {**trial.metrics, "introspectability": score.value}
+    return replace(trial, evaluation=replace(trial.evaluation, metrics=metrics))
