@@ -1,0 +1,211 @@
+"""Introspectability by SHAP: what the decision USES inside a network, class by class. The default scorer.
+
+At a probe layer the network is cut in two; the tail maps the layer's output to logits. Expected gradients estimate the
+SHAP values of that output for the logit of the sample's class:
+
+    mean over draws of (a - b) * gradient of f_y at b + t (a - b)
+
+with a the sample's output at the probe, b a background image's, t uniform in [0, 1), y the class explained. Values
+add, so their sum over space is one signed value a channel. The channel vectors are averaged over each class, and the
+score is the mean cosine distance between classes, averaged over the probe layers.
+Source: Erion et al., "Improving performance of deep learning models with axiomatic attribution priors and expected
+gradients", 2021; the score is ours. Channels rather than units, signed rather than absolute, without the last stage:
+so the score says most about the architecture and least about the seed of its training (measured, see the README).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nasx.errors import SettingError, TrialFailure, did_you_mean
+from nasx.introspection.layers import at_rest
+from nasx.introspection.sampling import Paths, draw_paths, split_sample
+from nasx.introspection.scoring import make_score
+from nasx.introspection.similarity import class_means, cosine_distances, gram, mean_distances
+from nasx.introspection.weighting import pair_weights, read_similarity
+from nasx.trial import Reason, Score
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A layer at which a network is cut in two."""
+
+    name: str
+    body: Callable[[Tensor], Tensor]  # images (n, ...) to the layer's output (n, channels, ...)
+    tail: Callable[[Tensor], Tensor]  # the layer's output to logits (n, n_classes)
+    channel_dim: int = 1  # of the layer's output
+
+
+class ShapScorer:
+    """Mean cosine distance between the class means of channel-wise SHAP values, averaged over the probe layers."""
+
+    def __init__(
+        self,
+        *,
+        samples_per_class: int = 10,
+        draws: int = 16,
+        background: int = 16,
+        batch_size: int = 128,
+        explain: Literal["true", "predicted"] = "true",
+        probes: tuple[str, ...] | None = None,
+        similarity: Path | None = None,
+    ) -> None:
+        """How the values are estimated.
+
+        `samples_per_class`: images explained of each class. `draws`: gradients a sample and probe. `background`: images
+        that stand for "nothing in particular". `batch_size`: gradients computed at a time, which bounds the memory.
+        `explain`: the logit explained, and the class that a sample counts for. `probes`: the stages after whose output
+        the network is cut; None: all but the last in front of the head, where vectors of classes are near-orthogonal
+        whatever the network. `similarity`: a CSV of class similarities by which pairs are weighed.
+        """
+        counts = {
+            "samples_per_class": samples_per_class,
+            "draws": draws,
+            "background": background,
+            "batch_size": batch_size,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise SettingError(name, f"must be at least 1, got {value}")
+        if probes is not None and not probes:
+            raise SettingError("probes", "must name at least one stage, or be null for the default")
+        self.samples_per_class = samples_per_class
+        self.draws = draws
+        self.background = background
+        self.batch_size = batch_size
+        self.explain = explain
+        self.probes = probes
+        self.similarity = read_similarity(similarity) if similarity is not None else None
+
+    @property
+    def name(self) -> str:
+        predicted = ["predicted"] if self.explain == "predicted" else []
+        weighted = ["weighted"] if self.similarity is not None else []
+        return "_".join(["shap", *predicted, *weighted])
+
+    def score(self, network: nn.Sequential, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
+        """The score of a trained network; see `nasx.protocols.Scorer`. The seed chooses images and draws."""
+        probes = stage_probes(network, self.probes)
+        return self.score_at(probes, network, images, labels, n_classes=n_classes, seed=seed)
+
+    def score_at(
+        self, probes: Sequence[Probe], network: nn.Module, images: Tensor, labels: Tensor, *, n_classes: int, seed: int
+    ) -> Score:
+        """The score of any trained network, cut at `probes`."""
+        started = time.perf_counter()
+        weights = pair_weights(self.similarity, n_classes)
+        generator = torch.Generator().manual_seed(seed)
+        explained, background = split_sample(
+            labels.cpu(), n_per_class=self.samples_per_class, n_background=self.background, generator=generator
+        )
+        paths = draw_paths(len(explained), self.draws, self.background, generator=generator)
+        samples, references = images[explained.to(images.device)], images[background.to(images.device)]
+        with at_rest(network), torch.autocast(images.device.type, enabled=False):
+            with torch.no_grad():
+                logits, reference_logits = network(samples), network(references)
+            targets = labels[explained.to(labels.device)] if self.explain == "true" else logits.argmax(dim=1)
+            gaps = (logits - reference_logits.mean(dim=0)).gather(1, targets[:, None])[:, 0]
+            values = {p.name: self._values(p, samples, references, targets, paths) for p in probes}
+        if not all(bool(v.isfinite().all()) for v in values.values()):
+            raise TrialFailure(Reason.NO_SCORE, f"{self.name}: SHAP values are not finite")
+        groups = targets.cpu().numpy()
+        by_layer = {
+            name: cosine_distances(gram(class_means(v.double().cpu().numpy(), groups, n_classes)))
+            for name, v in values.items()
+        }
+        return make_score(
+            self.name,
+            mean_distances(list(by_layer.values())),
+            by_layer,
+            weights=weights,
+            n_samples=len(samples),
+            started=started,
+            completeness_error=completeness_error(list(values.values()), gaps),
+        )
+
+    def _values(self, probe: Probe, samples: Tensor, references: Tensor, targets: Tensor, paths: Paths) -> Tensor:
+        with torch.no_grad():
+            activations, background = probe.body(samples), probe.body(references)
+        return expected_gradients(
+            probe.tail,
+            activations,
+            background,
+            targets,
+            paths,
+            batch_size=self.batch_size,
+            reduce=lambda rows: channel_sums(rows, probe.channel_dim),
+        )
+
+
+def stage_probes(network: nn.Sequential, names: Sequence[str] | None = None) -> list[Probe]:
+    """Probes after the named children of `network`; None: after each but the last two, the last stage and the head.
+
+    Raises SettingError on a name that is not a child's, or is the last's, which has no tail.
+    """
+    stages = [name for name, _ in network.named_children()]
+    chosen = stages[:-2] if names is None else list(names)
+    for name in chosen:
+        if name not in stages[:-1]:
+            raise SettingError(
+                "probes", f"names {name!r}, which is no stage to cut after. {did_you_mean(name, stages[:-1])}"
+            )
+    if not chosen:
+        raise SettingError("probes", f"has no default for a network of {len(stages)} stages: at least 3 are needed")
+    cuts = [(name, stages.index(name) + 1) for name in chosen]
+    return [Probe(name, network[:cut], network[cut:]) for name, cut in cuts]
+
+
+def expected_gradients(
+    tail: Callable[[Tensor], Tensor],
+    activations: Tensor,
+    background: Tensor,
+    targets: Tensor,
+    paths: Paths,
+    *,
+    batch_size: int,
+    reduce: Callable[[Tensor], Tensor] = lambda rows: rows,
+) -> Tensor:
+    """SHAP values of `activations`, (n, ...), for the logits `targets`, (n,), of `tail`: (n, ...).
+
+    `background`, (n_background, ...), are activations too; `paths` says from which of them each draw comes. `reduce`
+    maps the values of single draws, (batch_size, ...), to what is kept of them, e.g. `channel_sums`. At most
+    batch_size gradients are held at a time. No gradient is computed for, or left on, a parameter that takes none.
+    """
+    n_samples, n_draws = paths.background.shape
+    indices, positions = (draws.flatten().to(activations.device) for draws in paths)
+    kept = []
+    for rows in torch.split(torch.arange(n_samples * n_draws, device=activations.device), batch_size):
+        sample = rows // n_draws
+        start = background[indices[rows]]
+        way = activations[sample] - start
+        t = positions[rows].to(way.dtype).view(-1, *[1] * (way.dim() - 1))
+        with torch.enable_grad():
+            point = torch.addcmul(start, way, t).requires_grad_()
+            logits = tail(point).gather(1, targets[sample, None])
+            (gradient,) = torch.autograd.grad(logits.sum(), point)
+        kept.append(reduce(way * gradient))
+    values = torch.cat(kept)
+    return values.view(n_samples, n_draws, *values.shape[1:]).mean(dim=1)
+
+
+def channel_sums(values: Tensor, channel_dim: int = 1) -> Tensor:
+    """Signed values summed over all dimensions but the first and the channels: (n, channels, ...) -> (n, channels)."""
+    return values.movedim(channel_dim, 1).flatten(2).sum(dim=2) if values.dim() > 2 else values
+
+
+def completeness_error(values: Sequence[Tensor], gaps: Tensor) -> float:
+    """How far the values of samples, each (n, ...), are from summing to the logit `gaps`, (n,), on the mean of layers.
+
+    mean |sum of values - gap| / mean |gap|: 0 for exact values; infinite where all gaps are zero, but not the sums.
+    """
+    errors = torch.stack([(v.flatten(1).sum(dim=1) - gaps).abs().mean() for v in values]).mean()
+    if not errors:
+        return 0.0
+    return float(errors / gaps.abs().mean())
