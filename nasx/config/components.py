@@ -7,6 +7,7 @@ Ours and a user's own are treated alike.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ def load_target(node: Mapping[str, Any], group: str) -> Callable[..., Any]:
     target = node.get(TARGET)
     if target is None:
         raise ConfigError(f"{key} is missing: it names a class, e.g. nasx.introspection.ShapScorer.")
-    if not isinstance(target, str) or "." not in target.strip("."):
+    if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target):
         raise ConfigError(f"{key} must name a class as package.module.Class, got {show(target)}.")
     module_name, _, name = target.rpartition(".")
     module = _import(module_name, key)
@@ -45,7 +46,7 @@ def load_target(node: Mapping[str, Any], group: str) -> Callable[..., Any]:
         public = [n for n, value in vars(module).items() if isinstance(value, type) and not n.startswith("_")]
         raise ConfigError(f"{key}: module {module_name} has no {name}. {did_you_mean(name, public)}".rstrip())
     if not callable(found):
-        raise ConfigError(f"{key}: {target} is not a class but {show(str(found))}.")
+        raise ConfigError(f"{key}: {target} is no class.")
     return found  # type: ignore[no-any-return]
 
 

@@ -69,25 +69,34 @@ def _compose(file: Path, overrides: Sequence[Override]) -> DictConfig:
         composed = _hydra_compose(file.name, own, overrides)
     except Exception as error:
         raise mistakes.explain(error, file, overrides, lambda some: _hydra_compose(file.name, own, some)) from error
-    for override in overrides:
-        group = override.key_or_group
-        if override.package is None and group in known_groups(own) and isinstance(override.value(), str):
-            _drop_lines_of_other_choices(composed, group, own, overrides)
+    for group, (choice, meant) in _replaced_choices(file, overrides).items():
+        listed = _hydra_compose(f"{group}/{choice}.yaml", own, ())[group]
+        with open_dict(composed):
+            for name in [n for n in composed[group] if n not in listed and n not in meant]:
+                del composed[group][name]
     return composed
 
 
-def _drop_lines_of_other_choices(composed: DictConfig, group: str, own: Path, overrides: Sequence[Override]) -> None:
-    """Without what an experiment says about the choice that an override has replaced.
+def _replaced_choices(file: Path, overrides: Sequence[Override]) -> dict[str, tuple[str, set[str]]]:
+    """Group -> the choice that an override has put in place of the first one, and the settings meant for it.
 
-    digits.yaml sets algorithm.population_size, of NSGA-II; with `algorithm=random` that line means nothing.
+    digits.yaml sets algorithm.population_size, of NSGA-II; with `algorithm=random` that line means nothing. So a choice
+    put in place of another keeps the settings that its own file lists, and those given together with it.
     """
-    choice = next(o.value() for o in overrides if o.key_or_group == group)
-    listed = _hydra_compose(f"{group}/{choice}.yaml", own, ())[group]
-    given = {o.key_or_group.split(".")[1] for o in overrides if o.key_or_group.startswith(f"{group}.")}
-    with open_dict(composed):
-        for name in list(composed[group]):
-            if name not in listed and name not in given:
-                del composed[group][name]
+    replaced: dict[str, tuple[Any, set[str]]] = {}
+    own: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[assignment]
+    for entry in own.get("defaults", ()):
+        for words, choice in entry.items() if isinstance(entry, dict) else ():
+            if words.startswith("override "):
+                group = words.removeprefix("override ").lstrip("/")
+                replaced[group] = (choice, set(own.get(group) or ()))
+    for override in overrides:
+        if override.package is None and not override.is_delete():
+            below = f"{override.key_or_group}."
+            names = {o.key_or_group.split(".")[1] for o in overrides if o.key_or_group.startswith(below)}
+            replaced[override.key_or_group] = (override.value(), names)
+    groups = known_groups(file.parent)
+    return {group: found for group, found in replaced.items() if group in groups and isinstance(found[0], str)}
 
 
 def _hydra_compose(config_name: str, own: Path, overrides: Sequence[Override]) -> DictConfig:

@@ -6,6 +6,7 @@ The same order holds for groups, so that a user's file can mix its own choices w
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 
 import nasx
@@ -71,9 +72,11 @@ def known_groups(own: Path | None = None) -> list[str]:
 
 
 def description(file: Path) -> str:
-    """The first comment of a config: what it is, or how it is run."""
-    first = file.read_text(encoding="utf-8").partition("\n")[0]
-    return first.lstrip("# ").rstrip() if first.startswith("#") else ""
+    """What a config is: the first line of its leading comment, but for the command that runs it."""
+    lines = takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
+    comment = [line.lstrip("# ").rstrip() for line in lines]
+    told = [line for line in comment if not line.startswith("nasx ")]
+    return told[0] if told else "".join(comment[:1]).partition(": ")[2]
 
 
 def _yaml_files(directories: list[Path]) -> dict[str, Path]:

@@ -70,7 +70,7 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     try:
         converted = TypeAdapter(annotation, config=None if record else _ADAPTER_CONFIG).validate_json(json.dumps(value))
     except ValidationError as error:
-        if get_origin(annotation) is Annotated:
+        if any(get_origin(a) is Annotated for a in (annotation, *get_args(annotation))):
             raise ConfigError(f"{key}: {error.errors()[0]['msg']}, got {show(value)}.") from error
         raise _mismatch(key, describe(annotation), value) from error
     return converted.expanduser() if isinstance(converted, Path) else converted

@@ -1,0 +1,150 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from nasx.config import compose, load_resolved, provenance, read, to_yaml
+from nasx.errors import ConfigError
+
+OWN = """# nasx search --config own.yaml
+defaults:
+  - base
+  - dataset: lines
+  - space: nb201
+  - training: lines
+  - scorer: pixels
+  - algorithm: nsga2
+  - execution: serial
+  - _self_
+seed: 7
+runs_dir: ${name}/runs
+"""
+
+
+@pytest.fixture
+def own_configs(elsewhere: Path) -> Path:
+    """A user's directory: an experiment, a scorer of their own, and packaged choices for the rest."""
+    directory = elsewhere / "my work, (2024)"
+    (directory / "scorer").mkdir(parents=True)
+    (directory / "own.yaml").write_text(OWN)
+    (directory / "scorer" / "pixels.yaml").write_text("_target_: mine.PixelScorer\nsamples: 10\n")
+    return directory
+
+
+def test_overrides_change_values_and_choices(elsewhere: Path) -> None:
+    config = compose("lines", ["seed=3", "scorer=activations", "algorithm.evaluations=9", "objectives=[error]"])
+
+    assert (config["seed"], config["objectives"]) == (3, ["error"])
+    assert config["scorer"]["_target_"].endswith("ActivationScorer")
+    assert read(config).evaluations == 9
+
+
+def test_the_name_is_that_of_the_file_unless_it_is_given(elsewhere: Path) -> None:
+    assert compose("lines")["name"] == "lines"
+    assert compose("lines", ["name=trial-run"])["name"] == "trial-run"
+
+
+def test_a_users_file_mixes_own_and_packaged_choices(own_configs: Path) -> None:
+    config = compose(own_configs / "own.yaml")
+
+    assert config["scorer"] == {"_target_": "mine.PixelScorer", "samples": 10}
+    assert config["dataset"]["_target_"].startswith("nasx.")
+    assert (config["name"], config["seed"], config["runs_dir"]) == ("own", 7, "own/runs")
+
+
+def test_a_users_file_may_start_from_a_packaged_experiment(own_configs: Path) -> None:
+    (own_configs / "next.yaml").write_text(
+        "defaults: [lines, override scorer: pixels, override algorithm: random, _self_]\n"
+        "algorithm: {evaluations: 5, unknown: 1}\n"
+    )
+    config = compose(own_configs / "next.yaml")
+
+    assert config["scorer"]["_target_"] == "mine.PixelScorer"
+    assert config["space"]["channels"] == 4
+    # lines.yaml speaks of NSGA-II's population; what the file itself says stays, mistakes included
+    assert set(config["algorithm"]) == {"_target_", "evaluations", "unknown"}
+
+
+def test_configs_in_the_current_directory_come_before_the_packaged_ones(elsewhere: Path) -> None:
+    (elsewhere / "configs" / "training").mkdir(parents=True)
+    (elsewhere / "configs" / "training" / "lines.yaml").write_text("_target_: nasx.training.Recipe\nepochs: 1\n")
+
+    assert compose("lines")["training"] == {"_target_": "nasx.training.Recipe", "epochs": 1}
+
+
+def test_another_choice_leaves_behind_what_the_experiment_says_of_the_first(elsewhere: Path) -> None:
+    config = compose("lines", ["algorithm=random", "algorithm.evaluations=5"])
+
+    assert set(config["algorithm"]) == {"_target_", "evaluations"}
+    assert config["algorithm"]["evaluations"] == 5
+
+
+def test_what_is_added_to_another_choice_stays(elsewhere: Path) -> None:
+    config = compose("lines", ["algorithm=random", "+algorithm.unlisted={a: 1}"])
+
+    assert config["algorithm"]["unlisted"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("name=~~", "~~"),
+        ("name=a(b)", "a(b)"),
+        ("name='a,b'", "a,b"),
+        ("name=Straße 3", "Straße 3"),
+        ('name=it"s', 'it"s'),
+    ],
+)
+def test_a_value_may_hold_special_characters(elsewhere: Path, override: str, value: str) -> None:
+    assert compose("lines", [override])["name"] == value
+
+
+def test_constraints_are_added_without_a_plus(elsewhere: Path) -> None:
+    config = compose("lines", ["constraints.error.max=0.5", "constraints.parameters={max: 5000}"])
+
+    bounds = read(config).constraints
+    assert (bounds["error"].max, bounds["error"].min, bounds["parameters"].max) == (0.5, None, 5000)
+
+
+def test_a_scorer_is_added_or_dropped_by_overrides(elsewhere: Path) -> None:
+    assert compose("lines", ["~scorer@also_scored.activations"])["also_scored"] == {}
+    assert set(compose("lines", ["+scorer@also_scored.again=shap"])["also_scored"]) == {"activations", "again"}
+
+
+def test_a_resolved_config_is_composed_again_as_it_was(own_configs: Path, elsewhere: Path) -> None:
+    config = {**compose(own_configs / "own.yaml", ["seed=5"]), "provenance": provenance("own.yaml", ["seed=5"])}
+    (elsewhere / "run").mkdir()
+    (elsewhere / "run" / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+
+    assert load_resolved(Path("run/config.yaml")) == config
+    assert load_resolved(Path("run/config.yaml"), ["algorithm.evaluations=99"])["algorithm"]["evaluations"] == 99
+    assert read(config).provenance["overrides"] == ["seed=5"]
+
+
+def test_a_resolved_config_leaves_no_choice(elsewhere: Path) -> None:
+    (elsewhere / "config.yaml").write_text(to_yaml(compose("lines")))
+
+    with pytest.raises(ConfigError, match=r"config\.yaml: Could not override 'algorithm': its defaults list names no"):
+        load_resolved(Path("config.yaml"), ["algorithm=random"])
+
+
+def test_composing_twice_gives_the_same_and_leaves_no_state_in_hydra(elsewhere: Path) -> None:
+    assert compose("lines") == compose("lines.yaml")
+    with pytest.raises(ConfigError):
+        compose("lines", ["seed=x"])
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_values_may_stay_open_where_that_is_asked(own_configs: Path) -> None:
+    (own_configs / "own.yaml").write_text(OWN + "scorer:\n  samples: ???\n")
+
+    assert compose(own_configs / "own.yaml", allow_missing=True)["scorer"]["samples"] == "???"
+
+
+def test_importing_loads_neither_torch_nor_ray() -> None:
+    code = "import sys, nasx.config; print([m for m in ('torch', 'ray', 'shap', 'deap') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

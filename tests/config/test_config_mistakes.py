@@ -1,0 +1,135 @@
+"""Every mistake in a config or an override is told in one line that names the thing and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from nasx.config import compose
+from nasx.errors import ConfigError
+
+BODY = """
+  - dataset: lines
+  - space: nb201
+  - training: lines
+  - scorer: activations
+  - algorithm: nsga2
+  - execution: serial
+  - _self_
+"""
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("foo", r"^the override 'foo' is not of the form key=value\.$"),
+        ("=3", r"^the override '=3' is not of the form key=value\.$"),
+        ("a b=3", r"^the override 'a b=3' is not of the form key=value\.$"),
+        ("seed=1,2", r"^the override 'seed=1,2' gives several values where one is expected\."),
+        ("hydra.job.name=x", r"^the override 'hydra\.job\.name=x' is none of nasx"),
+        ("dataset.nois=1", r"^unknown key dataset\.nois in the override 'dataset\.nois=1'\. Did you mean dataset\.noise\?"),
+        ("dataset.zzz=1", r"Known: dataset\.augmentation, .* If its class takes it, write \+dataset\.zzz=1\.$"),
+        ("dataset.augmentation.flip=1", r"^unknown key dataset\.augmentation\.flip .* Did you mean dataset\.augmentation\.h"),
+        ("epochs=1", r"^unknown key epochs in the override 'epochs=1'\. Did you mean training\.epochs\?$"),
+        ("scoer=shap", r"^unknown key scoer in the override 'scoer=shap'\. Did you mean scorer\?$"),
+        ("seed.x=1", r"^unknown key seed\.x in the override 'seed\.x=1'\. seed has no settings\.$"),
+        ("+sede=1", r"^unknown key sede\. Did you mean seed\?$"),
+        ("+split.fraction=1", r"^unknown key split\.fraction\. Did you mean split\.validation_fraction\?$"),
+        ("scorer=shp", r"^there is no scorer 'shp', in the override 'scorer=shp'\. Did you mean shap\? Known: activations, "),
+        ("scorer=foo", r"^there is no scorer 'foo', in the override 'scorer=foo'\. Known: activations, .*shap"),
+        ("scorer=null", r"Config group override must be a string or a list\. Got NoneType\.$"),
+        ("+scorer=shap", r"lines\.yaml: scorer appears more than once in the final defaults list\.$"),
+        ("~scorer", r"^scorer is missing: choose one in the config's defaults list, as `- scorer: NAME`\.$"),
+        ("~seed", r"^seed is missing: .*needs an integer\.$"),
+        ("~split.train_images", r"^split\.train_images is missing: .*Split needs an integer or null\.$"),
+        ("~algorithm.evaluations", r"^algorithm\.evaluations is missing: the number of candidates to ask for, e\.g\. 64\.$"),
+        ("seed=???", r"^seed has no value yet\. Give one: seed=VALUE\.$"),
+        ("seed=${sed}", r"^seed: Interpolation key 'sed' not found\.$"),
+        ("name=${oc.env:NASX_NO_SUCH_VARIABLE}", r"^name: .*Environment variable 'NASX_NO_SUCH_VARIABLE' not found"),
+        ("seed=a", r"^seed must be an integer, got 'a'\.$"),
+        ("seed=-1", r"^seed must be at least 0, got -1\.$"),
+        ("name=a/b", r"^name must be the name of a folder, without a path, got 'a/b'\.$"),
+        ("name=..", r"^name must be the name of a folder, without a path, got '\.\.'\.$"),
+        ("name=3", r"^name must be text, got 3\.$"),
+        ("runs_dir=null", r"^runs_dir must be a path, got null\.$"),
+        ("objectives=[]", r"^objectives must name at least one of error, introspectability, parameters"),
+        ("objectives=error", r"^objectives must be a list of text, got 'error'\.$"),
+        ("objectives=[error,error]", r"^objectives must all be different, got error, error\.$"),
+        ("objectives=[eror]", r"^objectives must name known metrics, got 'eror'\. Did you mean error\?$"),
+        ("constraints.eror.max=1", r"^constraints must name known metrics, got 'eror'\. Did you mean error\?$"),
+        ("constraints.error=1", r"^constraints\.error must be a mapping with the keys min, max, got 1\.$"),
+        ("constraints.error.mx=1", r"^unknown key constraints\.error\.mx\. Did you mean constraints\.error\.max\?$"),
+        ("constraints.error={}", r"^constraints\.error\.min or max must be given\.$"),
+        ("constraints.error={min: 1, max: 0.5}", r"^constraints\.error\.min must be less than max, got 1 and 0\.5\.$"),
+        ("split=3", r"^split must be a mapping with the keys validation_fraction, train_images, validation_images, got 3\.$"),
+        ("split.validation_fraction=1", r"^split\.validation_fraction must lie between 0 and 1, got 1\.$"),
+        ("split.validation_fraction=20%", r"^split\.validation_fraction must be a number, got '20%'\.$"),
+        ("split.train_images=0", r"^split\.train_images must be at least 1, got 0\.$"),
+        ("search.time_limit=0", r"^search\.time_limit must be more than 0 seconds, got 0\.$"),
+        ("search.retries=-1", r"^search\.retries must be at least 0, got -1\.$"),
+        ("search.max_failure_share=0", r"^search\.max_failure_share must lie in \(0, 1\], got 0\.$"),
+        ("algorithm.evaluations=0", r"^algorithm\.evaluations must be at least 1, got 0\.$"),
+        ("algorithm.evaluations=many", r"^algorithm\.evaluations must be an integer, got 'many'\.$"),
+        ("+evaluations=3", r"^evaluations is given by the search itself: remove it from the config\.$"),
+        ("+also_scored.x=3", r"^also_scored must be a mapping"),
+    ],
+)
+def test_a_wrong_override_is_told_in_one_line(elsewhere: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        compose("lines", ["runs_dir=somewhere", override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"^dataset is missing: choose one in the config's defaults list"),
+        ("seed: [1\n", r"wrong\.yaml, line 2: "),
+        ("seed: 1\nseed: 2\n", r"wrong\.yaml, line 2: found duplicate key seed\.$"),
+        ("a:\n\tb: 1\n", r"wrong\.yaml, line 2: found character '\\t' that cannot start any token\.$"),
+        ("a: b: c\n", r"wrong\.yaml, line 1: mapping values are not allowed here\.$"),
+        ("- a\n- b\n", r"wrong\.yaml"),
+        ("just words\n", r"wrong\.yaml"),
+        ("a: \x01\n", r"wrong\.yaml cannot be read: "),
+        ("defaults: digits\n", r"wrong\.yaml"),
+        ("defaults:\n  digits: 1\n", r"wrong\.yaml"),
+        ("defaults: [3]\n", r"wrong\.yaml"),
+        ("defaults: [bse]\n", r"wrong\.yaml names 'bse', which does not exist\."),
+        ("defaults: [base, datset: lines]\n", r"names 'datset/lines', which does not exist\. Did you mean dataset\?$"),
+        ("defaults: [base, dataset: lnes]\n", r"^there is no dataset 'lnes', in .*wrong\.yaml\. Did you mean lines\?"),
+        ("defaults: [base, override dataset: lines]\n", r"wrong\.yaml: .*Could not override 'dataset'"),
+        ("defaults:\n  - base" + BODY + "seed:\n  x: 1\n", r"^seed must be an integer, got \{\"x\": 1\}\.$"),
+        ("defaults:\n  - base" + BODY + "sede: 1\n", r"^unknown key sede\. Did you mean seed\?$"),
+        ("defaults:\n  - base" + BODY + "dataset: 3\n", r"wrong\.yaml|^dataset must be"),
+        ("defaults:\n  - base" + BODY + "dataset:\n  root: ${nowhere}\n", r"^dataset\.root: Interpolation key 'nowhere' not"),
+        ("defaults:\n  - base" + BODY + "dataset:\n  root: ${oops\n", r"wrong\.yaml|dataset\.root"),
+        ("defaults:\n  - base" + BODY + "dataset:\n  root: ???\n", r"^dataset\.root has no value yet\. Give one: dataset"),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line(elsewhere: Path, text: str, message: str) -> None:
+    (elsewhere / "wrong.yaml").write_text(text)
+
+    with pytest.raises(ConfigError, match=message) as caught:
+        compose("wrong.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_told(elsewhere: Path) -> None:
+    (elsewhere / "wrong.yaml").write_bytes(b"\xff\xfe\x00seed")
+
+    with pytest.raises(ConfigError, match=r"wrong\.yaml"):
+        compose("wrong.yaml")
+
+
+def test_a_mistake_in_a_users_own_choice_names_its_file_and_line(elsewhere: Path) -> None:
+    (elsewhere / "configs" / "scorer").mkdir(parents=True)
+    (elsewhere / "configs" / "scorer" / "mine.yaml").write_text("_target_: a.B\nsamples: [1\n")
+
+    with pytest.raises(ConfigError, match=r"scorer/mine\.yaml, line 3: "):
+        compose("lines", ["scorer=mine"])
+
+
+def test_the_original_error_is_kept_as_the_cause(elsewhere: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose("lines", ["scorer=foo"])
+
+    assert type(caught.value.__cause__).__name__ == "MissingConfigException"

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from nasx.config.values import construct, convert, describe, show, suggest
+from nasx.errors import ConfigError, SettingError
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    flip: bool = False
+    cutout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.cutout > 1:
+            raise SettingError("cutout", f"must be at most 1, got {self.cutout:g}")
+
+
+class Gadget:
+    """A component as a user would write one."""
+
+    def __init__(
+        self, *, size: int, rate: float = 0.1, augmentation: Augmentation | None = None, seed: int = 0, free=None
+    ) -> None:
+        if size < 4:
+            raise SettingError("size", f"must be at least 4, got {size}")
+        self.settings = (size, rate, augmentation, seed, free)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        (3, int, 3),
+        (3, float, 3.0),
+        ("x", str, "x"),
+        (None, int | None, None),
+        ([1, 2], tuple[int, ...], (1, 2)),
+        ([1, "a"], tuple[int, str], (1, "a")),
+        (["a"], Sequence[str], ["a"]),
+        ({"a": 1}, Mapping[str, float], {"a": 1.0}),
+        ("data", Path, Path("data")),
+        ("~/data", Path | None, Path.home() / "data"),
+        ("red", Colour, Colour.RED),
+        ("auto", Literal["auto", "cpu"], "auto"),
+        ({"flip": True}, Augmentation, Augmentation(flip=True)),
+        (None, Augmentation | None, None),
+        ({"a": {"cutout": 1}}, dict[str, Augmentation], {"a": Augmentation(cutout=1.0)}),
+        ([1, {"any": None}], Any, [1, {"any": None}]),
+    ],
+)
+def test_convert_gives_the_annotated_type(value: Any, annotation: Any, expected: Any) -> None:
+    converted = convert(value, annotation, "group.key")
+
+    assert converted == expected
+    assert type(converted) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "message"),
+    [
+        ("many", int, r"^group\.key must be an integer, got 'many'\.$"),
+        ("3", int, r"must be an integer, got '3'\."),
+        (3.0, int, r"must be an integer, got 3\.0\."),
+        (True, int, r"must be an integer, got true\."),
+        (None, float, r"must be a number, got null\."),
+        (float("nan"), float, r"must be a number, got NaN\."),
+        (float("inf"), float | None, r"must be a number or null, got Infinity\."),
+        (1, bool, r"must be true or false, got 1\."),
+        (2024, str, r"must be text, got 2024\."),
+        (1, Path | None, r"must be a path or null, got 1\."),
+        ("a", list[int], r"must be a list of integers, got 'a'\."),
+        ([1, 2, 3], tuple[int, int], r"must be a list of 2 integers, got \[1, 2, 3\]\."),
+        ([1], dict[str, int], r"must be a mapping, got \[1\]\."),
+        ("green", Colour, r"must be red or blue, got 'green'\."),
+        ("float", Literal["auto", "float32", "bfloat16"], r"must be auto, float32 or bfloat16, got 'float'\."),
+        ("a", int | str | None, None),
+        ([], int | str | None, r"must be an integer, text or null, got \[\]\."),
+        (3, Augmentation, r"must be a mapping with the keys flip, cutout, got 3\."),
+        ({"flop": 1}, Augmentation, r"^unknown key group\.key\.flop\. Did you mean group\.key\.flip\?$"),
+        ({"flip": 1}, Augmentation | None, r"^group\.key\.flip must be true or false, got 1\.$"),
+        ({"cutout": 2}, Augmentation, r"^group\.key\.cutout must be at most 1, got 2\.$"),
+        ({"a": {"cutout": 2}}, dict[str, Augmentation], r"^group\.key\.a\.cutout must be at most 1, got 2\.$"),
+        (2, Annotated[int, Field(ge=4)] | None, r"^group\.key: Input should be greater than or equal to 4, got 2\.$"),
+        (2, Annotated[int, Field(ge=4)], r"^group\.key: Input should be greater than or equal to 4, got 2\.$"),
+        ([0], complex | Colour, r"must be of type complex or red or blue, got \[0\]\."),
+    ],
+)
+def test_convert_names_key_expectation_and_value(value: Any, annotation: Any, message: str | None) -> None:
+    if message is None:
+        assert convert(value, annotation, "group.key") == value
+        return
+    with pytest.raises(ConfigError, match=message) as caught:
+        convert(value, annotation, "group.key")
+    assert "\n" not in str(caught.value)
+
+
+@given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.booleans()))
+def test_convert_never_changes_a_scalar_of_the_right_type(value: Any) -> None:
+    assert convert(value, type(value), "key") == value
+
+
+def test_a_long_value_is_shortened_in_messages() -> None:
+    assert len(show(list(range(100)))) == 80
+
+
+def test_construct_passes_checked_settings_and_what_the_search_supplies() -> None:
+    gadget = construct(Gadget, {"size": 4, "augmentation": {"cutout": 0.5}, "free": [1]}, "gadget", {"seed": 7})
+
+    assert gadget.settings == (4, 0.1, Augmentation(cutout=0.5), 7, [1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "supplied", "message"),
+    [
+        ({"siz": 4}, {}, r"^unknown key gadget\.siz\. Did you mean gadget\.size\?$"),
+        ({"size": 4, "colour": 1}, {"seed": 1}, r"^unknown key gadget\.colour\. Known: gadget\.augmentation, .*rate"),
+        ({}, {}, r"^gadget\.size is missing: .*Gadget needs an integer\.$"),
+        ({"size": 2}, {}, r"^gadget\.size must be at least 4, got 2\.$"),
+        ({"size": 4, "seed": 1}, {"seed": 1}, r"^gadget\.seed is given by the search itself: remove it"),
+        ({"size": 4}, {"workers": 1}, r"Gadget does not take 'workers', which the search gives to every gadget\.$"),
+        ({"size": 4, "augmentation": {"cutout": 3}}, {}, r"^gadget\.augmentation\.cutout must be at most 1, got 3\.$"),
+    ],
+)
+def test_construct_says_which_setting_is_wrong(settings: dict[str, Any], supplied: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        construct(Gadget, settings, "gadget", supplied)
+
+
+def test_the_components_own_error_is_kept_as_the_cause() -> None:
+    with pytest.raises(ConfigError) as caught:
+        construct(Gadget, {"size": 2}, "gadget")
+
+    assert isinstance(caught.value.__cause__, SettingError)
+
+
+def test_keyword_arguments_of_any_name_are_passed_to_a_class_that_takes_them() -> None:
+    def collect(**settings: Any) -> dict[str, Any]:
+        return settings
+
+    assert construct(collect, {"a": 1}, "x", {"seed": 2}) == {"a": 1, "seed": 2}
+
+
+def test_an_error_within_a_constructor_that_is_no_users_mistake_stays_as_it_is() -> None:
+    def broken(*, size: int) -> None:
+        raise TypeError("a bug")
+
+    with pytest.raises(TypeError, match="a bug"):
+        construct(broken, {"size": 1}, "x")
+
+
+def test_annotations_that_cannot_be_read_are_told() -> None:
+    def hidden(*, tensor: Tensor) -> None: ...  # noqa: F821
+
+    with pytest.raises(ConfigError, match=r"annotations of .*hidden cannot be read: name 'Tensor' is not defined"):
+        construct(hidden, {"tensor": 1}, "x")  # type: ignore[name-defined]
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("a.sise", "Did you mean a.size?"),
+        ("colour", "Did you mean b.colour?"),
+        ("a.zzz", "Known: a.size."),
+        ("sede", "Did you mean seed?"),
+        ("seed.x", "seed has no settings."),
+    ],
+)
+def test_suggest_looks_beside_the_key_then_for_its_name_elsewhere(key: str, sentence: str) -> None:
+    assert suggest(key, ["seed", "a", "a.size", "a._target_", "b", "b.colour"]) == sentence
+
+
+def test_describe_names_a_class_it_knows_nothing_of() -> None:
+    assert describe(Gadget) == "of type Gadget"
