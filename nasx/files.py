@@ -1,10 +1,9 @@
-"""Writing files so that a kill leaves the old one or the new one, and a full disk is told in one line."""
+"""Writing files so that a kill leaves the old one or the new one, and what the disk refuses is told in one line."""
 
 from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from nasx.errors import ResourceError
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def disk_full(what: str) -> ResourceError:
@@ -24,12 +24,16 @@ def disk_full(what: str) -> ResourceError:
 
 @contextmanager
 def translate_disk_errors(what: str) -> Iterator[None]:
-    """Within the block, a full disk or an exhausted quota raises ResourceError naming `what` was written."""
+    """Within the block, a disk that is full, or may not be written, raises ResourceError naming `what` was written."""
     try:
         yield
     except OSError as exc:
         if exc.errno in _NO_SPACE:
             raise disk_full(what) from exc
+        if exc.errno in _NO_PERMISSION:
+            raise ResourceError(
+                f"{what} may not be written ({exc.strerror}). Check the permissions of its directory, or name another."
+            ) from exc
         raise
 
 
@@ -38,23 +42,15 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Raises ResourceError where the disk is full; nothing is left behind then.
     """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same directory: a rename must not cross disks
     with translate_disk_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        temporary = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
-            temporary.chmod(0o666 & ~_umask())  # mkstemp gives 0600; a run is to be read by colleagues
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -40,6 +40,11 @@ _WEIGHTS = re.compile(r"weights_(\d+)\.safetensors")
 _NO_SYMLINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
 
 
+def runs_home() -> Path:
+    """Where runs are looked for when no run directory is named: NASX_RUNS, or ./runs."""
+    return Path(os.environ.get("NASX_RUNS", "runs"))
+
+
 def arch_dir(run_dir: Path, arch_id: str) -> Path:
     """Where everything about one network lies."""
     return run_dir / ARCHS / arch_id
@@ -108,7 +113,7 @@ def find_run(path: Path | None, runs_dir: Path) -> Path:
     if path.name == DATABASE and path.is_file():
         return path.parent
     if is_run(path):
-        return path
+        return path.resolve() if path.is_symlink() else path
     if not path.exists():
         raise RunError(f"{path} does not exist. `nasx runs` lists the runs.")
     if path.is_dir() and (inside := list_runs(path)):
@@ -118,8 +123,8 @@ def find_run(path: Path | None, runs_dir: Path) -> Path:
 
 def _newest(runs_dir: Path) -> Path:
     latest = runs_dir / LATEST
-    if is_run(latest):
-        return latest.resolve()
+    if latest.is_symlink() and is_run(latest):
+        return runs_dir / latest.readlink()
     if runs := list_runs(runs_dir):
         return runs[-1]
     raise RunError(f"no runs in {runs_dir} yet. Make one with `nasx search`, or name one with --run-dir.")
@@ -129,7 +134,7 @@ def _newest(runs_dir: Path) -> Path:
 def lock(run_dir: Path) -> Iterator[None]:
     """Hold `run_dir` for one search. The lock of a process that has died is free.
 
-    Raises RunError naming the holder where another search has it.
+    Raises RunError where another search has it, naming the holder, or where the file system has no locks.
     """
     held = FileLock(run_dir / _LOCK)
     with translate_disk_errors(str(run_dir)):
@@ -139,6 +144,10 @@ def lock(run_dir: Path) -> Iterator[None]:
             raise RunError(
                 f"{run_dir} is in use by another search ({_holder(run_dir)}). "
                 "Wait until it ends, or stop it, or search into another --run-dir."
+            ) from exc
+        except NotImplementedError as exc:  # e.g. Lustre mounted without flock; the journal needs locks as well
+            raise RunError(
+                f"the file system of {run_dir} has no file locks: keep runs on another, e.g. a local disk."
             ) from exc
     try:
         holder = {"pid": os.getpid(), "host": socket.gethostname()}
@@ -157,16 +166,22 @@ def _holder(run_dir: Path) -> str:
     return f"process {holder['pid']} on {holder['host']}"
 
 
+def kept_weights(run_dir: Path) -> dict[tuple[str, int], Path]:
+    """The weight files of a run, by (arch_id, replicate)."""
+    found = {}
+    for path in sorted((run_dir / ARCHS).glob("*/weights_*.safetensors")):
+        if match := _WEIGHTS.fullmatch(path.name):
+            found[path.parent.name, int(match[1])] = path
+    return found
+
+
 def prune_weights(run_dir: Path, keep: Collection[tuple[str, int]]) -> int:
     """Remove the weights of all trials but those in `keep`, (arch_id, replicate); returns how many were removed.
 
     May be interrupted and repeated. `keep` must name the trials that are still running as well: their weights may
     be on disk before the journal knows them.
     """
-    removed = 0
-    for path in (run_dir / ARCHS).glob("*/weights_*.safetensors"):
-        match = _WEIGHTS.fullmatch(path.name)
-        if match and (path.parent.name, int(match[1])) not in keep:
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    dropped = [path for trial, path in kept_weights(run_dir).items() if trial not in keep]
+    for path in dropped:
+        path.unlink(missing_ok=True)
+    return len(dropped)

@@ -9,9 +9,11 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from nasx import rundir
-from nasx.errors import RunError, SettingError
+from nasx.errors import ArchitectureError, RunError, SettingError
+from nasx.trial import resolve_arch_id
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 
@@ -58,6 +60,7 @@ def test_a_run_is_found_by_its_path_and_by_its_journal(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path)
     assert rundir.find_run(run_dir, tmp_path) == run_dir
     assert rundir.find_run(run_dir / "run.db", tmp_path) == run_dir
+    assert rundir.find_run(tmp_path / "latest", tmp_path) == run_dir
 
 
 def test_what_is_no_run_is_told(tmp_path: Path) -> None:
@@ -97,6 +100,15 @@ def test_a_second_search_on_one_directory_is_refused_until_the_first_is_gone(tmp
         assert (tmp_path / ".lock.holder").read_text().startswith(f'{{"pid": {os.getpid()}')
 
 
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(self: FileLock, timeout: float) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(RunError, match="has no file locks: keep runs on another"), rundir.lock(tmp_path):
+        pass
+
+
 def test_pruning_keeps_what_is_named_and_nothing_else(tmp_path: Path) -> None:
     for arch_id, replicate in (("a", 0), ("a", 1), ("b", 0)):
         path = rundir.weights_file(tmp_path, arch_id, replicate)
@@ -107,3 +119,26 @@ def test_pruning_keeps_what_is_named_and_nothing_else(tmp_path: Path) -> None:
     assert rundir.prune_weights(tmp_path, {("a", 1)}) == 0
     left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
     assert left == ["archs/a/weights_1.safetensors", "archs/b/network.json"]
+
+
+IDS = ["3fa0c11d22", "3fb7000000", "77b0c11d22"]
+
+
+def test_an_architecture_is_named_by_any_prefix_that_is_unambiguous() -> None:
+    assert resolve_arch_id("7", IDS) == resolve_arch_id("77b0c11d22", IDS) == "77b0c11d22"
+
+
+def test_an_ambiguous_prefix_lists_what_it_may_mean() -> None:
+    with pytest.raises(
+        ArchitectureError, match=r"'3f' may mean 2 architectures: 3fa0c11d22, 3fb7000000\. Give more digits\."
+    ):
+        resolve_arch_id("3f", IDS)
+    with pytest.raises(ArchitectureError, match=r"'' may mean 20 architectures: 0, .* and 12 more\."):
+        resolve_arch_id("", map(str, range(20)))
+
+
+def test_an_unknown_prefix_names_the_nearest_or_says_where_they_are_listed() -> None:
+    with pytest.raises(ArchitectureError, match=r"no architecture '77c0c' in this run\. Did you mean 77b0c\?"):
+        resolve_arch_id("77c0c", IDS)
+    with pytest.raises(ArchitectureError, match=r"no architecture 'x' in this run\. `nasx pareto` lists those"):
+        resolve_arch_id("x", IDS)

@@ -2,90 +2,156 @@
 
 from __future__ import annotations
 
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from journals import INFO, make_trial, record
 
-from nasx.errors import RunError
-from nasx.store import RunInfo, RunStore
-from nasx.trial import Candidate, Evaluation, Score, Trial, TrialStatus
-
-INFO = RunInfo(
-    name="digits",
-    created="2026-01-02T03:04:05+00:00",
-    nasx_version="0.1.0",
-    torch_version="2.13.0",
-    python_version="3.11.7",
-    seed=7,
-    objectives=("error", "introspectability"),
-    n_classes=3,
-    class_names=("a", "b", "c"),
-    config_hash="abc",
-    workers=2,
-)
+from nasx.errors import ResourceError, RunError
+from nasx.store import RunStore
+from nasx.trial import Candidate, Evaluation, Reason, Score, Trial, TrialStatus
 
 
-def make_trial(number: int = 0, arch_id: str = "a000000000", replicate: int = 0) -> Trial:
-    distances = np.array([[0, 0.1, np.nan], [0.1, 0, 1 / 3], [np.nan, 1 / 3, 0]])
-    score = Score("shap", 0.1 + 0.2, {"stem": 1 / 3, "stage1": 2 / 3}, distances, 100, 0.5, 1e-17)
-    return Trial(
-        arch_id=arch_id,
-        replicate=replicate,
-        genotype=(0, 1),
-        architecture="|a|b|",
-        seed=5,
-        evaluation=Evaluation(
-            TrialStatus.COMPLETE,
-            metrics={"error": 1 / 3, "introspectability": 0.1 + 0.2, "parameters": 802426},
-            scores=(score,),
-            history=({"epoch": 1, "train_loss": float("inf"), "validation_loss": 0.5},),
-            train_seconds=1.5,
-            score_seconds=0.25,
-        ),
-        candidate=Candidate(number, (1, 0), 0, "random"),
-        finished="2026-01-02T03:05:00+00:00",
+def contents(trial: Trial) -> str:
+    """All that a trial holds, as text: floats to the last bit, NaN equal to NaN, integers unlike floats."""
+    scores = [{**vars(score), "distances": score.distances.tolist()} for score in trial.evaluation.scores]
+    return repr({**vars(trial), "evaluation": {**vars(trial.evaluation), "scores": scores}})
+
+
+# Round trips
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
+finite = st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0)  # SQLite knows no -0.0
+numbers = st.dictionaries(names, st.floats().map(abs) | st.integers(0, 2**53), max_size=4)
+counts = st.integers(0, 2**31 - 1)
+genotypes = st.lists(st.integers(0, 9), max_size=6).map(tuple)
+
+
+@st.composite
+def scores(draw: st.DrawFn) -> Score:
+    n = draw(st.integers(0, 4))
+    cells = draw(st.lists(st.floats(), min_size=n * n, max_size=n * n))
+    return Score(
+        scorer=draw(names),
+        value=draw(finite),
+        profile=draw(numbers),
+        distances=np.array(cells, dtype=float).reshape(n, n),
+        n_samples=draw(counts),
+        seconds=draw(finite),
+        completeness_error=draw(st.none() | finite),
     )
 
 
-def record(store: RunStore, trial: Trial) -> None:
-    store.record_candidate(trial.candidate, trial.arch_id, answered=False)
-    store.record_trial(trial)
+@st.composite
+def trials(draw: st.DrawFn) -> Trial:
+    return Trial(
+        arch_id=draw(names),
+        replicate=draw(counts),
+        genotype=draw(genotypes),
+        architecture=draw(names),
+        seed=draw(counts),
+        evaluation=Evaluation(
+            status=draw(st.sampled_from(TrialStatus)),
+            reason=draw(st.none() | st.sampled_from(Reason)),
+            detail=draw(names),
+            metrics=draw(numbers),
+            scores=tuple(draw(st.lists(scores(), max_size=2, unique_by=lambda score: score.scorer))),
+            history=tuple(draw(st.lists(numbers, max_size=2))),
+            train_seconds=draw(finite),
+            score_seconds=draw(finite),
+        ),
+        candidate=Candidate(draw(counts), draw(genotypes), draw(counts), draw(names), draw(genotypes)),
+        finished=draw(names),
+        retries=draw(counts),
+    )
 
 
-def assert_same(a: Trial, b: Trial) -> None:
-    """Dataclasses compare arrays badly, hence eq=False there: compare what they hold."""
-    for left, right in zip(a.evaluation.scores, b.evaluation.scores, strict=True):
-        np.testing.assert_array_equal(left.distances, right.distances)
-    assert flat(a) == flat(b)
+@given(trial=trials())
+@settings(max_examples=40, deadline=None)
+def test_every_trial_comes_back_exactly(trial: Trial) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        with RunStore.create(Path(name), INFO) as store:
+            record(store, trial)
+        with RunStore.open(Path(name), read_only=True) as store:
+            assert [contents(t) for t in store.trials()] == [contents(trial)]
+            assert [entry.candidate for entry in store.candidates()] == [trial.candidate]
+            found = store.trial(trial.arch_id, trial.replicate)
+            assert found is not None
+            assert contents(found) == contents(trial)
 
 
-def flat(trial: Trial) -> str:
-    evaluation = dict(vars(trial.evaluation))
-    scores = [{k: v for k, v in vars(s).items() if k != "distances"} for s in evaluation.pop("scores")]
-    return repr([{k: v for k, v in vars(trial).items() if k != "evaluation"}, evaluation, scores])
-
-
-def test_a_trial_comes_back_as_it_was_recorded(tmp_path: Path) -> None:
-    trial = make_trial()
+def test_what_the_run_is_comes_back(tmp_path: Path) -> None:
     with RunStore.create(tmp_path, INFO) as store:
-        record(store, trial)
+        assert store.info == INFO
     with RunStore.open(tmp_path) as store:
         assert store.info == INFO
-        assert_same(store.trials()[0], trial)
-        found = store.trial(trial.arch_id)
-        assert found is not None
-        assert_same(found, trial)
-        assert store.trial("unknown") is None
 
 
-def test_a_candidate_recorded_again_must_be_the_same(tmp_path: Path) -> None:
+def test_trials_come_in_the_order_of_their_candidates_whatever_the_order_of_finishing(tmp_path: Path) -> None:
+    first, second, again = make_trial(0, "zz"), make_trial(1, "aa"), make_trial(0, "zz", replicate=1)
+    with RunStore.create(tmp_path, INFO) as store:
+        record(store, second, first, again)
+        assert [(t.arch_id, t.replicate) for t in store.trials()] == [("zz", 0), ("zz", 1), ("aa", 0)]
+        assert store.trial("aa", 1) is None
+
+
+def test_a_run_may_be_moved(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with RunStore.create(tmp_path / "here", INFO) as store:
+        record(store, make_trial())
+    (tmp_path / "here").rename(tmp_path / "there")
+    with RunStore.open(tmp_path / "there") as store:
+        assert len(store.trials()) == 1
+    assert str(tmp_path).encode() not in (tmp_path / "there" / "run.db").read_bytes()
+
+
+def test_people_can_read_the_results_with_sql(tmp_path: Path) -> None:
+    with RunStore.create(tmp_path, INFO) as store:
+        record(store, make_trial())
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        row = connection.execute("SELECT number, arch_id, error, parameters, operator FROM results").fetchone()
+    assert row == (0, "a000000000", 1 / 3, 802426, "random")
+
+
+# What a resumed search repeats
+
+
+def test_a_candidate_recorded_again_changes_nothing(tmp_path: Path) -> None:
     with RunStore.create(tmp_path, INFO) as store:
         store.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=False)
         store.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=True)
-        assert [c.answered for c in store.candidates()] == [False]
-        with pytest.raises(RunError, match=r"belongs to another config or version: its candidate 0 is \[1,0\]"):
-            store.record_candidate(Candidate(0, (1, 1), 0, "random"), "b", answered=False)
+        assert [entry.answered for entry in store.candidates()] == [False]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "arch_id"),
+    [
+        (Candidate(0, (1, 1), 0, "random"), "a"),
+        (Candidate(0, (1, 0), 1, "random"), "a"),
+        (Candidate(0, (1, 0), 0, "mutation"), "a"),
+        (Candidate(0, (1, 0), 0, "random"), "b"),
+    ],
+)
+def test_another_candidate_of_the_same_number_is_refused(tmp_path: Path, candidate: Candidate, arch_id: str) -> None:
+    with RunStore.create(tmp_path, INFO) as store:
+        store.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=False)
+        with pytest.raises(RunError, match=r"belongs to another config or version: its candidate 0 is \[1,0\] by rand"):
+            store.record_candidate(candidate, arch_id, answered=False)
+        assert len(store.candidates()) == 1
 
 
 def test_attempts_are_counted_until_withdrawn(tmp_path: Path) -> None:
@@ -97,3 +163,230 @@ def test_attempts_are_counted_until_withdrawn(tmp_path: Path) -> None:
         store.record_event("search", "resumed")
         assert (store.attempts("a"), store.attempts("b"), store.attempts("b", 1)) == (1, 0, 1)
         assert [e.kind for e in store.events()] == ["attempt", "attempt", "attempt", "withdrawal", "search"]
+        assert store.events()[-1].message == "resumed"
+
+
+# Opening what is no journal, or not ours
+
+
+def test_a_run_is_not_begun_twice(tmp_path: Path) -> None:
+    RunStore.create(tmp_path, INFO).close()
+    with pytest.raises(RunError, match=r"holds a run already\. Go on with it by --resume"):
+        RunStore.create(tmp_path, INFO)
+
+
+def test_a_directory_without_journal_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"is not a run directory: it has no run\.db"):
+        RunStore.open(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_file_that_is_no_database_is_told(tmp_path: Path, read_only: bool) -> None:
+    (tmp_path / "run.db").write_bytes(b"not a database, but long enough to hold the header of one " * 20)
+    with pytest.raises(RunError, match=r"run\.db is damaged \(file is not a database\)"):
+        RunStore.open(tmp_path, read_only=read_only)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_search_killed_while_it_began_is_told_and_may_begin_again(tmp_path: Path, read_only: bool) -> None:
+    (tmp_path / "run.db").touch()
+    with pytest.raises(RunError, match=r"run\.db is empty: its search was stopped while it began\. Start it again"):
+        RunStore.open(tmp_path, read_only=read_only)
+    RunStore.create(tmp_path, INFO).close()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("PRAGMA user_version = 99", r"written by a newer nasx \(schema 99, this one reads up to \d+\)\. Update nasx"),
+        ("PRAGMA application_id = 1", r"is a database, but not one of nasx"),
+    ],
+)
+def test_a_database_of_another_kind_is_told(tmp_path: Path, change: str, message: str) -> None:
+    RunStore.create(tmp_path, INFO).close()
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        connection.execute(change)
+    with pytest.raises(RunError, match=message):
+        RunStore.open(tmp_path)
+
+
+def test_pages_overwritten_by_something_else_are_told(tmp_path: Path) -> None:
+    with RunStore.create(tmp_path, INFO) as store:
+        record(store, *(make_trial(number, f"{number:010x}") for number in range(50)))
+    data = bytearray((tmp_path / "run.db").read_bytes())
+    page = data.index(b"validation_loss") // 4096 * 4096  # one that holds trials
+    data[page : page + 4096] = b"\xa5" * 4096
+    (tmp_path / "run.db").write_bytes(data)
+    with RunStore.open(tmp_path) as store:
+        assert store.problems()
+        with pytest.raises(RunError, match=r"run\.db is damaged .*`nasx runs check` tells more"):
+            store.trials()
+
+
+# Where nothing may be written
+
+
+@contextmanager
+def sealed_directory() -> Iterator[Path]:
+    """A directory that the process may fill until it calls `os.seteuid`, or chmod where it is not root."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextmanager
+def not_writable(directory: Path) -> Iterator[None]:
+    """Root may write anywhere, so it becomes nobody for the while."""
+    directory.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        directory.chmod(0o755)
+
+
+def test_a_run_on_a_read_only_disk_can_be_read_but_not_written() -> None:
+    with sealed_directory() as run_dir:
+        with RunStore.create(run_dir, INFO) as store:
+            record(store, make_trial())
+        (run_dir / "run.db").chmod(0o444)
+        with not_writable(run_dir):
+            with RunStore.open(run_dir, read_only=True) as store:
+                assert len(store.trials()) == 1
+            with (
+                RunStore.open(run_dir, read_only=True) as store,
+                pytest.raises(RunError, match="cannot be written here"),
+            ):
+                store.record_event("search", "")
+            with pytest.raises(RunError, match=r"run\.db cannot be written here .*permissions of its directory"):
+                RunStore.open(run_dir)
+
+
+def copy_unclosed(run_dir: Path, files: tuple[str, ...]) -> None:
+    """In `run_dir`, the journal of one trial as a killed search leaves it."""
+    with tempfile.TemporaryDirectory() as name, RunStore.create(Path(name), INFO) as store:
+        record(store, make_trial())
+        for file in files:
+            shutil.copy(Path(name) / file, run_dir)
+
+
+def test_the_journal_of_a_killed_search_can_be_read_on_a_read_only_disk() -> None:
+    with sealed_directory() as run_dir:
+        copy_unclosed(run_dir, ("run.db", "run.db-wal", "run.db-shm"))
+        with not_writable(run_dir), RunStore.open(run_dir, read_only=True) as store:
+            assert len(store.trials()) == 1
+
+
+def test_a_journal_that_cannot_be_merged_is_never_read_in_part() -> None:
+    with sealed_directory() as run_dir:
+        copy_unclosed(run_dir, ("run.db", "run.db-wal"))
+        with (
+            not_writable(run_dir),
+            pytest.raises(RunError, match=r"its last trials are still to be merged from run\.db-wal\. Copy the dir"),
+        ):
+            RunStore.open(run_dir, read_only=True)
+
+
+# Full disks
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    with RunStore.create(tmp_path, INFO) as store:
+        record(store, make_trial())
+        store._database.rows("PRAGMA max_page_count = 1")  # no further page, as on a full disk
+        big = make_trial(1, "b")
+        big = replace(big, evaluation=replace(big.evaluation, detail="x" * 10**6))
+        store.record_candidate(big.candidate, "b", answered=False)
+        with pytest.raises(
+            ResourceError, match=r"no space left on the disk while writing .*run\.db\. Free some space.*"
+        ):
+            store.record_trial(big)
+        assert [t.arch_id for t in store.trials()] == ["a000000000"]
+        store._database.rows("PRAGMA max_page_count = 1000000")
+        store.record_trial(big)
+        assert len(store.trials()) == 2
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 512 KiB; only root can make one."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(tmp_path)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_really_full_disk_stops_the_search_with_every_trial_kept(tiny_disk: Path) -> None:
+    recorded = 0
+    with RunStore.create(tiny_disk, INFO) as store:
+        with pytest.raises(ResourceError, match="every trial that had finished is kept"):
+            for number in range(10_000):
+                record(store, make_trial(number, str(number)))
+                recorded += 1
+        assert len(store.trials()) == recorded > 10
+    with RunStore.open(tiny_disk, read_only=True) as store:
+        assert len(store.trials()) == recorded
+        assert store.problems() == []
+
+
+# Kills
+
+WRITE_FOREVER = """
+import itertools, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from journals import INFO, make_trial, record
+from nasx.store import RunStore
+
+run_dir = Path(sys.argv[2])
+store = RunStore.open(run_dir) if (run_dir / "run.db").exists() else RunStore.create(run_dir, INFO)
+for number in itertools.count(len(store.trials())):
+    store.record_attempt(str(number))
+    record(store, make_trial(number, str(number)))
+    print(number, flush=True)
+"""
+
+
+def start_writer(run_dir: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITE_FOREVER, str(Path(__file__).parent), str(run_dir)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_sigkill_at_random_moments_loses_no_trial_that_was_acknowledged(tmp_path: Path) -> None:
+    moments = random.Random(0)
+    acknowledged: list[str] = []
+    for _ in range(5):
+        with start_writer(tmp_path) as writer:
+            assert writer.stdout is not None
+            acknowledged += [writer.stdout.readline().strip() for _ in range(moments.randint(1, 100))]
+            writer.send_signal(signal.SIGKILL)
+            acknowledged += writer.stdout.read().split()
+        with RunStore.open(tmp_path) as store:
+            trials = store.trials()
+            # at most one more: committed, and killed before it could be acknowledged
+            assert [t.arch_id for t in trials][: len(acknowledged)] == acknowledged
+            assert len(trials) <= len(acknowledged) + 1
+            assert all(len(t.evaluation.scores) == 1 for t in trials)
+            assert store.problems() == []
+            acknowledged = [t.arch_id for t in trials]
+
+
+def test_readers_see_whole_trials_while_a_search_writes(tmp_path: Path) -> None:
+    seen = [0]
+    with start_writer(tmp_path) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        while len(seen) < 20:
+            with RunStore.open(tmp_path, read_only=True) as store:
+                trials = store.trials()
+                assert all(len(t.evaluation.scores) == 1 for t in trials)
+                seen.append(len(trials))
+                writer.stdout.readline()
+        writer.kill()
+    assert seen == sorted(seen)
+    assert seen[-1] > seen[1] > 0

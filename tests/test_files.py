@@ -1,0 +1,68 @@
+"""Files that are whole or not there, and full disks in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from nasx.errors import ResourceError
+from nasx.files import translate_disk_errors, write_atomically
+
+
+def test_a_file_is_written_with_its_directory_and_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "archs" / "a" / "network.json"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in path.parent.iterdir()] == ["network.json"]
+
+
+def test_a_written_file_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "a", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "front.csv"
+    write_atomically(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match=r"no space left on the disk while writing .*front\.csv\. Free some space"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["front.csv"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_a_device_that_is_full_is_told() -> None:
+    with pytest.raises(ResourceError, match="while writing the log"), translate_disk_errors("the log"):
+        Path("/dev/full").write_text("x")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_place_that_may_not_be_written_is_told(number: int) -> None:
+    with (
+        pytest.raises(
+            ResourceError, match=r"runs/a may not be written \(.*\)\. Check the permissions of its directory"
+        ),
+        translate_disk_errors("runs/a"),
+    ):
+        raise OSError(number, os.strerror(number))
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), translate_disk_errors("the log"):
+        (tmp_path / "nowhere").read_text()
