@@ -54,6 +54,8 @@ class _CIFAR:
         n_values = int(np.prod(_SHAPE))
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (n_values,):
             raise damaged(path, f"expected data of shape (n, {n_values}) and type uint8")
+        if len(pixels) == 0:
+            raise damaged(path, "it holds no images")
         if n_expected is not None and len(pixels) != n_expected:
             raise damaged(path, f"expected {n_expected} images, got {len(pixels)}")
         labels = checked_labels(path, batch.get(self.labels_key), len(pixels), class_names)

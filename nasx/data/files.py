@@ -49,7 +49,10 @@ def damaged(path: Path, problem: str) -> DataError:
 
 def checked_labels(path: Path, labels: object, n: int, class_names: Sequence[str]) -> NDArray[np.int64]:
     """`labels` as an array (n,), if they are n whole numbers that each name a class. Else raises DataError."""
-    array = np.asarray(labels)
+    try:
+        array = np.asarray(labels)
+    except ValueError as error:  # lists of unequal lengths
+        raise damaged(path, "expected a list of whole numbers as labels") from error
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise damaged(path, "expected a list of whole numbers as labels")
     if len(array) != n:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ _DAMAGE = (
     OverflowError,
     MemoryError,
     RecursionError,
+    struct.error,
 )
 _NDARRAY = "numpy.ndarray"  # the class is only ever named in a pickle, as an argument: a word will do
 _NUMERIC = re.compile("[biuf][1248]")  # booleans, integers and floats of so many bytes; no objects, records, texts
@@ -50,7 +52,7 @@ def load_pickled_dict(path: Path) -> dict[str, Any]:
             return {_text(key): _plain(value) for key, value in content.items()}
         except _DAMAGE as error:
             raise DataError(
-                f"{path} is no readable pickle of arrays ({error or type(error).__name__}). Fetch the file again."
+                f"{path} is no readable pickle of arrays ({str(error) or type(error).__name__}). Fetch the file again."
             ) from error
 
 
@@ -69,8 +71,9 @@ class _ArrayUnpickler(pickle._Unpickler):
         # numpy 2 renamed numpy.core to numpy._core
         function = _ADMITTED.get((module.replace("numpy._core", "numpy.core"), name))
         if function is None:
+            asked = repr(f"{module}.{name}"[:80])
             raise DataError(
-                f"{self.path} is refused: it asks for {module}.{name}, and a dataset needs nothing but arrays. "
+                f"{self.path} is refused: it asks for {asked}, and a dataset needs nothing but arrays. "
                 "Get the file from its publisher."
             )
         # A fresh function each time: whatever the file may set on it is gone with it.
