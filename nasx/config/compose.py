@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import nasx
 from nasx.config import mistakes, schema
-from nasx.config.finding import find_config, known_groups, search_path
+from nasx.config.finding import find_config, known_choices, known_groups, search_path
 
 Config = dict[str, Any]  # plain data, everything resolved
 
@@ -34,7 +34,8 @@ def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_mi
     file = find_config(name_or_path)
     parsed = mistakes.parse_overrides(overrides)
     composed = _compose(file, parsed)
-    if not OmegaConf.is_interpolation(composed, "name") and OmegaConf.select(composed, "name") is None:
+    unresolved: Config = OmegaConf.to_container(composed)  # type: ignore[assignment]
+    if unresolved.get("name") is None:
         OmegaConf.update(composed, "name", file.stem, force_add=True)
     config = mistakes.resolve(composed, allow_missing=allow_missing)
     schema.read(config)
@@ -66,11 +67,11 @@ def _compose(file: Path, overrides: Sequence[Override]) -> DictConfig:
     """Hydra's composition of a file; the node of each group holds no lines meant for another choice."""
     own = file.parent
     try:
-        composed = _hydra_compose(file.name, own, overrides)
+        composed = _hydra_compose(file, own, overrides)
     except Exception as error:
-        raise mistakes.explain(error, file, overrides, lambda some: _hydra_compose(file.name, own, some)) from error
+        raise mistakes.explain(error, file, overrides, lambda some: _hydra_compose(file, own, some)) from error
     for group, (choice, meant) in _replaced_choices(file, overrides).items():
-        listed = _hydra_compose(f"{group}/{choice}.yaml", own, ())[group]
+        listed = _hydra_compose(known_choices(group, own)[choice], own, ())[group]
         with open_dict(composed):
             for name in [n for n in composed[group] if n not in listed and n not in meant]:
                 del composed[group][name]
@@ -99,9 +100,10 @@ def _replaced_choices(file: Path, overrides: Sequence[Override]) -> dict[str, tu
     return {group: found for group, found in replaced.items() if group in groups and isinstance(found[0], str)}
 
 
-def _hydra_compose(config_name: str, own: Path, overrides: Sequence[Override]) -> DictConfig:
+def _hydra_compose(file: Path, own: Path, overrides: Sequence[Override]) -> DictConfig:
     """One composition by Hydra, its global state put back as it was."""
+    root = own if own in file.parents else next(d for d in search_path(own) if d in file.parents)
     path = [f"file://{directory}" for directory in search_path(own)]
     lines = [f"hydra.searchpath={json.dumps(path)}", *(str(override.input_line) for override in overrides)]
-    with hydra.initialize_config_dir(str(own), version_base="1.3"):
-        return hydra.compose(config_name, lines)
+    with hydra.initialize_config_dir(str(root), version_base="1.3"):
+        return hydra.compose(file.relative_to(root).as_posix(), lines)

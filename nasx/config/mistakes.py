@@ -67,8 +67,8 @@ def explain(
         return _unknown_choice(error, file, overrides)
     if isinstance(error, HydraException):
         if "No match in the defaults list" in str(error):
-            text = _one_line(error).rstrip(".")
-            return ConfigError(f"{file}: {text}: its defaults list names no such group, so that there is no choice.")
+            text = _one_line(error).partition(". ")[0]
+            return ConfigError(f"{file}: {text}: no defaults list names that group, so there is nothing to choose.")
         return _unknown_key(file, overrides, compose) or ConfigError(f"{file}: {_one_line(error)}")
     if isinstance(error, ValueError):  # Hydra's word for overrides and defaults of the wrong type
         return ConfigError(f"{file} cannot be composed: {_one_line(error)}")

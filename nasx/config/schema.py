@@ -6,7 +6,7 @@ are built (`nasx.config.components`); here they are plain mappings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Bounds:
 
     def __post_init__(self) -> None:
         if self.min is None and self.max is None:
-            raise SettingError("min", "or max must be given")
+            raise SettingError("", "must give min, max or both")
         if self.min is not None and self.max is not None and self.min >= self.max:
             raise SettingError("min", f"must be less than max, got {self.min:g} and {self.max:g}")
 
@@ -85,20 +85,13 @@ class Experiment:
     provenance: Mapping[str, Any] = field(default_factory=dict)  # versions and overrides; in a run's config.yaml alone
 
     def __post_init__(self) -> None:
-        if not self.name or Path(self.name).name != self.name:
+        if self.name in ("", ".", "..") or Path(self.name).name != self.name:
             raise SettingError("name", f"must be the name of a folder, without a path, got {self.name!r}")
         _at_least("seed", self.seed, 0)
         _at_least("algorithm.evaluations", self.evaluations, 1)
-        if not self.objectives:
-            raise SettingError("objectives", f"must name at least one of {', '.join(OBJECTIVES)}")
-        for metric in (*self.objectives, *self.constraints):
-            where = "objectives" if metric in self.objectives else "constraints"
-            if metric not in OBJECTIVES:
-                raise SettingError(
-                    where, f"must name known metrics, got {metric!r}. {did_you_mean(metric, OBJECTIVES)}"
-                )
-        if len(set(self.objectives)) < len(self.objectives):
-            raise SettingError("objectives", f"must all be different, got {', '.join(self.objectives)}")
+        _check_objectives(self.objectives)
+        for metric, bounds in self.constraints.items():
+            _check_bounds(metric, bounds)
 
 
 def read(config: Mapping[str, Any]) -> Experiment:
@@ -106,13 +99,45 @@ def read(config: Mapping[str, Any]) -> Experiment:
     for group in GROUPS:
         if config.get(group) is None:
             raise ConfigError(f"{group} is missing: choose one in the config's defaults list, as `- {group}: NAME`.")
-        if not isinstance(config[group], Mapping):
-            raise ConfigError(f"{group} must be a component with its settings, got {show(config[group])}.")
+        _check_component(group, config[group])
+    also_scored = config.get("also_scored")
+    for name, node in also_scored.items() if isinstance(also_scored, Mapping) else ():
+        _check_component(f"also_scored.{name}", node)
     algorithm = dict(config["algorithm"])
     if "evaluations" not in algorithm:
         raise ConfigError("algorithm.evaluations is missing: the number of candidates to ask for, e.g. 64.")
+    if "evaluations" in config:
+        raise ConfigError("unknown key evaluations. Did you mean algorithm.evaluations?")
     evaluations = convert(algorithm.pop("evaluations"), int, "algorithm.evaluations")
     return construct(Experiment, {**config, "algorithm": algorithm}, supplied={"evaluations": evaluations})
+
+
+def _check_component(key: str, node: Any) -> None:
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"{key} must be a component with its settings, got {show(node)}.")
+
+
+def _check_objectives(names: Sequence[str]) -> None:
+    if not names:
+        raise SettingError("objectives", f"must name at least one of {', '.join(OBJECTIVES)}")
+    for name in names:
+        if name not in OBJECTIVES:
+            raise SettingError("objectives", f"must be known metrics, got {name!r}. {did_you_mean(name, OBJECTIVES)}")
+    if len(set(names)) < len(names):
+        raise SettingError("objectives", f"must all be different, got {', '.join(names)}")
+
+
+def _check_bounds(metric: str, bounds: Bounds) -> None:
+    if metric not in OBJECTIVES:
+        raise SettingError(
+            "constraints", f"must be on known metrics, got {metric!r}. {did_you_mean(metric, OBJECTIVES)}"
+        )
+    low, high = OBJECTIVES[metric].low, OBJECTIVES[metric].high
+    for name, bound in (("min", bounds.min), ("max", bounds.max)):
+        if bound is not None and not low <= bound <= high:
+            raise SettingError(
+                f"constraints.{metric}.{name}", f"must lie in [{low:g}, {high:g}], the range of {metric}, got {bound:g}"
+            )
 
 
 def _at_least(name: str, value: int | None, low: int) -> None:

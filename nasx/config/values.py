@@ -115,8 +115,8 @@ def show(value: Any) -> str:
 
 
 def join(key: str, name: str) -> str:
-    """The full key of `name` under `key`; `key` is empty at the root."""
-    return f"{key}.{name}" if key else name
+    """The full key of `name` under `key`; `key` is empty at the root, `name` where the node itself is meant."""
+    return f"{key}.{name}" if key and name else key or name
 
 
 def suggest(key: str, known: Iterable[str]) -> str:
@@ -124,13 +124,15 @@ def suggest(key: str, known: Iterable[str]) -> str:
 
     >>> suggest("dataset.rot", ["seed", "dataset.root", "algorithm.rot13"])
     'Did you mean dataset.root?'
+    >>> suggest("augmentation.flip", ["augmentation.horizontal_flip"])
+    'Did you mean augmentation.horizontal_flip?'
     >>> suggest("evaluations", ["seed", "algorithm.evaluations"])
     'Did you mean algorithm.evaluations?'
     """
     parent, _, name = key.rpartition(".")
     candidates = [k for k in known if not k.endswith("_target_")]
     siblings = {k.rpartition(".")[2]: k for k in candidates if k.rpartition(".")[0] == parent}
-    near = difflib.get_close_matches(name, siblings, n=1)
+    near = difflib.get_close_matches(name, siblings, n=1) or [s for s in siblings if name in s]
     namesakes = [siblings[n] for n in near] or [k for k in candidates if k.rpartition(".")[2] == name]
     if namesakes:
         return f"Did you mean {namesakes[0]}?"

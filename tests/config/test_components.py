@@ -56,8 +56,14 @@ def test_a_class_in_the_users_own_directory_is_built(users_directory: Path) -> N
         ({"_target_": "users_typo.A"}, r"importing users_typo failed: .*users_typo\.py, line 1\)\.$"),
         ({"_target_": "users_scorers.PixelScore"}, r"has no PixelScore\. Did you mean PixelScorer\?$"),
         ({"_target_": "users_scorers.NUMBER"}, r"users_scorers\.NUMBER is no class\.$"),
-        ({"_target_": "users_scorers.PixelScorer", "sample": 1}, r"^unknown key scorer\.sample\. Did you mean scorer\.s"),
-        ({"_target_": "users_scorers.PixelScorer", "samples": "all"}, r"^scorer\.samples must be an integer, got 'all'"),
+        (
+            {"_target_": "users_scorers.PixelScorer", "sample": 1},
+            r"^unknown key scorer\.sample\. Did you mean scorer\.s",
+        ),
+        (
+            {"_target_": "users_scorers.PixelScorer", "samples": "all"},
+            r"^scorer\.samples must be an integer, got 'all'",
+        ),
         ({"_target_": "users_scorers.PixelScorer", "samples": 0}, r"^scorer\.samples must be at least 1, got 0\.$"),
         ({"_target_": "users_scorers.PixelScorer", "_partial_": True}, r"^unknown key scorer\._partial_\."),
     ],

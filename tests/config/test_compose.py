@@ -67,11 +67,19 @@ def test_a_users_file_may_start_from_a_packaged_experiment(own_configs: Path) ->
     assert set(config["algorithm"]) == {"_target_", "evaluations", "unknown"}
 
 
-def test_configs_in_the_current_directory_come_before_the_packaged_ones(elsewhere: Path) -> None:
+def test_choices_in_the_current_directory_serve_packaged_experiments(elsewhere: Path) -> None:
     (elsewhere / "configs" / "training").mkdir(parents=True)
-    (elsewhere / "configs" / "training" / "lines.yaml").write_text("_target_: nasx.training.Recipe\nepochs: 1\n")
+    (elsewhere / "configs" / "training" / "mine.yaml").write_text("defaults: [paper, _self_]\nepochs: 1\n")
 
-    assert compose("lines")["training"] == {"_target_": "nasx.training.Recipe", "epochs": 1}
+    training = compose("lines", ["training=mine"])["training"]
+    assert (training["epochs"], training["momentum"]) == (1, 0.9)
+
+
+def test_the_configs_own_directory_comes_first(own_configs: Path) -> None:
+    (own_configs / "training").mkdir()
+    (own_configs / "training" / "lines.yaml").write_text("_target_: nasx.training.Recipe\n")
+
+    assert compose(own_configs / "own.yaml")["training"] == {"_target_": "nasx.training.Recipe"}
 
 
 def test_another_choice_leaves_behind_what_the_experiment_says_of_the_first(elsewhere: Path) -> None:
@@ -126,7 +134,9 @@ def test_a_resolved_config_is_composed_again_as_it_was(own_configs: Path, elsewh
 def test_a_resolved_config_leaves_no_choice(elsewhere: Path) -> None:
     (elsewhere / "config.yaml").write_text(to_yaml(compose("lines")))
 
-    with pytest.raises(ConfigError, match=r"config\.yaml: Could not override 'algorithm': its defaults list names no"):
+    with pytest.raises(
+        ConfigError, match=r"config\.yaml: Could not override 'algorithm': no defaults list names that group"
+    ):
         load_resolved(Path("config.yaml"), ["algorithm=random"])
 
 
@@ -138,7 +148,7 @@ def test_composing_twice_gives_the_same_and_leaves_no_state_in_hydra(elsewhere: 
 
 
 def test_values_may_stay_open_where_that_is_asked(own_configs: Path) -> None:
-    (own_configs / "own.yaml").write_text(OWN + "scorer:\n  samples: ???\n")
+    (own_configs / "scorer" / "pixels.yaml").write_text("_target_: mine.PixelScorer\nsamples: ???\n")
 
     assert compose(own_configs / "own.yaml", allow_missing=True)["scorer"]["samples"] == "???"
 

@@ -135,7 +135,9 @@ def test_construct_passes_checked_settings_and_what_the_search_supplies() -> Non
         ({"size": 4, "augmentation": {"cutout": 3}}, {}, r"^gadget\.augmentation\.cutout must be at most 1, got 3\.$"),
     ],
 )
-def test_construct_says_which_setting_is_wrong(settings: dict[str, Any], supplied: dict[str, Any], message: str) -> None:
+def test_construct_says_which_setting_is_wrong(
+    settings: dict[str, Any], supplied: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         construct(Gadget, settings, "gadget", supplied)
 
