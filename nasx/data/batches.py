@@ -70,8 +70,8 @@ class EvaluationBatches:
 class TrainingBatches(EvaluationBatches):
     """All images once an epoch in a new order, normalised and augmented: takes the place of a DataLoader.
 
-    The images, their order and their augmentation in an epoch depend on (seed, epoch) alone. Every iteration is the
-    next epoch, counted by `epoch`, which may be set to go on elsewhere.
+    The images, their order and their augmentation in an epoch depend on (seed, epoch) alone. Every iteration
+    is the next epoch, counted by `epoch`, which may be set to go on elsewhere.
 
     Nothing is dropped: the last batch is smaller, but a single image left over joins the batch before it, since batch
     normalisation cannot learn from one sample.
@@ -98,10 +98,8 @@ class TrainingBatches(EvaluationBatches):
         return len(_batch_sizes(len(self.labels), self.batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
+        # counted at the first batch, not by iter(): Lightning makes an iterator ahead and throws it away
         epoch, self.epoch = self.epoch, self.epoch + 1
-        return self._batches(epoch)
-
-    def _batches(self, epoch: int) -> Iterator[Batch]:
         seed = derive_seed(self.seed, epoch)
         # drawn on the host, so that the order is the same on every kind of device
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
@@ -35,7 +33,7 @@ def split(
     share = round(validation_fraction * len(images))
     n_validation, validation_key = _at_most(share, validation_images, "split.validation_images")
     n_train, train_key = _at_most(len(images) - share, train_images, "split.train_images")
-    _check_sizes(images, {train_key: n_train, validation_key: n_validation})
+    _check_sizes(images, (train_key, n_train), (validation_key, n_validation))
     parts = train_test_split(
         np.arange(len(images)), train_size=n_train, test_size=n_validation, stratify=images.labels, random_state=seed
     )
@@ -67,7 +65,7 @@ def mean_and_std(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArra
     return mean.astype(np.float32), np.where(np.count_nonzero(counts, axis=1) > 1, std, 1).astype(np.float32)
 
 
-def _check_sizes(images: LabelledImages, sizes: Mapping[str, int]) -> None:
+def _check_sizes(images: LabelledImages, *sizes: tuple[str, int]) -> None:
     """What scikit-learn would otherwise say without naming the key."""
     present = np.bincount(images.labels, minlength=images.n_classes)
     rarest = int(present.argmin())
@@ -76,7 +74,7 @@ def _check_sizes(images: LabelledImages, sizes: Mapping[str, int]) -> None:
             "A search needs at least 2 training images of every class in the dataset, one to train on and one to "
             f"validate on: of {images.class_names[rarest]!r} there are {present[rarest]}."
         )
-    for key, size in sizes.items():
+    for key, size in sizes:
         if size < images.n_classes:
             raise SettingError(key, f"must leave at least one image for each of {images.n_classes} classes, got {size}")
 
