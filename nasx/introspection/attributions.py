@@ -105,7 +105,7 @@ class ShapScorer:
         explained, background = split_sample(
             labels.cpu(), n_per_class=self.samples_per_class, n_background=self.background, generator=generator
         )
-        paths = draw_paths(len(explained), self.draws, self.background, generator=generator)
+        paths = draw_paths(len(explained), self.draws, len(background), generator=generator)
         samples, references = images[explained.to(images.device)], images[background.to(images.device)]
         with at_rest(network), torch.autocast(images.device.type, enabled=False):
             with torch.no_grad():
