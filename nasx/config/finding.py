@@ -41,7 +41,7 @@ def find_config(name_or_path: str | Path) -> Path:
     given = Path(name_or_path).expanduser()
     if given.is_file() and given.suffix != ".yaml":
         raise ConfigError(f"{given} is not a config: the name of a config ends in .yaml.")
-    file = given if given.suffix == ".yaml" else given.with_name(f"{given.name}.yaml")
+    file = given if given.suffix == ".yaml" else Path(f"{given}.yaml")
     for directory in (Path.cwd(), *search_path()):
         if (directory / file).is_file():
             return (directory / file).resolve()

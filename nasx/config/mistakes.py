@@ -66,6 +66,8 @@ def explain(
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error, file, overrides)
     if isinstance(error, HydraException):
+        if "must be a DictConfig" in str(error):
+            return ConfigError(f"{file} is no config: it must be a mapping of keys to values.")
         if "No match in the defaults list" in str(error):
             text = _one_line(error).partition(". ")[0]
             return ConfigError(f"{file}: {text}: no defaults list names that group, so there is nothing to choose.")

@@ -1,0 +1,64 @@
+"""Every config that comes with nasx: it composes, its components can be built, and it reads well."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasx.config import (
+    build,
+    compose,
+    description,
+    known_choices,
+    known_configs,
+    known_groups,
+    packaged_directory,
+    read,
+)
+
+EXPERIMENTS = sorted(p.stem for p in packaged_directory().glob("*.yaml") if p.stem != "base")
+CHOICES = sorted((p.parent.name, p.stem) for p in packaged_directory().glob("*/*.yaml"))
+FROM_THE_SEARCH = {"algorithm": {"gene_sizes": (5,) * 6, "n_objectives": 2, "seed": 0}}
+
+
+def build_group(config: dict[str, Any], group: str) -> Any:
+    node = getattr(read(config), group)
+    if "root" in node:
+        node = {**node, "root": "somewhere"}
+    return build(node, group, **FROM_THE_SEARCH.get(group, {}))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_composes_and_builds(elsewhere: Path, name: str) -> None:
+    config = compose(name)
+
+    for group in ("dataset", "space", "training", "scorer", "algorithm"):
+        assert build_group(config, group) is not None
+    for scorer, node in config["also_scored"].items():
+        assert build(node, f"also_scored.{scorer}").name
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_a_choice_builds_in_any_experiment(elsewhere: Path, group: str, choice: str) -> None:
+    assert build_group(compose("lines", [f"{group}={choice}"]), group) is not None
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_begins_with_the_command_that_runs_it(name: str) -> None:
+    first = (packaged_directory() / f"{name}.yaml").read_text().splitlines()[0]
+
+    assert first.startswith(f"# nasx search --config {name}.yaml")
+
+
+def test_every_file_says_what_it_is_and_every_knob_has_a_comment() -> None:
+    for file in packaged_directory().rglob("*.yaml"):
+        lines = file.read_text().splitlines()
+        knobs = [ln for ln in lines if not ln.startswith(("_target_", "defaults:", "#")) and ln.partition(": ")[2]]
+        bare = [ln for ln in knobs if "#" not in ln and not ln.strip().startswith("- ")]
+        assert description(file), file
+        assert not bare, f"{file}: {bare}"
+
+
+def test_the_commands_lists_are_those_of_the_files(elsewhere: Path) -> None:
+    assert sorted(known_configs()) == EXPERIMENTS
+    assert sorted((group, choice) for group in known_groups() for choice in known_choices(group)) == CHOICES
