@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasx.errors import ArchitectureError
+from nasx.errors import ArchitectureError, SettingError
 
 Genotype = tuple[int, ...]  # one allele a gene; gene i takes 0 <= allele < gene_sizes[i]
 
@@ -68,6 +68,24 @@ OBJECTIVES: Mapping[str, Objective] = {
         Objective("latency", "latency", "ms", Direction.MINIMIZE, 0.0, math.inf),
     )
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """The range within which a metric must lie for a network to be feasible."""
+
+    min: float | None = None  # inclusive; None: no bound
+    max: float | None = None  # inclusive; None: no bound
+
+    def __post_init__(self) -> None:
+        if self.min is None and self.max is None:
+            raise SettingError("min", "or max must be given")
+        if self.min is not None and self.max is not None and self.min >= self.max:
+            raise SettingError("min", f"must be less than max, got {self.min:g} and {self.max:g}")
+
+    def hold(self, value: float) -> bool:
+        """Whether a value lies within."""
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
 
 class TrialStatus(StrEnum):

@@ -1,0 +1,5 @@
+"""`python -m nasx` is `nasx`."""
+
+from nasx.cli.main import run
+
+run()

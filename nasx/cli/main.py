@@ -1,0 +1,111 @@
+"""The `nasx` command: the table of commands, and the border where errors become one line and an exit status.
+
+Exit status: 0 done; 2 something that the user can mend; 130 interrupted; 1 a bug of ours, with its traceback.
+`NASX_DEBUG=1` shows the traceback of everything.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import typer
+import typer.core
+
+from nasx.errors import NasxError
+
+# command -> (module, attribute, one line of help); modules are imported when their command is called
+COMMANDS = {
+    "search": ("nasx.cli.search", "search", "Search for accurate, introspectable networks."),
+    "pareto": ("nasx.cli.pareto", "pareto", "Show the Pareto front of a run."),
+    "explain": ("nasx.cli.explain", "explain", "Explain one network of a run: pictures and plain words."),
+    "runs": ("nasx.cli.runs", "app", "List runs, show one, check one."),
+    "config": ("nasx.cli.config", "app", "Show and list configs."),
+}
+
+
+# a call that typer cannot parse; typer carries its own click and exports the subclasses alone
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """Commands that are imported when they are called: `nasx --help` must not wait for torch."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        if name not in COMMANDS:
+            return None
+        module, attribute, help_line = COMMANDS[name]
+        if ctx.resilient_parsing or _only_listing():
+            return typer.core.TyperCommand(name, help=help_line)
+        found = getattr(import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            command: Any = typer.main.get_group(found)
+        else:
+            single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+            single.command(name, no_args_is_help=False)(found)
+            command = typer.main.get_command(single)
+        command.name = name
+        return command
+
+
+def _only_listing() -> bool:
+    """Whether the call shows the list of commands: `nasx` or `nasx --help`."""
+    return all(argument in ("--help", "-h") for argument in sys.argv[1:])
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Searches for image classifiers that are accurate and whose inside people can understand.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit."),
+) -> None:
+    if version:
+        import nasx
+
+        typer.echo(f"nasx {nasx.__version__}")
+        raise typer.Exit
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """The entry point of the console script."""
+    sys.exit(main(arguments))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    command: Any = typer.main.get_command(app)
+    try:
+        status = command.main(args=arguments, prog_name="nasx", standalone_mode=False)
+    except NasxError as error:
+        return _fail(f"nasx: {error}")
+    except UsageError as error:
+        return _fail(f"nasx: {error} `nasx --help` lists the commands, `nasx COMMAND --help` the options.")
+    except (KeyboardInterrupt, typer.Abort):
+        print("nasx: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `nasx pareto | head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str) -> int:
+    if os.environ.get("NASX_DEBUG") == "1":
+        traceback.print_exc()
+    print(message, file=sys.stderr)
+    return 2

@@ -1,0 +1,68 @@
+"""`nasx search`: run a search, or go on with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nasx.errors import ConfigError
+
+
+def search(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. algorithm.evaluations=200.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="Path of a config, or a name: `nasx config list`.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Run directory; a new one below runs/, or with --resume the newest.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was interrupted, or extend it.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")
+    ] = False,
+) -> int:
+    """Search for networks that are accurate and introspectable.
+
+    The front goes to stdout, progress to stderr. Ctrl-C once finishes the running trials, twice ends at once;
+    either way `nasx search --resume` goes on later as if nothing had happened.
+    """
+    if resume == (config is not None):
+        raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or give --resume.")
+    from nasx import config as configs  # here: Hydra and torch take seconds to import
+    from nasx import search as searching
+    from nasx.cli.live import display
+    from nasx.reports.summary import summarise
+    from nasx.reports.tables import front_table
+    from nasx.rundir import find_run, runs_home
+
+    console = Console(stderr=True)
+    if config is not None:
+        composed = configs.compose(config, overrides or [])
+        if dry_run:
+            Console().print(searching.describe(searching.prepare(composed)), soft_wrap=True, highlight=False)
+            return 0
+        composed["provenance"] = configs.provenance(config, overrides or [])
+    with display(console) as shown:
+        if config is not None:
+            loop = searching.start(composed, run_dir=run_dir, watch=shown.watch)
+        else:
+            loop = searching.resume(find_run(run_dir, runs_home()), overrides or [], watch=shown.watch)
+    names = [objective.name for objective in loop.objectives]
+    Console().print(front_table(summarise(loop.trials.values(), names, n_classes=loop.store.info.n_classes)))
+    console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
+    if loop.stopping is None:
+        return 0
+    console.print(f"Stopped: {loop.stopping}.", soft_wrap=True, highlight=False, markup=False)
+    if loop.stopping != "interrupted":
+        return 0
+    console.print(
+        f"Go on with: nasx search --resume --run-dir {loop.run_dir}", soft_wrap=True, highlight=False, markup=False
+    )
+    return 130

@@ -1,0 +1,241 @@
+"""The search loop with Ray Tune: several trials at a time on this machine's cores or GPUs, or on a cluster.
+
+Tune runs the trials and notices when a worker dies; it neither ranks nor stores anything. Its searcher is an adapter
+around our loop, its trainable an adapter around `evaluate`, and its state is thrown away: the journal is the state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+# Read by Ray when it is imported. Loggers cost 20 ms a trial, the experiment's state grows with it and is never read;
+# Ray's own memory monitor crashes Tune; its network stays on loopback unless a cluster is asked for.
+os.environ.update(
+    {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    }
+)
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from nasx.data.images import SearchData
+from nasx.errors import ResourceError
+from nasx.evaluation import EvaluationSpec, Job, evaluate
+from nasx.execution.loop import SearchLoop
+from nasx.execution.workers import WorkerPlan, plan_workers
+
+MAX_RESTARTS = 10  # of Tune, should it crash; the journal loses nothing by it
+
+
+class RayExecution:
+    """Evaluates jobs in worker processes that are reused from trial to trial."""
+
+    def __init__(
+        self,
+        *,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        workers: int | None = None,
+        cpus_per_trial: int = 1,
+        gpus_per_trial: float | None = None,
+        address: str | None = None,
+    ) -> None:
+        """`workers` and `gpus_per_trial`: None, as this machine allows. `address`: of a running cluster's head."""
+        self.device = device
+        self.address = address
+        self.plan = plan_workers(device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
+
+    @property
+    def planned_workers(self) -> int:
+        return self.plan.workers
+
+    def run(self, loop: SearchLoop, spec: EvaluationSpec, data: SearchData, watch: Callable[[], None]) -> None:
+        """Evaluate until the loop is finished. `watch` is called in this thread, several times a second.
+
+        Raises what `watch` raises, after ending the workers; their jobs are taken back.
+        """
+        with _ray(self.address, self.plan), tempfile.TemporaryDirectory(prefix="nasx-") as scratch:
+            for restart in range(MAX_RESTARTS + 1):
+                searcher = LoopSearcher(loop)
+                try:
+                    _tuner(searcher, spec, data, self.plan, watch, Path(scratch)).fit()
+                    searcher.raise_error()
+                except ray.exceptions.RayError as error:
+                    searcher.raise_error()
+                    loop.store.record_event("executor_restart", f"Ray Tune crashed: {error}")
+                    if restart == MAX_RESTARTS:
+                        raise
+                finally:
+                    searcher.abandon_all()
+                if loop.finished:
+                    return
+
+
+class LoopSearcher(Searcher):  # type: ignore[misc]
+    """Tune's view of the loop: a suggestion is a job, a completed trial an evaluation.
+
+    Without metric and mode, for Tune must not rank. Tune pickles its searcher now and then: there is nothing to keep.
+    """
+
+    def __init__(self, loop: SearchLoop) -> None:
+        super().__init__()
+        self.loop = loop
+        self.jobs: dict[str, Job] = {}
+        self.error: BaseException | None = None
+
+    def suggest(self, trial_id: str) -> Any:
+        self.raise_error()
+        job = self.loop.next_job()
+        if job is not None:
+            self.jobs[trial_id] = job
+            return {"job": job}
+        # None would make Tune wait for minutes if nothing were running
+        return Searcher.FINISHED if not self.jobs else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        job = self.jobs.pop(trial_id, None)
+        if job is None:
+            return
+        try:
+            if error:
+                self.loop.lose(job, "its worker process died")
+            elif result is None or "outcome" not in result:
+                self.loop.abandon(job)
+            else:
+                outcome = pickle.loads(result["outcome"])
+                if isinstance(outcome, BaseException):
+                    self.loop.abandon(job)
+                    raise outcome
+                self.loop.complete(job, outcome)
+        except BaseException as exc:  # Tune would swallow it and report the trial again: `suggest` raises it instead
+            self.error = self.error or exc
+
+    def raise_error(self) -> None:
+        """Raise what went wrong while Tune was not listening."""
+        if self.error is not None:
+            raise self.error
+
+    def abandon_all(self) -> None:
+        """Take back the jobs that no worker will finish."""
+        for job in self.jobs.values():
+            self.loop.abandon(job)
+        self.jobs.clear()
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None: ...
+
+    def save(self, checkpoint_path: str) -> None: ...
+
+    def restore(self, checkpoint_path: str) -> None: ...
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class TrialRunner(tune.Trainable):  # type: ignore[misc]
+    """One worker: imports, data and threads are paid once, then it evaluates job after job."""
+
+    def setup(self, config: dict[str, Any], *, spec: EvaluationSpec, data: SearchData, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+        self.spec = spec
+        self.data = data
+        self.job: Job = config["job"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.job = new_config["job"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            outcome: object = evaluate(self.job, self.spec, self.data)
+        except Exception as error:  # the machine's fault, not the network's: the search has to hear it
+            outcome = error
+        # as bytes: Tune copies and inspects results, and knows nothing of ours
+        return {"outcome": pickle.dumps(outcome), "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+    def load_checkpoint(self, checkpoint: Any) -> None: ...
+
+
+class Watcher(tune.Callback):  # type: ignore[misc]
+    """Calls back from Tune's own loop; what the call raises ends the search."""
+
+    def __init__(self, watch: Callable[[], None]) -> None:
+        self.watch = watch
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.watch()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _tuner(
+    searcher: LoopSearcher,
+    spec: EvaluationSpec,
+    data: SearchData,
+    plan: WorkerPlan,
+    watch: Callable[[], None],
+    scratch: Path,
+) -> tune.Tuner:
+    trainable = tune.with_parameters(TrialRunner, spec=spec, data=data, threads=plan.cpus)
+    return tune.Tuner(
+        tune.with_resources(trainable, {"cpu": plan.cpus, "gpu": plan.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher, num_samples=-1, max_concurrent_trials=plan.workers, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(scratch),
+            verbose=0,
+            callbacks=[Watcher(watch)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=0),  # retries are the loop's, which journals them
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _ray(address: str | None, plan: WorkerPlan) -> Iterator[None]:
+    """Ray for the time of the block: started on this machine, or joined where an address is given.
+
+    Its remarks on dying workers go nowhere: the journal tells of each trial that is lost.
+    """
+    local = {"num_cpus": plan.workers * plan.cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                configure_logging=True,
+                **({} if address else local),
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
+            raise ResourceError(f"could not {where}: {error}".splitlines()[0]) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
