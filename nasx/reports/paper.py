@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from nasx import pareto
 from nasx.errors import NasxError
+from nasx.reports.summary import FrontSummary
 from nasx.trial import Trial
 
 MEASURES: Final = {  # dataset -> the scorer whose values the paper's can be held against
     "mnist": "activations",
     "cifar10": "activations",
-    "imagenet16_120": "activations_wordnet",
+    "imagenet16_120": "activations_weighted",
 }
 OBJECTIVE_NAMES: Final = ("error", "introspectability")
 
@@ -66,6 +67,15 @@ def in_paper_measure(trials: Sequence[Trial], front: PaperFront) -> list[Trial]:
             f"(it has: {', '.join(recorded) or 'no score'}): the two fronts cannot be compared."
         )
     return kept
+
+
+def comparison(summary: FrontSummary, front: PaperFront, *, n_classes: int) -> str:
+    """Both hypervolumes in a sentence."""
+    ours, theirs = summary.hypervolume, front.hypervolume(n_classes)
+    return (
+        f"the paper's front on {front.dataset}: hypervolume {theirs:.4f}; this run's, measured alike by "
+        f"{front.scorer}: {ours:.4f} ({ours / theirs:.0%} of it)"
+    )
 
 
 def _measured(trial: Trial, scorer: str) -> Trial | None:

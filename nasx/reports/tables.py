@@ -90,18 +90,21 @@ def front_csv(summary: FrontSummary) -> str:
 def front_json(summary: FrontSummary) -> str:
     """The whole summary as a JSON object; what is not a finite number is null."""
     names = [o.name for o in summary.objectives]
-    return json.dumps(
-        {
-            "objectives": {o.name: {"direction": o.direction, "unit": o.unit} for o in summary.objectives},
-            "hypervolume": summary.hypervolume,
-            "reference": dict(zip(names, summary.reference, strict=True)),
-            "knee": summary.knee,
-            "trials": dict(sorted(summary.statuses.items())),
-            "reasons": dict(sorted(summary.reasons.items())),
-            "front": [_row(member, summary) for member in summary.front],
-        },
-        indent=2,
-        allow_nan=False,
+    return (
+        json.dumps(
+            {
+                "objectives": {o.name: {"direction": o.direction, "unit": o.unit} for o in summary.objectives},
+                "hypervolume": summary.hypervolume,
+                "reference": dict(zip(names, summary.reference, strict=True)),
+                "knee": summary.knee,
+                "trials": dict(sorted(summary.statuses.items())),
+                "reasons": dict(sorted(summary.reasons.items())),
+                "front": [_row(member, summary) for member in summary.front],
+            },
+            indent=2,
+            allow_nan=False,
+        )
+        + "\n"
     )
 
 

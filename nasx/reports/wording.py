@@ -58,12 +58,22 @@ def trials_sentence(summary: FrontSummary) -> str:
     return f"trials: {parts or 'none'}" + (f" ({reasons})" if reasons else "")
 
 
+def clean(name: str) -> str:
+    """A name from outside on one line, without what does not print: terminals obey escape sequences, pages break.
+
+    >>> clean("cat\\x1b[2J\\n  dog")
+    'cat [2J dog'
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
+
+
 def shorten(name: str, width: int = 16) -> str:
     """A name cut in its middle to what an axis or a table can carry: the beginning and the end tell most.
 
     >>> shorten("stage1.0.operations.2.1", 15)
     'stage1.…ons.2.1'
     """
+    name = clean(name)
     if len(name) <= width:
         return name
     tail = (width - 1) // 2

@@ -1,0 +1,70 @@
+"""`nasx pareto`: the front of a run as a table, as data, as a picture, and beside the paper's."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from nasx.reports import paper as papers
+from nasx.reports import tables
+from nasx.reports.summary import FrontSummary, summarise
+from nasx.rundir import CONFIG, find_run, runs_home
+from nasx.store import RunStore
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def pareto(
+    run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run where none is given.")] = None,
+    format: Annotated[  # noqa: A002 - the name of the option
+        Format, typer.Option(help="A table for people; csv and json hold every metric under its own name.")
+    ] = Format.TABLE,
+    plot: Annotated[Path | None, typer.Option(help="Draw the front into this file: .png, .svg or .pdf.")] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Measure as the paper did, and hold its front on this dataset beside it.")
+    ] = False,
+) -> None:
+    """Show the Pareto front of a run: the networks that no other one beats in every objective."""
+    run = find_run(run_dir, runs_home())
+    if run_dir is None:
+        Console(stderr=True).print(Text(f"The newest run: {run}"), soft_wrap=True)
+    with RunStore.open(run, read_only=True) as store:
+        trials, info = store.trials(), store.info
+    theirs = papers.paper_front(_dataset(run)) if paper else None
+    if theirs is None:
+        summary = summarise(trials, info.objectives, n_classes=info.n_classes)
+    else:
+        trials = papers.in_paper_measure(trials, theirs)
+        summary = summarise(trials, papers.OBJECTIVE_NAMES, n_classes=info.n_classes)
+    _print(summary, format)
+    if theirs is not None:
+        sentence = papers.comparison(summary, theirs, n_classes=info.n_classes)
+        Console(stderr=format is not Format.TABLE).print(Text(sentence))
+    if plot is not None:
+        from nasx.reports import canvas, plots  # matplotlib takes half a second to import
+
+        canvas.save(plots.front_figure(summary, title=info.name, paper=theirs), plot)
+        Console(stderr=True).print(Text(f"Drawn: {plot}"), soft_wrap=True)
+
+
+def _print(summary: FrontSummary, format: Format) -> None:  # noqa: A002
+    if format is Format.TABLE:
+        Console().print(tables.front_table(summary))
+    else:
+        typer.echo(tables.front_csv(summary) if format is Format.CSV else tables.front_json(summary), nl=False)
+
+
+def _dataset(run: Path) -> str:
+    """The dataset of a run, by the name of its reader's class in lower case."""
+    from nasx.config import load_resolved  # Hydra takes 0.3 s to import
+
+    return str(load_resolved(run / CONFIG)["dataset"]["_target_"]).rpartition(".")[2].lower()

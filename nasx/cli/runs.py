@@ -1,0 +1,66 @@
+"""`nasx runs`: the runs there are, and whether one of them is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nasx.errors import RunError
+from nasx.integrity import check_run
+from nasx.reports.summary import summarise
+from nasx.rundir import find_run, list_runs, runs_home
+from nasx.store import RunStore
+from nasx.trial import TrialStatus
+
+app = typer.Typer(help="List runs, or check one.")
+
+
+@app.callback(invoke_without_command=True)
+def list_all(
+    context: typer.Context,
+    runs_dir: Annotated[Path | None, typer.Option(help="Where to look; NASX_RUNS or ./runs where not given.")] = None,
+) -> None:
+    """List the runs, the newest last: what became of their trials, and their hypervolume."""
+    if context.invoked_subcommand is not None:
+        return
+    home = runs_dir or runs_home()
+    runs = list_runs(home)
+    if not runs:
+        raise RunError(f"no runs in {home} yet. Make one with `nasx search`, or say --runs-dir.")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("run", "complete", "failed", "infeasible", "on the front", "hypervolume"):
+        table.add_column(header, justify="left" if header == "run" else "right", no_wrap=header == "run")
+    for run in runs:
+        table.add_row(*map(Text, _row(run)))
+    Console().print(table)
+
+
+def _row(run: Path) -> tuple[str, ...]:
+    try:
+        with RunStore.open(run, read_only=True) as store:
+            summary = summarise(store.trials(), store.info.objectives, n_classes=store.info.n_classes)
+    except RunError:  # one damaged run must not hide the others; `nasx runs check` says more
+        return (str(run), "damaged", "", "", "", "")
+    counts = (str(summary.statuses.get(status, 0)) for status in TrialStatus)
+    return (str(run), *counts, str(len(summary.front)), f"{summary.hypervolume:.4f}")
+
+
+@app.command()
+def check(
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The newest run where none is given.")] = None,
+) -> int:
+    """Check a run: its journal, its lineage, its values and its weights. Exit status 2 where something is wrong."""
+    run = find_run(run_dir, runs_home())
+    problems = check_run(run)
+    for problem in problems:
+        typer.echo(f"{problem.where}: {problem.what}")
+    Console(stderr=True).print(
+        Text(f"{run}: {len(problems)} problems" if problems else f"{run}: whole"), soft_wrap=True
+    )
+    return 2 if problems else 0

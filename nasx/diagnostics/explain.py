@@ -1,0 +1,135 @@
+"""Explaining one trained network on the validation images: what it confuses, and what its decisions rest on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nasx.data.batches import normalise
+from nasx.data.images import LabelledImages, SearchData
+from nasx.diagnostics.class_pairs import confusion_matrix
+from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
+from nasx.diagnostics.shap_images import shap_images
+from nasx.errors import TrialFailure
+from nasx.introspection.attributions import Probe, ShapScorer, stage_probes
+from nasx.introspection.layers import at_rest
+from nasx.trial import Score
+
+BATCH = 1024  # images a forward pass
+BACKGROUND = 100  # training images that stand for "no evidence"
+RIVALRIES = 4  # wrong samples shown, and as many unsure ones
+MAX_CLASSES = 20  # classes whose samples are shown; where there are more, those with the most errors
+
+
+def explain(
+    network: nn.Sequential,
+    data: SearchData,
+    *,
+    scorer: ShapScorer,
+    score_seed: int = 0,
+    recorded: Score | None = None,
+    samples_per_class: int = 2,
+    draws: int = 200,
+    seed: int = 0,
+) -> Explanation:
+    """What `network` does on the validation images of `data`.
+
+    `recorded` is the score that `scorer` took with `score_seed` when the network was trained; None: it is taken now.
+    Its distances layer by layer are taken anew, from the same images and draws. `samples_per_class` images that are
+    classified rightly are shown of each class; `draws`: gradients an image and class. The network is left unchanged.
+    """
+    device = next(network.parameters()).device
+    generator = np.random.default_rng(seed)
+    pixels = _normalised(data.validation, data, device)
+    chosen = np.sort(generator.permutation(len(data.train))[:BACKGROUND])
+    background = _normalised(data.train.take(chosen), data, device)
+    with at_rest(network):
+        probabilities = _probabilities(network, pixels)
+        picked = pick_samples(probabilities, data.validation.labels, samples_per_class, generator)
+        samples = tuple(
+            _explained(network, kind, i, pixels[i], background, probabilities[i], data.validation, draws, seed)
+            for kind, i in picked
+        )
+    predicted = probabilities.argmax(axis=1)
+    confusion = confusion_matrix(data.validation.labels, predicted, data.n_classes)
+    labels = torch.from_numpy(data.validation.labels).to(device)
+    score = recorded or scorer.score(network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
+    layers = layer_distances(scorer, network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
+    return Explanation(data.train.class_names, confusion, score, layers, samples)
+
+
+def layer_distances(
+    scorer: ShapScorer, network: nn.Sequential, pixels: Tensor, labels: Tensor, *, n_classes: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Probe layer -> distances between classes there, (n_classes, n_classes); all NaN where no pair has one."""
+
+    def distances(probe: Probe) -> NDArray[np.float64]:
+        try:
+            return scorer.score_at([probe], network, pixels, labels, n_classes=n_classes, seed=seed).distances
+        except TrialFailure:  # at this layer no class has a direction
+            return np.full((n_classes, n_classes), np.nan)
+
+    return {probe.name: distances(probe) for probe in stage_probes(network, scorer.probes)}
+
+
+def pick_samples(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], per_class: int, generator: np.random.Generator
+) -> list[tuple[SampleKind, int]]:
+    """Which images to show, as (kind, index): right ones drawn from each class, confident errors, doubtful successes.
+
+    `probabilities` (n, n_classes), `labels` (n,). No image is shown twice.
+    """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    is_right = predicted == labels
+    errors = np.bincount(labels[~is_right], minlength=probabilities.shape[1])
+    shown = np.sort(np.argsort(-errors, kind="stable")[:MAX_CLASSES])
+    by_confidence = np.argsort(confidence, kind="stable")
+    wrong = [i for i in by_confidence[::-1] if not is_right[i]][:RIVALRIES]
+    unsure = [i for i in by_confidence if is_right[i]][:RIVALRIES]
+    right: list[int] = []
+    for c in shown:
+        of_class = np.setdiff1d(np.flatnonzero(is_right & (labels == c)), unsure)
+        right.extend(generator.permutation(of_class)[:per_class])
+    groups = ((SampleKind.RIGHT, right), (SampleKind.WRONG, wrong), (SampleKind.UNSURE, unsure))
+    return [(kind, int(i)) for kind, indices in groups for i in indices]
+
+
+def _explained(
+    network: nn.Module,
+    kind: SampleKind,
+    index: int,
+    pixels: Tensor,
+    background: Tensor,
+    probabilities: NDArray[np.float64],
+    images: LabelledImages,
+    draws: int,
+    seed: int,
+) -> ExplainedSample:
+    """One sample with the SHAP images of its predicted class and of its rival: the true class, or the runner-up."""
+    label, (runner_up, predicted) = int(images.labels[index]), np.argsort(probabilities)[-2:].tolist()
+    rival = {SampleKind.RIGHT: [], SampleKind.WRONG: [label], SampleKind.UNSURE: [runner_up]}[kind]
+    classes = [predicted, *rival]
+    values = shap_images(network, pixels, background, classes, draws=draws, seed=seed)
+    return ExplainedSample(
+        kind=kind,
+        index=index,
+        image=images.images[index],
+        label=label,
+        predicted=predicted,
+        confidence=float(probabilities[predicted]),
+        attributions=dict(zip(classes, values.sum(axis=1), strict=True)),
+    )
+
+
+def _normalised(images: LabelledImages, data: SearchData, device: torch.device) -> Tensor:
+    return normalise(torch.from_numpy(images.images).to(device), data.mean, data.std)
+
+
+def _probabilities(network: nn.Module, pixels: Tensor) -> NDArray[np.float64]:
+    """Softmax over the logits, (n, n_classes)."""
+    with torch.no_grad():
+        logits = torch.cat([network(batch) for batch in torch.split(pixels, BATCH)])
+    probabilities: NDArray[np.float64] = torch.softmax(logits.double(), dim=1).cpu().numpy()
+    return probabilities

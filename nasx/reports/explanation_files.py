@@ -1,0 +1,50 @@
+"""The files of an explanation: four pictures, and the page as Markdown and as one HTML file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from nasx.diagnostics.explanation import Explanation
+from nasx.files import write_atomically
+from nasx.networks.edge import Edge
+from nasx.reports.canvas import styled
+from nasx.reports.cell_drawing import cell_figure
+from nasx.reports.explanation import CELL, DISTANCES, PROFILE, SHAP, Page, as_html, as_markdown, tell
+from nasx.reports.plots import distances_figure, profile_figure
+from nasx.reports.shap_sheet import shap_figure
+from nasx.trial import Trial
+
+MARKDOWN, HTML = "explanation.md", "explanation.html"
+
+
+def write_explanation(
+    explanation: Explanation, trial: Trial, directory: Path, *, edges: Sequence[Edge] | None = None
+) -> tuple[Page, list[Path]]:
+    """Draw and write everything into `directory`; returns the page and the files written.
+
+    `edges`: those of the cell; None: the space has no cell to draw. Raises ResourceError where the disk is full.
+    """
+    page = tell(explanation, trial, has_cell=edges is not None)
+    profiles = {s.scorer: s.profile for s in (explanation.score, *trial.evaluation.scores)}
+    figures = {} if edges is None else {CELL: cell_figure(edges)}
+    figures |= {
+        SHAP: shap_figure(explanation),
+        DISTANCES: distances_figure(explanation.score.distances, explanation.class_names),
+        PROFILE: profile_figure(profiles),
+    }
+    contents = {name: _png(figure) for name, figure in figures.items()}
+    contents |= {MARKDOWN: as_markdown(page).encode(), HTML: as_html(page, contents).encode()}
+    for name, content in contents.items():
+        write_atomically(directory / name, content)
+    return page, [directory / name for name in contents]
+
+
+@styled
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
