@@ -13,23 +13,9 @@ from typing import Any
 
 from nasx.config.values import construct, convert, show
 from nasx.errors import ConfigError, SettingError, did_you_mean
-from nasx.trial import OBJECTIVES
+from nasx.trial import OBJECTIVES, Bounds
 
 GROUPS = ("dataset", "space", "training", "scorer", "algorithm", "execution")  # what a defaults list chooses
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """The range within which a metric must lie for a network to be feasible."""
-
-    min: float | None = None  # inclusive; None: no bound
-    max: float | None = None  # inclusive; None: no bound
-
-    def __post_init__(self) -> None:
-        if self.min is None and self.max is None:
-            raise SettingError("", "must give min, max or both")
-        if self.min is not None and self.max is not None and self.min >= self.max:
-            raise SettingError("min", f"must be less than max, got {self.min:g} and {self.max:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

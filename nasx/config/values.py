@@ -115,8 +115,8 @@ def show(value: Any) -> str:
 
 
 def join(key: str, name: str) -> str:
-    """The full key of `name` under `key`; `key` is empty at the root, `name` where the node itself is meant."""
-    return f"{key}.{name}" if key and name else key or name
+    """The full key of `name` under `key`; `key` is empty at the root."""
+    return f"{key}.{name}" if key else name
 
 
 def suggest(key: str, known: Iterable[str]) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from nasx.config import compose, read
-from nasx.config.schema import Bounds
 from nasx.errors import ConfigError
+from nasx.trial import Bounds
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_evaluations_are_the_searchs_and_no_setting_of_the_algorithm(lines: dict
             r"^constraints must be on known metrics, got 'eror'\. Did you mean error\?$",
         ),
         ("constraints", {"error": 1}, r"^constraints\.error must be a mapping with the keys min, max, got 1\.$"),
-        ("constraints", {"error": {}}, r"^constraints\.error must give min, max or both\.$"),
+        ("constraints", {"error": {}}, r"^constraints\.error\.min or max must be given\.$"),
         (
             "constraints",
             {"error": {"min": 1, "max": 0.5}},
