@@ -127,11 +127,10 @@ def _unknown_key(
     for override in settings:
         key = override.key_or_group
         if key not in known:
-            problem = f"unknown key {key} in the override {override.input_line!r}. {suggest(key, known)}"
-            is_setting = key.partition(".")[0] in groups
-            return ConfigError(
-                f"{problem} If its class takes it, write +{override.input_line}." if is_setting else problem
-            )
+            hint = suggest(key, known)
+            if key.partition(".")[0] in groups and not hint.startswith("Did you mean"):
+                hint += f" If its class takes it, write +{override.input_line}."
+            return ConfigError(f"unknown key {key} in the override {override.input_line!r}. {hint}")
     return None
 
 

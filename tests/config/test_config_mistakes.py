@@ -28,7 +28,7 @@ BODY = """
         ("hydra.job.name=x", r"^the override 'hydra\.job\.name=x' is none of nasx"),
         (
             "dataset.nois=1",
-            r"^unknown key dataset\.nois in the override 'dataset\.nois=1'\. Did you mean dataset\.noise\?",
+            r"^unknown key dataset\.nois in the override 'dataset\.nois=1'\. Did you mean dataset\.noise\?$",
         ),
         ("dataset.zzz=1", r"Known: dataset\.augmentation, .* If its class takes it, write \+dataset\.zzz=1\.$"),
         (
