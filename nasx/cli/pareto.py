@@ -34,6 +34,10 @@ def pareto(
     ] = False,
 ) -> None:
     """Show the Pareto front of a run: the networks that no other one beats in every objective."""
+    if plot is not None:
+        from nasx.reports import canvas  # matplotlib takes half a second to import
+
+        canvas.check_format(plot)
     run = find_run(run_dir, runs_home())
     if run_dir is None:
         Console(stderr=True).print(Text(f"The newest run: {run}"), soft_wrap=True)
@@ -50,9 +54,9 @@ def pareto(
         sentence = papers.comparison(summary, theirs, n_classes=info.n_classes)
         Console(stderr=format is not Format.TABLE).print(Text(sentence))
     if plot is not None:
-        from nasx.reports import canvas, plots  # matplotlib takes half a second to import
+        from nasx.reports import canvas, plots
 
-        canvas.save(plots.front_figure(summary, title=info.name, paper=theirs), plot)
+        canvas.save(plots.front_figure(summary, title=f"Pareto front of {info.name}", paper=theirs), plot)
         Console(stderr=True).print(Text(f"Drawn: {plot}"), soft_wrap=True)
 
 

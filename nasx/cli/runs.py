@@ -26,7 +26,7 @@ def list_all(
     context: typer.Context,
     runs_dir: Annotated[Path | None, typer.Option(help="Where to look; NASX_RUNS or ./runs where not given.")] = None,
 ) -> None:
-    """List the runs, the newest last: what became of their trials, and their hypervolume."""
+    """List the runs, the newest last: their trials, the size of their front, and its hypervolume."""
     if context.invoked_subcommand is not None:
         return
     home = runs_dir or runs_home()
@@ -34,8 +34,8 @@ def list_all(
     if not runs:
         raise RunError(f"no runs in {home} yet. Make one with `nasx search`, or say --runs-dir.")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("run", "complete", "failed", "infeasible", "on the front", "hypervolume"):
-        table.add_column(header, justify="left" if header == "run" else "right", no_wrap=header == "run")
+    for header in ("run", "trials", "complete", "front", "hypervolume"):
+        table.add_column(header, justify="left" if header == "run" else "right", no_wrap=True, overflow="fold")
     for run in runs:
         table.add_row(*map(Text, _row(run)))
     Console().print(table)
@@ -46,9 +46,9 @@ def _row(run: Path) -> tuple[str, ...]:
         with RunStore.open(run, read_only=True) as store:
             summary = summarise(store.trials(), store.info.objectives, n_classes=store.info.n_classes)
     except RunError:  # one damaged run must not hide the others; `nasx runs check` says more
-        return (str(run), "damaged", "", "", "", "")
-    counts = (str(summary.statuses.get(status, 0)) for status in TrialStatus)
-    return (str(run), *counts, str(len(summary.front)), f"{summary.hypervolume:.4f}")
+        return (str(run), "damaged", "", "", "")
+    counts = (sum(summary.statuses.values()), summary.statuses.get(TrialStatus.COMPLETE, 0), len(summary.front))
+    return (str(run), *(f"{n:,}" for n in counts), f"{summary.hypervolume:.4f}")
 
 
 @app.command()

@@ -79,7 +79,8 @@ def pick_samples(
 ) -> list[tuple[SampleKind, int]]:
     """Which images to show, as (kind, index): right ones drawn from each class, confident errors, doubtful successes.
 
-    `probabilities` (n, n_classes), `labels` (n,). No image is shown twice.
+    `probabilities` (n, n_classes), `labels` (n,). An image is shown twice only
+    where its class has no other.
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     is_right = predicted == labels
@@ -90,8 +91,9 @@ def pick_samples(
     unsure = [i for i in by_confidence if is_right[i]][:RIVALRIES]
     right: list[int] = []
     for c in shown:
-        of_class = np.setdiff1d(np.flatnonzero(is_right & (labels == c)), unsure)
-        right.extend(generator.permutation(of_class)[:per_class])
+        of_class = np.flatnonzero(is_right & (labels == c))
+        others = np.setdiff1d(of_class, unsure)
+        right.extend(generator.permutation(others if len(others) else of_class)[:per_class])
     groups = ((SampleKind.RIGHT, right), (SampleKind.WRONG, wrong), (SampleKind.UNSURE, unsure))
     return [(kind, int(i)) for kind, indices in groups for i in indices]
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from nasx.errors import ResourceError, SettingError
 from nasx.reports.style import SETTINGS
 
-FORMATS: Final = (".pdf", ".png", ".svg")
+FORMATS: Final = (".png", ".svg", ".pdf")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,7 +35,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 def check_format(path: Path) -> None:
     """Raises SettingError where the file name's suffix is no picture format that is written."""
     if path.suffix.lower() not in FORMATS:
-        raise SettingError("the picture's file name", f"must end in {', '.join(FORMATS)}, got '{path.name}'.")
+        raise SettingError("the picture's file name", f"must end in .png, .svg or .pdf, got {path.name!r}.")
 
 
 @styled

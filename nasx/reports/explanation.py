@@ -157,8 +157,8 @@ def _separated(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:
 def _rests_on() -> Section:
     text = (
         "SHAP images of validation images: a pixel in orange speaks for the class, one in blue against it, measured "
-        "against training images as the background. A wrong decision stands beside the true class, a doubtful one beside "
-        "the runner-up."
+        "against training images as the background. Beside a wrong decision stands the true class, beside a doubtful "
+        "one the runner-up."
     )
     return Section(SHAP_HEADING, (text,), picture=SHAP, alt="sample images of each class with their SHAP images")
 

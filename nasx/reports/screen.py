@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from nasx.reports.explanation import CELL_HEADING, SHAP_HEADING, Page, Section
+from nasx.reports.tables import fold
+
+VALUE_WIDTH = 56  # what 80 columns leave beside the names of facts
 
 
 def page_on_screen(page: Page) -> Group:
@@ -22,13 +24,17 @@ def _facts(page: Page) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in page.facts:
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(name), Text(fold(value, VALUE_WIDTH)))
     return table
 
 
 def _section(section: Section) -> Group:
     parts: list[RenderableType] = [Text(f"\n{section.heading}", style="bold"), *map(Text, section.paragraphs)]
-    parts += [Padding(Text(f"- {bullet}"), (0, 0, 0, 1)) for bullet in section.bullets]
+    if section.bullets:
+        grid = Table.grid(padding=(0, 1))
+        for bullet in section.bullets:
+            grid.add_row(Text("-"), Text(bullet))
+        parts.append(grid)
     if section.table:
         parts.append(_table(section.table))
     return Group(*parts)

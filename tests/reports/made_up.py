@@ -1,10 +1,10 @@
-"""Synthetic trials that look like a real run: dozens of cells, a trade-off, a few failures."""
+"""Made-up trials that look like a real run: a trade-off over dozens of cells, a few failures. And an explanation."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
+from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
 from nasx.trial import Candidate, Evaluation, Reason, Score, Trial, TrialStatus, arch_id
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -81,16 +81,44 @@ def make_run(n=64, seed=0, n_classes=10):
     return trials
 
 
-@pytest.fixture(scope="session")
-def run():
-    return make_run()
+def make_score(distances, layers, scorer="shap"):
+    n = len(distances)
+    value = float(distances[np.triu_indices(n, 1)].mean())
+    profile = {name: float(d[np.triu_indices(n, 1)].mean()) for name, d in layers.items()}
+    return Score(scorer, value, profile, distances, n_samples=30, seconds=0.1)
 
 
-@pytest.fixture(scope="session")
-def trial():
-    return make_trial
+def symmetric(n, **pairs):
+    """Distances given as pair_01=0.5, ...; zero elsewhere."""
+    matrix = np.zeros((n, n))
+    for name, value in pairs.items():
+        a, b = (int(digit) for digit in name.removeprefix("pair_"))
+        matrix[a, b] = matrix[b, a] = value
+    return matrix
 
 
-@pytest.fixture(scope="session")
-def distances():
-    return make_distances(np.random.default_rng(0), 10, 0.7)
+def make_explanation(class_names=("cat", "dog", "ship"), confusion=None):
+    """Three classes: the first two close and confused, both separated from the third at the stem."""
+    layers = {
+        "stem": symmetric(3, pair_01=0.1, pair_02=0.7, pair_12=0.2),
+        "stage1": symmetric(3, pair_01=0.3, pair_02=0.9, pair_12=1.0),
+    }
+    distances = (layers["stem"] + layers["stage1"]) / 2
+    rng = np.random.default_rng(0)
+
+    def sample(kind, index, label, predicted, *classes):
+        values = {c: rng.normal(size=(8, 8)) for c in classes}
+        image = rng.integers(0, 256, (1, 8, 8), dtype=np.uint8)
+        return ExplainedSample(kind, index, image, label, predicted, 0.75, values)
+
+    return Explanation(
+        class_names=tuple(class_names),
+        confusion=np.array([[8, 2, 0], [1, 9, 0], [0, 0, 10]] if confusion is None else confusion),
+        score=make_score(distances, layers),
+        layer_distances=layers,
+        samples=(
+            *(sample(SampleKind.RIGHT, c, c, c, c) for c in range(3)),
+            sample(SampleKind.WRONG, 3, 0, 1, 1, 0),
+            sample(SampleKind.UNSURE, 4, 2, 2, 2, 0),
+        ),
+    )

@@ -1,0 +1,36 @@
+import numpy as np
+from sklearn.metrics import confusion_matrix as sklearn_confusion
+
+from nasx.diagnostics.class_pairs import class_pairs, confusion_matrix, most_confused, separated_at
+
+DISTANCES = np.array([[0, 0.5, np.nan], [0.5, 0, 0.2], [np.nan, 0.2, 0]])
+CONFUSION = np.array([[5, 1, 0], [2, 4, 1], [0, 0, 6]])
+
+
+def pairs():
+    return class_pairs(DISTANCES, CONFUSION, {"stem": DISTANCES / 2})
+
+
+def test_pairs_come_closest_first_and_those_without_a_distance_last():
+    assert [(p.first, p.second) for p in pairs()] == [(1, 2), (0, 1), (0, 2)]
+
+
+def test_a_pair_counts_confusions_both_ways():
+    pair = pairs()[1]
+    assert (pair.first_as_second, pair.second_as_first, pair.confusions) == (1, 2, 3)
+
+
+def test_the_most_confused_pairs_leave_out_those_never_confused():
+    assert [(p.first, p.second) for p in most_confused(pairs(), 5)] == [(0, 1), (1, 2)]
+    assert len(most_confused(pairs(), 1)) == 1
+
+
+def test_a_pair_without_a_distance_is_separated_nowhere():
+    assert separated_at(pairs()[2], 0.0) is None
+
+
+def test_the_confusion_matrix_is_that_of_sklearn():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 4, (2, 100))
+    expected = sklearn_confusion(labels, predicted, labels=range(4))
+    assert confusion_matrix(labels, predicted, 4).tolist() == expected.tolist()

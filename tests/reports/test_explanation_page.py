@@ -1,0 +1,142 @@
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import make_explanation, make_trial
+from rich.console import Console
+
+from nasx.networks.edge import CONV_3X3, Edge
+from nasx.reports.explanation import as_html, as_markdown, tell
+from nasx.reports.explanation_files import write_explanation
+from nasx.reports.screen import page_on_screen
+
+GOLD = Path(__file__).parent / "gold"
+PICTURES = dict.fromkeys(("cell.png", "distances.png", "profile.png", "shap.png"), b"png")
+HOSTILE = ("<script>alert(1)</script>", "**bold** [link](http://x) `code` | cell", "a\x1b[2J\nb{{ 7 * 7 }}")
+
+
+@pytest.fixture
+def trial():
+    return make_trial(7, genotype=(3, 1, 4, 0, 2, 3), error=0.1, parameters=12_345, macs=2_200_000)
+
+
+def page_of(trial, **changes):
+    return tell(make_explanation(**changes), trial, has_cell=True)
+
+
+def section(page, heading):
+    return next(s for s in page.sections if s.heading == heading)
+
+
+def test_the_page_is_as_it_should_be(trial):
+    assert as_markdown(page_of(trial)) == (GOLD / "explanation.md").read_text()
+
+
+def test_the_facts_have_units_and_counts(trial):
+    facts = dict(page_of(trial).facts)
+    assert facts["validation error"] == "10.00 % (3 of 30 images)"
+    assert facts["introspectability"] == "0.533 by shap"
+    assert facts["multiply-accumulates"] == "2.20 M"
+
+
+def test_the_closest_and_farthest_pairs_are_told_with_their_distances(trial):
+    farthest, closest = section(page_of(trial), "Which classes it holds apart").bullets
+    assert farthest == "Farthest apart: cat and ship (0.80); dog and ship (0.60); cat and dog (0.20)."
+    assert closest == "Closest together: cat and dog (0.20); dog and ship (0.60); cat and ship (0.80)."
+
+
+def test_a_confusion_is_told_both_ways_with_the_place_of_its_pair(trial):
+    (told,) = section(page_of(trial), "Which classes it confuses").bullets
+    assert told == (
+        "cat and dog: 2 of 10 images of cat taken for dog and 1 of 10 images of dog taken for cat; "
+        "the closest of 3 pairs, at 0.20."
+    )
+
+
+def test_a_network_without_errors_confuses_nothing(trial):
+    told = section(page_of(trial, confusion=np.diag([10, 10, 10])), "Which classes it confuses")
+    assert told.paragraphs == ("None: all 30 validation images are classified rightly.",)
+
+
+def test_each_layer_is_told_with_how_many_pairs_it_separates(trial):
+    told = section(page_of(trial), "At which layer it separates them")
+    assert "average pair (0.533). Of 3 pairs: 1 at stem, 1 at stage1, 1 at none of these layers." in told.paragraphs[0]
+    assert told.table == (
+        ("pair", "stem", "stage1", "separated at"),
+        ("cat and dog", "0.10", "0.30", "nowhere"),
+        ("dog and ship", "0.20", "1.00", "stage1"),
+        ("cat and ship", "0.70", "0.90", "stem"),
+    )
+
+
+class Reader(HTMLParser):
+    """Gathers the tags and the text of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.sources, self.said = set(), [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.said.append(data)
+
+
+def test_the_html_page_needs_no_other_file(trial):
+    reader = Reader(as_html(page_of(trial), PICTURES))
+    assert len(reader.sources) == 4
+    assert all(source.startswith("data:image/png;base64,") for source in reader.sources)
+
+
+def test_hostile_class_names_stay_text_in_html(trial):
+    reader = Reader(as_html(page_of(trial, class_names=HOSTILE), PICTURES))
+    assert "script" not in reader.tags
+    said = "".join(reader.said)
+    assert "<script>alert(1)</script>" in said
+    assert "{{ 7 * 7 }}" in said
+    assert "\x1b" not in said
+
+
+def test_hostile_class_names_stay_text_in_markdown(trial):
+    text = as_markdown(page_of(trial, class_names=HOSTILE))
+    assert not re.search(r"(?<!\\)(<script|\*\*bold|\[link\]\(|`code)", text)
+    assert "{{ 7" not in text.replace("\\", "") or r"\{\{ 7 \* 7 \}\}" in text
+    rows = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {5}
+
+
+def test_hostile_class_names_stay_text_on_screen(trial):
+    names = ("[red]cat[/red]", "[/]", "\x1b[31mship")
+    console = Console(width=80, file=io.StringIO())
+    console.print(page_on_screen(page_of(trial, class_names=names)))
+    text = console.file.getvalue()
+    assert "[red]cat[/red] and [/]" in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_files_are_the_pictures_and_the_pages(trial, tmp_path):
+    _, files = write_explanation(make_explanation(), trial, tmp_path / "new", edges=[Edge(0, 1, CONV_3X3)])
+    assert sorted(f.name for f in files) == [
+        "cell.png",
+        "distances.png",
+        "explanation.html",
+        "explanation.md",
+        "profile.png",
+        "shap.png",
+    ]
+    assert all(f.stat().st_size > 500 for f in files)
+    for name in re.findall(r"\]\((\S+)\)", (tmp_path / "new" / "explanation.md").read_text()):
+        assert (tmp_path / "new" / name).is_file()
+
+
+def test_a_space_without_cells_has_no_picture_of_one(trial, tmp_path):
+    page, files = write_explanation(make_explanation(), trial, tmp_path)
+    assert "cell.png" not in {f.name for f in files}
+    assert "The cell" not in {s.heading for s in page.sections}
