@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+SIZES = (8, 224)  # pixels a side, smallest and largest: what the networks are made for
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
@@ -48,6 +51,26 @@ def _at_most(available: int, limit: int | None, key: str) -> tuple[int, str]:
     return (available, "split.validation_fraction") if limit is None or limit > available else (limit, key)
 
 
+def hold_out(
+    labels: NDArray[np.int64], class_names: Sequence[str], *, fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(training, test) indices for a dataset that comes unsplit: a stratified `fraction` is kept apart as its test.
+
+    Raises SettingError where that leaves a class out of the test, and DataError where a class has fewer
+    than two images.
+    """
+    _check_counts(labels, class_names)
+    n_test = math.ceil(fraction * len(labels))
+    if min(n_test, len(labels) - n_test) < len(class_names):
+        raise SettingError("test_fraction", f"must leave an image of each class in both parts, got {fraction}")
+    train, test = train_test_split(np.arange(len(labels)), test_size=n_test, stratify=labels, random_state=seed)
+    for part in (train, test):
+        if absent := set(range(len(class_names))) - set(labels[part].tolist()):
+            rare = class_names[min(absent)]
+            raise SettingError("test_fraction", f"must leave an image of {rare!r} in both parts, got {fraction}")
+    return train, test
+
+
 def mean_and_std(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Per channel, (channels,) each, of pixels scaled to [0, 1]; the deviation of a constant channel is given as 1.
 
@@ -67,16 +90,20 @@ def mean_and_std(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArra
 
 def _check_sizes(images: LabelledImages, *sizes: tuple[str, int]) -> None:
     """What scikit-learn would otherwise say without naming the key."""
-    present = np.bincount(images.labels, minlength=images.n_classes)
-    rarest = int(present.argmin())
-    if present[rarest] < 2:
-        raise DataError(
-            "A search needs at least 2 training images of every class in the dataset, one to train on and one to "
-            f"validate on: of {images.class_names[rarest]!r} there are {present[rarest]}."
-        )
+    _check_counts(images.labels, images.class_names)
     for key, size in sizes:
         if size < images.n_classes:
             raise SettingError(key, f"must leave at least one image for each of {images.n_classes} classes, got {size}")
+
+
+def _check_counts(labels: NDArray[np.int64], class_names: Sequence[str]) -> None:
+    counts = np.bincount(labels, minlength=len(class_names))
+    rarest = int(counts.argmin())
+    if counts[rarest] < 2:
+        raise DataError(
+            "Every class needs at least 2 images, so that one can be trained on and one kept apart: "
+            f"of {class_names[rarest]!r} there are {counts[rarest]}."
+        )
 
 
 def _check_classes(part: LabelledImages, purpose: str, key: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from published_formats import write_cifar10, write_cifar100, write_idx
 
 from nasx.config.components import build
@@ -27,6 +28,26 @@ def write_fashion_mnist(root: Path) -> None:
     write_idx(root / "FashionMNIST/raw", gzipped=True)
 
 
+def write_folder(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 5), ("val", 2), ("test", 3)):
+        for kind in ("cat", "dog", "emu"):
+            folder = root / part / kind
+            folder.mkdir(parents=True)
+            for i in range(n):
+                pixels = rng.integers(256, size=(40, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+def write_numpy(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 30), ("val", 9), ("test", 12)):
+        arrays[f"{part}_images"] = rng.integers(256, size=(n, 9, 10, 3), dtype=np.uint8)
+        arrays[f"{part}_labels"] = rng.permutation(np.arange(n) % 3)
+    np.savez(root / "images.npz", **arrays)
+
+
 # config -> what writes its files under a root, None: it needs none; its images' shape, number of classes
 DATASETS = {
     "digits": (None, (1, 8, 8), 10),
@@ -35,8 +56,12 @@ DATASETS = {
     "cifar100": (write_cifar100, (3, 32, 32), 100),
     "mnist": (write_mnist, (1, 28, 28), 10),
     "fashion_mnist": (write_fashion_mnist, (1, 28, 28), 10),
+    "folder": (write_folder, (3, 32, 32), 3),
+    "numpy": (write_numpy, (3, 9, 10), 3),
 }
 TEST_FILES = {"cifar10": "test_batch", "cifar100": "test", "mnist": "t10k-*", "fashion_mnist": "t10k-*"}
+PUBLISHED = tuple(TEST_FILES)
+TEST_FILES["folder"] = "test/*/*"
 
 opened: list[str] = []  # paths, while a test listens
 
@@ -57,7 +82,8 @@ def dataset(name, tmp_path):
     node = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     if write:
         write(tmp_path)
-        node["root"] = str(tmp_path)
+        node |= {"file": str(tmp_path / "images.npz")} if name == "numpy" else {"root": str(tmp_path)}
+        node |= {"cache": str(tmp_path / "cache")} if name == "folder" else {}
     return build(node, "dataset")
 
 
@@ -104,7 +130,7 @@ def test_no_test_image_is_among_the_training_images(dataset):
 
 def test_augmentation_is_the_datasets_own(dataset, name):
     assert isinstance(dataset.augmentation, Augmentation)
-    assert dataset.augmentation.horizontal_flip == (name not in {"digits", "mnist"})
+    assert dataset.augmentation.horizontal_flip == (name not in {"digits", "mnist", "folder", "numpy"})
 
 
 def test_defaults_are_those_of_the_config(dataset):
@@ -133,13 +159,13 @@ def test_train_does_without_test_files(dataset, name, tmp_path):
     assert len(dataset.train()) > 0
 
 
-@pytest.mark.parametrize("name", TEST_FILES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_root_may_be_the_published_folder_itself(dataset, tmp_path):
     inside = type(dataset)(root=str(tmp_path / dataset.folder))
     np.testing.assert_array_equal(inside.train().images, dataset.train().images)
 
 
-@pytest.mark.parametrize("name", TEST_FILES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_root_may_name_the_home_directory_and_environment_variables(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path.parent))
     monkeypatch.setenv("WHERE", tmp_path.name)

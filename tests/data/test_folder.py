@@ -1,0 +1,328 @@
+"""Directories of class folders."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasx.data import folder as module
+from nasx.data.folder import ImageFolder, list_files
+from nasx.data.pictures import is_picture, read_picture
+from nasx.errors import DataError, ResourceError, SettingError
+
+
+def picture(path: Path, colour=(200, 100, 50), size=(20, 20), **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, **options)
+    return path
+
+
+def class_folders(root: Path, **counts: int) -> None:
+    """So many pictures of each class; every picture has a grey value of its own."""
+    for place, (name, n) in enumerate(counts.items()):
+        for i in range(n):
+            picture(root / name / f"{i:02}.png", colour=(40 * place + i,) * 3)
+
+
+def reader(tmp_path: Path, **settings) -> ImageFolder:
+    return ImageFolder(root=str(tmp_path / "data"), cache=str(tmp_path / "cache"), **settings)
+
+
+# --- one picture ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "JPEG", "bmp", "gif", "tiff", "webp", "ppm", "tga", "ico", "jp2"])
+def test_pictures_of_every_format_are_read_in_colour(ending, tmp_path):
+    path = picture(tmp_path / f"a.{ending}", size=(32, 32))
+    assert is_picture(path)
+    pixels = read_picture(path, size=8, channels=3)
+    assert pixels.shape == (3, 8, 8)
+    assert np.abs(pixels.mean((1, 2)) - [200, 100, 50]).max() < 4  # JPEG is not exact
+
+
+def test_grey_weighs_the_colours_as_the_eye_does(tmp_path):
+    pixels = read_picture(picture(tmp_path / "a.png"), size=8, channels=1)
+    assert pixels.shape == (1, 8, 8)
+    assert (pixels == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)).all()
+
+
+def test_a_picture_is_cut_to_its_central_square(tmp_path):
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 255
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    assert (read_picture(tmp_path / "a.png", size=10, channels=3) == 255).all()
+
+
+def test_a_picture_of_the_right_size_keeps_its_pixels(tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png", size=16, channels=3), pixels.transpose(2, 0, 1))
+
+
+def test_a_picture_is_turned_upright_as_its_camera_noted(tmp_path):
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    assert (read_picture(tmp_path / "a.png", size=8, channels=1)[0, -1] == 255).all()
+
+
+def test_transparent_becomes_white(tmp_path):
+    Image.new("RGBA", (8, 8), (10, 20, 30, 0)).save(tmp_path / "a.png")
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    palette.save(tmp_path / "b.png", transparency=b"\xff\x00")
+    for name in ("a.png", "b.png"):
+        assert (read_picture(tmp_path / name, size=8, channels=3) == 255).all()
+
+
+def test_sixteen_bits_are_scaled_to_eight(tmp_path):
+    Image.fromarray(np.full((8, 8), 257 * 100, np.uint16)).save(tmp_path / "a.png")
+    assert (read_picture(tmp_path / "a.png", size=8, channels=1) == 100).all()
+
+
+def test_of_an_animation_the_first_picture_counts(tmp_path):
+    first, second = Image.new("RGB", (8, 8), "black"), Image.new("RGB", (8, 8), "white")
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    assert (read_picture(tmp_path / "a.gif", size=8, channels=1) == 0).all()
+
+
+def huge_png() -> bytes:
+    """A few bytes that announce 60,000 x 60,000 pixels."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(executed) (w) file closefile\n%%EOF\n"
+BAD_PICTURES = {
+    "empty": b"",
+    "text": b"this is no picture",
+    "a web page": b"<html></html>",
+    "a program for Ghostscript": EPS,
+    "a bomb": huge_png(),
+    "a pickle": b"cos\nsystem\n(S'touch executed'\ntR.",
+    "a signature alone": b"\x89PNG\r\n\x1a\n",
+    "gif of nothing": b"GIF89a",
+    "half a bitmap": b"BM" + bytes(20),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PICTURES)
+def test_a_bad_picture_is_told_in_one_line(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "a.png"
+    path.write_bytes(BAD_PICTURES[case])
+    with pytest.raises(DataError, match=r"a\.png cannot be read as a picture \(.+\)\. Replace it .* or remove it\."):
+        read_picture(path, size=8, channels=3)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "gif", "webp", "tiff"])
+def test_a_picture_cut_off_is_told(ending, tmp_path):
+    noise = np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match="cannot be read as a picture"):
+        read_picture(path, size=8, channels=3)
+
+
+def test_a_picture_that_is_gone_is_told(tmp_path):
+    with pytest.raises(DataError, match="No such file or directory"):
+        read_picture(tmp_path / "a.png", size=8, channels=3)
+
+
+@pytest.mark.parametrize("name", [".hidden.png", "notes.txt", "Thumbs.db", "a.eps", "a.h5", "a.pdf", "png"])
+def test_other_files_are_no_pictures(name):
+    assert not is_picture(Path(name))
+
+
+# --- the directory --------------------------------------------------------------------------------------------------
+
+
+def test_classes_are_the_folders_in_the_order_of_their_names(tmp_path):
+    class_folders(tmp_path / "data", zebra=5, ant=5)
+    train = reader(tmp_path, image_size=8).train()
+    assert train.class_names == ("ant", "zebra")
+    greys = train.images[:, 0, 0, 0]
+    assert ((greys < 40) == (train.labels == 1)).all()  # zebras were drawn first
+
+
+def test_one_level_is_split_class_by_class_by_the_seed(tmp_path):
+    class_folders(tmp_path / "data", ant=10, bee=20)
+    dataset = reader(tmp_path)
+    train, test = dataset.train_files(), dataset.test_files()
+    assert np.bincount(train.labels).tolist() == [8, 16]
+    assert np.bincount(test.labels).tolist() == [2, 4]
+    assert not set(train.paths) & set(test.paths)
+    assert reader(tmp_path, seed=1).test_files() != test == reader(tmp_path).test_files()
+
+
+def test_pictures_lie_at_any_depth_and_other_files_are_passed_over(tmp_path):
+    class_folders(tmp_path / "data", ant=2, bee=2)
+    picture(tmp_path / "data/ant/deep/er/a.png")
+    (tmp_path / "data/ant/notes.txt").write_text("")
+    (tmp_path / "data/.git").mkdir()
+    (tmp_path / "data/readme.png").write_text("not in a class folder")
+    assert np.bincount(list_files(tmp_path / "data").labels).tolist() == [3, 2]
+
+
+def test_validation_images_join_the_training_images(tmp_path):
+    for part, n in (("train", 4), ("val", 2), ("test", 1)):
+        class_folders(tmp_path / "data" / part, ant=n, bee=n)
+    dataset = reader(tmp_path)
+    assert np.bincount(dataset.train().labels).tolist() == [6, 6]
+    assert np.bincount(dataset.test().labels).tolist() == [1, 1]
+
+
+BAD_FOLDERS = {
+    "empty": ({}, r"data must hold one folder for each of at least two classes, got 0\."),
+    "one class": ({"ant": 2}, r"data must hold one folder for each of at least two classes, got 1\."),
+    "pictures without classes": ({".": 2}, r"must hold one folder for each of at least two classes, got 0\."),
+    "a class without pictures": ({"ant": 2, "bee": 0}, r"bee holds no pictures: fill it or remove it\."),
+    "a class of one picture": (
+        {"ant": 5, "bee": 1},
+        r"Every class needs at least 2 images, .*: of 'bee' there are 1\.",
+    ),
+    "no test": (
+        {"train/ant": 2, "train/bee": 2},
+        r"test is missing: where there is a folder train, the test images lie",
+    ),
+    "an unknown class": (
+        {"train/ant": 2, "train/bee": 2, "test/cow": 1},
+        r"test/cow is of no class of the training images, which are ant, bee\.",
+    ),
+    "an empty test": ({"train/ant": 2, "train/bee": 2, "test/.": 1}, r"test holds no pictures\."),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FOLDERS)
+def test_a_bad_directory_says_what_was_expected(case, tmp_path):
+    counts, message = BAD_FOLDERS[case]
+    (tmp_path / "data").mkdir()
+    for name, n in counts.items():
+        (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+        for i in range(n):
+            picture(tmp_path / "data" / name / f"{i}.png")
+    with pytest.raises(DataError, match=message) as caught:
+        reader(tmp_path).test()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        (None, r"A folder of images needs its place: give dataset\.root=DIR, with one folder a class\."),
+        ("/no/where", r"/no/where does not exist: a folder of images needs dataset\.root=DIR"),
+        (__file__, r"test_folder\.py is not a folder: a folder of images needs dataset\.root=DIR"),
+    ],
+)
+def test_a_root_that_is_no_directory_is_told(root, message):
+    with pytest.raises(DataError, match=message):
+        ImageFolder(root=root).train()
+
+
+def test_a_damaged_picture_among_good_ones_is_named(tmp_path):
+    class_folders(tmp_path / "data", ant=5, bee=5)
+    for path in (tmp_path / "data/bee").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"bee/0\d\.png cannot be read as a picture"):
+        reader(tmp_path).train()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 7}, r"^image_size must be 8 to 224 pixels, got 7$"),
+        ({"image_size": 225}, r"^image_size must be 8 to 224 pixels, got 225$"),
+        ({"test_fraction": 0.0}, r"^test_fraction must lie between 0 and 1, got 0\.0$"),
+        ({"seed": -1}, r"^seed must be at least 0, got -1$"),
+    ],
+)
+def test_settings_out_of_range_are_told(settings, message):
+    with pytest.raises(SettingError, match=message):
+        ImageFolder(**settings)
+
+
+def test_a_share_that_leaves_a_class_out_of_the_test_is_told(tmp_path):
+    class_folders(tmp_path / "data", ant=30, bee=2)
+    with pytest.raises(SettingError, match=r"^test_fraction must leave an image of 'bee' in both parts, got 0\.1$"):
+        reader(tmp_path, test_fraction=0.1).test()
+
+
+# --- the cache ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def read_paths(monkeypatch) -> list[Path]:
+    """The pictures that are decoded."""
+    paths: list[Path] = []
+
+    def counting(path, **options):
+        paths.append(path)
+        return read_picture(path, **options)
+
+    monkeypatch.setattr(module, "read_picture", counting)
+    return paths
+
+
+def test_pictures_are_decoded_once(tmp_path, read_paths):
+    class_folders(tmp_path / "data", ant=5, bee=5)
+    first = reader(tmp_path).train().images
+    again = reader(tmp_path).train().images
+    assert len(read_paths) == len(first) == 8
+    np.testing.assert_array_equal(first, again)
+
+
+def test_train_decodes_no_test_picture_when_one_level_is_split(tmp_path, read_paths):
+    class_folders(tmp_path / "data", ant=5, bee=5)
+    dataset = reader(tmp_path)
+    dataset.train()
+    assert not set(read_paths) & set(dataset.test_files().paths)
+
+
+@pytest.mark.parametrize("change", [{"image_size": 16}, {"grayscale": True}, {"seed": 3}])
+def test_other_settings_are_cached_apart(change, tmp_path):
+    class_folders(tmp_path / "data", ant=5, bee=5)
+    before = reader(tmp_path).train().images.copy()
+    reader(tmp_path, **change).train()
+    np.testing.assert_array_equal(reader(tmp_path).train().images, before)
+
+
+def test_a_picture_that_changes_is_read_again(tmp_path):
+    class_folders(tmp_path / "data", ant=5, bee=5)
+    dataset = reader(tmp_path)
+    dataset.train()
+    changed = dataset.train_files().paths[0]
+    picture(changed, colour=(255, 255, 255))
+    os.utime(changed, ns=(1, 1))
+    assert (dataset.train().images[0] == 255).all()
+
+
+def test_a_cache_cut_short_is_made_again(tmp_path):
+    class_folders(tmp_path / "data", ant=5, bee=5)
+    before = reader(tmp_path).train().images.copy()
+    (cached,) = (tmp_path / "cache").iterdir()
+    cached.write_bytes(cached.read_bytes()[:-1])
+    np.testing.assert_array_equal(reader(tmp_path).train().images, before)
+
+
+def test_images_are_mapped_from_disk_and_not_loaded(tmp_path):
+    class_folders(tmp_path / "data", ant=5, bee=5)
+    assert isinstance(reader(tmp_path).train().images, np.memmap)
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+    class_folders(tmp_path / "data", ant=5, bee=5)
+    (tmp_path / "cache").write_text("a file where the directory should be")
+    with pytest.raises(ResourceError, match=r"cache cannot take the resized images \(.+\): give dataset\.cache=DIR\."):
+        reader(tmp_path).train()
