@@ -183,7 +183,8 @@ def _unpack(archive: Path, folder: str, root: Path) -> None:
             with tarfile.open(archive) as tar:
                 tar.extractall(scratch, filter="data")  # nothing outside of the folder, no devices
         except (tarfile.TarError, EOFError) as error:
-            raise DataError(f"{archive} cannot be unpacked ({error}). Remove it and fetch it again.") from error
+            problem = " ".join(str(error).split())
+            raise DataError(f"{archive} cannot be unpacked ({problem}). Remove it and fetch it again.") from error
         if not (Path(scratch) / folder).is_dir():
             raise DataError(f"{archive} does not hold the folder {folder}.")
         (Path(scratch) / folder).rename(root / folder)

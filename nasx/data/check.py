@@ -1,0 +1,115 @@
+"""Looks a dataset over before anything is trained on it: what is there, how balanced, what is damaged, what leaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasx.data.folder import ImageFolder, LabelledFiles
+from nasx.data.pictures import read_picture
+from nasx.errors import DataError
+from nasx.protocols import Dataset
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What was found in the training or in the test part."""
+
+    class_names: tuple[str, ...]  # empty where the part could not be read at all
+    counts: tuple[int, ...]  # sound images of each class
+    shape: tuple[int, int, int] | None  # (channels, height, width); None: no sound image
+    damaged: tuple[str, ...]  # one sentence for each file that cannot be read
+    repeated: int  # images that equal an earlier one of the part, pixel for pixel
+
+    @property
+    def n_images(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def imbalance(self) -> float:
+        """Images of the commonest class for each one of the rarest: 1 is balanced, infinity a class without images."""
+        if not self.n_images:
+            return 1.0
+        return max(self.counts) / min(self.counts) if min(self.counts) else float("inf")
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What there is to say of a dataset."""
+
+    name: str
+    train: PartReport
+    test: PartReport
+    leaked: int  # test images that equal a training image, pixel for pixel
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every file can be read and every class is there in both parts."""
+        parts = (self.train, self.test)
+        return all(part.counts and min(part.counts) > 0 and not part.damaged for part in parts)
+
+
+def check(dataset: Dataset) -> DataReport:
+    """Reads all of a dataset, both parts. Of image folders every damaged picture is found, of others the first."""
+    if isinstance(dataset, ImageFolder):
+        train, train_digests = _check_files(dataset, test=False)
+        test, test_digests = _check_files(dataset, test=True)
+    else:
+        train, train_digests = _check_images(dataset, test=False)
+        test, test_digests = _check_images(dataset, test=True)
+    leaked = sum(count for digest, count in test_digests.items() if digest in train_digests)
+    return DataReport(dataset.name, train, test, leaked)
+
+
+Digests = Counter[bytes]  # of the pixels, with how often they occur
+
+
+def _check_images(dataset: Dataset, *, test: bool) -> tuple[PartReport, Digests]:
+    try:
+        images = dataset.test() if test else dataset.train()
+    except DataError as error:
+        return _unreadable(error), Counter()
+    return _report(images.class_names, zip(images.images, images.labels.tolist(), strict=True), damaged=[])
+
+
+def _check_files(dataset: ImageFolder, *, test: bool) -> tuple[PartReport, Digests]:
+    try:
+        files = dataset.test_files() if test else dataset.train_files()
+    except DataError as error:
+        return _unreadable(error), Counter()
+    damaged: list[str] = []
+    channels = 1 if dataset.grayscale else 3
+    return _report(files.class_names, _sound(files, dataset.image_size, channels, damaged), damaged)
+
+
+def _sound(
+    files: LabelledFiles, size: int, channels: int, damaged: list[str]
+) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """The pictures that can be read, with their labels; of the others the reason is put into `damaged`."""
+    for path, label in zip(files.paths, files.labels, strict=True):
+        try:
+            yield read_picture(path, size=size, channels=channels), label
+        except DataError as error:
+            damaged.append(str(error))
+
+
+def _report(
+    class_names: tuple[str, ...], images: Iterable[tuple[NDArray[np.uint8], int]], damaged: list[str]
+) -> tuple[PartReport, Digests]:
+    counts, digests = [0] * len(class_names), Counter[bytes]()
+    shape = None
+    for image, label in images:
+        counts[label] += 1
+        shape = image.shape
+        digests[hashlib.sha256(image.tobytes()).digest()] += 1
+    repeated = digests.total() - len(digests)
+    return PartReport(class_names, tuple(counts), shape, tuple(damaged), repeated), digests
+
+
+def _unreadable(error: DataError) -> PartReport:
+    return PartReport((), (), None, (str(error),), 0)
