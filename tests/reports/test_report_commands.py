@@ -1,0 +1,183 @@
+"""`nasx pareto`, `nasx runs` and `nasx explain`, as they are called."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from made_up import make_run
+
+from nasx import config as configs
+from nasx.cli.main import main
+from nasx.files import write_atomically
+from nasx.store import RunInfo, RunStore
+
+
+def write_run(run_dir, trials, config="cifar10"):
+    info = RunInfo(
+        name="made_up",
+        created="2025-01-01T00:00:00+00:00",
+        nasx_version="0.1.0",
+        torch_version="2.13.0",
+        python_version="3.11.7",
+        seed=0,
+        objectives=("error", "introspectability"),
+        n_classes=10,
+        class_names=tuple("0123456789"),
+        config_hash="abc",
+        workers=1,
+    )
+    run_dir.mkdir(parents=True)
+    write_atomically(
+        run_dir / "config.yaml",
+        configs.to_yaml(configs.compose(config, ["dataset.root=data"] if config == "cifar10" else [])).encode(),
+    )
+    with RunStore.create(run_dir, info) as store:
+        for trial in trials:
+            store.record_candidate(trial.candidate, trial.arch_id, answered=False)
+            store.record_trial(trial)
+    return run_dir
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Where runs are looked for: one run of 64 trials."""
+    monkeypatch.setenv("NASX_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("COLUMNS", "200")  # long paths of temporary folders
+    write_run(tmp_path / "runs" / "made_up" / "2025-01-01_00-00-00", make_run())
+    return tmp_path / "runs"
+
+
+def test_pareto_shows_the_newest_run_and_names_it_on_stderr(home, capsys):
+    write_run(home / "made_up" / "2025-01-02_00-00-00", make_run(3))
+    assert main(["pareto"]) == 0
+    out, err = capsys.readouterr()
+    assert "trials: 3 complete" in out
+    assert err == f"The newest run: {home}/made_up/2025-01-02_00-00-00\n"
+
+
+@pytest.mark.parametrize("format_name", ["csv", "json"])
+def test_data_on_stdout_are_complete_whatever_the_width(home, capsys, monkeypatch, format_name):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["pareto", "--format", format_name]) == 0
+    out = capsys.readouterr().out
+    n = len(json.loads(out)["front"]) if format_name == "json" else len(out.splitlines()) - 1
+    assert n == 8
+
+
+def test_pareto_draws_the_front_and_says_where(home, capsys, tmp_path):
+    assert main(["pareto", "--plot", str(tmp_path / "front.svg")]) == 0
+    assert (tmp_path / "front.svg").stat().st_size > 1000
+    assert f"Drawn: {tmp_path}/front.svg" in capsys.readouterr().err
+
+
+def test_a_picture_format_that_is_not_written_is_refused_before_anything_is_shown(home, capsys):
+    assert main(["pareto", "--plot", "front.gif"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "nasx: the picture's file name must end in .png, .svg or .pdf, got 'front.gif'.\n")
+
+
+def test_pareto_holds_a_run_against_the_papers_front(home, capsys):
+    assert main(["pareto", "--paper"]) == 0
+    assert "the paper's front on cifar10: hypervolume 0.2933; this run's" in capsys.readouterr().out
+
+
+def test_with_the_papers_front_json_stays_json(home, capsys):
+    assert main(["pareto", "--paper", "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["hypervolume"] < 0.35  # in the paper's measure
+    assert "the paper's front" in err
+
+
+def test_a_dataset_that_the_paper_has_no_front_of_is_named(home, capsys, tmp_path):
+    run = write_run(tmp_path / "digits", make_run(3), "digits")
+    assert main(["pareto", "--paper", "--run-dir", str(run)]) == 2
+    assert "the paper has no front for the dataset 'digits'" in capsys.readouterr().err
+
+
+def test_a_place_without_runs_says_how_to_make_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NASX_RUNS", str(tmp_path))
+    assert main(["pareto"]) == 2
+    assert "Make one with `nasx search`" in capsys.readouterr().err
+    assert main(["runs"]) == 2
+    assert f"no runs in {tmp_path} yet. Make one with `nasx search`, or say --runs-dir." in capsys.readouterr().err
+
+
+def test_runs_lists_every_run_with_what_became_of_it(home, capsys):
+    write_run(home / "other" / "2025-01-03_00-00-00", [])
+    assert main(["runs"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "2025-" in line]
+    assert [line[1:] for line in lines] == [["64", "58", "8", "0.8509"], ["0", "0", "0", "0.0000"]]
+
+
+def test_a_damaged_run_does_not_hide_the_others(home, capsys):
+    broken = home / "broken" / "2025-01-04_00-00-00"
+    broken.mkdir(parents=True)
+    (broken / "run.db").write_bytes(b"this is no database at all, only some text")
+    assert main(["runs"]) == 0
+    out = capsys.readouterr().out
+    assert "0.8509" in out
+    assert "damaged" in out
+
+
+def test_runs_check_tells_a_whole_run_from_a_damaged_one(home, capsys, tmp_path):
+    assert main(["runs", "check"]) == 0
+    assert ": whole" in capsys.readouterr().err
+    run = write_run(tmp_path / "gap", make_run(5)[1:])  # candidate 0 is missing
+    assert main(["runs", "check", str(run)]) == 2
+    out, err = capsys.readouterr()
+    assert "candidate 0 is missing" in out
+    assert "1 problem" in err
+
+
+def test_explain_names_what_is_wrong_with_an_id(home, capsys):
+    assert main(["explain", "--arch-id", "xyz"]) == 2
+    assert "no architecture 'xyz' in this run" in capsys.readouterr().err
+
+
+def test_explain_says_which_networks_have_weights(home, capsys):
+    arch_id = make_run()[0].arch_id
+    assert main(["explain", "--arch-id", arch_id]) == 2
+    assert f"keeps no weights of {arch_id}: only members of the front keep theirs" in capsys.readouterr().err
+
+
+def test_explain_wants_at_least_one_sample(home, capsys):
+    assert main(["explain", "--arch-id", "a", "--samples", "0"]) == 2
+    assert "--samples must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_pareto_loads_neither_torch_nor_ray_nor_shap_nor_matplotlib(home):
+    code = (
+        "import sys; from nasx.cli.main import main; main(['pareto']); "
+        "print(sorted({'torch', 'ray', 'shap', 'matplotlib', 'sklearn', 'hydra'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.fixture
+def one_thread():
+    """Tiny networks lose more to the handing over than they gain from a second core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_network_of_a_real_run_is_explained(tmp_path, monkeypatch, capsys, one_thread):
+    monkeypatch.setenv("NASX_RUNS", str(tmp_path / "runs"))
+    overrides = ["algorithm.evaluations=4", "algorithm.population_size=4", "training.epochs=6", "name=tiny"]
+    overrides += ["split.train_images=240", "split.validation_images=80", f"runs_dir={tmp_path / 'runs'}"]
+    assert main(["search", "--config", "lines", "execution=serial", *overrides]) == 0
+    assert main(["pareto", "--format", "json"]) == 0
+    front = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]))["front"]
+    arch_id = front[0]["arch_id"]
+    assert main(["explain", "--arch-id", arch_id[:6], "--samples", "1", "--out", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"Network {arch_id}\nvalidation error")
+    assert f"{100 * front[0]['error']:.2f} % (" in out  # the rebuilt network errs as it did when it was trained
+    assert "Of 6 pairs:" in out
+    names = {"cell.png", "distances.png", "profile.png", "shap.png", "explanation.md", "explanation.html"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
