@@ -1,0 +1,178 @@
+"""Evaluating one candidate: what comes back when all goes well, and when it does not."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nasx.data.augmentation import Augmentation
+from nasx.data.images import LabelledImages, SearchData
+from nasx.data.lines import Lines
+from nasx.data.splits import split
+from nasx.errors import ResourceError, RunError
+from nasx.evaluation import EvaluationSpec, Job, better_than_chance, evaluate, load_weights
+from nasx.introspection.activations import ActivationScorer
+from nasx.introspection.attributions import ShapScorer
+from nasx.spaces.nb201 import NASBench201
+from nasx.training import Recipe
+from nasx.trial import Bounds, Reason, TrialStatus
+
+GENOTYPE = (3, 1, 0, 1, 0, 3)
+
+
+class Exploding:
+    """A scorer with a bug."""
+
+    name = "exploding"
+
+    def score(self, *args, **kwargs):
+        raise ZeroDivisionError("a bug in a scorer")
+
+
+class Sleeping:
+    """A scorer that never ends."""
+
+    name = "sleeping"
+
+    def score(self, *args, **kwargs):
+        time.sleep(60)
+
+
+@pytest.fixture(scope="module")
+def data() -> SearchData:
+    return split(Lines(train_images=400).train(), seed=0)
+
+
+@pytest.fixture
+def spec() -> EvaluationSpec:
+    return EvaluationSpec(
+        space=NASBench201(channels=4, cells=1),
+        recipe=Recipe(epochs=4, batch_size=32, precision="float32"),
+        augmentation=Augmentation(crop_padding=0, cutout=0),
+        scorer=ShapScorer(samples_per_class=4, draws=4, background=8),
+        also_scored=(ActivationScorer(),),
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def job(tmp_path) -> Job:
+    return Job(
+        arch_id="a", replicate=0, genotype=GENOTYPE, seed=0, weights_file=tmp_path / "archs/a/weights.safetensors"
+    )
+
+
+def test_a_complete_evaluation_holds_every_metric_both_scores_and_the_weights(job, spec, data):
+    evaluation = evaluate(job, spec, data)
+
+    assert evaluation.status is TrialStatus.COMPLETE
+    metrics = evaluation.metrics
+    assert {"error", "introspectability", "parameters", "macs"} <= metrics.keys()
+    assert [score.scorer for score in evaluation.scores] == ["shap", "activations"]
+    assert metrics["introspectability"] == metrics["introspectability_shap"] == evaluation.scores[0].value
+    assert evaluation.scores[0].distances.shape == (4, 4)
+    assert list(evaluation.scores[0].profile) == ["stem", "stage1", "stage2"]
+    assert len(evaluation.history) == 4
+
+    rebuilt = spec.space.build(GENOTYPE, input_shape=data.shape, n_classes=4)
+    load_weights(rebuilt, job.weights_file)
+
+
+def test_spec_and_evaluation_can_be_sent_to_another_process(job, spec, data):
+    evaluation = evaluate(*pickle.loads(pickle.dumps((job, spec, data))))
+
+    assert pickle.loads(pickle.dumps(evaluation)).metrics == evaluation.metrics
+
+
+def test_the_same_job_gives_the_same_numbers(job, spec, data):
+    one, other = evaluate(job, spec, data), evaluate(job, spec, data)
+
+    assert one.metrics == other.metrics
+    assert one.history == other.history
+    np.testing.assert_array_equal(one.scores[0].distances, other.scores[0].distances)
+
+
+def test_a_bug_in_a_scorer_costs_this_trial_alone_and_keeps_its_traceback(job, spec, data):
+    evaluation = evaluate(job, replace(spec, scorer=Exploding()), data)
+
+    assert (evaluation.status, evaluation.reason) == (TrialStatus.FAILED, Reason.ERROR)
+    assert "ZeroDivisionError: a bug in a scorer" in evaluation.detail
+    assert evaluation.metrics["parameters"] > 0
+    assert not job.weights_file.exists()
+
+
+def test_divergence_is_a_failure_with_its_reason(job, spec, data):
+    evaluation = evaluate(job, replace(spec, recipe=Recipe(epochs=1, learning_rate=1e30, precision="float32")), data)
+
+    assert evaluation.reason is Reason.DIVERGED
+    assert "the validation loss was nan" in evaluation.detail
+
+
+def test_a_network_that_has_not_learned_the_task_is_infeasible(job, spec, data):
+    evaluation = evaluate(job, replace(spec, recipe=Recipe(epochs=1, learning_rate=0, precision="float32")), data)
+
+    assert (evaluation.status, evaluation.reason) == (TrialStatus.INFEASIBLE, Reason.CHANCE_LEVEL)
+    assert "is not better than guessing" in evaluation.detail
+
+
+def test_a_cheap_constraint_is_checked_before_training(job, spec, data):
+    evaluation = evaluate(job, replace(spec, constraints={"parameters": Bounds(max=10)}), data)
+
+    assert (evaluation.status, evaluation.reason) == (TrialStatus.INFEASIBLE, Reason.CONSTRAINT)
+    assert "parameters" in evaluation.detail
+    assert evaluation.history == ()
+
+
+def test_a_constraint_on_a_trained_metric_is_checked_after_training(job, spec, data):
+    evaluation = evaluate(job, replace(spec, constraints={"train_error": Bounds(min=0.99)}), data)
+
+    assert (evaluation.status, evaluation.reason) == (TrialStatus.INFEASIBLE, Reason.CONSTRAINT)
+    assert len(evaluation.history) == 4
+    assert not job.weights_file.exists()
+
+
+def test_a_trial_that_takes_too_long_is_stopped(job, spec, data):
+    handler = signal.getsignal(signal.SIGALRM)
+
+    evaluation = evaluate(job, replace(spec, scorer=Sleeping(), time_limit=2.0), data)
+
+    assert evaluation.reason is Reason.TIMEOUT
+    assert "took longer than search.time_limit, 2 s" in evaluation.detail
+    assert signal.getsignal(signal.SIGALRM) is handler
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_missing_gpu_is_the_users_to_mend(job, spec, data):
+    with pytest.raises(ResourceError, match=r"execution\.device is cuda, but torch sees no GPU"):
+        evaluate(job, replace(spec, device="cuda"), data)
+
+
+def test_damaged_weights_are_told(job, spec, data):
+    evaluate(job, spec, data)
+    job.weights_file.write_bytes(job.weights_file.read_bytes()[:-8])
+
+    with pytest.raises(RunError, match=r"the weights .* cannot be used"):
+        load_weights(spec.space.build(GENOTYPE, input_shape=data.shape, n_classes=4), job.weights_file)
+
+
+@pytest.mark.parametrize(
+    ("counts", "error", "learned"),
+    [
+        ([50, 50], 0.5, False),  # a coin
+        ([50, 50], 0.36, False),  # within three standard errors, 0.15
+        ([50, 50], 0.34, True),
+        ([90, 10], 0.1, False),  # always the commonest class
+        ([90, 10], 0.005, True),
+    ],
+)
+def test_chance_is_the_commonest_class_within_three_standard_errors(counts, error, learned):
+    labels = np.repeat(np.arange(2), counts)
+    images = LabelledImages(np.zeros((100, 1, 1, 1), np.uint8), labels, ("a", "b"))
+
+    assert better_than_chance(error, images) is learned

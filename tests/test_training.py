@@ -1,0 +1,119 @@
+"""Training: the schedule, what is kept, determinism, divergence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nasx.data.augmentation import Augmentation
+from nasx.data.images import SearchData
+from nasx.data.lines import Lines
+from nasx.data.splits import split
+from nasx.errors import SettingError, TrialFailure
+from nasx.spaces.nb201 import NASBench201
+from nasx.training import Recipe, fit, learning_rate_factor
+
+CPU = torch.device("cpu")
+PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
+
+
+@pytest.fixture(scope="module")
+def data() -> SearchData:
+    return split(Lines(train_images=400).train(), seed=0)
+
+
+def network(data: SearchData, seed: int = 0) -> torch.nn.Sequential:
+    space = NASBench201(channels=4, cells=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return space.build((3, 1, 0, 1, 0, 3), input_shape=data.shape, n_classes=data.n_classes)
+
+
+def recipe(**changes) -> Recipe:
+    return Recipe(**{"epochs": 3, "batch_size": 32, "precision": "float32", **changes})
+
+
+def test_the_learning_rate_rises_over_the_warm_up_then_falls_to_zero():
+    factors = [learning_rate_factor(step, steps=100, warmup_steps=10) for step in range(101)]
+
+    assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[100] == pytest.approx(0)
+
+
+def test_a_warm_up_shorter_than_a_step_changes_nothing():
+    assert learning_rate_factor(0, steps=10, warmup_steps=0.5) == 1
+
+
+def test_training_learns_the_lines(data):
+    fitted = fit(network(data), data, recipe(epochs=8), augmentation=PLAIN, seed=0, device=CPU)
+
+    assert fitted.validation_error < 0.1
+    assert [record["epoch"] for record in fitted.history] == list(range(1, 9))
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_last_bit(data):
+    one, other = network(data), network(data)
+
+    fits = [fit(n, data, recipe(), augmentation=PLAIN, seed=3, device=CPU) for n in (one, other)]
+
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    assert fits[0].history == fits[1].history
+
+
+def test_another_seed_gives_another_order_of_images(data):
+    one, other = network(data), network(data)
+
+    for n, seed in ((one, 0), (other, 1)):
+        fit(n, data, recipe(epochs=1), augmentation=PLAIN, seed=seed, device=CPU)
+
+    assert not torch.equal(one.state_dict()["head.4.weight"], other.state_dict()["head.4.weight"])
+
+
+def test_global_generators_are_left_alone(data):
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+
+    fit(network(data), data, recipe(epochs=1), augmentation=Augmentation(), seed=0, device=CPU)
+
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
+
+
+@torch.no_grad()
+def error_of(trained: torch.nn.Module, data: SearchData) -> float:
+    images = (torch.from_numpy(data.validation.images) / 255 - data.mean.item()) / data.std.item()
+    return (trained(images).argmax(1).numpy() != data.validation.labels).mean()
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_network_ends_with_the_weights_of_the_epoch_that_is_kept(data, keep):
+    trained = network(data)
+
+    fitted = fit(trained, data, recipe(epochs=4, keep=keep), augmentation=PLAIN, seed=1, device=CPU)
+
+    errors = [record["validation_error"] for record in fitted.history]
+    assert fitted.validation_error == (min(errors) if keep == "best" else errors[-1])
+    assert not trained.training
+    assert error_of(trained, data) == pytest.approx(fitted.validation_error, abs=1 / len(data.validation))
+
+
+def test_bfloat16_learns_as_float32_does(data):
+    fitted = fit(network(data), data, recipe(epochs=8, precision="bfloat16"), augmentation=PLAIN, seed=0, device=CPU)
+
+    assert fitted.validation_error < 0.1
+
+
+def test_a_loss_that_is_not_finite_is_a_failed_trial(data):
+    with pytest.raises(TrialFailure, match="diverged: the training loss was nan in epoch"):
+        fit(network(data), data, recipe(learning_rate=1e30), augmentation=PLAIN, seed=0, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [("epochs", 0, "epochs must be at least 1, got 0"), ("momentum", -1, "momentum must be at least 0, got -1")],
+)
+def test_settings_out_of_range_are_refused(setting, value, message):
+    with pytest.raises(SettingError, match=message):
+        Recipe(**{setting: value})
