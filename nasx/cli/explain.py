@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from nasx.config import Experiment
     from nasx.introspection.attributions import ShapScorer
 
+# Below this a second thread costs more than it brings: on two busy cores the digits took 83 s of CPU time, with one 15.
+SMALL_MACS = 5e6
+
 
 def explain(
     arch_id: Annotated[str, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")],
@@ -35,12 +38,16 @@ def explain(
     trial = _find_trial(run, arch_id)
 
     with log.status(f"Explaining {trial.arch_id} ..."):  # torch and shap take seconds to load
+        import torch
+
         from nasx import config as configs
         from nasx.diagnostics.explain import explain as explain_network
         from nasx.reports.explanation_files import write_explanation
         from nasx.reports.screen import page_on_screen
         from nasx.run import rebuild
 
+        if trial.metrics.get("macs", 0) < SMALL_MACS:
+            torch.set_num_threads(1)
         network, data = rebuild(run, trial)
         experiment = configs.read(configs.load_resolved(run / CONFIG))
         scorer = _shap_scorer(experiment)
@@ -58,7 +65,7 @@ def explain(
         directory = out or arch_dir(run, trial.arch_id) / "explanation"
         page, files = write_explanation(explanation, trial, directory, edges=edges)
     Console().print(page_on_screen(page))
-    log.print(Text("Written: " + ", ".join(str(f) for f in files)), soft_wrap=True)
+    log.print(Text(f"Written to {directory}: {', '.join(f.name for f in files)}"), soft_wrap=True)
 
 
 def _find_trial(run: Path, prefix: str) -> Trial:
