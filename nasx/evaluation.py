@@ -20,14 +20,14 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import normalise
+from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import LabelledImages, SearchData
 from nasx.errors import ResourceError, RunError, TrialFailure
 from nasx.files import write_atomically
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
 from nasx.training import Recipe, fit
-from nasx.trial import Bounds, Evaluation, Genotype, Reason, Score, TrialStatus
+from nasx.trial import Bounds, Evaluation, Job, Reason, Score, TrialStatus
 from nasx.weights import damage, seal
 
 
@@ -44,17 +44,7 @@ class EvaluationSpec:
     score_seed: int = 0  # one for all trials: equal samples and draws make scores comparable
     device: Literal["auto", "cpu", "cuda"] = "auto"
     time_limit: float | None = None  # seconds a trial may take
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One trial to be evaluated."""
-
-    arch_id: str
-    replicate: int
-    genotype: Genotype  # canonical
-    seed: int  # of initialisation, order of images and augmentation
-    weights_file: Path  # where its weights go
+    threads: int = 1  # of torch; another number adds up in another order, and gives another result
 
 
 def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
@@ -66,7 +56,7 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
     """
     metrics: dict[str, float] = {}
     try:
-        with _time_limit(spec.time_limit):
+        with _time_limit(spec.time_limit), _threads(spec.threads):
             return _evaluate(job, spec, data, metrics)
     except TrialFailure as failure:
         return Evaluation.failed(Reason(failure.reason), failure.detail, metrics)
@@ -90,7 +80,15 @@ def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, metrics: dict[st
     if broken := _broken(metrics, constraints):
         return Evaluation.infeasible(Reason.CONSTRAINT, broken, metrics)
 
-    trained = fit(network, data, spec.recipe, augmentation=spec.augmentation, seed=job.seed, device=device)
+    trained = fit(
+        network,
+        data,
+        spec.recipe,
+        augmentation=spec.augmentation,
+        seed=job.seed,
+        device=device,
+        micro_batches=job.micro_batches,
+    )
     metrics["error"] = trained.validation_error
     metrics["train_error"] = trained.history[-1]["train_error"]
     learned = better_than_chance(trained.validation_error, data.validation)
@@ -124,8 +122,8 @@ def take_scores(
     network: nn.Sequential, images: LabelledImages, data: SearchData, spec: EvaluationSpec, device: torch.device
 ) -> tuple[Score, ...]:
     """The scores of a trained network on labelled images: the objective's scorer first, each name once."""
-    pixels = normalise(torch.from_numpy(images.images).to(device), data.mean, data.std)
-    labels = torch.from_numpy(images.labels).to(device)
+    pixels = normalise(as_tensor(images.images).to(device), data.mean, data.std)
+    labels = as_tensor(images.labels).to(device)
     scorers = {scorer.name: scorer for scorer in (spec.scorer, *spec.also_scored)}
     return tuple(
         scorer.score(network, pixels, labels, n_classes=images.n_classes, seed=spec.score_seed)
@@ -135,7 +133,7 @@ def take_scores(
 
 def better_than_chance(error: float, images: LabelledImages) -> bool:
     """Whether an error is lower than by always naming the commonest class, by more than three standard errors."""
-    counts = torch.bincount(torch.from_numpy(images.labels))
+    counts = torch.bincount(as_tensor(images.labels))
     chance = 1 - counts.max().item() / len(images)
     return error < chance - 3 * math.sqrt(chance * (1 - chance) / len(images))
 
@@ -165,6 +163,17 @@ def load_weights(network: nn.Module, file: Path) -> None:
     if problem := damage(file):
         raise RunError(f"the weights {file} cannot be used: {problem}. Train the network again in a new run.")
     network.load_state_dict(load_file(file))
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Torch with `n` threads in the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

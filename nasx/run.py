@@ -10,9 +10,9 @@ from nasx import config as configs
 from nasx.data.images import SearchData
 from nasx.errors import RunError
 from nasx.evaluation import load_weights
+from nasx.preparation import split_data
 from nasx.protocols import Dataset, SearchSpace
 from nasx.rundir import CONFIG, weights_file
-from nasx.search import split_data
 from nasx.trial import Trial
 
 

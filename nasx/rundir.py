@@ -79,6 +79,21 @@ def new_run_dir(runs_dir: Path, name: str, now: datetime) -> Path:
     raise AssertionError("count() never ends")
 
 
+def check_free(run_dir: Path) -> None:
+    """Raise RunError unless a new run may be begun at `run_dir`: nothing is there, or an empty directory.
+
+    What a search leaves that was killed before it had a journal does not count.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise RunError(f"{run_dir} is a file: name a new directory by --run-dir.")
+    if is_run(run_dir) and (run_dir / DATABASE).stat().st_size:
+        raise RunError(f"{run_dir} holds a run already. Go on with it by --resume, or name another --run-dir.")
+    ours = (CONFIG, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", _LOCK, _HOLDER)
+    others = sorted(p.name for p in run_dir.iterdir() if p.name not in ours) if run_dir.is_dir() else []
+    if others:
+        raise RunError(f"{run_dir} is not empty: it holds {others[0]}. Name a new directory by --run-dir.")
+
+
 def mark_latest(runs_dir: Path, run_dir: Path) -> None:
     """Let runs_dir/latest point to `run_dir`: in one step, and relatively, so that runs_dir may be moved.
 
@@ -89,6 +104,7 @@ def mark_latest(runs_dir: Path, run_dir: Path) -> None:
     target = os.path.relpath(run_dir.resolve(), runs_dir.resolve())
     with translate_disk_errors(str(link)):
         try:
+            runs_dir.mkdir(parents=True, exist_ok=True)  # a run may lie elsewhere
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(target, target_is_directory=True)
             temporary.replace(link)

@@ -46,9 +46,9 @@ class Recipe:
     keep: Literal["best", "last"] = "best"  # which epoch's weights: of the best validation error, or the last
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise SettingError(name, f"must be at least 1, got {getattr(self, name)}")
+        for name, low in (("epochs", 1), ("batch_size", 2)):  # batch normalisation cannot learn from one image
+            if getattr(self, name) < low:
+                raise SettingError(name, f"must be at least {low}, got {getattr(self, name)}")
         for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SettingError(name, f"must be at least 0, got {getattr(self, name)}")
@@ -119,8 +119,9 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         train_loss, train_error = _means(self.train_sums)
         validation_loss, validation_error = _means(self.validation_sums)
         self.train_sums = self.validation_sums = None
-        if not math.isfinite(train_loss):
-            raise TrialFailure(Reason.DIVERGED, f"the training loss was {train_loss} in epoch {self.current_epoch + 1}")
+        for part, loss in (("training", train_loss), ("validation", validation_loss)):
+            if not math.isfinite(loss):
+                raise TrialFailure(Reason.DIVERGED, f"the {part} loss was {loss} in epoch {self.current_epoch + 1}")
         self.history.append(
             {
                 "epoch": self.current_epoch + 1,
@@ -171,9 +172,12 @@ def fit(
     augmentation: Augmentation,
     seed: int,
     device: torch.device,
+    micro_batches: int = 1,
 ) -> Fit:
     """Train `network` in place on `data.train`, watching `data.validation`.
 
+    With `micro_batches` > 1 a batch is trained on in that many parts, whose gradients are added up: it needs less
+    memory, and differs by batch normalisation alone, whose statistics are then those of a part.
     The order of images and the augmentation draw from generators of `seed`; nothing else is random. The network ends
     on `device`, in evaluation mode, with the weights of the epoch that `recipe.keep` names.
     Raises TrialFailure(Reason.DIVERGED) when the loss is not finite.
@@ -186,7 +190,7 @@ def fit(
         data.train,
         mean=data.mean,
         std=data.std,
-        batch_size=recipe.batch_size,
+        batch_size=max(2, recipe.batch_size // micro_batches),
         augmentation=augmentation,
         seed=seed,
         device=device,
@@ -200,7 +204,7 @@ def fit(
         device=device,
         channels_last=True,
     )
-    classifier = Classifier(network, recipe, steps_per_epoch=len(batches))
+    classifier = Classifier(network, recipe, steps_per_epoch=math.ceil(len(batches) / micro_batches))
     with _quiet_lightning():
         trainer = pl.Trainer(
             max_epochs=recipe.epochs,
@@ -212,6 +216,7 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            accumulate_grad_batches=micro_batches,
         )
         trainer.fit(classifier, batches, validation)
     error = classifier.history[-1]["validation_error"]

@@ -11,9 +11,10 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,21 @@ class Evaluation:
     def score(self, scorer: str) -> Score | None:
         """The score of that name, if it was taken."""
         return next((s for s in self.scores if s.scorer == scorer), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A trial to be evaluated: all that a worker is told."""
+
+    arch_id: str
+    replicate: int
+    genotype: Genotype  # canonical
+    seed: int  # of initialisation, order of images and augmentation
+    weights_file: Path  # where its weights go
+    micro_batches: int = 1  # parts of a batch whose gradients are added up: more of them need less memory
+
+
+Evaluator = Callable[[Job], Evaluation]  # trains and scores, or looks up; picklable, called in a worker
 
 
 @dataclass(frozen=True, eq=False)

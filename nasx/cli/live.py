@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from nasx.execution.loop import Progress, SearchLoop
+from nasx.execution.limits import Progress
+from nasx.execution.loop import SearchLoop
 from nasx.reports.wording import format_value
 from nasx.trial import Direction, Objective
 
@@ -43,28 +44,28 @@ class PlainLines:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.printed_at = 0.0
-        self.last: Progress | None = None
-        self.printed: Progress | None = None
+        self.printed_at = time.monotonic()  # a search shorter than `LINE_EVERY` has its last line alone
+        self.loop: SearchLoop | None = None
+        self.printed = 0  # trials that the last line told of
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        if self.last is not None and self.last is not self.printed:
-            self._print(self.last, ())
+        if self.loop is not None:
+            self._print(self.loop)
 
     def watch(self, loop: SearchLoop) -> None:
-        if time.monotonic() - self.printed_at < LINE_EVERY:
-            return
-        progress = loop.progress()
-        if self.printed is None or progress.evaluated > self.printed.evaluated:
-            self._print(progress, loop.objectives)
-            self.printed = progress
+        self.loop = loop
+        if time.monotonic() - self.printed_at >= LINE_EVERY:
+            self._print(loop)
 
-    def _print(self, progress: Progress, objectives: tuple[Objective, ...]) -> None:
+    def _print(self, loop: SearchLoop) -> None:
         self.printed_at = time.monotonic()
-        self.console.print(line(progress, objectives), soft_wrap=True, highlight=False, markup=False)
+        progress = loop.progress()
+        if progress.evaluated > self.printed:
+            self.printed = progress.evaluated
+            self.console.print(line(progress, loop.objectives), soft_wrap=True, highlight=False, markup=False)
 
 
 class LivePanel:

@@ -36,6 +36,7 @@ def search(
     if resume == (config is not None):
         raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or give --resume.")
     from nasx import config as configs  # here: Hydra and torch take seconds to import
+    from nasx import preparation
     from nasx import search as searching
     from nasx.cli.live import display
     from nasx.reports.summary import summarise
@@ -46,7 +47,7 @@ def search(
     if config is not None:
         composed = configs.compose(config, overrides or [])
         if dry_run:
-            Console().print(searching.describe(searching.prepare(composed)), soft_wrap=True, highlight=False)
+            Console().print(preparation.describe(preparation.prepare(composed)), soft_wrap=True, highlight=False)
             return 0
         composed["provenance"] = configs.provenance(config, overrides or [])
     with display(console) as shown:
@@ -60,7 +61,7 @@ def search(
     if loop.stopping is None:
         return 0
     console.print(f"Stopped: {loop.stopping}.", soft_wrap=True, highlight=False, markup=False)
-    if loop.stopping != "interrupted":
+    if loop.stopping != searching.INTERRUPTED:
         return 0
     console.print(
         f"Go on with: nasx search --resume --run-dir {loop.run_dir}", soft_wrap=True, highlight=False, markup=False

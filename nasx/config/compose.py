@@ -71,7 +71,7 @@ def _compose(file: Path, overrides: Sequence[Override]) -> DictConfig:
     except Exception as error:
         raise mistakes.explain(error, file, overrides, lambda some: _hydra_compose(file, own, some)) from error
     for group, (choice, meant) in _replaced_choices(file, overrides).items():
-        listed = _hydra_compose(known_choices(group, own)[choice], own, ())[group]
+        listed = set(_hydra_compose(known_choices(group, own)[choice], own, ())[group])  # a set has "???" values too
         with open_dict(composed):
             for name in [n for n in composed[group] if n not in listed and n not in meant]:
                 del composed[group][name]

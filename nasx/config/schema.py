@@ -16,6 +16,7 @@ from nasx.errors import ConfigError, SettingError, did_you_mean
 from nasx.trial import OBJECTIVES, Bounds
 
 GROUPS = ("dataset", "space", "training", "scorer", "algorithm", "execution")  # what a defaults list chooses
+ONLY_FOR_TRAINING = ("dataset", "training", "scorer")  # not needed where candidates are looked up in a table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +38,21 @@ class Split:
 class Search:
     """What holds for the search as a whole, whatever its algorithm."""
 
+    max_hours: float | None = None  # of one session; None: no limit
+    patience: int | None = None  # networks trained without the hypervolume growing; None: no limit
     time_limit: float | None  # seconds a trial; None: no limit
-    retries: int  # further attempts for a trial lost with its worker or out of memory
+    retries: int  # further attempts for a trial that failed through what may be the machine's fault
+    max_crashes: int = 6  # searches that may die while a trial runs, before it is given up
     max_failure_share: float  # of the first trials, for one reason, in (0, 1]
 
     def __post_init__(self) -> None:
         if self.time_limit is not None and self.time_limit <= 0:
             raise SettingError("time_limit", f"must be more than 0 seconds, got {self.time_limit:g}")
+        if self.max_hours is not None and self.max_hours <= 0:
+            raise SettingError("max_hours", f"must be more than 0, got {self.max_hours:g}")
+        _at_least("patience", self.patience, 1)
         _at_least("retries", self.retries, 0)
+        _at_least("max_crashes", self.max_crashes, 1)
         if not 0 < self.max_failure_share <= 1:
             raise SettingError("max_failure_share", f"must lie in (0, 1], got {self.max_failure_share:g}")
 
@@ -60,14 +68,15 @@ class Experiment:
     constraints: Mapping[str, Bounds]  # by name of the metric
     split: Split
     search: Search
-    dataset: Mapping[str, Any]  # each component: _target_ and the arguments of its constructor
-    space: Mapping[str, Any]
-    training: Mapping[str, Any]
-    scorer: Mapping[str, Any]
+    space: Mapping[str, Any]  # each component: _target_ and the arguments of its constructor
     algorithm: Mapping[str, Any]  # without evaluations, which is the search's business
     execution: Mapping[str, Any]
+    dataset: Mapping[str, Any] = field(default_factory=dict)  # this and the next two: where candidates are trained
+    training: Mapping[str, Any] = field(default_factory=dict)
+    scorer: Mapping[str, Any] = field(default_factory=dict)
     also_scored: Mapping[str, Mapping[str, Any]]  # further scorers, by a name of the user's choice
     evaluations: int  # algorithm.evaluations: candidates that the algorithm is asked for
+    evaluation: Mapping[str, Any] | None = None  # a component that answers in place of training; None: by training
     provenance: Mapping[str, Any] = field(default_factory=dict)  # versions and overrides; in a run's config.yaml alone
 
     def __post_init__(self) -> None:
@@ -82,10 +91,15 @@ class Experiment:
 
 def read(config: Mapping[str, Any]) -> Experiment:
     """The experiment that a composed config describes. Raises ConfigError naming the key that is wrong."""
+    looked_up = config.get("evaluation") is not None
     for group in GROUPS:
         if config.get(group) is None:
+            if looked_up and group in ONLY_FOR_TRAINING:
+                continue
             raise ConfigError(f"{group} is missing: choose one in the config's defaults list, as `- {group}: NAME`.")
         _check_component(group, config[group])
+    if looked_up:
+        _check_component("evaluation", config["evaluation"])
     also_scored = config.get("also_scored")
     for name, node in also_scored.items() if isinstance(also_scored, Mapping) else ():
         _check_component(f"also_scored.{name}", node)

@@ -1,1 +1,31 @@
 """Runs the trials that an algorithm asks for: in process, on this machine's workers, or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from nasx.execution.loop import SearchLoop
+    from nasx.trial import Evaluator
+
+
+class Execution(Protocol):
+    """Takes jobs from a loop, has them evaluated, and gives the answers back."""
+
+    device: Literal["auto", "cpu", "cuda"]
+
+    @property
+    def threads(self) -> int:
+        """Threads of a trial on the CPU."""
+
+    @property
+    def planned_workers(self) -> int:
+        """Trials at a time on this machine: an algorithm's lag, and so its result, follows them."""
+
+    def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:
+        """Evaluate until the loop is finished.
+
+        `watch` is called in this thread whenever something may have changed. Raises what `watch` and `evaluate` raise:
+        what goes wrong with a network is an Evaluation, an exception is the machine's fault.
+        """

@@ -1,7 +1,7 @@
 """The search loop with Ray Tune: several trials at a time on this machine's cores or GPUs, or on a cluster.
 
 Tune runs the trials and notices when a worker dies; it neither ranks nor stores anything. Its searcher is an adapter
-around our loop, its trainable an adapter around `evaluate`, and its state is thrown away: the journal is the state.
+around our loop, its trainable an adapter around the evaluator, and its state is thrown away: the journal is the state.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -35,15 +36,16 @@ os.environ.update(
 
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from nasx.data.images import SearchData
 from nasx.errors import ResourceError
-from nasx.evaluation import EvaluationSpec, Job, evaluate
 from nasx.execution.loop import SearchLoop
 from nasx.execution.workers import WorkerPlan, plan_workers
+from nasx.trial import Evaluator, Job, Reason
 
 MAX_RESTARTS = 10  # of Tune, should it crash; the journal loses nothing by it
+GRACE = 30.0  # seconds beyond the time limit, within which a worker must stop a trial itself before it is killed
 
 
 class RayExecution:
@@ -64,29 +66,31 @@ class RayExecution:
         self.plan = plan_workers(device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
 
     @property
+    def threads(self) -> int:
+        return self.plan.cpus
+
+    @property
     def planned_workers(self) -> int:
         return self.plan.workers
 
-    def run(self, loop: SearchLoop, spec: EvaluationSpec, data: SearchData, watch: Callable[[], None]) -> None:
+    def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:
         """Evaluate until the loop is finished. `watch` is called in this thread, several times a second.
 
-        Raises what `watch` raises, after ending the workers; their jobs are taken back.
+        Raises what `watch` and `evaluate` raise, after ending the workers.
         """
         with _ray(self.address, self.plan), tempfile.TemporaryDirectory(prefix="nasx-") as scratch:
             for restart in range(MAX_RESTARTS + 1):
                 searcher = LoopSearcher(loop)
                 try:
-                    _tuner(searcher, spec, data, self.plan, watch, Path(scratch)).fit()
+                    _tuner(searcher, evaluate, self.plan, watch, Path(scratch)).fit()
                     searcher.raise_error()
+                    return
                 except ray.exceptions.RayError as error:
                     searcher.raise_error()
                     loop.store.record_event("executor_restart", f"Ray Tune crashed: {error}")
                     if restart == MAX_RESTARTS:
                         raise
-                finally:
-                    searcher.abandon_all()
-                if loop.finished:
-                    return
+                    searcher.requeue_all()
 
 
 class LoopSearcher(Searcher):  # type: ignore[misc]
@@ -99,6 +103,7 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
         super().__init__()
         self.loop = loop
         self.jobs: dict[str, Job] = {}
+        self.too_late: set[str] = set()  # trials whose worker was killed for being stuck
         self.error: BaseException | None = None
 
     def suggest(self, trial_id: str) -> Any:
@@ -115,28 +120,33 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
         if job is None:
             return
         try:
-            if error:
-                self.loop.lose(job, "its worker process died")
-            elif result is None or "outcome" not in result:
-                self.loop.abandon(job)
-            else:
-                outcome = pickle.loads(result["outcome"])
-                if isinstance(outcome, BaseException):
-                    self.loop.abandon(job)
-                    raise outcome
-                self.loop.complete(job, outcome)
-        except BaseException as exc:  # Tune would swallow it and report the trial again: `suggest` raises it instead
+            self._take(job, trial_id, result, error)
+        except BaseException as exc:  # Tune would swallow it and report the trial again: `raise_error` raises it
             self.error = self.error or exc
+
+    def _take(self, job: Job, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
+        if trial_id in self.too_late:
+            how = f"took longer than search.time_limit, {self.loop.limits.time_limit:g} s, and would not stop"
+            self.loop.lose(job, how, Reason.TIMEOUT)
+        elif error:
+            self.loop.lose(job, "its worker process died")
+        elif result is None or "outcome" not in result:
+            self.loop.requeue(job)
+        else:
+            outcome = pickle.loads(result["outcome"])
+            if isinstance(outcome, BaseException):
+                raise outcome
+            self.loop.complete(job, outcome)
 
     def raise_error(self) -> None:
         """Raise what went wrong while Tune was not listening."""
         if self.error is not None:
             raise self.error
 
-    def abandon_all(self) -> None:
-        """Take back the jobs that no worker will finish."""
+    def requeue_all(self) -> None:
+        """Give the jobs back that no worker will finish."""
         for job in self.jobs.values():
-            self.loop.abandon(job)
+            self.loop.requeue(job)
         self.jobs.clear()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None: ...
@@ -150,15 +160,10 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
 
 
 class TrialRunner(tune.Trainable):  # type: ignore[misc]
-    """One worker: imports, data and threads are paid once, then it evaluates job after job."""
+    """One worker: imports and data are paid once, with its evaluator, then it evaluates job after job."""
 
-    def setup(self, config: dict[str, Any], *, spec: EvaluationSpec, data: SearchData, threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-        self.spec = spec
-        self.data = data
+    def setup(self, config: dict[str, Any], *, evaluate: Evaluator) -> None:
+        self.evaluate = evaluate
         self.job: Job = config["job"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -167,7 +172,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         try:
-            outcome: object = evaluate(self.job, self.spec, self.data)
+            outcome: object = self.evaluate(self.job)
         except Exception as error:  # the machine's fault, not the network's: the search has to hear it
             outcome = error
         # as bytes: Tune copies and inspects results, and knows nothing of ours
@@ -179,37 +184,71 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
 
 
 class Watcher(tune.Callback):  # type: ignore[misc]
-    """Calls back from Tune's own loop; what the call raises ends the search."""
+    """Called from Tune's own loop: watches, kills workers that are stuck, and raises what ends the search."""
 
-    def __init__(self, watch: Callable[[], None]) -> None:
+    def __init__(self, watch: Callable[[], None], searcher: LoopSearcher) -> None:
         self.watch = watch
+        self.searcher = searcher
+        self.limit = searcher.loop.limits.time_limit
+        self.running: dict[str, tuple[Any, float]] = {}  # trial id -> trial, when it started
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.running[trial.trial_id] = trial, time.monotonic()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.searcher.raise_error()
         self.watch()
+        self.running = {name: entry for name, entry in self.running.items() if name in self.searcher.jobs}
+        if self.limit is None:
+            return
+        for name, (trial, started) in self.running.items():
+            late = time.monotonic() - started > self.limit + GRACE
+            if late and name not in self.searcher.too_late and trial.temporary_state.ray_actor is not None:
+                self.searcher.too_late.add(name)
+                ray.kill(trial.temporary_state.ray_actor)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
+class KeepWorkers(FIFOScheduler):  # type: ignore[misc]
+    """First come, first served, with idle workers kept.
+
+    Tune ends a worker for which no trial waits: at the end of a generation, say, and wherever the algorithm waits for
+    an answer. The next trial would then wait seconds for a new one. The cache that decides it is private to Tune:
+    should it ever look different, a search is slower, and nothing else.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self.workers = workers
+        self.told = False
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        cache = getattr(getattr(tune_controller, "_tune_controller", None), "_actor_cache", None)
+        if not self.told and cache is not None and hasattr(cache, "increase_max"):
+            cache.increase_max(trial.placement_group_factory, self.workers)
+            self.told = True
+
+
 def _tuner(
-    searcher: LoopSearcher,
-    spec: EvaluationSpec,
-    data: SearchData,
-    plan: WorkerPlan,
-    watch: Callable[[], None],
-    scratch: Path,
+    searcher: LoopSearcher, evaluate: Evaluator, plan: WorkerPlan, watch: Callable[[], None], scratch: Path
 ) -> tune.Tuner:
-    trainable = tune.with_parameters(TrialRunner, spec=spec, data=data, threads=plan.cpus)
+    trainable = tune.with_parameters(TrialRunner, evaluate=evaluate)
     return tune.Tuner(
         tune.with_resources(trainable, {"cpu": plan.cpus, "gpu": plan.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=searcher, num_samples=-1, max_concurrent_trials=plan.workers, reuse_actors=True
+            search_alg=searcher,
+            scheduler=KeepWorkers(plan.workers),
+            num_samples=-1,
+            max_concurrent_trials=plan.workers,
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(scratch),
             verbose=0,
-            callbacks=[Watcher(watch)],
+            callbacks=[Watcher(watch, searcher)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),  # retries are the loop's, which journals them
         ),

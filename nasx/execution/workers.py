@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-import torch
-
 from nasx.errors import ResourceError, SettingError
 
 GPU_SHARE = 0.25  # of a GPU a trial: small networks leave most of a GPU idle
@@ -34,7 +32,7 @@ def plan_workers(
         raise SettingError("cpus_per_trial", f"must be at least 1, got {cpus_per_trial}")
     if gpus_per_trial is not None and gpus_per_trial < 0:
         raise SettingError("gpus_per_trial", f"must be at least 0, got {gpus_per_trial}")
-    n_gpus = torch.cuda.device_count() if device != "cpu" else 0
+    n_gpus = _count_gpus() if device != "cpu" else 0
     if device == "cuda" and n_gpus == 0:
         raise ResourceError("execution.device is cuda, but torch sees no GPU: say execution.device=cpu, or auto.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -44,3 +42,9 @@ def plan_workers(
     share = GPU_SHARE if gpus_per_trial is None else gpus_per_trial
     on_gpus = int(n_gpus / share) if share else fits
     return WorkerPlan(workers or max(1, min(fits, on_gpus)), cpus_per_trial, share)
+
+
+def _count_gpus() -> int:
+    import torch  # here: a search on the CPU that only looks answers up need not load it
+
+    return torch.cuda.device_count()

@@ -18,6 +18,7 @@ from nasx.config import (
 
 EXPERIMENTS = sorted(p.stem for p in packaged_directory().glob("*.yaml") if p.stem != "base")
 CHOICES = sorted((p.parent.name, p.stem) for p in packaged_directory().glob("*/*.yaml"))
+REQUIRED = {"evaluation": ["evaluation.table=table.csv"], "nats_bench": ["evaluation.table=table.csv"]}
 FROM_THE_SEARCH = {"algorithm": {"gene_sizes": (5,) * 6, "n_objectives": 2, "seed": 0}}
 
 
@@ -30,9 +31,9 @@ def build_group(config: dict[str, Any], group: str) -> Any:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_composes_and_builds(elsewhere: Path, name: str) -> None:
-    config = compose(name)
+    config = compose(name, REQUIRED.get(name, []))
 
-    for group in ("dataset", "space", "training", "scorer", "algorithm"):
+    for group in set(config) & {"dataset", "space", "training", "scorer", "algorithm", "evaluation"}:
         assert build_group(config, group) is not None
     for scorer, node in config["also_scored"].items():
         assert build(node, f"also_scored.{scorer}").name
@@ -40,7 +41,7 @@ def test_an_experiment_composes_and_builds(elsewhere: Path, name: str) -> None:
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_a_choice_builds_in_any_experiment(elsewhere: Path, group: str, choice: str) -> None:
-    assert build_group(compose("lines", [f"{group}={choice}"]), group) is not None
+    assert build_group(compose("lines", [f"{group}={choice}", *REQUIRED.get(group, [])]), group) is not None
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

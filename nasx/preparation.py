@@ -1,0 +1,105 @@
+"""From a config to what a search needs: every component built, the data read, and one function that evaluates a job."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from nasx import config as configs
+from nasx.config import Experiment
+from nasx.data.images import SearchData
+from nasx.execution import Execution
+from nasx.protocols import Dataset, SearchSpace
+from nasx.trial import OBJECTIVES, Evaluator, Objective, derive_seed
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of an experiment, ready to search."""
+
+    experiment: Experiment
+    space: SearchSpace
+    execution: Execution
+    objectives: tuple[Objective, ...]
+    evaluate: Evaluator
+    n_classes: int
+    class_names: tuple[str, ...]
+    facts: Mapping[str, str]  # what candidates are evaluated by, in words, by config group
+
+
+def prepare(config: Mapping[str, Any]) -> Parts:
+    """Build every component that a composed config names, and read and split the data.
+
+    Raises ConfigError, DataError or ResourceError naming what is wrong. Reads training images alone.
+    """
+    experiment = configs.read(config)
+    space = configs.build(experiment.space, "space")
+    execution = configs.build(experiment.execution, "execution")
+    objectives = tuple(OBJECTIVES[name] for name in experiment.objectives)
+    evaluation = _by_training if experiment.evaluation is None else _by_table
+    return Parts(experiment, space, execution, objectives, *evaluation(experiment, space, execution))
+
+
+def _by_table(
+    experiment: Experiment, space: SearchSpace, execution: Execution
+) -> tuple[Evaluator, int, tuple[str, ...], Mapping[str, str]]:
+    assert experiment.evaluation is not None
+    table = configs.build(experiment.evaluation, "evaluation")
+    answers = table.read(space, experiment.objectives, experiment.constraints)
+    return answers, table.n_classes, (), {"evaluation": f"{table.table}: {len(answers.metrics):,} networks"}
+
+
+def _by_training(
+    experiment: Experiment, space: SearchSpace, execution: Execution
+) -> tuple[Evaluator, int, tuple[str, ...], Mapping[str, str]]:
+    from nasx.evaluation import EvaluationSpec, evaluate  # here: torch takes seconds to import
+
+    recipe = configs.build(experiment.training, "training")
+    scorer = configs.build(experiment.scorer, "scorer")
+    also = [configs.build(node, f"also_scored.{name}") for name, node in experiment.also_scored.items()]
+    dataset: Dataset = configs.build(experiment.dataset, "dataset")
+    data = split_data(dataset, experiment)
+    spec = EvaluationSpec(
+        space=space,
+        recipe=recipe,
+        augmentation=dataset.augmentation,
+        scorer=scorer,
+        also_scored=tuple(also),
+        constraints=experiment.constraints,
+        score_seed=derive_seed(experiment.seed, "score"),
+        device=execution.device,
+        time_limit=experiment.search.time_limit,
+        threads=execution.threads,
+    )
+    channels, height, width = data.shape
+    facts = {
+        "dataset": f"{dataset.name}: {len(data.train):,} training and {len(data.validation):,} validation "
+        f"images, {height} x {width}, {channels} channel{'s' * (channels > 1)}, {data.n_classes} classes",
+        "training": f"{recipe}",
+        "scorer": f"{scorer.name}; recorded beside it: {', '.join(s.name for s in also) or 'none'}",
+    }
+    return partial(evaluate, spec=spec, data=data), data.n_classes, data.train.class_names, facts
+
+
+def split_data(dataset: Dataset, experiment: Experiment) -> SearchData:
+    """The training and validation images of an experiment: the same ones whenever they are asked for."""
+    from nasx.data.splits import split  # here: scikit-learn takes half a second to import
+
+    return split(dataset.train(), **vars(experiment.split), seed=derive_seed(experiment.seed, "split"))
+
+
+def describe(parts: Parts) -> str:
+    """What a search would do, for `--dry-run`."""
+    space, experiment = parts.space, parts.experiment
+    lines = {
+        "name": f"{experiment.name}, seed {experiment.seed}",
+        "space": f"{space.name}: {math.prod(space.gene_sizes):,} encodings, {dict(space.settings)}",
+        **parts.facts,
+        "objectives": ", ".join(f"{o.direction} {o.name}" for o in parts.objectives),
+        "algorithm": f"{experiment.algorithm['_target_'].rpartition('.')[2]}, {experiment.evaluations:,} evaluations",
+        "execution": f"{type(parts.execution).__name__}, {parts.execution.planned_workers} at a time",
+    }
+    return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())

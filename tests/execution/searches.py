@@ -1,0 +1,123 @@
+"""A small search by hand: a space without torch, an algorithm with a script, a loop over a real journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nasx.algorithms.nsga2 import NSGA2
+from nasx.execution.limits import SearchLimits
+from nasx.execution.loop import SearchLoop
+from nasx.protocols import SearchAlgorithm
+from nasx.rundir import DATABASE
+from nasx.store import RunInfo, RunStore
+from nasx.trial import OBJECTIVES, Candidate, Evaluation, Job, TrialStatus
+from tests.journals import INFO
+
+FRONT = {(0, 0): (0.1, 0.2), (0, 1): (0.2, 0.4), (0, 2): (0.3, 0.6)}  # genotype -> (error, introspectability)
+
+
+class PairSpace:
+    """Two unordered alleles of five; (4, 4) is no network."""
+
+    name = "pairs"
+    gene_sizes = (5, 5)
+    gene_names = ("first", "second")
+    settings: dict = {}  # noqa: RUF012
+
+    def allele_names(self, gene):
+        return tuple("abcde")
+
+    def canonical(self, genotype):
+        return tuple(sorted(genotype))
+
+    def is_connected(self, genotype):
+        return genotype != (4, 4)
+
+    def describe(self, genotype):
+        return "-".join("abcde"[allele] for allele in genotype)
+
+
+class Script:
+    """Asks for the genotypes of a list, waits where it says None, and keeps what it is told."""
+
+    def __init__(self, *genotypes):
+        self.genotypes = list(genotypes)
+        self.told = {}
+        self.asked = 0
+
+    def ask(self):
+        if not self.genotypes:
+            raise AssertionError("asked for more than the script has")
+        if self.genotypes[0] is None:
+            self.genotypes.pop(0)
+            return None
+        candidate = Candidate(self.asked, self.genotypes.pop(0), 0, "script")
+        self.asked += 1
+        return candidate
+
+    def tell(self, number, costs):
+        assert number not in self.told
+        self.told[number] = costs
+
+
+def nsga2(seed: int = 0, lag: int = 3) -> NSGA2:
+    space = PairSpace()
+    return NSGA2(
+        population_size=4,
+        initial_samples=3,
+        lag=lag,
+        gene_sizes=space.gene_sizes,
+        n_objectives=2,
+        seed=seed,
+        key=space.canonical,
+        is_connected=space.is_connected,
+    )
+
+
+def make_loop(run_dir: Path, algorithm: SearchAlgorithm, evaluations: int = 100, **limits) -> SearchLoop:
+    """A loop over the journal in `run_dir`: a new one, or the one that is there."""
+    run_dir.mkdir(exist_ok=True)
+    exists = (run_dir / DATABASE).exists()
+    store = RunStore.open(run_dir) if exists else RunStore.create(run_dir, RunInfo(**{**vars(INFO), "workers": 2}))
+    objectives = [OBJECTIVES["error"], OBJECTIVES["introspectability"]]
+    return SearchLoop(
+        run_dir=run_dir,
+        store=store,
+        algorithm=algorithm,
+        space=PairSpace(),
+        objectives=objectives,
+        limits=SearchLimits(evaluations=evaluations, **limits),
+    )
+
+
+def measured(job: Job) -> Evaluation:
+    """An answer that depends on the genotype alone; it leaves weights, as training does."""
+    a, b = job.genotype
+    error, score = FRONT.get(job.genotype, (0.5 + 0.01 * (3 * a + b), 0.1 + 0.01 * ((a * 7 + b * 3) % 11)))
+    job.weights_file.parent.mkdir(parents=True, exist_ok=True)
+    job.weights_file.write_bytes(b"weights")
+    return Evaluation(TrialStatus.COMPLETE, metrics={"error": error, "introspectability": score})
+
+
+def drive(loop: SearchLoop, evaluate=measured, steps: int = 10_000) -> list[str]:
+    """Evaluate one job after the other; returns their ids in order."""
+    ids = []
+    for _ in range(steps):
+        job = loop.next_job()
+        if job is None:
+            break
+        ids.append(job.arch_id)
+        loop.complete(job, evaluate(job))
+    return ids
+
+
+def front_of(loop: SearchLoop) -> list[tuple]:
+    return sorted((t.arch_id, t.metrics["error"], t.metrics["introspectability"]) for t in loop.front)
+
+
+def bare(trials) -> list[tuple]:
+    """Trials without what differs from run to run: times."""
+    return [
+        (t.arch_id, t.replicate, t.genotype, t.seed, t.status, t.evaluation.reason, dict(t.metrics), t.candidate)
+        for t in trials
+    ]

@@ -1,0 +1,278 @@
+"""The loop alone, driven by hand: what it asks, answers, records and forgets."""
+
+from __future__ import annotations
+
+import pytest
+
+from nasx.errors import RunError
+from nasx.execution import limits as limits_module
+from nasx.rundir import kept_weights
+from nasx.trial import Evaluation, Reason, TrialStatus
+from tests.execution.searches import Script, bare, drive, front_of, make_loop, measured, nsga2
+
+FAILED = Evaluation.failed(Reason.DIVERGED, "the training loss was nan in epoch 1")
+BROKEN = Evaluation.failed(Reason.ERROR, "Traceback (most recent call last):\n  ...\nValueError: broken scorer\n")
+
+
+def test_a_network_that_is_known_is_answered_without_training(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 1), (1, 0), (0, 2)), evaluations=2)
+
+    assert len(drive(loop)) == 2
+    assert loop.algorithm.told == {0: (0.2, -0.4), 1: (0.2, -0.4), 2: (0.3, -0.6)}
+    assert [entry.answered for entry in loop.store.candidates()] == [False, True, False]
+    assert loop.progress().cached == 1
+
+
+def test_a_network_that_is_being_trained_is_not_trained_twice_and_both_candidates_are_told(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 1), (1, 0), None, (0, 2)), evaluations=2)
+    job = loop.next_job()
+
+    assert loop.next_job() is None
+    assert loop.algorithm.told == {}
+    loop.complete(job, measured(job))
+
+    assert loop.algorithm.told == {0: (0.2, -0.4), 1: (0.2, -0.4)}
+
+
+def test_no_network_is_told_before_any_training_and_costs_no_evaluation(tmp_path):
+    loop = make_loop(tmp_path, Script((4, 4), (0, 1)), evaluations=1)
+
+    assert len(drive(loop)) == 1
+    assert loop.algorithm.told[0] is None
+    trial = loop.store.trials()[0]
+    assert (trial.status, trial.evaluation.reason) == (TrialStatus.INFEASIBLE, Reason.DISCONNECTED)
+    assert loop.finished
+    assert loop.progress().evaluated == 1
+
+
+def test_the_budget_counts_networks_trained_those_that_fail_included(tmp_path):
+    answers = iter([FAILED, None, None])
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1), (1, 0), (0, 2)), evaluations=3)
+
+    assert len(drive(loop, lambda job: next(answers) or measured(job))) == 3
+    assert loop.finished
+    assert loop.next_job() is None
+
+
+def test_no_more_jobs_are_out_than_the_budget_allows(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1), (0, 2)), evaluations=2)
+
+    assert [loop.next_job() is None for _ in range(3)] == [False, False, True]
+    assert not loop.finished
+
+
+def test_a_job_has_the_networks_own_seed_whatever_the_order(tmp_path):
+    first = make_loop(tmp_path / "a", Script((0, 1), (0, 2)))
+    second = make_loop(tmp_path / "b", Script((2, 0), (1, 0)))
+
+    a, b = [first.next_job(), first.next_job()], [second.next_job(), second.next_job()]
+
+    assert {(j.arch_id, j.seed, j.genotype) for j in a} == {(j.arch_id, j.seed, j.genotype) for j in b}
+
+
+def test_a_lost_worker_costs_a_retry(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0)), evaluations=1)
+    job = loop.next_job()
+
+    loop.lose(job, "its worker process died")
+    again = loop.next_job()
+    loop.complete(again, measured(again))
+
+    assert again == job
+    assert loop.trials[job.arch_id].is_complete
+    assert loop.trials[job.arch_id].retries == 1
+    retries = [event.message for event in loop.store.events() if event.kind == "retry"]
+    assert retries == [f"trial {job.arch_id}: error: its worker process died"]
+
+
+def test_a_worker_lost_too_often_is_a_failed_trial_that_says_how(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, retries=2)
+    for _ in range(3):
+        loop.lose(loop.next_job(), "its worker process died")
+
+    (trial,) = loop.store.trials()
+
+    assert trial.status is TrialStatus.FAILED
+    assert trial.evaluation.detail == "its worker process died, at the last of 3 attempts"
+    assert loop.finished
+
+
+def test_out_of_memory_is_tried_again_in_halves(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, retries=2)
+    parts = []
+    while (job := loop.next_job()) is not None:
+        parts.append(job.micro_batches)
+        loop.complete(job, Evaluation.failed(Reason.OUT_OF_MEMORY, "no memory left"))
+
+    assert parts == [1, 2, 4]
+    assert loop.store.trials()[0].evaluation.reason is Reason.OUT_OF_MEMORY
+    assert "in 4 parts a batch: out_of_memory: no memory left" in loop.store.events()[-2].message
+
+
+@pytest.mark.parametrize("reason", [Reason.DIVERGED, Reason.NO_SCORE])
+def test_what_the_same_seed_would_repeat_is_not_tried_again(tmp_path, reason):
+    loop = make_loop(tmp_path, Script((0, 0)), evaluations=1)
+
+    assert len(drive(loop, lambda job: Evaluation.failed(reason, "so it is"))) == 1
+    assert loop.store.trials()[0].evaluation.reason is reason
+
+
+def test_a_lost_job_is_not_given_again_once_the_search_is_stopping(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0)))
+    job = loop.next_job()
+    loop.stop("interrupted")
+
+    loop.lose(job, "its worker process died")
+
+    assert loop.next_job() is None
+    assert loop.finished
+
+
+def test_jobs_taken_back_are_asked_again_by_a_resumed_search_and_do_not_count_as_crashes(tmp_path):
+    for _ in range(8):
+        loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, max_crashes=1)
+        job = loop.next_job()
+        measured(job)
+        loop.close()
+        assert not job.weights_file.exists()
+
+    assert len(drive(make_loop(tmp_path, Script((0, 0)), evaluations=1, max_crashes=1))) == 1
+
+
+def test_a_network_that_takes_the_search_down_again_and_again_is_given_up(tmp_path):
+    for _ in range(3):
+        make_loop(tmp_path, Script((0, 0)), max_crashes=3).next_job()
+
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1)), max_crashes=3)
+
+    assert loop.next_job().genotype == (0, 1)
+    trial = loop.store.trials()[0]
+    assert trial.status is TrialStatus.FAILED
+    assert trial.evaluation.detail == "the search died 3 times while this network was trained (search.max_crashes)"
+
+
+def test_a_job_stopped_through_no_fault_of_its_own_is_given_again(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0)), evaluations=1)
+    job = loop.next_job()
+
+    loop.requeue(job)
+
+    assert loop.next_job() == job
+    assert loop.store.attempts(job.arch_id) == 1
+
+
+def test_most_trials_failing_for_one_reason_stop_the_search_and_say_so(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1), (0, 2), (0, 3), (1, 1)), retries=0)
+    with pytest.raises(
+        RunError,
+        match=r"^4 of the first 4 trials failed for the same reason, error: ValueError: broken scorer\. "
+        r"The search stops; what has finished is kept in ",
+    ):
+        drive(loop, lambda job: BROKEN)
+
+
+def test_failures_for_different_reasons_or_late_ones_do_not_stop_it(tmp_path):
+    answers = iter([FAILED, BROKEN, None, None, FAILED])
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1), (0, 2), (0, 3), (1, 1)), evaluations=5, retries=0)
+
+    assert len(drive(loop, lambda job: next(answers) or measured(job))) == 5
+
+
+def test_weights_are_kept_of_front_members_alone(tmp_path):
+    loop = make_loop(tmp_path, Script((1, 1), (0, 0), (2, 2), (0, 1), (0, 2)), evaluations=5)
+
+    drive(loop)
+
+    assert {key[0] for key in kept_weights(tmp_path)} == {t.arch_id for t in loop.front}
+    assert sorted(t.genotype for t in loop.front) == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_weights_of_a_trial_that_was_killed_are_gone_when_the_search_is_resumed(tmp_path):
+    job = make_loop(tmp_path, Script((0, 0))).next_job()
+    measured(job)
+
+    make_loop(tmp_path, Script((0, 0)))
+
+    assert not job.weights_file.exists()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4, 7, 12])
+def test_a_resumed_search_trains_what_is_missing_and_ends_as_if_it_had_never_stopped(tmp_path, cut):
+    whole = make_loop(tmp_path / "whole", nsga2(), evaluations=12)
+    expected = drive(whole)
+    first = make_loop(tmp_path / "cut", nsga2(), evaluations=12)
+    before = drive(first, steps=cut)
+    first.next_job()  # running when the process is killed
+
+    resumed = make_loop(tmp_path / "cut", nsga2(), evaluations=12)
+    after = drive(resumed)
+
+    assert before + after == expected
+    assert front_of(resumed) == front_of(whole)
+    assert bare(resumed.store.trials()) == bare(whole.store.trials())
+    assert kept_weights(tmp_path / "cut").keys() == kept_weights(tmp_path / "whole").keys()
+
+
+def test_a_finished_run_can_be_extended(tmp_path):
+    long = drive(make_loop(tmp_path / "long", nsga2(), evaluations=12))
+    drive(make_loop(tmp_path / "short", nsga2(), evaluations=5))
+
+    assert drive(make_loop(tmp_path / "short", nsga2(), evaluations=12)) == long[5:]
+
+
+def test_a_journal_of_thousands_is_replayed(tmp_path, monkeypatch):
+    monkeypatch.setattr("nasx.execution.loop.MAX_FREE_ANSWERS", 5)
+    genotypes = [(a, b) for a in range(4) for b in range(a, 5)]
+    drive(make_loop(tmp_path, Script(*genotypes[:-1]), evaluations=13))
+
+    assert len(drive(make_loop(tmp_path, Script(*genotypes), evaluations=14))) == 1
+
+
+def test_a_space_without_new_networks_ends_the_search(tmp_path, monkeypatch):
+    monkeypatch.setattr("nasx.execution.loop.MAX_FREE_ANSWERS", 5)
+    loop = make_loop(tmp_path, Script((0, 0), *[(0, 0)] * 12))
+    job = loop.next_job()
+
+    assert loop.next_job() is None  # and does not ask for ever while a job is out
+    loop.complete(job, measured(job))
+    assert loop.next_job() is None
+
+    assert loop.finished
+    assert loop.stopping == "5 candidates in a row were known: the space has no network left to try"
+
+
+def test_an_algorithm_that_asks_nothing_though_all_is_answered_is_a_bug(tmp_path):
+    loop = make_loop(tmp_path, Script(None))
+
+    with pytest.raises(RuntimeError, match=r"^Script\.ask gives nothing though all is answered$"):
+        loop.next_job()
+
+
+def test_a_search_ends_when_its_hours_are_over(tmp_path, monkeypatch):
+    clock = iter(range(0, 36_000, 600))  # ten minutes pass with each look
+    monkeypatch.setattr(limits_module.time, "monotonic", lambda: next(clock))
+    loop = make_loop(tmp_path, nsga2(), evaluations=12, max_hours=0.5)
+
+    assert len(drive(loop)) == 2
+    assert loop.finished
+    assert loop.stopping == "the time of search.max_hours=0.5 is over"
+
+
+def test_a_search_ends_when_its_hypervolume_has_stopped_growing(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1), (2, 2), (2, 3), (3, 3), (1, 1), (0, 2)), patience=3)
+
+    assert len(drive(loop)) == 5
+    assert loop.stopping == "the hypervolume has not grown by 0.1% within search.patience=3 trials"
+
+
+def test_progress_tells_counts_and_a_forecast_from_the_third_trial_on(tmp_path):
+    loop = make_loop(tmp_path, nsga2(), evaluations=10)
+    drive(loop, steps=2)
+    assert loop.progress().forecast is None
+    drive(loop, steps=2)
+    loop.next_job()
+    progress = loop.progress()
+
+    assert (progress.evaluated, progress.complete, progress.running) == (4, 4, 1)
+    assert progress.forecast == pytest.approx(progress.elapsed * 6 / 4, rel=0.2)
+    assert progress.hypervolume > 0
