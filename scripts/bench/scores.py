@@ -1,0 +1,259 @@
+"""How fast the scorers are, beside shap's own explainer and beside keeping every sample's activations.
+
+    python -m scripts.bench.scores --json scores.json
+
+Contenders take turns, and processor time is taken rather than the clock's, so that a busy machine does not tell; memory
+is measured in a process of its own for each.
+shap's GradientExplainer explains all logits, or those that a sample's network finds most likely; the logit of the true
+label, which the score needs, is had by explaining all.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import shap
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from scipy.spatial.distance import pdist
+from torch import Tensor, nn
+
+from nasx.introspection.activations import class_grams
+from nasx.introspection.attributions import channel_sums, expected_gradients, stage_probes
+from nasx.introspection.layers import at_rest, live_layers, watching
+from nasx.introspection.sampling import Paths
+from nasx.introspection.similarity import cosine_distances
+from nasx.spaces.nb201 import NASBench201
+
+ARCHITECTURE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+N_CLASSES = 10
+BACKGROUND = 16
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is scored: a network with random weights on random images, which cost what trained ones do."""
+
+    channels: int
+    cells: int
+    size: int  # height and width of the images
+    samples: int  # for SHAP
+    draws: int  # a sample and probe
+    images: int  # for activations
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One contender."""
+
+    group: str
+    name: str
+    seconds: tuple[float, ...]  # of processor time, one a repetition
+    peak_mib: float  # resident memory beyond that before the contender ran
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+@cache
+def network_of(task: Task) -> nn.Sequential:
+    torch.manual_seed(0)
+    space = NASBench201(channels=task.channels, cells=task.cells)
+    network = space.build(space.parse(ARCHITECTURE), input_shape=(3, task.size, task.size), n_classes=N_CLASSES)
+    return network.eval()
+
+
+def images_of(task: Task, n: int) -> tuple[Tensor, Tensor]:
+    images = torch.randn(n, 3, task.size, task.size, generator=torch.Generator().manual_seed(1))
+    return images, torch.arange(n) % N_CLASSES
+
+
+def engine(task: Task) -> list[Tensor]:
+    """nasx: channel values at all probes, each (samples, channels)."""
+    images, labels = images_of(task, task.samples + BACKGROUND)
+    n, paths = task.samples, _paths(task)
+    network = network_of(task)
+    values = []
+    with at_rest(network):
+        for probe in stage_probes(network):
+            with torch.no_grad():
+                outputs = probe.body(images)
+            values.append(
+                expected_gradients(
+                    probe.tail, outputs[:n], outputs[n:], labels[:n], paths, batch_size=BATCH, reduce=channel_sums
+                )
+            )
+    return values
+
+
+def shap_all_logits(task: Task) -> list[Tensor]:
+    """shap: values for all logits at all probes, of which the label's are kept, each (samples, channels)."""
+    images, labels = images_of(task, task.samples + BACKGROUND)
+    values = _shap_values(task, images)
+    labels = labels[: task.samples]
+    return [torch.from_numpy(v[np.arange(len(labels)), ..., labels]).sum(dim=(2, 3)) for v in values]
+
+
+def shap_likeliest_logit(task: Task) -> list[Tensor]:
+    """shap: values for the likeliest logit alone at all probes, each (samples, channels)."""
+    images, _ = images_of(task, task.samples + BACKGROUND)
+    values = _shap_values(task, images, ranked_outputs=1)
+    return [torch.from_numpy(v[..., 0]).sum(dim=(2, 3)) for v in values]
+
+
+def streamed(task: Task) -> np.ndarray:
+    """nasx: cosine distances of class means from streamed class sums, (n_classes, n_classes)."""
+    images, labels = images_of(task, task.images)
+    network = network_of(task)
+    layers = live_layers(network, images[:16])
+    grams = class_grams(network, images, labels, n_classes=N_CLASSES, layers=layers, batch_size=BATCH)
+    return cosine_distances(np.sum(list(grams.values()), axis=0))[np.triu_indices(N_CLASSES, 1)]
+
+
+def every_sample(task: Task) -> np.ndarray:
+    """All samples' concatenated activations added up one by one in numpy, then scipy's distances."""
+    images, labels = images_of(task, task.images)
+    return _accumulate(task, images, labels, batch_size=BATCH)
+
+
+def every_sample_alone(task: Task) -> np.ndarray:
+    """The same with one forward pass a sample."""
+    images, labels = images_of(task, task.images)
+    return _accumulate(task, images, labels, batch_size=1)
+
+
+CONTENDERS: dict[str, dict[str, Callable[[Task], object]]] = {
+    "SHAP": {
+        "nasx": engine,
+        "shap, all logits": shap_all_logits,
+        "shap, likeliest logit": shap_likeliest_logit,
+    },
+    "activations": {
+        "nasx": streamed,
+        "sample by sample, batched passes": every_sample,
+        "sample by sample, single passes": every_sample_alone,
+    },
+}
+
+
+def main(
+    channels: Annotated[int, typer.Option(help="Channels of the first stage.")] = 16,
+    cells: Annotated[int, typer.Option(help="Cells a stage.")] = 1,
+    size: Annotated[int, typer.Option(help="Height and width of the images, pixels.")] = 8,
+    samples: Annotated[int, typer.Option(help="Images explained by SHAP.")] = 100,
+    draws: Annotated[int, typer.Option(help="Gradients a sample and probe.")] = 16,
+    images: Annotated[int, typer.Option(help="Images whose activations are averaged.")] = 500,
+    repeats: Annotated[int, typer.Option(help="Measurements of each contender.")] = 3,
+    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures there.")] = None,
+) -> None:
+    """Times the scorers beside their peers."""
+    task = Task(channels, cells, size, samples, draws, images)
+    torch.set_num_threads(threads)
+    check_agreement(task)
+    measurements = measure(task, repeats, threads)
+    show(measurements)
+    if json_file is not None:
+        figures = {"task": asdict(task), "threads": threads, "measurements": [asdict(m) for m in measurements]}
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def check_agreement(task: Task) -> None:
+    """Stops where contenders do not compute the same."""
+    small = Task(task.channels, task.cells, task.size, samples=4, draws=2, images=60)
+    np.testing.assert_allclose(streamed(small), every_sample(small), atol=1e-6)
+    for ours, theirs in zip(engine(small), shap_all_logits(small), strict=True):
+        torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+
+
+def measure(task: Task, repeats: int, threads: int) -> list[Measurement]:
+    """Times contenders in turns, `repeats` times over."""
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for _ in range(repeats):
+        for group, contenders in CONTENDERS.items():
+            for name, run in contenders.items():
+                started = time.process_time()
+                run(task)
+                seconds.setdefault((group, name), []).append(time.process_time() - started)
+    return [Measurement(g, n, tuple(s), peak_memory(task, g, n, threads)) for (g, n), s in seconds.items()]
+
+
+def peak_memory(task: Task, group: str, name: str, threads: int) -> float:
+    """MiB of resident memory that a contender adds to a fresh process."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_added_memory, task, group, name, threads).result()
+
+
+def show(measurements: list[Measurement]) -> None:
+    table = Table(
+        "score", "contender", "median", "spread", "times nasx", "peak memory", title="Processor time of one score"
+    )
+    for column in table.columns[2:]:
+        column.justify = "right"
+    ours = {m.group: m.median for m in measurements if m.name == "nasx"}
+    for m in measurements:
+        spread = f"{min(m.seconds):.2f} to {max(m.seconds):.2f} s"
+        ratio, memory = f"{m.median / ours[m.group]:.1f}", f"{m.peak_mib:.0f} MiB"
+        table.add_row(m.group, m.name, f"{m.median:.2f} s", spread, ratio, memory)
+    Console().print(table)
+
+
+def _paths(task: Task) -> Paths:
+    """shap's draws: numpy's global generator asked in turns for an image and a position."""
+    state = np.random.RandomState(0)
+    pairs = [(state.choice(BACKGROUND), state.uniform()) for _ in range(task.samples * task.draws)]
+    table = torch.tensor(pairs, dtype=torch.float64).view(task.samples, task.draws, 2)
+    return Paths(table[..., 0].long(), table[..., 1])
+
+
+def _shap_values(task: Task, images: Tensor, ranked_outputs: int | None = None) -> list[np.ndarray]:
+    values = []
+    for probe in stage_probes(network_of(task)):
+        with torch.no_grad():
+            outputs = probe.body(images)
+        explainer = shap.GradientExplainer(probe.tail, outputs[task.samples :])
+        found = explainer.shap_values(
+            outputs[: task.samples], nsamples=task.draws, ranked_outputs=ranked_outputs, rseed=0
+        )
+        values.append(found if ranked_outputs is None else found[0])
+    return values
+
+
+def _accumulate(task: Task, images: Tensor, labels: Tensor, *, batch_size: int) -> np.ndarray:
+    network = network_of(task)
+    sums: list[np.ndarray | float] = [0.0] * N_CLASSES
+    for batch, classes in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
+        maps: list[np.ndarray] = []
+        with torch.no_grad(), watching(network, lambda _, output, maps=maps: maps.append(output.flatten(1).numpy())):
+            network(batch)
+        for row, label in enumerate(classes.tolist()):
+            sums[label] = sums[label] + np.concatenate([m[row] for m in maps]).astype(np.float64)
+    counts = torch.bincount(labels, minlength=N_CLASSES).numpy()
+    return pdist(np.stack([s / n for s, n in zip(sums, counts, strict=True)]), "cosine")
+
+
+def _added_memory(task: Task, group: str, name: str, threads: int) -> float:
+    torch.set_num_threads(threads)
+    network_of(task)(images_of(task, 2)[0])  # what torch itself needs
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    CONTENDERS[group][name](task)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+if __name__ == "__main__":
+    typer.run(main)
