@@ -69,7 +69,7 @@ def _by_training(
         scorer=scorer,
         also_scored=tuple(also),
         constraints=experiment.constraints,
-        score_seed=derive_seed(experiment.seed, "score"),
+        score_seed=score_seed(experiment),
         device=execution.device,
         time_limit=experiment.search.time_limit,
         threads=execution.threads,
@@ -89,6 +89,11 @@ def split_data(dataset: Dataset, experiment: Experiment) -> SearchData:
     from nasx.data.splits import split  # here: scikit-learn takes half a second to import
 
     return split(dataset.train(), **vars(experiment.split), seed=derive_seed(experiment.seed, "split"))
+
+
+def score_seed(experiment: Experiment) -> int:
+    """The seed with which every network of a run is scored: on the same images, with the same draws."""
+    return derive_seed(experiment.seed, "score")
 
 
 def describe(parts: Parts) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 from nasx.errors import SettingError
 from nasx.rundir import CONFIG, arch_dir, find_run, runs_home
 from nasx.store import RunStore
-from nasx.trial import Trial, derive_seed, resolve_arch_id
+from nasx.trial import Trial, resolve_arch_id
 
 if TYPE_CHECKING:
     from nasx.config import Experiment
@@ -42,6 +42,7 @@ def explain(
 
         from nasx import config as configs
         from nasx.diagnostics.explain import explain as explain_network
+        from nasx.preparation import score_seed
         from nasx.reports.explanation_files import write_explanation
         from nasx.reports.screen import page_on_screen
         from nasx.run import rebuild
@@ -55,7 +56,7 @@ def explain(
             network,
             data,
             scorer=scorer,
-            score_seed=derive_seed(experiment.seed, "score"),
+            score_seed=score_seed(experiment),
             recorded=trial.evaluation.score(scorer.name),
             samples_per_class=samples,
             seed=trial.seed,

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasx.data.batches import normalise
+from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import LabelledImages, SearchData
 from nasx.diagnostics.class_pairs import confusion_matrix
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
@@ -54,7 +54,7 @@ def explain(
         )
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(data.validation.labels, predicted, data.n_classes)
-    labels = torch.from_numpy(data.validation.labels).to(device)
+    labels = as_tensor(data.validation.labels).to(device)
     score = recorded or scorer.score(network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
     layers = layer_distances(scorer, network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
     return Explanation(data.train.class_names, confusion, score, layers, samples)
@@ -126,7 +126,7 @@ def _explained(
 
 
 def _normalised(images: LabelledImages, data: SearchData, device: torch.device) -> Tensor:
-    return normalise(torch.from_numpy(images.images).to(device), data.mean, data.std)
+    return normalise(as_tensor(images.images).to(device), data.mean, data.std)
 
 
 def _probabilities(network: nn.Module, pixels: Tensor) -> NDArray[np.float64]:
