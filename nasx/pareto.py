@@ -30,8 +30,7 @@ def front_mask(costs: ArrayLike) -> NDArray[np.bool_]:
     no_worse = np.ones((len(points), len(points)), dtype=bool)  # [i, j]: i is nowhere worse than j
     for column in points.T:  # one objective at a time: reducing over a short last axis is 15 times slower
         no_worse &= column[:, None] <= column
-    dominated: NDArray[np.bool_] = (no_worse & ~no_worse.T).any(axis=0)
-    return ~dominated
+    return np.asarray(~(no_worse & ~no_worse.T).any(axis=0))
 
 
 def ranks(costs: ArrayLike) -> NDArray[np.int_]:

@@ -150,6 +150,10 @@ class Algorithm(ABC):
         """Whether it is a network that was never asked."""
         return self._key(genotype) not in self._known
 
+    def _canonical(self, genotype: Genotype) -> Genotype:
+        """The key of a network; what is none stands for itself."""
+        return self._key(genotype) or genotype
+
     @abstractmethod
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
         """What might be asked next. `changes` counts from 1 and grows as long as only known networks are proposed."""

@@ -8,7 +8,6 @@ failed trial can become a parent. Source: Deb et al., "A fast and elitist multio
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -28,6 +27,7 @@ from nasx.algorithms.base import (
     share,
 )
 from nasx.algorithms.operators import change, polynomial, simulated_binary, uniform, uniform_crossover
+from nasx.algorithms.screening import Screen
 from nasx.trial import Candidate, Genotype
 
 MIN_PARENTS = 4  # a front of fewer is filled up with the next ranks; with one objective the front is a single network
@@ -77,14 +77,15 @@ class Population:
         costs = np.array([individual.fitness.values for individual in self.members])
         chosen: list[Individual] = []
         rest = np.arange(len(self.members))
-        for rank in itertools.count():
-            if len(chosen) >= n or not len(rest):
-                return chosen
+        rank = 0
+        while len(chosen) < n and len(rest):
             on_front = pareto.front_mask(costs[rest])
             level, rest = rest[on_front], rest[~on_front]
             for i, crowding in zip(level, pareto.crowding_distance(costs[level]), strict=True):
                 self.members[i].rank, self.members[i].crowding = rank, float(crowding)
                 chosen.append(self.members[i])
+            rank += 1
+        return chosen
 
 
 def tournament(rivals: list[Individual], rng: Generator) -> Individual:
@@ -103,6 +104,8 @@ class NSGA2(Algorithm):
         population_size: how many survive, and how many candidates are a generation.
         initial_samples: uniform draws before the first offspring.
         crossover: share of the offspring that have two parents.
+        screening: offspring bred for each candidate, of which a model of the answers so far chooses one; 1: none.
+        unscreened: share of the candidates that the model has no say in, so that its errors cannot lock the search in.
         mode: "steady_state": each candidate is bred from the answers up to `lag` before it, so that nobody waits for a
             generation to end and the search is repeatable; "generational": from all generations before its own;
             "free_running": from whatever has been answered, which depends on the order of arrival.
@@ -115,6 +118,8 @@ class NSGA2(Algorithm):
         population_size: int = 64,
         initial_samples: int = 20,
         crossover: float = 0.3,
+        screening: int = 8,
+        unscreened: float = 0.3,
         mode: Mode = "steady_state",
         lag: int | None = None,
         gene_sizes: tuple[int, ...],
@@ -127,6 +132,8 @@ class NSGA2(Algorithm):
         at_least("population_size", population_size, 4)
         at_least("initial_samples", initial_samples, 1)
         share("crossover", crossover)
+        at_least("screening", screening, 1)
+        share("unscreened", unscreened)
         at_least("lag", 1 if lag is None else lag, 1)
         super().__init__(
             Schedule(mode, population_size, default_lag(workers) if lag is None else lag),
@@ -140,6 +147,19 @@ class NSGA2(Algorithm):
         self.crossover = crossover
         self.population = Population(population_size)
         self._parents: list[Individual] | None = None  # found again after each answer
+        self.screening = screening
+        self.unscreened = unscreened
+        self._screen = Screen(gene_sizes)
+
+    def _draw(self, number: int, rng: Generator) -> Proposal:
+        draw = super()._draw
+        proposal = draw(number, rng)
+        if proposal.operator == "random" or not self._screen.is_ready or rng.random() < self.unscreened:
+            return proposal
+        offspring = [proposal, *(draw(number, rng) for _ in range(self.screening - 1))]
+        front = [individual.fitness.values for individual in self.population.best(1)]
+        chosen = self._screen.choose([self._canonical(child.genotype) for child in offspring], np.array(front))
+        return offspring[chosen]
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
         if self._parents is None:
@@ -158,6 +178,8 @@ class NSGA2(Algorithm):
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
         absorb(self.population, candidate, costs)
         self._parents = None
+        if costs is not None:
+            self._screen.learn(self._canonical(candidate.genotype), costs)
 
 
 class NSGA2Paper(Algorithm):

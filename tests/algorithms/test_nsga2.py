@@ -129,12 +129,10 @@ def test_both_find_the_front_of_a_problem_with_a_known_one():
         return np.stack([left + right, (9 - left) ** 2 + right], axis=1).astype(float)
 
     best = pareto.hypervolume(costs(grid), (19, 100))
-    for algorithm in (
-        NSGA2(gene_sizes=sizes, n_objectives=2, seed=0),
-        NSGA2Paper(gene_sizes=sizes, n_objectives=2, seed=0),
-    ):
+    problem = {"gene_sizes": sizes, "n_objectives": 2, "seed": 0}
+    for algorithm in (NSGA2(screening=1, **problem), NSGA2Paper(population_size=32, **problem)):
         seen = []
-        for _ in range(640):
+        for _ in range(320):
             candidate = algorithm.ask()
             seen.append(costs(candidate.genotype)[0])
             algorithm.tell(candidate.number, seen[-1])

@@ -40,7 +40,7 @@ def test_change_changes_exactly_as_many_genes_as_asked_or_as_can_be_changed(draw
 
 def test_change_takes_every_other_allele_equally_often():
     rng = np.random.default_rng(0)
-    drawn = np.bincount([change((2,), (5,), 1, rng)[0] for _ in range(4000)], minlength=5) / 4000
+    drawn = np.bincount([change((2,), (5,), 1, rng)[0] for _ in range(2000)], minlength=5) / 2000
     assert drawn == pytest.approx([0.25, 0.25, 0, 0.25, 0.25], abs=0.03)
 
 
@@ -58,25 +58,25 @@ def test_equal_parents_have_equal_children_by_simulated_binary_crossover(drawn, 
 
 def test_simulated_binary_crossover_keeps_the_mean_of_its_parents_far_from_the_bounds():
     rng = np.random.default_rng(0)
-    children = [simulated_binary((450,), (550,), (1001,), 3.0, rng)[0] for _ in range(20000)]
+    children = [simulated_binary((450,), (550,), (1001,), 3.0, rng)[0] for _ in range(5000)]
     # a gene that is not crossed stays with the first parent: half of the mean comes from there
-    assert np.mean(children) == pytest.approx(0.5 * 450 + 0.5 * 500, abs=1.5)
+    assert np.mean(children) == pytest.approx(0.5 * 450 + 0.5 * 500, abs=3)
 
 
 @pytest.mark.parametrize("eta", [0.0, 3.0, 15.0])
 def test_the_spread_of_simulated_binary_crossover_is_debs(eta):
     """Far from the bounds, spread = |child gap| / |parent gap| is below 1 with probability 1/2, its median."""
     rng = np.random.default_rng(1)
-    children = np.array([simulated_binary((49000,), (51000,), (100001,), eta, rng)[0] for _ in range(8000)])
+    children = np.array([simulated_binary((49000,), (51000,), (100001,), eta, rng)[0] for _ in range(3000)])
     crossed = children[children != 49000]
     inside = (crossed > 49000) & (crossed < 51000)
-    assert inside.mean() == pytest.approx(0.5, abs=0.03)
+    assert inside.mean() == pytest.approx(0.5, abs=0.04)
 
 
 def test_polynomial_mutation_moves_each_gene_with_its_probability():
     rng = np.random.default_rng(0)
-    children = np.array([polynomial((500, 500), (1001, 1001), 0.2, 3.0, rng) for _ in range(8000)])
-    assert (children != 500).mean(axis=0) == pytest.approx(0.2, abs=0.02)
+    children = np.array([polynomial((500, 500), (1001, 1001), 0.2, 3.0, rng) for _ in range(3000)])
+    assert (children != 500).mean(axis=0) == pytest.approx(0.2, abs=0.03)
 
 
 def test_the_mean_step_of_polynomial_mutation_is_its_closed_form():
@@ -87,8 +87,8 @@ def test_the_mean_step_of_polynomial_mutation_is_its_closed_form():
     all.
     """
     rng = np.random.default_rng(0)
-    children = np.array([polynomial((5000,), (10001,), 1.0, 20.0, rng)[0] for _ in range(8000)])
-    assert np.abs(children - 5000).mean() / 10001 == pytest.approx(1 / 22, rel=0.05)
+    children = np.array([polynomial((5000,), (10001,), 1.0, 20.0, rng)[0] for _ in range(3000)])
+    assert np.abs(children - 5000).mean() / 10001 == pytest.approx(1 / 22, rel=0.08)
 
 
 def test_polynomial_mutation_with_probability_zero_changes_nothing():

@@ -1,0 +1,95 @@
+"""Regularised evolution: mutate the best of a random few, and let the oldest die.
+
+Source: Real et al., "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019. With several
+objectives each candidate looks along a direction of its own: costs become one by Tchebycheff's decomposition with
+random weights (Zhang and Li, "MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition", 2007).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from nasx.algorithms.base import (
+    Algorithm,
+    Proposal,
+    Schedule,
+    always_connected,
+    at_least,
+    default_lag,
+    no_canonical_form,
+)
+from nasx.algorithms.operators import change, uniform
+from nasx.errors import SettingError
+from nasx.trial import Candidate, Genotype
+
+
+class RegularizedEvolution(Algorithm):
+    """Ageing evolution by mutation of one gene.
+
+    Args:
+        population_size: how many live, and how many candidates are drawn uniformly at first.
+        sample_size: how many of them compete to be the parent.
+        lag: candidate k is bred from the answers up to k - lag; None: as large as `workers` need.
+    """
+
+    def __init__(
+        self,
+        *,
+        population_size: int = 50,
+        sample_size: int = 10,
+        lag: int | None = None,
+        gene_sizes: tuple[int, ...],
+        n_objectives: int,
+        seed: int,
+        key: Callable[[Genotype], Genotype] = no_canonical_form,
+        is_connected: Callable[[Genotype], bool] = always_connected,
+        workers: int = 1,
+    ) -> None:
+        at_least("population_size", population_size, 4)
+        if not 1 <= sample_size <= population_size:
+            raise SettingError("sample_size", f"must be between 1 and population_size, got {sample_size}")
+        at_least("lag", 1 if lag is None else lag, 1)
+        super().__init__(
+            Schedule("steady_state", population_size, default_lag(workers) if lag is None else lag),
+            gene_sizes=gene_sizes,
+            n_objectives=n_objectives,
+            seed=seed,
+            key=key,
+            is_connected=is_connected,
+        )
+        self.population_size = population_size
+        self.sample_size = sample_size
+        self._living: deque[tuple[Candidate, tuple[float, ...]]] = deque(maxlen=population_size)
+
+    def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
+        if number < self.population_size or not self._living:
+            return Proposal(uniform(self.gene_sizes, rng), "random")
+        costs = np.array([costs for _, costs in self._living])
+        sample = rng.permutation(len(costs))[: self.sample_size]
+        values = tchebycheff(costs, rng.dirichlet(np.ones(self.n_objectives)))
+        parent, _ = self._living[int(sample[np.argmin(values[sample])])]
+        return Proposal(change(parent.genotype, self.gene_sizes, changes, rng), "mutation", (parent.number,))
+
+    def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
+        if costs is not None:
+            self._living.append((candidate, costs))  # a full deque drops the oldest
+
+
+def tchebycheff(costs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each point's largest weighted distance from the ideal point, (n_points,); with one objective their order is kept.
+
+    Objectives are scaled to [0, 1] over the points given, (n_points, n_objectives). A hundredth of the sum is added, so
+    that of two points with the same largest distance the one that dominates is smaller.
+
+    >>> tchebycheff(np.array([[0.0, 4.0], [1.0, 0.0], [2.0, 0.0]]), np.array([0.4, 0.6])).round(3).tolist()
+    [0.606, 0.202, 0.404]
+    """
+    low, extent = costs.min(axis=0), np.ptp(costs, axis=0)
+    weighted = weights * (costs - low) / np.where(extent > 0, extent, 1.0)
+    distances: NDArray[np.float64] = weighted.max(axis=1) + 0.01 * weighted.sum(axis=1)
+    return distances

@@ -1,0 +1,37 @@
+"""Local search: it exhausts the neighbours of the front before it starts anew."""
+
+from __future__ import annotations
+
+from nasx.algorithms.local_search import LocalSearch, neighbours
+
+
+def test_neighbours_differ_in_exactly_one_gene_and_are_all_there():
+    found = list(neighbours((0, 0, 2), (3, 1, 4)))
+    assert len(set(found)) == len(found) == 2 + 0 + 3
+    assert all(sum(a != b for a, b in zip(g, (0, 0, 2), strict=True)) == 1 for g in found)
+
+
+def test_it_climbs_to_the_optimum_then_explores_all_its_neighbours_then_starts_anew():
+    algorithm = LocalSearch(initial_samples=1, gene_sizes=(4, 4, 4), n_objectives=1, seed=0)
+    asked = []
+    while len(asked) < 64:
+        asked.append(algorithm.ask())
+        algorithm.tell(asked[-1].number, (float(sum(asked[-1].genotype)),))
+    order = [c.genotype for c in asked]
+    best = order.index((0, 0, 0))
+    anew = next(c.number for c in asked[1:] if c.operator == "random")
+    assert best < anew
+    assert set(neighbours((0, 0, 0), (4, 4, 4))) <= set(order[:anew])
+
+
+def test_neighbours_name_the_member_of_the_front_that_they_surround():
+    algorithm = LocalSearch(initial_samples=3, gene_sizes=(4,) * 4, n_objectives=2, seed=0)
+    asked = []
+    for _ in range(50):
+        asked.append(algorithm.ask())
+        genotype = asked[-1].genotype
+        algorithm.tell(asked[-1].number, (sum(genotype), -genotype[0]))
+    for candidate in asked:
+        if candidate.operator == "neighbour":
+            (centre,) = candidate.parents
+            assert candidate.genotype in set(neighbours(asked[centre].genotype, (4,) * 4))

@@ -1,0 +1,49 @@
+"""Regularised evolution: who becomes a parent, and who dies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nasx.algorithms.regularized_evolution import RegularizedEvolution, tchebycheff
+from nasx.errors import SettingError
+
+PROBLEM = {"gene_sizes": (50,) * 4, "seed": 0}
+
+
+def run(algorithm, n, answer):
+    asked = []
+    for _ in range(n):
+        asked.append(algorithm.ask())
+        algorithm.tell(asked[-1].number, answer(asked[-1]))
+    return asked
+
+
+def test_with_one_objective_and_a_full_sample_the_best_living_is_always_the_parent():
+    algorithm = RegularizedEvolution(population_size=6, sample_size=6, n_objectives=1, **PROBLEM)
+    asked = run(algorithm, 40, lambda c: (float(c.genotype[0]),))
+    for child in asked[6:]:
+        living = asked[child.number - 6 : child.number]
+        (parent,) = child.parents
+        assert asked[parent].genotype[0] == min(c.genotype[0] for c in living)
+
+
+def test_the_oldest_die_however_good_they_are():
+    algorithm = RegularizedEvolution(population_size=6, sample_size=6, n_objectives=1, **PROBLEM)
+    asked = run(algorithm, 40, lambda c: (float(c.number),))  # the first is the best of all
+    assert all(child.parents == (child.number - 6,) for child in asked[6:])
+
+
+@pytest.mark.parametrize("n_objectives", [1, 2, 3])
+def test_decomposition_never_prefers_what_is_dominated(n_objectives):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        costs = rng.random((5, n_objectives))
+        costs[1] = costs[0] + 0.1
+        values = tchebycheff(costs, rng.dirichlet(np.ones(n_objectives)))
+        assert values[0] < values[1]
+
+
+def test_a_sample_larger_than_the_population_is_refused():
+    with pytest.raises(SettingError, match="sample_size must be between 1 and population_size, got 9"):
+        RegularizedEvolution(population_size=6, sample_size=9, n_objectives=1, **PROBLEM)
