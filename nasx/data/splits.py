@@ -31,6 +31,28 @@ def split(
     Raises SettingError where they leave a class without an image in either part, and DataError where the dataset has a
     class with fewer than two.
     """
+    train, validation = (
+        images.take(part)
+        for part in split_indices(
+            images,
+            validation_fraction=validation_fraction,
+            train_images=train_images,
+            validation_images=validation_images,
+            seed=seed,
+        )
+    )
+    return SearchData(train, validation, *mean_and_std(train.images))
+
+
+def split_indices(
+    images: LabelledImages,
+    *,
+    validation_fraction: float,
+    train_images: int | None,
+    validation_images: int | None,
+    seed: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of `images` train and which validate in `split` with these settings."""
     if not 0 < validation_fraction < 1:
         raise SettingError("split.validation_fraction", f"must lie between 0 and 1, got {validation_fraction}")
     share = round(validation_fraction * len(images))
@@ -40,10 +62,9 @@ def split(
     parts = train_test_split(
         np.arange(len(images)), train_size=n_train, test_size=n_validation, stratify=images.labels, random_state=seed
     )
-    train, validation = (images.take(part) for part in parts)
-    _check_classes(train, "training", train_key)
-    _check_classes(validation, "validation", validation_key)
-    return SearchData(train, validation, *mean_and_std(train.images))
+    for part, purpose, key in zip(parts, ("training", "validation"), (train_key, validation_key), strict=True):
+        _check_classes(images.labels[part], images.class_names, purpose, key)
+    return parts[0], parts[1]
 
 
 def _at_most(available: int, limit: int | None, key: str) -> tuple[int, str]:
@@ -106,9 +127,9 @@ def _check_counts(labels: NDArray[np.int64], class_names: Sequence[str]) -> None
         )
 
 
-def _check_classes(part: LabelledImages, purpose: str, key: str) -> None:
-    absent = np.flatnonzero(np.bincount(part.labels, minlength=part.n_classes) == 0)
+def _check_classes(labels: NDArray[np.int64], class_names: Sequence[str], purpose: str, key: str) -> None:
+    absent = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
     if absent.size:
         raise SettingError(
-            key, f"leaves no {purpose} image of {part.class_names[absent[0]]!r}: the class is too rare for this split"
+            key, f"leaves no {purpose} image of {class_names[absent[0]]!r}: the class is too rare for this split"
         )

@@ -7,6 +7,7 @@ score is the mean cosine distance between classes. Source: Carmichael, Moon, Jac
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -92,16 +93,30 @@ def predict(network: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
 def class_grams(
     network: nn.Module, images: Tensor, labels: Tensor, *, n_classes: int, layers: list[str], batch_size: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Inner products of the class means of each layer's activations: layer -> (n_classes, n_classes).
+    """Inner products of the class means of each layer's activations: layer -> (n_classes, n_classes)."""
+    batches = ((images[batch], labels[batch]) for batch in torch.split(by_class(labels), batch_size))
+    sums = class_sums(network, batches, n_classes=n_classes, layers=layers)
+    counts = torch.bincount(labels, minlength=n_classes).cpu().numpy()
+    return {name: gram(means_from_sums(sums[name].flatten(1).cpu().numpy(), counts)) for name in layers}
 
-    Only the sum of each class and layer is kept, in float64: n_classes times all activations of one image.
+
+def by_class(labels: Tensor) -> Tensor:
+    """The order of samples in which `class_sums` is fastest: sorted by class, otherwise as they were."""
+    return torch.argsort(labels, stable=True)
+
+
+def class_sums(
+    network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, n_classes: int, layers: list[str]
+) -> dict[str, Tensor]:
+    """Sums of each layer's activations over the samples of each class: layer -> (n_classes, ...), float64.
+
+    Nothing else is kept: n_classes times all activations of one image. `batches` gives images and their labels.
     """
     sums: dict[str, Tensor] = {}
-    # sorted by class a batch holds few of them, each a run of rows: summing runs takes half the time of a product with
-    # one-hot labels, and needs no copy in float64
-    order = torch.argsort(labels, stable=True)
-    for batch in torch.split(order, batch_size):
-        classes, lengths = (t.tolist() for t in torch.unique_consecutive(labels[batch], return_counts=True))
+    for images, labels in batches:
+        # sorted by class a batch holds few of them, each a run of rows: summing runs takes half the time of a product
+        # with one-hot labels, and needs no copy in float64
+        classes, lengths = (t.tolist() for t in torch.unique_consecutive(labels, return_counts=True))
 
         def take(name: str, output: Tensor, classes: list[int] = classes, lengths: list[int] = lengths) -> None:
             if name not in layers:
@@ -112,6 +127,5 @@ def class_grams(
                 sums[name][label] += rows.sum(dim=0, dtype=torch.float64)
 
         with at_rest(network), torch.no_grad(), watching(network, take):
-            network(images[batch])
-    counts = torch.bincount(labels, minlength=n_classes).cpu().numpy()
-    return {name: gram(means_from_sums(sums[name].flatten(1).cpu().numpy(), counts)) for name in layers}
+            network(images)
+    return sums
