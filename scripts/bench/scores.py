@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -141,12 +140,12 @@ CONTENDERS: dict[str, dict[str, Callable[[Task], object]]] = {
     "SHAP": {
         "nasx": engine,
         "shap, all logits": shap_all_logits,
-        "shap, likeliest logit": shap_likeliest_logit,
+        "shap, top logit": shap_likeliest_logit,
     },
     "activations": {
         "nasx": streamed,
-        "sample by sample, batched passes": every_sample,
-        "sample by sample, single passes": every_sample_alone,
+        "every sample, batched": every_sample,
+        "every sample, one a pass": every_sample_alone,
     },
 }
 
@@ -204,10 +203,10 @@ def show(measurements: list[Measurement]) -> None:
         "score", "contender", "median", "spread", "times nasx", "peak memory", title="Processor time of one score"
     )
     for column in table.columns[2:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     ours = {m.group: m.median for m in measurements if m.name == "nasx"}
     for m in measurements:
-        spread = f"{min(m.seconds):.2f} to {max(m.seconds):.2f} s"
+        spread = f"{min(m.seconds):.2f}–{max(m.seconds):.2f} s"
         ratio, memory = f"{m.median / ours[m.group]:.1f}", f"{m.peak_mib:.0f} MiB"
         table.add_row(m.group, m.name, f"{m.median:.2f} s", spread, ratio, memory)
     Console().print(table)
@@ -250,9 +249,16 @@ def _accumulate(task: Task, images: Tensor, labels: Tensor, *, batch_size: int) 
 def _added_memory(task: Task, group: str, name: str, threads: int) -> float:
     torch.set_num_threads(threads)
     network_of(task)(images_of(task, 2)[0])  # what torch itself needs
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux: from here on the peak is this contender's (a child's ru_maxrss begins with its parent's)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _peak_mib()
     CONTENDERS[group][name](task)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _peak_mib() - before
+
+
+def _peak_mib() -> float:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 if __name__ == "__main__":
