@@ -46,6 +46,7 @@ class Individual:
 
     def __init__(self, candidate: Candidate, costs: tuple[float, ...]) -> None:
         self.candidate = candidate
+        self.costs = costs
         self.fitness = Costs(costs)
         self.rank = 0  # of non-domination within the population; 0 is the front
         self.crowding = 0.0  # distance to its neighbours in the same rank; infinite at the extremes
@@ -74,7 +75,7 @@ class Population:
 
         On arrays, since it is done for every newcomer: DEAP's sorting takes some 10 ms for 128 individuals.
         """
-        costs = np.array([individual.fitness.values for individual in self.members])
+        costs = np.array([individual.costs for individual in self.members])
         chosen: list[Individual] = []
         rest = np.arange(len(self.members))
         rank = 0
@@ -97,8 +98,8 @@ def tournament(rivals: list[Individual], rng: Generator) -> Individual:
 class NSGA2(Algorithm):
     """NSGA-II for dear evaluations: a steady state that breeds from the front and changes one gene at a time.
 
-    After `initial_samples` uniform draws, parents come from the front alone, by tournament on crowding distance. A
-    child is one parent, or two of them crossed, with exactly one gene changed to a different allele.
+    After `initial_samples` uniform draws, parents come from the front, by tournament on crowding distance. A child is
+    one parent, or two of them crossed, with exactly one gene changed to a different allele.
 
     Args:
         population_size: how many survive, and how many candidates are a generation.
@@ -154,17 +155,16 @@ class NSGA2(Algorithm):
     def _draw(self, number: int, rng: Generator) -> Proposal:
         draw = super()._draw
         proposal = draw(number, rng)
-        if proposal.operator == "random" or not self._screen.is_ready or rng.random() < self.unscreened:
+        is_screened = self.screening > 1 and proposal.operator != "random" and self._screen.is_ready
+        if not is_screened or rng.random() < self.unscreened:
             return proposal
         offspring = [proposal, *(draw(number, rng) for _ in range(self.screening - 1))]
-        front = [individual.fitness.values for individual in self.population.best(1)]
+        front = [parent.costs for parent in self._breeders() if parent.rank == 0]
         chosen = self._screen.choose([self._canonical(child.genotype) for child in offspring], np.array(front))
         return offspring[chosen]
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
-        if self._parents is None:
-            self._parents = self.population.best(MIN_PARENTS)
-        parents = self._parents
+        parents = self._breeders()
         if number < self.initial_samples or not parents:
             return Proposal(uniform(self.gene_sizes, rng), "random")
         mother, father = tournament(parents, rng), tournament(parents, rng)
@@ -174,6 +174,12 @@ class NSGA2(Algorithm):
         crossed = uniform_crossover(mother.genotype, father.genotype, rng)
         child = change(crossed, self.gene_sizes, changes, rng)
         return Proposal(child, "crossover+mutation", (mother.candidate.number, father.candidate.number))
+
+    def _breeders(self) -> list[Individual]:
+        """Who may become a parent: the front, or somewhat more where it is tiny."""
+        if self._parents is None:
+            self._parents = self.population.best(MIN_PARENTS)
+        return self._parents
 
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
         absorb(self.population, candidate, costs)
@@ -226,7 +232,7 @@ class NSGA2Paper(Algorithm):
         self.mutation = 1 / len(gene_sizes) if mutation is None else mutation
         self.mutation_eta = mutation_eta
         self.population = Population(population_size)
-        self._parents: list[Individual] | None = None
+        self._parents: list[Individual] | None = None  # found again after each answer
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
         if self._parents is None:
