@@ -5,16 +5,19 @@ Replicates of one architecture are one point: the mean of its complete trials.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasx import pareto
-from nasx.trial import OBJECTIVES, Objective, Reason, Trial, TrialStatus, costs
+from nasx.trial import OBJECTIVES, Objective, Reason, Trial, TrialStatus, cost_matrix, costs
+
+RIVAL_PROBABILITY = 0.05  # from which a network off the front of the means is named beside it
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,8 @@ class ArchitectureResult:
     architecture: str  # string form
     metrics: Mapping[str, float]  # those that all its complete trials have
     replicates: int  # complete trials that the means are over
+    spread: Mapping[str, float]  # standard deviation of a single training, by metric; empty for one training
+    front_probability: float = math.nan  # of being on the front, given the noise of training; NaN: nothing repeated
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,9 @@ class FrontSummary:
     ]  # an objective's value that hypervolume is measured from; None: no trial gives one
     statuses: Mapping[TrialStatus, int]  # trials by status
     reasons: Mapping[Reason, int]  # trials that are not complete by reason
+    rivals: tuple[
+        ArchitectureResult, ...
+    ] = ()  # off the front of the means, but perhaps on the true one, likeliest first
 
 
 def summarise(trials: Iterable[Trial], objectives: Sequence[str], *, n_classes: int) -> FrontSummary:
@@ -50,9 +58,14 @@ def summarise(trials: Iterable[Trial], objectives: Sequence[str], *, n_classes: 
     """
     trials = list(trials)
     chosen = tuple(OBJECTIVES[name] for name in objectives)
-    architectures = tuple(_result(group) for group in _by_architecture(trials).values())
+    groups = list(_by_architecture(trials).values())
+    architectures = tuple(_result(group) for group in groups)
     points = np.array([costs(a.metrics, chosen) for a in architectures], dtype=float).reshape(-1, len(chosen))
     front = _front_order(points)
+    if any(len(group) > 1 for group in groups):
+        chances = _front_probabilities(groups, points, chosen)
+        architectures = tuple(replace(a, front_probability=p) for a, p in zip(architectures, chances, strict=True))
+    rivals = [a for i, a in enumerate(architectures) if i not in front and a.front_probability >= RIVAL_PROBABILITY]
     reference = tuple(_reference(o, points[:, i], n_classes) for i, o in enumerate(chosen))
     return FrontSummary(
         objectives=chosen,
@@ -63,6 +76,7 @@ def summarise(trials: Iterable[Trial], objectives: Sequence[str], *, n_classes: 
         reference=reference,
         statuses=Counter(t.status for t in trials),
         reasons=Counter(t.evaluation.reason for t in trials if t.evaluation.reason is not None),
+        rivals=tuple(sorted(rivals, key=lambda a: -a.front_probability)),
     )
 
 
@@ -78,7 +92,21 @@ def _result(trials: Sequence[Trial]) -> ArchitectureResult:
     first, *others = trials
     shared = [name for name in first.metrics if all(name in t.metrics for t in others)]
     means = {name: fmean(t.metrics[name] for t in trials) for name in shared}
-    return ArchitectureResult(first.arch_id, first.architecture, means, len(trials))
+    spread = {name: stdev(t.metrics[name] for t in trials) for name in shared} if others else {}
+    return ArchitectureResult(first.arch_id, first.architecture, means, len(trials), spread)
+
+
+def _front_probabilities(
+    groups: Sequence[Sequence[Trial]], means: NDArray[np.float64], objectives: Sequence[Objective]
+) -> list[float]:
+    """The noise of training is taken from the networks that were trained more than once, and held to be that of all."""
+    residuals = []
+    for group, mean in zip(groups, means, strict=True):
+        if (n := len(group)) > 1:
+            residuals.extend((cost_matrix(group, objectives) - mean) * math.sqrt(n / (n - 1)))
+    counts = [len(group) for group in groups]
+    probabilities: list[float] = pareto.front_probabilities(means, counts, residuals, seed=0).tolist()
+    return probabilities
 
 
 def _front_order(points: NDArray[np.float64]) -> list[int]:

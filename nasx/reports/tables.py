@@ -38,12 +38,29 @@ def _figures(summary: FrontSummary) -> Table:
     metrics = _shown_metrics(summary)
     for metric in metrics:
         table.add_column("MACs" if metric == "macs" else metric, justify="right", no_wrap=True)
-    for member in summary.front:
+    is_repeated = any(member.replicates > 1 for member in summary.front)
+    if is_repeated:
+        table.add_column("P(front)", justify="right", no_wrap=True)
+    for member in (*summary.front, *summary.rivals):
         is_knee = member.arch_id == summary.knee
-        cells = [format_value(OBJECTIVES[m], member.metrics.get(m)) for m in metrics]
+        cells = [_with_spread(member, metric) for metric in metrics]
+        cells += [f"{member.front_probability:.0%}"] if is_repeated else []
         mark = f" {KNEE_MARK}" if is_knee else ""
-        table.add_row(Text(member.arch_id + mark), *map(Text, cells), style="bold" if is_knee else "")
+        style = "bold" if is_knee else "dim" if member in summary.rivals else ""
+        table.add_row(Text(member.arch_id + mark), *map(Text, cells), style=style)
+        if member is summary.front[-1]:
+            table.add_section()
     return table
+
+
+def _with_spread(member: ArchitectureResult, metric: str) -> str:
+    """The mean of a metric, with the standard deviation of a single training where it was repeated and varies."""
+    objective = OBJECTIVES[metric]
+    mean = format_value(objective, member.metrics.get(metric))
+    if not (spread := member.spread.get(metric)):
+        return mean
+    number, _, unit = mean.partition(" ")
+    return f"{number} ± {format_value(objective, spread).partition(' ')[0]} {unit}".rstrip()
 
 
 def _shown_metrics(summary: FrontSummary) -> list[str]:
@@ -53,15 +70,17 @@ def _shown_metrics(summary: FrontSummary) -> list[str]:
 
 
 def _notes(summary: FrontSummary) -> str:
-    knee = f"{KNEE_MARK} knee: the front's best compromise"
-    return "\n".join((knee, hypervolume_sentence(summary), trials_sentence(summary)))
+    lines = [f"{KNEE_MARK} knee: the front's best compromise"]
+    if summary.rivals:
+        lines.append("below the line: off the front of the means, but perhaps on the true one")
+    return "\n".join((*lines, hypervolume_sentence(summary), trials_sentence(summary)))
 
 
 def _string_forms(summary: FrontSummary) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
-    for member in summary.front:
+    for member in (*summary.front, *summary.rivals):
         table.add_row(Text(member.arch_id), Text(fold(member.architecture)))
     return table
 
@@ -100,6 +119,7 @@ def front_json(summary: FrontSummary) -> str:
                 "trials": dict(sorted(summary.statuses.items())),
                 "reasons": dict(sorted(summary.reasons.items())),
                 "front": [_row(member, summary) for member in summary.front],
+                "rivals": [_row(member, summary) for member in summary.rivals],
             },
             indent=2,
             allow_nan=False,
@@ -111,8 +131,11 @@ def front_json(summary: FrontSummary) -> str:
 def _fields(summary: FrontSummary) -> list[str]:
     """Stable: which network, the objectives in their order, the other metrics by name, the string form."""
     objectives = [o.name for o in summary.objectives]
-    others = sorted({m for member in summary.front for m in member.metrics} - set(objectives))
-    return ["arch_id", "knee", "replicates", *objectives, *others, "architecture"]
+    members = (*summary.front, *summary.rivals)
+    others = sorted({m for member in members for m in member.metrics} - set(objectives))
+    spreads = [f"{o}_std" for o in objectives]
+    noise = ["front_probability", *spreads] if any(member.replicates > 1 for member in members) else []
+    return ["arch_id", "knee", "replicates", *noise, *objectives, *others, "architecture"]
 
 
 def _row(member: ArchitectureResult, summary: FrontSummary) -> dict[str, Any]:
@@ -123,6 +146,8 @@ def _row(member: ArchitectureResult, summary: FrontSummary) -> dict[str, Any]:
         "architecture": member.architecture,
     }
     values |= {name: _plain(name, value) for name, value in member.metrics.items()}
+    values |= {f"{name}_std": _plain("", value) for name, value in member.spread.items()}
+    values["front_probability"] = _plain("", member.front_probability)
     return {field: values.get(field) for field in _fields(summary)}
 
 

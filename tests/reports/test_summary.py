@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -77,3 +79,34 @@ def test_no_network_dominates_a_member_of_the_front_and_one_dominates_every_othe
     everything = {a.arch_id: np.array(costs(a.metrics, summary.objectives)) for a in summary.architectures}
     for arch_id, point in everything.items():
         assert (arch_id in members) != any(dominates(other, point) for other in everything.values())
+
+
+def repeated(genotype, points):
+    return [
+        make_trial(sum(genotype), genotype=genotype, replicate=r, error=e, introspectability=s)
+        for r, (e, s) in enumerate(points)
+    ]
+
+
+def test_the_spread_is_that_of_a_single_training():
+    summary = summarise(repeated((1,) * 6, [(0.1, 0.4), (0.3, 0.4)]), BOTH, n_classes=10)
+
+    assert summary.front[0].spread == pytest.approx({"error": 0.2 / 2**0.5, "introspectability": 0})
+
+
+def test_without_replicates_there_is_no_probability():
+    summary = summarise(trials_at([(0.1, 0.5), (0.2, 0.4)]), BOTH, n_classes=10)
+
+    assert math.isnan(summary.front[0].front_probability)
+    assert summary.rivals == ()
+
+
+def test_a_network_within_the_noise_of_the_front_is_a_rival():
+    front = repeated((1,) * 6, [(0.10, 0.50), (0.14, 0.54), (0.12, 0.52)])
+    close = repeated((2,) * 6, [(0.13, 0.51)])
+    far = repeated((3,) * 6, [(0.80, 0.10)])
+
+    summary = summarise([*front, *close, *far], BOTH, n_classes=10)
+
+    assert [r.arch_id for r in summary.rivals] == [close[0].arch_id]
+    assert summary.front[0].front_probability > summary.rivals[0].front_probability > 0.05

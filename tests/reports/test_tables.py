@@ -127,3 +127,20 @@ def test_every_objective_has_a_way_to_be_written():
     from nasx.reports.wording import format_value
 
     assert [format_value(o, 1.0) for o in OBJECTIVES.values()] == ["100.00 %", "1.000", "1", "1", "1.000 ms"]
+
+
+def test_replicates_are_shown_with_spread_and_probability():
+    trials = [
+        make_trial(0, genotype=(1,) * 6, replicate=0, error=0.10, introspectability=0.5),
+        make_trial(0, genotype=(1,) * 6, replicate=1, error=0.14, introspectability=0.6),
+        make_trial(1, genotype=(2,) * 6, error=0.13, introspectability=0.54),
+    ]
+    summary = summarise(trials, BOTH, n_classes=10)
+
+    text = printed(front_table(summary))
+    assert "12.00 ± 2.83 %" in text
+    assert "P(front)" in text
+    assert "below the line: off the front of the means, but perhaps on the true one" in text
+    row = json.loads(front_json(summary))["front"][0]
+    assert row["error_std"] == pytest.approx(0.0283, abs=1e-4)
+    assert 0 < row["front_probability"] <= 1

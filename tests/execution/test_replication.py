@@ -1,0 +1,68 @@
+"""Which networks are trained again, and when the rounds end."""
+
+from __future__ import annotations
+
+import pytest
+
+from nasx.execution.replication import due_replicates
+from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Trial, TrialStatus
+
+BOTH = [OBJECTIVES["error"], OBJECTIVES["introspectability"]]
+
+
+def trial(name: str, error: float, score: float, *, replicate: int = 0, failed: bool = False) -> Trial:
+    metrics = {"error": error, "introspectability": score}
+    evaluation = Evaluation.failed(Reason.DIVERGED, "") if failed else Evaluation(TrialStatus.COMPLETE, metrics=metrics)
+    candidate = Candidate(ord(name), (ord(name),), 0, "random")
+    return Trial(name, replicate, candidate.genotype, name, 0, evaluation, candidate)
+
+
+# a and b are the front, c is right behind it, d behind c
+RUN = [trial("d", 0.5, 0.1), trial("a", 0.1, 0.4), trial("c", 0.2, 0.35), trial("b", 0.3, 0.6)]
+
+
+def names(due) -> list[tuple[str, int]]:
+    return [(first.arch_id, number) for first, number in due]
+
+
+def test_the_front_and_its_rivals_are_trained_again_in_the_order_of_asking():
+    assert names(due_replicates(RUN, BOTH, 1)) == [("a", 1), ("b", 1), ("c", 1)]
+
+
+def test_nothing_is_due_without_replicates_or_without_a_complete_trial():
+    assert due_replicates(RUN, BOTH, 0) == []
+    assert due_replicates([trial("a", 0, 0, failed=True)], BOTH, 2) == []
+
+
+def test_a_round_goes_on_with_what_is_missing():
+    assert names(due_replicates([*RUN, trial("b", 0.3, 0.6, replicate=1)], BOTH, 1)) == [("a", 1), ("c", 1)]
+
+
+def test_the_next_round_chooses_by_the_means_so_far():
+    # c turns out to be far better than its first training, d is now behind it by two ranks
+    first_round = [
+        trial("a", 0.6, 0.1, replicate=1),
+        trial("b", 0.3, 0.6, replicate=1),
+        trial("c", 0, 0.5, replicate=1),
+    ]
+
+    assert names(due_replicates([*RUN, *first_round], BOTH, 2)) == [("a", 2), ("b", 2), ("c", 2)]
+    assert due_replicates([*RUN, *first_round], BOTH, 1) == []
+
+
+@pytest.mark.parametrize("replicates", [1, 2, 3])
+def test_the_rounds_end(replicates):
+    trials = list(RUN)
+    trained = 0
+    while due := due_replicates(trials, BOTH, replicates):
+        first, number = due[0]
+        trials.append(trial(first.arch_id, *map(first.metrics.get, ("error", "introspectability")), replicate=number))
+        trained += 1
+
+    assert trained == 3 * replicates
+
+
+def test_a_replicate_that_failed_is_not_due_again():
+    failed = trial("a", 0, 0, replicate=1, failed=True)
+
+    assert names(due_replicates([*RUN, failed], BOTH, 1)) == [("b", 1), ("c", 1)]
