@@ -10,10 +10,10 @@ import contextlib
 import logging
 import os
 import pickle
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 # Read by Ray when it is imported. Loggers cost 20 ms a trial, the experiment's state grows with it and is never read;
@@ -78,19 +78,25 @@ class RayExecution:
 
         Raises what `watch` and `evaluate` raise, after ending the workers.
         """
-        with _ray(self.address, self.plan), tempfile.TemporaryDirectory(prefix="nasx-") as scratch:
+        with _ray(self.address, self.plan), _scratch() as scratch:
             for restart in range(MAX_RESTARTS + 1):
-                searcher = LoopSearcher(loop)
+                watcher = Watcher(watch, LoopSearcher(loop))
                 try:
-                    _tuner(searcher, evaluate, self.plan, watch, Path(scratch)).fit()
-                    searcher.raise_error()
-                    return
-                except ray.exceptions.RayError as error:
-                    searcher.raise_error()
-                    loop.store.record_event("executor_restart", f"Ray Tune crashed: {error}")
+                    _tuner(watcher, evaluate, self.plan, scratch).fit()
+                except EndOfTune:
+                    if watcher.error is None:
+                        return
+                    raise watcher.error from None
+                except ray.exceptions.RayError as crash:
+                    watcher.kill_workers()
+                    loop.store.record_event("executor_restart", f"Ray Tune crashed: {crash}")
                     if restart == MAX_RESTARTS:
                         raise
-                    searcher.requeue_all()
+                    watcher.searcher.requeue_all()
+
+
+class EndOfTune(Exception):  # noqa: N818 - no error
+    """Raised within Tune when the search has ended, well or not."""
 
 
 class LoopSearcher(Searcher):  # type: ignore[misc]
@@ -104,11 +110,10 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
         self.loop = loop
         self.jobs: dict[str, Job] = {}
         self.too_late: set[str] = set()  # trials whose worker was killed for being stuck
-        self.error: BaseException | None = None
+        self.error: BaseException | None = None  # what went wrong in a method whose exceptions Tune swallows
 
     def suggest(self, trial_id: str) -> Any:
-        self.raise_error()
-        job = self.loop.next_job()
+        job = self.loop.next_job() if self.error is None else None
         if job is not None:
             self.jobs[trial_id] = job
             return {"job": job}
@@ -121,7 +126,7 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
             return
         try:
             self._take(job, trial_id, result, error)
-        except BaseException as exc:  # Tune would swallow it and report the trial again: `raise_error` raises it
+        except BaseException as exc:
             self.error = self.error or exc
 
     def _take(self, job: Job, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
@@ -137,11 +142,6 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
             if isinstance(outcome, BaseException):
                 raise outcome
             self.loop.complete(job, outcome)
-
-    def raise_error(self) -> None:
-        """Raise what went wrong while Tune was not listening."""
-        if self.error is not None:
-            raise self.error
 
     def requeue_all(self) -> None:
         """Give the jobs back that no worker will finish."""
@@ -184,28 +184,46 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
 
 
 class Watcher(tune.Callback):  # type: ignore[misc]
-    """Called from Tune's own loop: watches, kills workers that are stuck, and raises what ends the search."""
+    """Called from Tune's own loop: watches the search, kills workers that are stuck, and ends Tune with the search."""
 
     def __init__(self, watch: Callable[[], None], searcher: LoopSearcher) -> None:
         self.watch = watch
         self.searcher = searcher
         self.limit = searcher.loop.limits.time_limit
-        self.running: dict[str, tuple[Any, float]] = {}  # trial id -> trial, when it started
+        self.error: BaseException | None = None  # what ended the search
+        self.running: dict[str, tuple[Any, float]] = {}  # trial id -> its worker, when it started
+        self.workers: dict[Any, Any] = {}  # all that ever were, by id
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.running[trial.trial_id] = trial, time.monotonic()
+        worker = trial.temporary_state.ray_actor
+        self.running[trial.trial_id] = worker, time.monotonic()
+        self.workers[worker._actor_id] = worker
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self.searcher.raise_error()
-        self.watch()
+        try:
+            self.watch()
+            self.kill_stuck_workers()
+        except BaseException as exc:
+            self.error = exc
+        self.error = self.searcher.error or self.error
+        if self.error is not None or self.searcher.loop.finished:
+            self.kill_workers()
+            raise EndOfTune
+
+    def kill_stuck_workers(self) -> None:
+        """Kill the workers that are far beyond the time limit: they should have stopped their trial themselves."""
         self.running = {name: entry for name, entry in self.running.items() if name in self.searcher.jobs}
         if self.limit is None:
             return
-        for name, (trial, started) in self.running.items():
-            late = time.monotonic() - started > self.limit + GRACE
-            if late and name not in self.searcher.too_late and trial.temporary_state.ray_actor is not None:
+        for name, (worker, started) in self.running.items():
+            if name not in self.searcher.too_late and time.monotonic() - started > self.limit + GRACE:
                 self.searcher.too_late.add(name)
-                ray.kill(trial.temporary_state.ray_actor)
+                ray.kill(worker)
+
+    def kill_workers(self) -> None:
+        """End all workers at once: Tune would wait for them, up to seconds."""
+        for worker in self.workers.values():
+            ray.kill(worker)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -231,14 +249,12 @@ class KeepWorkers(FIFOScheduler):  # type: ignore[misc]
             self.told = True
 
 
-def _tuner(
-    searcher: LoopSearcher, evaluate: Evaluator, plan: WorkerPlan, watch: Callable[[], None], scratch: Path
-) -> tune.Tuner:
+def _tuner(watcher: Watcher, evaluate: Evaluator, plan: WorkerPlan, scratch: str) -> tune.Tuner:
     trainable = tune.with_parameters(TrialRunner, evaluate=evaluate)
     return tune.Tuner(
         tune.with_resources(trainable, {"cpu": plan.cpus, "gpu": plan.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=watcher.searcher,
             scheduler=KeepWorkers(plan.workers),
             num_samples=-1,
             max_concurrent_trials=plan.workers,
@@ -246,35 +262,57 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name="trials",
-            storage_path=str(scratch),
+            storage_path=scratch,
             verbose=0,
-            callbacks=[Watcher(watch, searcher)],
+            callbacks=[watcher],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),  # retries are the loop's, which journals them
         ),
     )
 
 
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """Where Tune keeps what nobody reads. Workers that are being killed may still write there."""
+    return tempfile.TemporaryDirectory(prefix="nasx-", ignore_cleanup_errors=True)
+
+
 @contextlib.contextmanager
 def _ray(address: str | None, plan: WorkerPlan) -> Iterator[None]:
     """Ray for the time of the block: started on this machine, or joined where an address is given.
 
-    Its remarks on dying workers go nowhere: the journal tells of each trial that is lost.
+    Where this process has Ray already, that is used, and left running.
     """
-    local = {"num_cpus": plan.workers * plan.cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+    with _silent():
+        if ray.is_initialized():
+            yield
+            return
+        where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
         try:
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                configure_logging=True,
-                **({} if address else local),
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
+            _check_reachable(address)
+            _start(address, plan)
+        except (OSError, RuntimeError, ValueError) as error:
             raise ResourceError(f"could not {where}: {error}".splitlines()[0]) from error
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raise OSError where nothing listens at host:port. Ray would try for more than a minute, then end the process."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _start(address: str | None, plan: WorkerPlan) -> None:
+    here = {"num_cpus": plan.workers * plan.cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+    ray.init(address=address or "local", **quiet, **({} if address else here))
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """What Ray prints on stdout goes nowhere: the journal tells of each trial that is lost."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+        yield

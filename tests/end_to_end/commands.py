@@ -1,0 +1,116 @@
+"""`nasx` as a user runs it: in a process of its own, which may be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from nasx.errors import RunError
+from nasx.store import RunStore
+
+LINES = [
+    "--config=lines.yaml",
+    "dataset.train_images=200",
+    "training.epochs=1",
+    "training.batch_size=16",
+    "space.channels=2",
+]
+
+
+def write_table(path: Path) -> Path:
+    """A made-up table of all architectures of NAS-Bench-201: error and introspectability rival each other."""
+    from itertools import product
+
+    from nasx.spaces.nb201 import NASBench201
+
+    space = NASBench201()
+    rows = ["architecture,error,introspectability"]
+    for genotype in product(range(5), repeat=6):
+        weight = sum((i + 2) * (allele * 7 % 5) for i, allele in enumerate(genotype)) / 135
+        ripple = sum(genotype) % 7 / 50
+        rows.append(f"{space.describe(genotype)},{0.05 + 0.7 * weight + ripple:.6f},{0.9 * weight - ripple + 0.1:.6f}")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def tabular(table: Path, evaluations: int, seconds: float = 0.0) -> list[str]:
+    """The options of a search on a table of `write_table`."""
+    return [
+        "--config=nats_bench.yaml",
+        f"evaluation.table={table}",
+        "evaluation.architecture=architecture",
+        "evaluation.metrics.error={column: error, factor: 1, offset: 0}",
+        "+evaluation.metrics.introspectability={column: introspectability}",
+        "objectives=[error,introspectability]",
+        f"evaluation.seconds={seconds}",
+        f"algorithm.evaluations={evaluations}",
+    ]
+
+
+def start(*options: str, cwd: Path) -> subprocess.Popen[str]:
+    """`nasx search` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nasx", "search", *options],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+
+
+def run(*options: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """`nasx search` to its end."""
+    process = start(*options, cwd=cwd)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except BaseException:
+        kill(process)
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def kill(process: subprocess.Popen[str], with_signal: int = signal.SIGKILL) -> None:
+    """A signal to the whole process group, as a terminal or a batch system sends it."""
+    os.killpg(process.pid, with_signal)
+    if with_signal == signal.SIGKILL:
+        process.communicate()
+
+
+def contents(run_dir: Path) -> dict:
+    """What a run has found, without times: trials in order, and the files of weights."""
+    with RunStore.open(run_dir, read_only=True) as store:
+        trials = store.trials()
+    return {
+        "trials": [(t.candidate, t.arch_id, t.seed, t.status, t.evaluation.reason, dict(t.metrics)) for t in trials],
+        "weights": sorted(path.parent.name for path in run_dir.glob("archs/*/*.safetensors")),
+    }
+
+
+def finished(run_dir: Path) -> dict[str, str]:
+    """arch_id -> when its trial finished, for the trials that the journal holds; empty before there is a journal."""
+    store = journal(run_dir)
+    if store is None:
+        return {}
+    with store:
+        return {trial.arch_id: trial.finished for trial in store.trials()}
+
+
+def journal(run_dir: Path) -> RunStore | None:
+    """The journal of a search that may just have begun; None while there is none."""
+    try:
+        return RunStore.open(run_dir, read_only=True)
+    except RunError:
+        return None
+
+
+def trained_twice(run_dir: Path) -> list[str]:
+    """The networks whose training began again after it had finished."""
+    with RunStore.open(run_dir, read_only=True) as store:
+        done = {trial.arch_id: trial.finished for trial in store.trials()}
+        attempts = [event for event in store.events() if event.kind == "attempt"]
+    return [event.arch_id for event in attempts if event.arch_id in done and event.time > done[event.arch_id]]

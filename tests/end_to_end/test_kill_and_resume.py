@@ -1,0 +1,182 @@
+"""Searches that are killed, interrupted or refused, as a user would meet it: real processes, real signals."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import pytest
+
+from nasx.rundir import lock
+from tests.end_to_end.commands import (
+    LINES,
+    contents,
+    finished,
+    journal,
+    kill,
+    run,
+    start,
+    tabular,
+    trained_twice,
+    write_table,
+)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return write_table(tmp_path_factory.mktemp("table") / "table.csv")
+
+
+@pytest.fixture
+def interrupted(table, tmp_path):
+    """A search of 40 networks that has trained some, and its options."""
+    options = tabular(table, 40, seconds=0.02)
+    process = start(*options, "--run-dir=run", cwd=tmp_path)
+    wait_for(tmp_path / "run", 5, process)
+    kill(process)
+    return options
+
+
+def wait_for(run_dir, trials, process):
+    """Until the run has that many trials."""
+    deadline = time.monotonic() + 120
+    while len(finished(run_dir)) < trials:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def killed_and_resumed(options, cwd, kills, seed):
+    """Kill the search that often, each time some trials on, then let it end; checks that nothing is lost meanwhile."""
+    rng = random.Random(seed)
+    run_dir, known = cwd / "killed", {}
+    for _ in range(kills):
+        process = start(*(("--resume",) if known else options), "--run-dir=killed", cwd=cwd)
+        wait_for(run_dir, len(known) + rng.randint(1, 2), process)
+        time.sleep(rng.uniform(0, 0.3))
+        kill(process)
+        now = finished(run_dir)
+        assert known.items() <= now.items()
+        known = now
+    last = run("--resume", "--run-dir=killed", cwd=cwd)
+    assert last.returncode == 0, last.stderr
+    assert known.items() <= finished(run_dir).items()
+    assert trained_twice(run_dir) == []
+    return last
+
+
+def test_a_search_killed_five_times_ends_as_if_it_had_never_been(tmp_path):
+    options = [*LINES, "algorithm.evaluations=16"]
+    undisturbed = run(*options, "--run-dir=whole", cwd=tmp_path)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+
+    last = killed_and_resumed(options, tmp_path, kills=5, seed=1)
+
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert last.stdout == undisturbed.stdout
+
+
+def test_a_search_with_workers_killed_and_resumed_finds_what_a_serial_one_finds(table, tmp_path):
+    local = ["execution=local", "execution.workers=2", "algorithm.lag=4"]
+    serial = run(*tabular(table, 40), "algorithm.lag=4", "--run-dir=whole", cwd=tmp_path)
+    assert serial.returncode == 0, serial.stderr
+
+    killed_and_resumed([*tabular(table, 40, seconds=0.3), *local], tmp_path, kills=2, seed=2)
+
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_a_moved_run_is_resumed(interrupted, tmp_path):
+    (tmp_path / "run").rename(tmp_path / "moved")
+
+    assert run("--resume", "--run-dir=moved", cwd=tmp_path).returncode == 0
+    assert len(finished(tmp_path / "moved")) == 40
+
+
+def test_resume_takes_another_budget_and_extends_a_run(interrupted, tmp_path):
+    first = run("--resume", "--run-dir=run", "algorithm.evaluations=10", cwd=tmp_path)
+    second = run("--resume", "--run-dir=run", "algorithm.evaluations=45", cwd=tmp_path)
+    whole = run(*interrupted, "algorithm.evaluations=45", "evaluation.seconds=0.02", "--run-dir=whole", cwd=tmp_path)
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert second.stdout == whole.stdout
+    assert trained_twice(tmp_path / "run") == []
+
+
+def test_resume_refuses_what_would_change_results_and_names_it(interrupted, tmp_path):
+    refused = run("--resume", "--run-dir=run", "algorithm.population_size=32", "seed=3", cwd=tmp_path)
+
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert refused.stderr == (
+        "nasx: run was begun with other settings: algorithm.population_size, seed differs. A resumed search may change "
+        "algorithm.evaluations, search, execution, runs_dir, dataset.root, evaluation.table; "
+        "for anything else start a new run.\n"
+    )
+
+
+def test_a_run_in_use_is_refused(interrupted, tmp_path):
+    with lock(tmp_path / "run"):
+        refused = run("--resume", "--run-dir=run", cwd=tmp_path)
+
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("nasx: run is in use by another search (process ")
+
+
+def test_a_run_directory_that_holds_something_is_not_searched_into(interrupted, table, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").touch()
+    run_again = run(*interrupted, "--run-dir=run", cwd=tmp_path)
+    elsewhere = run(*interrupted, "--run-dir=thesis", cwd=tmp_path)
+
+    assert (run_again.returncode, elsewhere.returncode) == (2, 2)
+    assert run_again.stderr == (
+        "nasx: run holds a run already. Go on with it by --resume, or name another --run-dir.\n"
+    )
+    assert elsewhere.stderr == (
+        "nasx: thesis is not empty: it holds chapter1.tex. Name a new directory by --run-dir.\n"
+    )
+
+
+@pytest.mark.parametrize("execution", ["serial", "local"])
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_once_finishes_what_runs_twice_ends_now_and_both_say_how_to_go_on(table, tmp_path, execution, signals):
+    options = [f"execution={execution}", "execution.device=cpu", *(["execution.workers=2"] * (execution == "local"))]
+    seconds = 1.0 if signals == 1 else 30.0
+    process = start(*tabular(table, 40, seconds), *options, "--run-dir=run", cwd=tmp_path)
+    wait_for_attempt(tmp_path / "run", process)
+    time.sleep(0.5)
+    kill(process, signal.SIGINT)
+    if signals == 2:
+        time.sleep(0.5)
+        kill(process, signal.SIGINT)
+    signalled = time.monotonic()
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert err.splitlines()[-3:] == [
+        "Run directory: run",
+        "Stopped: interrupted.",
+        "Go on with: nasx search --resume --run-dir run",
+    ]
+    assert "Traceback" not in out + err
+    if signals == 1:
+        assert 1 <= len(finished(tmp_path / "run")) <= 4
+    else:
+        assert finished(tmp_path / "run") == {}
+        assert time.monotonic() - signalled < 5  # 2 s and some for a busy machine
+
+
+def wait_for_attempt(run_dir, process):
+    """Until a trial has begun."""
+    deadline = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        store = journal(run_dir)
+        if store is not None:
+            with store:
+                if any(event.kind == "attempt" for event in store.events()):
+                    return
+        time.sleep(0.05)

@@ -1,0 +1,58 @@
+"""Evaluators that workers can import: some answer, some do what a trial should never do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from nasx.errors import ResourceError
+from nasx.trial import Evaluation, Job
+from tests.execution.searches import measured
+
+KILLERS = ((0, 1), (0, 2))  # on the front: every search here comes to them
+
+
+def first_time(job: Job) -> bool:
+    """Whether this job is evaluated for the first time."""
+    mark = job.weights_file.parent / "seen"
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    if mark.exists():
+        return False
+    mark.touch()
+    return True
+
+
+def with_process_id(job: Job) -> Evaluation:
+    """Leaves a file named after the process that evaluates."""
+    time.sleep(0.02)
+    evaluation = measured(job)
+    (job.weights_file.parents[1] / f"pid-{os.getpid()}").touch()
+    return evaluation
+
+
+def killed_once(job: Job) -> Evaluation:
+    """Two networks kill their worker the first time."""
+    if job.genotype in KILLERS and first_time(job):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return measured(job)
+
+
+def no_disk(job: Job) -> Evaluation:
+    raise ResourceError("no space left on the disk while writing weights.")
+
+
+def broken(job: Job) -> Evaluation:
+    raise ZeroDivisionError("a bug")
+
+
+def stuck_once(job: Job) -> Evaluation:
+    """The first network's worker hears no signal: its process is stopped."""
+    if job.genotype == (0, 0) and first_time(job):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return measured(job)
+
+
+def process_ids(run_dir: Path) -> set[int]:
+    return {int(path.name.removeprefix("pid-")) for path in (run_dir / "archs").glob("pid-*")}

@@ -1,0 +1,136 @@
+"""The same loop with worker processes: same results, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import ray
+
+from nasx.errors import ResourceError, SettingError
+from nasx.execution import ray_tune
+from nasx.execution.ray_tune import RayExecution
+from nasx.trial import Reason, TrialStatus
+from tests.execution import evaluators
+from tests.execution.searches import Script, bare, drive, front_of, make_loop, nsga2
+
+# of Ray's own
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Two workers; Ray is started once for all tests here."""
+    execution = RayExecution(device="cpu", workers=2)
+    with ray_tune._ray(None, execution.plan):
+        yield execution
+
+
+@pytest.fixture
+def serial(tmp_path):
+    """What the search of these tests finds when its trials are evaluated one after the other."""
+    loop = make_loop(tmp_path / "serial", nsga2(), evaluations=12)
+    drive(loop)
+    return loop
+
+
+def test_it_finds_what_a_serial_search_finds_and_its_workers_live_through_every_wait(workers, serial, tmp_path):
+    loop = make_loop(tmp_path / "ray", nsga2(lag=3), evaluations=12)
+
+    workers.run(loop, evaluators.with_process_id, lambda: None)
+
+    assert bare(loop.store.trials()) == bare(serial.store.trials())
+    assert front_of(loop) == front_of(serial)
+    # trials as short as these may leave Tune with one worker; more than two would mean that idle ones had been ended
+    assert 1 <= len(evaluators.process_ids(tmp_path / "ray")) <= 2
+
+
+def test_a_worker_killed_in_mid_trial_costs_a_retry_only(workers, serial, tmp_path):
+    loop = make_loop(tmp_path / "ray", nsga2(), evaluations=12)
+
+    workers.run(loop, evaluators.killed_once, lambda: None)
+
+    assert bare(loop.store.trials()) == bare(serial.store.trials())
+    retried = {t.genotype for t in loop.trials.values() if t.retries}
+    assert retried == set(evaluators.KILLERS) & {t.genotype for t in loop.trials.values()} != set()
+
+
+def test_what_the_machine_lacks_stops_the_search_with_its_message(workers, tmp_path):
+    loop = make_loop(tmp_path, nsga2())
+
+    with pytest.raises(ResourceError, match=r"^no space left on the disk while writing weights\.$"):
+        workers.run(loop, evaluators.no_disk, lambda: None)
+
+    assert loop.store.trials() == []
+
+
+def test_a_bug_in_a_worker_is_raised_as_it_is(workers, tmp_path):
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        workers.run(make_loop(tmp_path, nsga2()), evaluators.broken, lambda: None)
+
+
+def test_a_worker_that_is_stuck_is_killed_beyond_the_time_limit(workers, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_tune, "GRACE", 0.2)
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, time_limit=0.3, retries=0)
+
+    workers.run(loop, evaluators.stuck_once, lambda: None)
+
+    stuck, other = loop.store.trials()
+    assert (stuck.status, stuck.evaluation.reason) == (TrialStatus.FAILED, Reason.TIMEOUT)
+    assert stuck.evaluation.detail == "took longer than search.time_limit, 0.3 s, and would not stop"
+    assert other.is_complete
+
+
+def test_what_the_watcher_raises_ends_the_search_soon(workers, tmp_path):
+    class Enough(BaseException):
+        pass
+
+    def watch() -> None:
+        if loop.running and len(loop.trials) > 4:
+            raised.append(time.monotonic())
+            raise Enough
+
+    raised: list[float] = []
+    loop = make_loop(tmp_path, nsga2(), evaluations=12)
+    with pytest.raises(Enough):
+        workers.run(loop, evaluators.with_process_id, watch)
+
+    assert time.monotonic() - raised[0] < 4  # 1 s and what a busy machine adds
+
+
+def test_a_crash_of_tune_itself_costs_no_trial(workers, serial, tmp_path, monkeypatch):
+    crashes = iter([True, True])
+    choose = ray_tune.KeepWorkers.choose_trial_to_run
+
+    def crash_twice(self, controller):
+        if loop.running and len(loop.trials) >= 3 and next(crashes, False):
+            raise ray.exceptions.RaySystemError("made up")
+        return choose(self, controller)
+
+    monkeypatch.setattr(ray_tune.KeepWorkers, "choose_trial_to_run", crash_twice)
+    loop = make_loop(tmp_path / "ray", nsga2(), evaluations=12)
+    workers.run(loop, evaluators.with_process_id, lambda: None)
+
+    assert bare(loop.store.trials()) == bare(serial.store.trials())
+    assert [e.kind for e in loop.store.events()].count("executor_restart") == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"cpus_per_trial": 0}, "cpus_per_trial must be at least 1, got 0"),
+        ({"gpus_per_trial": -1.0}, "gpus_per_trial must be at least 0, got -1.0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(SettingError, match=f"^{message}$"):
+        RayExecution(**settings)
+
+
+def test_a_cluster_that_is_not_there_is_named_soon(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    execution = RayExecution(device="cpu", workers=1, address="127.0.0.1:1")
+
+    with pytest.raises(ResourceError, match=r"^could not join the Ray cluster at 127\.0\.0\.1:1: .*refused"):
+        execution.run(None, None, lambda: None)  # type: ignore[arg-type]
