@@ -53,8 +53,11 @@ FREE = ", repeats free"
 
 def distinct(problem: TabularProblem, asked: Sequence[Genotype]) -> list[Genotype]:
     """The first encoding of every network asked, in order; what is no network is left out."""
-    networks = (genotype for genotype in asked if problem.space.is_connected(genotype))
-    return list({problem.space.canonical(genotype): genotype for genotype in reversed(list(networks))}.values())[::-1]
+    first: dict[Genotype, Genotype] = {}
+    for genotype in asked:
+        if problem.space.is_connected(genotype):
+            first.setdefault(problem.space.canonical(genotype), genotype)
+    return list(first.values())
 
 
 def curves(problem: TabularProblem, names: Sequence[str], seeds: int) -> dict[str, list[NDArray[np.float64]]]:
