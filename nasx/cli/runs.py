@@ -1,4 +1,4 @@
-"""`nasx runs`: the runs there are, and whether one of them is whole."""
+"""`nasx runs`: the runs there are, what was tried in one of them, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from rich.text import Text
 from nasx.errors import RunError
 from nasx.integrity import check_run
 from nasx.reports.summary import summarise
+from nasx.reports.tables import trials_table
 from nasx.rundir import find_run, list_runs, runs_home
 from nasx.store import RunStore
 from nasx.trial import TrialStatus
 
-app = typer.Typer(help="List runs, or check one.")
+app = typer.Typer(help="List runs, show one, or check one.")
 
 
 @app.callback(invoke_without_command=True)
@@ -49,6 +50,24 @@ def _row(run: Path) -> tuple[str, ...]:
         return (str(run), "damaged", "", "", "")
     counts = (sum(summary.statuses.values()), summary.statuses.get(TrialStatus.COMPLETE, 0), len(summary.front))
     return (str(run), *(f"{n:,}" for n in counts), f"{summary.hypervolume:.4f}")
+
+
+@app.command()
+def show(
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The newest run where none is given.")] = None,
+    status: Annotated[TrialStatus | None, typer.Option(help="Show these trials alone.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="Print every traceback in full.")] = False,
+) -> None:
+    """Show every trial of a run in the order of asking, and why those that are not complete are not."""
+    run = find_run(run_dir, runs_home())
+    with RunStore.open(run, read_only=True) as store:
+        trials = [trial for trial in store.trials() if status is None or trial.status is status]
+        objectives = store.info.objectives
+    Console(stderr=True).print(Text(str(run)), soft_wrap=True)
+    Console().print(trials_table(trials, objectives))
+    for trial in trials:
+        if detail := trial.evaluation.detail.strip():
+            typer.echo(f"{trial.arch_id}: {detail if details else detail.splitlines()[-1]}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from nasx.reports.summary import ArchitectureResult, FrontSummary
 from nasx.reports.wording import COUNTS, format_value, hypervolume_sentence, trials_sentence
-from nasx.trial import OBJECTIVES
+from nasx.trial import OBJECTIVES, Trial
 
 KNEE_MARK = "*"
 ARCHITECTURE_WIDTH = 66  # what 80 columns leave beside the id
@@ -95,6 +96,25 @@ def fold(architecture: str, width: int = ARCHITECTURE_WIDTH) -> str:
     """
     spaced = architecture.replace("+", "+ ")
     return textwrap.fill(spaced, width, break_long_words=False, break_on_hyphens=False).replace("+ ", "+")
+
+
+def trials_table(trials: Sequence[Trial], objectives: Sequence[str]) -> Table:
+    """Every trial on a line, fit for 80 columns: what became of it, and what it cost."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("#", "architecture", "outcome", *objectives, "seconds"):
+        is_text = header in ("architecture", "outcome")
+        table.add_column(header, justify="left" if is_text else "right", no_wrap=True)
+    for trial in trials:
+        evaluation = trial.evaluation
+        repeat = f" ({trial.replicate})" if trial.replicate else ""
+        table.add_row(
+            str(trial.candidate.number),
+            trial.arch_id + repeat,
+            (evaluation.reason or evaluation.status).replace("_", " "),
+            *(format_value(OBJECTIVES[name], trial.metrics.get(name)) for name in objectives),
+            f"{evaluation.train_seconds + evaluation.score_seconds:.1f}",
+        )
+    return table
 
 
 def front_csv(summary: FrontSummary) -> str:

@@ -181,3 +181,18 @@ def test_a_network_of_a_real_run_is_explained(tmp_path, monkeypatch, capsys, one
     assert "Of 6 pairs:" in out
     names = {"cell.png", "distances.png", "profile.png", "shap.png", "explanation.md", "explanation.html"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == names
+
+
+def test_runs_show_lists_every_trial_and_tells_why_some_are_not_complete(home, capsys):
+    assert main(["runs", "show"]) == 0
+    out = capsys.readouterr().out
+    assert " diverged " in out
+    assert "the loss became NaN in epoch 2" in out
+    assert sum(" complete " in line for line in out.splitlines()) > 50
+
+
+def test_runs_show_can_be_narrowed_to_a_status(home, capsys):
+    assert main(["runs", "show", "--status", "infeasible"]) == 0
+    out = capsys.readouterr().out
+    assert "chance level" in out
+    assert "diverged" not in out
