@@ -26,6 +26,7 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.data.images import SearchData
 from nasx.errors import SettingError, TrialFailure
+from nasx.introspection.regulariser import BatchSimilarity
 from nasx.trial import Reason
 
 EVALUATION_BATCH = 1024  # images a forward pass without gradients
@@ -41,6 +42,7 @@ class Recipe:
     momentum: float = 0.9  # Nesterov's
     weight_decay: float = 5e-4
     warmup_epochs: float = 0.5
+    regulariser: float = 0.0  # weight of the classes' similarity in the loss; 0: plain cross entropy
     # numbers in matrix products; auto: bfloat16 where the processor multiplies it in hardware
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     keep: Literal["best", "last"] = "best"  # which epoch's weights: of the best validation error, or the last
@@ -49,7 +51,7 @@ class Recipe:
         for name, low in (("epochs", 1), ("batch_size", 2)):  # batch normalisation cannot learn from one image
             if getattr(self, name) < low:
                 raise SettingError(name, f"must be at least {low}, got {getattr(self, name)}")
-        for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs"):
+        for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "regulariser"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SettingError(name, f"must be at least 0, got {getattr(self, name)}")
 
@@ -77,8 +79,11 @@ def learning_rate_factor(step: int, steps: int, warmup_steps: float) -> float:
 class Classifier(pl.LightningModule):  # type: ignore[misc]
     """A network with its loss, optimiser and history. Sums stay on the device: one synchronisation an epoch."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, steps_per_epoch: int) -> None:
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, steps_per_epoch: int, similarity: BatchSimilarity | None = None
+    ) -> None:
         super().__init__()
+        self.similarity = similarity
         self.network = network
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
@@ -104,10 +109,14 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        logits = self.network(images)
+        penalty: Tensor | float = 0.0
+        if self.similarity is None:
+            logits = self.network(images)
+        else:
+            logits, penalty = self.similarity(self.network, images, labels)
         loss = F.cross_entropy(logits, labels)
         self.train_sums = _add(self.train_sums, loss.detach(), logits.detach(), labels)
-        return loss
+        return loss + self.recipe.regulariser * penalty
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
@@ -173,11 +182,14 @@ def fit(
     seed: int,
     device: torch.device,
     micro_batches: int = 1,
+    pair_weights: Tensor | None = None,
 ) -> Fit:
     """Train `network` in place on `data.train`, watching `data.validation`.
 
     With `micro_batches` > 1 a batch is trained on in that many parts, whose gradients are added up: it needs less
     memory, and differs by batch normalisation alone, whose statistics are then those of a part.
+    `pair_weights`, (n_classes, n_classes): how much each pair of classes counts in the term that `recipe.regulariser`
+    adds to the loss; None: all the same.
     The order of images and the augmentation draw from generators of `seed`; nothing else is random. The network ends
     on `device`, in evaluation mode, with the weights of the epoch that `recipe.keep` names.
     Raises TrialFailure(Reason.DIVERGED) when the loss is not finite.
@@ -204,7 +216,12 @@ def fit(
         device=device,
         channels_last=True,
     )
-    classifier = Classifier(network, recipe, steps_per_epoch=math.ceil(len(batches) / micro_batches))
+    similarity = None
+    if recipe.regulariser > 0:
+        weights = torch.ones(data.n_classes, data.n_classes) if pair_weights is None else pair_weights
+        similarity = BatchSimilarity.of(network, next(iter(validation))[0], weights.to(device))
+    steps_per_epoch = math.ceil(len(batches) / micro_batches)
+    classifier = Classifier(network, recipe, steps_per_epoch, similarity)
     with _quiet_lightning():
         trainer = pl.Trainer(
             max_epochs=recipe.epochs,

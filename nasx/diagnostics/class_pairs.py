@@ -12,6 +12,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nasx.diagnostics.correlation import correlations
+
 
 @dataclass(frozen=True, eq=False)
 class ClassPair:
@@ -76,3 +78,26 @@ def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, n_classes: int) ->
     counts = np.zeros((n_classes, n_classes), dtype=np.int64)
     np.add.at(counts, (np.asarray(labels), np.asarray(predicted)), 1)
     return counts
+
+
+def folded_confusion(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often two classes are taken for each other, either way: C + C^T, (n_classes, n_classes).
+
+    >>> folded_confusion(np.array([[8, 2], [1, 9]])).tolist()
+    [[16, 3], [3, 18]]
+    """
+    return confusion + confusion.T
+
+
+def closeness_and_confusion(
+    distances: NDArray[np.float64], confusion: NDArray[np.int64]
+) -> tuple[float | None, float | None]:
+    """(Spearman, Pearson) correlation over pairs of classes: is the closer pair the more often confused one?
+
+    Of the negated distances with the folded confusion matrix; pairs without a distance are left out. None where there
+    is nothing to correlate: no confusion at all, or all pairs confused or apart alike.
+    """
+    pairs = np.triu_indices(len(distances), k=1)
+    apart, confused = distances[pairs], folded_confusion(confusion)[pairs]
+    known = np.isfinite(apart)
+    return correlations(-apart[known], confused[known])

@@ -1,0 +1,60 @@
+"""Labels corrupted on purpose: would this architecture, trained on them, show where they are?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from nasx.data.augmentation import Augmentation
+from nasx.data.images import LabelledImages, SearchData
+from nasx.diagnostics.centroids import class_centroids, distances_without_itself, judge
+from nasx.diagnostics.mislabelled import Detection, corrupt_labels, detection, loss, suspicion
+from nasx.errors import SettingError
+from nasx.training import Recipe, fit
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What came of planting corrupted labels."""
+
+    share: float  # of the training labels
+    validation_error: float  # of the network trained on them, a share
+    by_distance: Detection  # by the distance to the centroid of the given label
+    by_loss: Detection  # by the cross entropy of the given label
+
+
+def plant(
+    build: Callable[[], nn.Sequential],
+    data: SearchData,
+    recipe: Recipe,
+    *,
+    augmentation: Augmentation,
+    share: float = 0.2,
+    seed: int = 0,
+    device: torch.device,
+) -> Planted:
+    """Corrupt a `share` of the training labels, train a new network on them, and look for them.
+
+    `build` gives an untrained network. It is trained by the `recipe`, but keeps its last epoch: no sound labels would
+    be there to choose the best one by.
+    """
+    if not 0 < share < 1:
+        raise SettingError("share", f"must lie between 0 and 1, got {share:g}")
+    labels, is_corrupt = corrupt_labels(data.train.labels, data.n_classes, share=share, seed=seed)
+    train = LabelledImages(data.train.images, labels, data.train.class_names)
+    corrupted = replace(data, train=train)
+    network = build()
+    fitted = fit(network, corrupted, replace(recipe, keep="last"), augmentation=augmentation, seed=seed, device=device)
+    centroids = class_centroids(network, train, corrupted)
+    judgement = judge(network, train, corrupted, centroids)
+    return Planted(
+        share=share,
+        validation_error=fitted.validation_error,
+        by_distance=detection(
+            suspicion(distances_without_itself(judgement, labels, centroids), labels).values, is_corrupt
+        ),
+        by_loss=detection(loss(judgement.logits, labels), is_corrupt),
+    )
