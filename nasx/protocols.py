@@ -6,7 +6,8 @@ the constructor's keyword arguments. Constructors check ranges and raise `nasx.e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nasx.trial import Candidate, Genotype, Score
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
     from nasx.data.augmentation import Augmentation
     from nasx.data.images import LabelledImages
+
+
+def _itself(genotype: Genotype) -> Genotype:
+    return genotype
+
+
+def _always(genotype: Genotype) -> bool:
+    return True
 
 
 class SearchSpace(Protocol):
@@ -78,11 +87,22 @@ class Scorer(Protocol):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What a search algorithm is given to solve: no space and no network, just sizes and two questions."""
+
+    gene_sizes: tuple[int, ...]  # alleles of each gene
+    n_objectives: int
+    seed: int  # from which every draw derives
+    key: Callable[[Genotype], Genotype] = _itself  # one genotype for all encodings of a network
+    is_connected: Callable[[Genotype], bool] = _always  # whether a genotype is a network at all
+    workers: int = 1  # trials at a time, at the start of the run: how many questions are open at once
+
+
 class SearchAlgorithm(Protocol):
     """Asks for genotypes and is told what they cost.
 
-    Constructed with its settings and, by the search, `gene_sizes`, `n_objectives`, `seed`, and the callables
-    `key` (genotype -> canonical genotype) and `is_connected` (genotype -> bool); it knows no space and no network.
+    Constructed with its settings and, by the search, with `problem`, a `Problem`.
     The same seed and the same answers give the same questions, in whatever order the answers arrive.
     """
 

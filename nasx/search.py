@@ -21,6 +21,7 @@ from nasx.execution.limits import SearchLimits
 from nasx.execution.loop import SearchLoop
 from nasx.files import translate_disk_errors, write_atomically
 from nasx.preparation import Parts, prepare
+from nasx.protocols import Problem
 from nasx.rundir import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir
 from nasx.store import RunInfo, RunStore
 from nasx.trial import derive_seed
@@ -99,9 +100,7 @@ def resume(run_dir: Path, overrides: Sequence[str] = (), *, watch: Watch | None 
 
 def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> SearchLoop:
     experiment = parts.experiment
-    algorithm = configs.build(
-        experiment.algorithm,
-        "algorithm",
+    problem = Problem(
         gene_sizes=parts.space.gene_sizes,
         n_objectives=len(parts.objectives),
         seed=derive_seed(experiment.seed, "algorithm"),
@@ -109,6 +108,7 @@ def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> S
         is_connected=parts.space.is_connected,
         workers=store.info.workers,
     )
+    algorithm = configs.build(experiment.algorithm, "algorithm", problem=problem)
     loop = SearchLoop(
         run_dir=run_dir,
         store=store,
@@ -118,8 +118,14 @@ def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> S
         limits=SearchLimits(evaluations=experiment.evaluations, **vars(experiment.search)),
     )
     try:
-        with _interruptible(loop):
-            parts.execution.run(loop, parts.evaluate, lambda: watch(loop) if watch else None)
+        with _interruptible(loop, at_once=parts.execution.in_process) as check:
+
+            def step() -> None:
+                check()
+                if watch:
+                    watch(loop)
+
+            parts.execution.run(loop, parts.evaluate, step)
     except Interrupted:
         pass  # `loop.stopping` tells it
     finally:
@@ -128,20 +134,33 @@ def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> S
 
 
 @contextmanager
-def _interruptible(loop: SearchLoop) -> Iterator[None]:
-    """Ctrl-C once: finish what runs, then end. Twice: Interrupted, now."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _interruptible(loop: SearchLoop, *, at_once: bool) -> Iterator[Callable[[], None]]:
+    """Ctrl-C once: finish what runs, then end. Twice: Interrupted, now. Three times: KeyboardInterrupt.
+
+    `at_once`: raise out of whatever runs, be it a training. Else, since Ray's C code cannot bear that, the function
+    given raises it, which is called several times a second.
+    """
+    signals = 0
 
     def interrupt(signum: int, frame: object) -> None:
-        if loop.stopping is not None:
-            raise Interrupted
+        nonlocal signals
+        signals += 1
         loop.stop(INTERRUPTED)
+        if signals > 2:
+            raise KeyboardInterrupt
+        if at_once:
+            check()
 
+    def check() -> None:
+        if signals > 1:
+            raise Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        yield check
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -22,6 +22,7 @@ from numpy.random import Generator
 
 from nasx.algorithms.operators import uniform
 from nasx.errors import SettingError
+from nasx.protocols import Problem
 from nasx.trial import Candidate, Genotype, derive_seed
 
 Mode = Literal["steady_state", "generational", "free_running"]
@@ -80,21 +81,12 @@ class Algorithm(ABC):
     Subclasses say how a candidate is made (`_propose`) and what an answer changes (`_absorb`).
     """
 
-    def __init__(
-        self,
-        schedule: Schedule,
-        *,
-        gene_sizes: Sequence[int],
-        n_objectives: int,
-        seed: int,
-        key: Callable[[Genotype], Genotype],
-        is_connected: Callable[[Genotype], bool],
-    ) -> None:
-        self.gene_sizes = tuple(gene_sizes)
-        self.n_objectives = n_objectives
-        self.seed = seed
+    def __init__(self, schedule: Schedule, problem: Problem) -> None:
         self.schedule = schedule
-        self._key = lru_cache(KEYS_REMEMBERED)(lambda genotype: key(genotype) if is_connected(genotype) else None)
+        self.gene_sizes = problem.gene_sizes
+        self.n_objectives = problem.n_objectives
+        self.seed = problem.seed
+        self._key = lru_cache(KEYS_REMEMBERED)(lambda g: problem.key(g) if problem.is_connected(g) else None)
         self._known: set[Genotype | None] = {None}  # keys of all that was asked; None stands for what is no network
         self._n_asked = 0
         self._n_absorbed = 0
@@ -161,16 +153,6 @@ class Algorithm(ABC):
     @abstractmethod
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
         """Take in an answer; None: the candidate has no costs and must have no offspring."""
-
-
-def no_canonical_form(genotype: Genotype) -> Genotype:
-    """The `key` of a space where different genotypes are different networks."""
-    return genotype
-
-
-def always_connected(genotype: Genotype) -> bool:
-    """The `is_connected` of a space where every genotype is a network."""
-    return True
 
 
 def at_least(name: str, value: float, low: float) -> None:

@@ -7,7 +7,7 @@ neural architecture search", UAI 2021.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.random import Generator
@@ -17,12 +17,11 @@ from nasx.algorithms.base import (
     Algorithm,
     Proposal,
     Schedule,
-    always_connected,
     at_least,
     default_lag,
-    no_canonical_form,
 )
 from nasx.algorithms.operators import uniform
+from nasx.protocols import Problem
 from nasx.trial import Candidate, Genotype
 
 
@@ -39,23 +38,11 @@ class LocalSearch(Algorithm):
         *,
         initial_samples: int = 10,
         lag: int | None = None,
-        gene_sizes: tuple[int, ...],
-        n_objectives: int,
-        seed: int,
-        key: Callable[[Genotype], Genotype] = no_canonical_form,
-        is_connected: Callable[[Genotype], bool] = always_connected,
-        workers: int = 1,
+        problem: Problem,
     ) -> None:
         at_least("initial_samples", initial_samples, 1)
         at_least("lag", 1 if lag is None else lag, 1)
-        super().__init__(
-            Schedule("steady_state", lag=default_lag(workers) if lag is None else lag),
-            gene_sizes=gene_sizes,
-            n_objectives=n_objectives,
-            seed=seed,
-            key=key,
-            is_connected=is_connected,
-        )
+        super().__init__(Schedule("steady_state", lag=default_lag(problem.workers) if lag is None else lag), problem)
         self.initial_samples = initial_samples
         self._front: list[tuple[Candidate, tuple[float, ...]]] = []
         self._explored: set[int] = set()  # numbers of candidates all of whose neighbours are known

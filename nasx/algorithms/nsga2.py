@@ -8,8 +8,6 @@ failed trial can become a parent. Source: Deb et al., "A fast and elitist multio
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from deap import base, tools
 from numpy.random import Generator
@@ -20,14 +18,13 @@ from nasx.algorithms.base import (
     Mode,
     Proposal,
     Schedule,
-    always_connected,
     at_least,
     default_lag,
-    no_canonical_form,
     share,
 )
 from nasx.algorithms.operators import change, polynomial, simulated_binary, uniform, uniform_crossover
 from nasx.algorithms.screening import Screen
+from nasx.protocols import Problem
 from nasx.trial import Candidate, Genotype
 
 MIN_PARENTS = 4  # a front of fewer is filled up with the next ranks; with one objective the front is a single network
@@ -123,12 +120,7 @@ class NSGA2(Algorithm):
         unscreened: float = 0.3,
         mode: Mode = "steady_state",
         lag: int | None = None,
-        gene_sizes: tuple[int, ...],
-        n_objectives: int,
-        seed: int,
-        key: Callable[[Genotype], Genotype] = no_canonical_form,
-        is_connected: Callable[[Genotype], bool] = always_connected,
-        workers: int = 1,
+        problem: Problem,
     ) -> None:
         at_least("population_size", population_size, 4)
         at_least("initial_samples", initial_samples, 1)
@@ -136,21 +128,14 @@ class NSGA2(Algorithm):
         at_least("screening", screening, 1)
         share("unscreened", unscreened)
         at_least("lag", 1 if lag is None else lag, 1)
-        super().__init__(
-            Schedule(mode, population_size, default_lag(workers) if lag is None else lag),
-            gene_sizes=gene_sizes,
-            n_objectives=n_objectives,
-            seed=seed,
-            key=key,
-            is_connected=is_connected,
-        )
+        super().__init__(Schedule(mode, population_size, default_lag(problem.workers) if lag is None else lag), problem)
         self.initial_samples = initial_samples
         self.crossover = crossover
         self.population = Population(population_size)
         self._parents: list[Individual] | None = None  # found again after each answer
         self.screening = screening
         self.unscreened = unscreened
-        self._screen = Screen(gene_sizes)
+        self._screen = Screen(self.gene_sizes)
 
     def _draw(self, number: int, rng: Generator) -> Proposal:
         draw = super()._draw
@@ -207,29 +192,17 @@ class NSGA2Paper(Algorithm):
         crossover_eta: float = 3.0,
         mutation: float | None = None,
         mutation_eta: float = 3.0,
-        gene_sizes: tuple[int, ...],
-        n_objectives: int,
-        seed: int,
-        key: Callable[[Genotype], Genotype] = no_canonical_form,
-        is_connected: Callable[[Genotype], bool] = always_connected,
-        workers: int = 1,
+        problem: Problem,
     ) -> None:
         at_least("population_size", population_size, 4)
         share("crossover", crossover)
         at_least("crossover_eta", crossover_eta, 0)
         share("mutation", 0.0 if mutation is None else mutation)
         at_least("mutation_eta", mutation_eta, 0)
-        super().__init__(
-            Schedule("generational", population_size),
-            gene_sizes=gene_sizes,
-            n_objectives=n_objectives,
-            seed=seed,
-            key=key,
-            is_connected=is_connected,
-        )
+        super().__init__(Schedule("generational", population_size), problem)
         self.crossover = crossover
         self.crossover_eta = crossover_eta
-        self.mutation = 1 / len(gene_sizes) if mutation is None else mutation
+        self.mutation = 1 / len(self.gene_sizes) if mutation is None else mutation
         self.mutation_eta = mutation_eta
         self.population = Population(population_size)
         self._parents: list[Individual] | None = None  # found again after each answer

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from numpy.random import Generator
 
-from nasx.algorithms.base import Algorithm, Proposal, Schedule, always_connected, no_canonical_form
+from nasx.algorithms.base import Algorithm, Proposal, Schedule
 from nasx.algorithms.operators import uniform
-from nasx.trial import Candidate, Genotype
+from nasx.protocols import Problem
+from nasx.trial import Candidate
 
 
 class RandomSearch(Algorithm):
     """Every candidate is drawn uniformly; one that is known or disconnected is drawn again. It never waits."""
 
-    def __init__(
-        self,
-        *,
-        gene_sizes: tuple[int, ...],
-        n_objectives: int,
-        seed: int,
-        key: Callable[[Genotype], Genotype] = no_canonical_form,
-        is_connected: Callable[[Genotype], bool] = always_connected,
-        workers: int = 1,
-    ) -> None:
-        super().__init__(
-            Schedule("free_running"),
-            gene_sizes=gene_sizes,
-            n_objectives=n_objectives,
-            seed=seed,
-            key=key,
-            is_connected=is_connected,
-        )
+    def __init__(self, *, problem: Problem) -> None:
+        super().__init__(Schedule("free_running"), problem)
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
         return Proposal(uniform(self.gene_sizes, rng), "random")

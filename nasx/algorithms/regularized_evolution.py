@@ -8,7 +8,6 @@ random weights (Zhang and Li, "MOEA/D: A Multiobjective Evolutionary Algorithm B
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 import numpy as np
 from numpy.random import Generator
@@ -18,14 +17,13 @@ from nasx.algorithms.base import (
     Algorithm,
     Proposal,
     Schedule,
-    always_connected,
     at_least,
     default_lag,
-    no_canonical_form,
 )
 from nasx.algorithms.operators import change, uniform
 from nasx.errors import SettingError
-from nasx.trial import Candidate, Genotype
+from nasx.protocols import Problem
+from nasx.trial import Candidate
 
 
 class RegularizedEvolution(Algorithm):
@@ -33,7 +31,7 @@ class RegularizedEvolution(Algorithm):
 
     Args:
         population_size: how many live, and how many candidates are drawn uniformly at first.
-        sample_size: how many of them compete to be the parent.
+        sample_size: how many of them compete to be the parent; None: a quarter of them, as in the source.
         lag: candidate k is bred from the answers up to k - lag; None: as large as `workers` need.
     """
 
@@ -41,26 +39,17 @@ class RegularizedEvolution(Algorithm):
         self,
         *,
         population_size: int = 50,
-        sample_size: int = 10,
+        sample_size: int | None = None,
         lag: int | None = None,
-        gene_sizes: tuple[int, ...],
-        n_objectives: int,
-        seed: int,
-        key: Callable[[Genotype], Genotype] = no_canonical_form,
-        is_connected: Callable[[Genotype], bool] = always_connected,
-        workers: int = 1,
+        problem: Problem,
     ) -> None:
         at_least("population_size", population_size, 4)
+        sample_size = population_size // 4 if sample_size is None else sample_size
         if not 1 <= sample_size <= population_size:
             raise SettingError("sample_size", f"must be between 1 and population_size, got {sample_size}")
         at_least("lag", 1 if lag is None else lag, 1)
         super().__init__(
-            Schedule("steady_state", population_size, default_lag(workers) if lag is None else lag),
-            gene_sizes=gene_sizes,
-            n_objectives=n_objectives,
-            seed=seed,
-            key=key,
-            is_connected=is_connected,
+            Schedule("steady_state", population_size, default_lag(problem.workers) if lag is None else lag), problem
         )
         self.population_size = population_size
         self.sample_size = sample_size

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nasx.protocols import SearchAlgorithm
+from nasx.protocols import Problem, SearchAlgorithm
 from nasx.trial import Genotype
 from scripts.bench.tabular import TabularProblem
 
@@ -25,8 +25,7 @@ def ours(algorithm: Callable[..., SearchAlgorithm], workers: int = 1, **settings
 
     def search(problem: TabularProblem, seed: int, evaluations: int) -> list[Genotype]:
         space = problem.space
-        searcher = algorithm(
-            **settings,
+        given = Problem(
             gene_sizes=space.gene_sizes,
             n_objectives=2,
             seed=seed,
@@ -34,6 +33,7 @@ def ours(algorithm: Callable[..., SearchAlgorithm], workers: int = 1, **settings
             is_connected=space.is_connected,
             workers=workers,
         )
+        searcher = algorithm(**settings, problem=given)
         asked: list[Genotype] = []
         while len(asked) < evaluations:
             candidate = searcher.ask()
@@ -48,7 +48,7 @@ def ours(algorithm: Callable[..., SearchAlgorithm], workers: int = 1, **settings
 def pymoo(problem: TabularProblem, seed: int, evaluations: int) -> list[Genotype]:
     """pymoo's NSGA-II as the paper sets it: population 64, integer SBX (0.9, eta 3), polynomial mutation (1/6, 3)."""
     from pymoo.algorithms.moo.nsga2 import NSGA2
-    from pymoo.core.problem import Problem
+    from pymoo.core.problem import Problem as PymooProblem
     from pymoo.operators.crossover.sbx import SBX
     from pymoo.operators.mutation.pm import PM
     from pymoo.operators.repair.rounding import RoundingRepair
@@ -58,7 +58,7 @@ def pymoo(problem: TabularProblem, seed: int, evaluations: int) -> list[Genotype
     asked: list[Genotype] = []
     sizes = problem.space.gene_sizes
 
-    class Tabular(Problem):  # type: ignore[misc]
+    class Tabular(PymooProblem):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(n_var=len(sizes), n_obj=2, xl=0, xu=np.array(sizes) - 1, vtype=int)
 

@@ -11,6 +11,7 @@ from nasx.algorithms.local_search import LocalSearch
 from nasx.algorithms.nsga2 import NSGA2, NSGA2Paper
 from nasx.algorithms.random_search import RandomSearch
 from nasx.algorithms.regularized_evolution import RegularizedEvolution
+from nasx.protocols import Problem
 
 SIZES = (3, 4, 2, 5)  # 120 genotypes
 REPEATABLE = {
@@ -32,7 +33,7 @@ over_repeatable = pytest.mark.parametrize("make", REPEATABLE.values(), ids=REPEA
 
 
 def build(make, *, n_objectives=2, seed=0, sizes=SIZES, **problem):
-    return make(gene_sizes=sizes, n_objectives=n_objectives, seed=seed, **problem)
+    return make(problem=Problem(gene_sizes=sizes, n_objectives=n_objectives, seed=seed, **problem))
 
 
 def costs(genotype, n_objectives=2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nasx.algorithms.local_search import LocalSearch, neighbours
+from nasx.protocols import Problem
 
 
 def test_neighbours_differ_in_exactly_one_gene_and_are_all_there():
@@ -12,7 +13,7 @@ def test_neighbours_differ_in_exactly_one_gene_and_are_all_there():
 
 
 def test_it_climbs_to_the_optimum_then_explores_all_its_neighbours_then_starts_anew():
-    algorithm = LocalSearch(initial_samples=1, gene_sizes=(4, 4, 4), n_objectives=1, seed=0)
+    algorithm = LocalSearch(initial_samples=1, problem=Problem(gene_sizes=(4, 4, 4), n_objectives=1, seed=0))
     asked = []
     while len(asked) < 64:
         asked.append(algorithm.ask())
@@ -25,7 +26,7 @@ def test_it_climbs_to_the_optimum_then_explores_all_its_neighbours_then_starts_a
 
 
 def test_neighbours_name_the_member_of_the_front_that_they_surround():
-    algorithm = LocalSearch(initial_samples=3, gene_sizes=(4,) * 4, n_objectives=2, seed=0)
+    algorithm = LocalSearch(initial_samples=3, problem=Problem(gene_sizes=(4,) * 4, n_objectives=2, seed=0))
     asked = []
     for _ in range(50):
         asked.append(algorithm.ask())

@@ -9,9 +9,10 @@ from nasx import pareto
 from nasx.algorithms.base import Schedule, default_lag
 from nasx.algorithms.nsga2 import NSGA2, Individual, NSGA2Paper, Population, tournament
 from nasx.errors import SettingError
+from nasx.protocols import Problem
 from nasx.trial import Candidate
 
-PROBLEM = {"gene_sizes": (4, 4, 4), "n_objectives": 2, "seed": 0}
+PROBLEM = Problem(gene_sizes=(4, 4, 4), n_objectives=2, seed=0)
 
 
 def population(costs, size=None):
@@ -26,7 +27,7 @@ def numbers(individuals):
 
 
 def test_ask_returns_none_until_the_generation_is_complete():
-    algorithm = NSGA2Paper(population_size=4, **PROBLEM)
+    algorithm = NSGA2Paper(population_size=4, problem=PROBLEM)
     for _ in range(4):
         algorithm.ask()
     for number in (3, 0, 2):
@@ -37,7 +38,7 @@ def test_ask_returns_none_until_the_generation_is_complete():
 
 
 def test_a_lag_of_three_lets_three_be_open_and_waits_for_the_oldest():
-    algorithm = NSGA2(lag=3, **PROBLEM)
+    algorithm = NSGA2(lag=3, problem=PROBLEM)
     for _ in range(3):
         assert algorithm.ask() is not None
     algorithm.tell(2, (1, 1))
@@ -48,7 +49,7 @@ def test_a_lag_of_three_lets_three_be_open_and_waits_for_the_oldest():
 
 
 def test_free_running_never_waits():
-    algorithm = NSGA2(mode="free_running", **PROBLEM)
+    algorithm = NSGA2(mode="free_running", problem=PROBLEM)
     assert all(algorithm.ask() is not None for _ in range(30))
 
 
@@ -105,7 +106,7 @@ def test_tournament_prefers_rank_then_crowding():
 
 
 def test_an_offspring_by_mutation_differs_from_its_parent_in_one_gene():
-    algorithm = NSGA2(initial_samples=4, crossover=0.0, gene_sizes=(9,) * 8, n_objectives=2, seed=1)
+    algorithm = NSGA2(initial_samples=4, crossover=0.0, problem=Problem(gene_sizes=(9,) * 8, n_objectives=2, seed=1))
     asked = {}
     for _ in range(40):
         candidate = algorithm.ask()
@@ -129,8 +130,8 @@ def test_both_find_the_front_of_a_problem_with_a_known_one():
         return np.stack([left + right, (9 - left) ** 2 + right], axis=1).astype(float)
 
     best = pareto.hypervolume(costs(grid), (19, 100))
-    problem = {"gene_sizes": sizes, "n_objectives": 2, "seed": 0}
-    for algorithm in (NSGA2(screening=1, **problem), NSGA2Paper(population_size=32, **problem)):
+    problem = Problem(gene_sizes=sizes, n_objectives=2, seed=0)
+    for algorithm in (NSGA2(screening=1, problem=problem), NSGA2Paper(population_size=32, problem=problem)):
         seen = []
         for _ in range(320):
             candidate = algorithm.ask()
@@ -142,13 +143,13 @@ def test_both_find_the_front_of_a_problem_with_a_known_one():
 @pytest.mark.parametrize("algorithm", [NSGA2, NSGA2Paper])
 def test_a_population_of_less_than_four_is_refused(algorithm):
     with pytest.raises(SettingError, match="population_size must be at least 4, got 2"):
-        algorithm(population_size=2, **PROBLEM)
+        algorithm(population_size=2, problem=PROBLEM)
 
 
 @pytest.mark.parametrize("algorithm", [NSGA2, NSGA2Paper])
 @pytest.mark.parametrize("size", [4, 5, 6, 7, 13])
 def test_any_population_of_four_or_more_works(algorithm, size):
-    made = algorithm(population_size=size, **PROBLEM)
+    made = algorithm(population_size=size, problem=PROBLEM)
     for number in range(40):
         made.tell(made.ask().number, (number % 7, -number % 5))
     assert len(made.population.members) <= 2 * size
@@ -164,4 +165,4 @@ def test_any_population_of_four_or_more_works(algorithm, size):
 )
 def test_settings_out_of_range_are_refused(setting, message):
     with pytest.raises(SettingError, match=message):
-        NSGA2(**setting, **PROBLEM)
+        NSGA2(**setting, problem=PROBLEM)

@@ -7,8 +7,9 @@ import pytest
 
 from nasx.algorithms.regularized_evolution import RegularizedEvolution, tchebycheff
 from nasx.errors import SettingError
+from nasx.protocols import Problem
 
-PROBLEM = {"gene_sizes": (50,) * 4, "seed": 0}
+PROBLEM = Problem(gene_sizes=(50,) * 4, n_objectives=1, seed=0)
 
 
 def run(algorithm, n, answer):
@@ -20,7 +21,7 @@ def run(algorithm, n, answer):
 
 
 def test_with_one_objective_and_a_full_sample_the_best_living_is_always_the_parent():
-    algorithm = RegularizedEvolution(population_size=6, sample_size=6, n_objectives=1, **PROBLEM)
+    algorithm = RegularizedEvolution(population_size=6, sample_size=6, problem=PROBLEM)
     asked = run(algorithm, 40, lambda c: (float(c.genotype[0]),))
     for child in asked[6:]:
         living = asked[child.number - 6 : child.number]
@@ -29,7 +30,7 @@ def test_with_one_objective_and_a_full_sample_the_best_living_is_always_the_pare
 
 
 def test_the_oldest_die_however_good_they_are():
-    algorithm = RegularizedEvolution(population_size=6, sample_size=6, n_objectives=1, **PROBLEM)
+    algorithm = RegularizedEvolution(population_size=6, sample_size=6, problem=PROBLEM)
     asked = run(algorithm, 40, lambda c: (float(c.number),))  # the first is the best of all
     assert all(child.parents == (child.number - 6,) for child in asked[6:])
 
@@ -46,4 +47,4 @@ def test_decomposition_never_prefers_what_is_dominated(n_objectives):
 
 def test_a_sample_larger_than_the_population_is_refused():
     with pytest.raises(SettingError, match="sample_size must be between 1 and population_size, got 9"):
-        RegularizedEvolution(population_size=6, sample_size=9, n_objectives=1, **PROBLEM)
+        RegularizedEvolution(population_size=6, sample_size=9, problem=PROBLEM)

@@ -15,11 +15,12 @@ from nasx.config import (
     packaged_directory,
     read,
 )
+from nasx.protocols import Problem
 
 EXPERIMENTS = sorted(p.stem for p in packaged_directory().glob("*.yaml") if p.stem != "base")
 CHOICES = sorted((p.parent.name, p.stem) for p in packaged_directory().glob("*/*.yaml"))
 REQUIRED = {"evaluation": ["evaluation.table=table.csv"], "nats_bench": ["evaluation.table=table.csv"]}
-FROM_THE_SEARCH = {"algorithm": {"gene_sizes": (5,) * 6, "n_objectives": 2, "seed": 0}}
+FROM_THE_SEARCH = {"algorithm": {"problem": Problem(gene_sizes=(5,) * 6, n_objectives=2, seed=0)}}
 
 
 def build_group(config: dict[str, Any], group: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from nasx.algorithms.nsga2 import NSGA2
 from nasx.execution.limits import SearchLimits
 from nasx.execution.loop import SearchLoop
-from nasx.protocols import SearchAlgorithm
+from nasx.protocols import Problem, SearchAlgorithm
 from nasx.rundir import DATABASE
 from nasx.store import RunInfo, RunStore
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Job, TrialStatus
@@ -62,16 +62,10 @@ class Script:
 
 def nsga2(seed: int = 0, lag: int = 3) -> NSGA2:
     space = PairSpace()
-    return NSGA2(
-        population_size=4,
-        initial_samples=3,
-        lag=lag,
-        gene_sizes=space.gene_sizes,
-        n_objectives=2,
-        seed=seed,
-        key=space.canonical,
-        is_connected=space.is_connected,
+    problem = Problem(
+        gene_sizes=space.gene_sizes, n_objectives=2, seed=seed, key=space.canonical, is_connected=space.is_connected
     )
+    return NSGA2(population_size=4, initial_samples=3, lag=lag, problem=problem)
 
 
 def make_loop(run_dir: Path, algorithm: SearchAlgorithm, evaluations: int = 100, **limits) -> SearchLoop:
