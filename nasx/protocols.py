@@ -96,6 +96,9 @@ class Problem:
     seed: int  # from which every draw derives
     key: Callable[[Genotype], Genotype] = _itself  # one genotype for all encodings of a network
     is_connected: Callable[[Genotype], bool] = _always  # whether a genotype is a network at all
+    signs: tuple[
+        int, ...
+    ] = ()  # cost = sign * value of each objective: -1 where it is maximised; (): all are minimised
     workers: int = 1  # trials at a time, at the start of the run: how many questions are open at once
 
 

@@ -106,6 +106,7 @@ def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> S
         seed=derive_seed(experiment.seed, "algorithm"),
         key=parts.space.canonical,
         is_connected=parts.space.is_connected,
+        signs=tuple(objective.sign for objective in parts.objectives),
         workers=store.info.workers,
     )
     algorithm = configs.build(experiment.algorithm, "algorithm", problem=problem)

@@ -23,7 +23,9 @@ from nasx.algorithms.base import (
     share,
 )
 from nasx.algorithms.operators import change, polynomial, simulated_binary, uniform, uniform_crossover
+from nasx.algorithms.preference import achievement, ranges
 from nasx.algorithms.screening import Screen
+from nasx.errors import SettingError
 from nasx.protocols import Problem
 from nasx.trial import Candidate, Genotype
 
@@ -108,6 +110,8 @@ class NSGA2(Algorithm):
             generation to end and the search is repeatable; "generational": from all generations before its own;
             "free_running": from whatever has been answered, which depends on the order of arrival.
         lag: 1 waits for every answer; None: as large as `workers` need, see `base.default_lag`.
+        preference: a value of each objective, in their order and own units, that the search should come near, and
+            better if it can: it then breeds towards that region alone. None: the whole front.
     """
 
     def __init__(
@@ -120,11 +124,16 @@ class NSGA2(Algorithm):
         unscreened: float = 0.3,
         mode: Mode = "steady_state",
         lag: int | None = None,
+        preference: tuple[float, ...] | None = None,
         problem: Problem,
     ) -> None:
         at_least("population_size", population_size, 4)
         at_least("initial_samples", initial_samples, 1)
         share("crossover", crossover)
+        if preference is not None and len(preference) != problem.n_objectives:
+            raise SettingError(
+                "preference", f"must have a value for each of {problem.n_objectives} objectives, got {preference}"
+            )
         at_least("screening", screening, 1)
         share("unscreened", unscreened)
         at_least("lag", 1 if lag is None else lag, 1)
@@ -136,6 +145,7 @@ class NSGA2(Algorithm):
         self.screening = screening
         self.unscreened = unscreened
         self._screen = Screen(self.gene_sizes)
+        self._wish = None if preference is None else np.multiply(preference, problem.signs or 1)
 
     def _draw(self, number: int, rng: Generator) -> Proposal:
         draw = super()._draw
@@ -144,9 +154,9 @@ class NSGA2(Algorithm):
         if not is_screened or rng.random() < self.unscreened:
             return proposal
         offspring = [proposal, *(draw(number, rng) for _ in range(self.screening - 1))]
-        front = [parent.costs for parent in self._breeders() if parent.rank == 0]
-        chosen = self._screen.choose([self._canonical(child.genotype) for child in offspring], np.array(front))
-        return offspring[chosen]
+        front = np.array([parent.costs for parent in self._breeders() if parent.rank == 0])
+        genotypes = [self._canonical(child.genotype) for child in offspring]
+        return offspring[self._screen.choose(genotypes, front, self._wish)]
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
         parents = self._breeders()
@@ -164,6 +174,11 @@ class NSGA2(Algorithm):
         """Who may become a parent: the front, or somewhat more where it is tiny."""
         if self._parents is None:
             self._parents = self.population.best(MIN_PARENTS)
+            if self._wish is not None and self._parents:
+                costs = [parent.costs for parent in self._parents]
+                misses = achievement(costs, self._wish, ranges(costs))
+                for parent, miss in zip(self._parents, misses, strict=True):
+                    parent.crowding = -float(miss)  # what a tournament goes by: near the wish, not far from the others
         return self._parents
 
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:

@@ -17,6 +17,7 @@ from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from nasx import pareto
+from nasx.algorithms.preference import achievement, ranges
 from nasx.trial import Genotype
 
 MIN_ANSWERS: Final = 10  # before a model is fitted
@@ -47,12 +48,20 @@ class Screen:
     def is_ready(self) -> bool:
         return MIN_ANSWERS <= self._n_answers < MAX_ANSWERS
 
-    def choose(self, genotypes: Sequence[Genotype], front: NDArray[np.float64]) -> int:
-        """The index of the most promising genotype, given the costs of the front, (n_points, n_objectives)."""
+    def choose(
+        self, genotypes: Sequence[Genotype], front: NDArray[np.float64], wish: NDArray[np.float64] | None = None
+    ) -> int:
+        """The index of the most promising genotype, given the costs of the front, (n_points, n_objectives).
+
+        With a `wish` (n_objectives,), costs to come near, that is the one that is expected to come nearest.
+        """
         with self._threads.limit(limits=1):
             if self._n_answers >= self._refit_at:
                 self._fit()
-            return int(np.argmax(gains(self._optimistic_costs(genotypes), front)))
+            optimistic = self._optimistic_costs(genotypes)
+        if wish is not None:
+            return int(np.argmin(achievement(optimistic, wish, ranges(front))))
+        return int(np.argmax(gains(optimistic, front)))
 
     def _fit(self) -> None:
         genotypes, costs = zip(*self._answers, strict=True)
