@@ -94,6 +94,8 @@ def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, metrics: dict[st
     learned = better_than_chance(trained.validation_error, data.validation)
     scores = take_scores(network, data.validation, data, spec, device) if learned else ()
     for score in scores:
+        if not math.isfinite(score.value):
+            raise TrialFailure(Reason.NO_SCORE, f"the score of {score.scorer} is {score.value}")
         metrics[f"introspectability_{score.scorer}"] = score.value
     if scores:
         metrics["introspectability"] = scores[0].value
@@ -124,7 +126,9 @@ def take_scores(
     """The scores of a trained network on labelled images: the objective's scorer first, each name once."""
     pixels = normalise(as_tensor(images.images).to(device), data.mean, data.std)
     labels = as_tensor(images.labels).to(device)
-    scorers = {scorer.name: scorer for scorer in (spec.scorer, *spec.also_scored)}
+    scorers: dict[str, Scorer] = {}
+    for scorer in (spec.scorer, *spec.also_scored):
+        scorers.setdefault(scorer.name, scorer)
     return tuple(
         scorer.score(network, pixels, labels, n_classes=images.n_classes, seed=spec.score_seed)
         for scorer in scorers.values()

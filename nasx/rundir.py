@@ -88,7 +88,7 @@ def check_free(run_dir: Path) -> None:
         raise RunError(f"{run_dir} is a file: name a new directory by --run-dir.")
     if is_run(run_dir) and (run_dir / DATABASE).stat().st_size:
         raise RunError(f"{run_dir} holds a run already. Go on with it by --resume, or name another --run-dir.")
-    ours = (CONFIG, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", _LOCK, _HOLDER)
+    ours = (CONFIG, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", _LOCK, _HOLDER)
     others = sorted(p.name for p in run_dir.iterdir() if p.name not in ours) if run_dir.is_dir() else []
     if others:
         raise RunError(f"{run_dir} is not empty: it holds {others[0]}. Name a new directory by --run-dir.")

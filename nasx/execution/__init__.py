@@ -15,6 +15,8 @@ class Execution(Protocol):
 
     device: Literal["auto", "cpu", "cuda"]
 
+    in_process: bool  # whether trials run in this very thread
+
     @property
     def threads(self) -> int:
         """Threads of a trial on the CPU."""

@@ -51,6 +51,8 @@ GRACE = 30.0  # seconds beyond the time limit, within which a worker must stop a
 class RayExecution:
     """Evaluates jobs in worker processes that are reused from trial to trial."""
 
+    in_process = False
+
     def __init__(
         self,
         *,

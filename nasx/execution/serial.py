@@ -13,6 +13,7 @@ from nasx.trial import Evaluator
 class SerialExecution:
     """Evaluates every job here. Gives the results that `RayExecution` gives on the same machine."""
 
+    in_process = True
     threads = 1  # as a worker of Ray's has
 
     def __init__(self, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:

@@ -1,0 +1,165 @@
+"""How many workers a search keeps busy: the real algorithm, loop and journal with simulated workers.
+
+    python -m scripts.bench.scale [--workers 8 64 1000 10000] [--quick] [--json FILE]
+
+Trial times are log-normal (sigma 0.8, mean 60 s), on a simulated clock. The driver is one process that serves one event
+after the other: each costs the time measured here, plus what Ray Tune takes on top. A worker waits for it, and for the
+algorithm. Utilisation is the share of the workers' time spent training, until the last trial has been handed out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from nasx.algorithms.nsga2 import NSGA2, NSGA2Paper
+from nasx.execution.limits import SearchLimits
+from nasx.execution.loop import SearchLoop
+from nasx.protocols import Problem, SearchAlgorithm
+from nasx.store import RunInfo, RunStore
+from nasx.trial import OBJECTIVES, Evaluation, Genotype, Job, TrialStatus
+
+SIGMA, MEAN = 0.8, 60.0  # of a trial's time: of its logarithm, in seconds
+RAY_TUNE = 0.010  # seconds a trial that Ray Tune takes of the driver (scripts.bench.overhead)
+MODES = ("steady_state", "free_running", "generational", "paper")
+
+
+class Space:
+    """Sixteen genes of five alleles: more networks than anyone evaluates."""
+
+    name = "made_up"
+    gene_sizes = (5,) * 16
+    settings: dict[str, int] = {}  # noqa: RUF012
+
+    def canonical(self, genotype: Genotype) -> Genotype:
+        return genotype
+
+    def is_connected(self, genotype: Genotype) -> bool:
+        return True
+
+    def describe(self, genotype: Genotype) -> str:
+        return "".join(map(str, genotype))
+
+
+@dataclass(frozen=True)
+class Result:
+    mode: str
+    workers: int
+    trials: int
+    utilisation: float  # share of the workers' time
+    driver: float  # seconds a trial, the algorithm and the journal
+    growth: float  # bytes a trial of the driver's memory
+
+
+def make(mode: str, workers: int) -> SearchAlgorithm:
+    problem = Problem(gene_sizes=Space.gene_sizes, n_objectives=2, seed=0, workers=workers)
+    if mode == "paper":
+        return NSGA2Paper(population_size=64, problem=problem)
+    return NSGA2(population_size=64, mode=mode, problem=problem)  # type: ignore[arg-type]
+
+
+def answer(job: Job) -> Evaluation:
+    """Two rivalling sums."""
+    genes = np.array(job.genotype)
+    error = 0.05 + 0.9 * float((4 - genes).sum()) / 64
+    score = float((genes[::2] ** 2).sum()) / 128 * 0.8 + 0.1 - 0.05 * float(genes[0] == genes[1])
+    return Evaluation(TrialStatus.COMPLETE, metrics={"error": error, "introspectability": 1 - score})
+
+
+def simulate(mode: str, workers: int, trials: int) -> Result:
+    """Run a search on the simulated clock."""
+    times = np.random.default_rng(1).lognormal(np.log(MEAN) - SIGMA**2 / 2, SIGMA, size=trials)
+    info = RunInfo("scale", "", "", "", "", 0, ("error", "introspectability"), 10, (), "", workers)
+    with tempfile.TemporaryDirectory() as directory, RunStore.create(Path(directory), info) as store:
+        loop = SearchLoop(
+            run_dir=Path(directory),
+            store=store,
+            algorithm=make(mode, workers),
+            space=Space(),  # type: ignore[arg-type]
+            objectives=[OBJECTIVES["error"], OBJECTIVES["introspectability"]],
+            limits=SearchLimits(evaluations=trials),
+        )
+        memory = resident()
+        running: list[tuple[float, int, Job]] = []  # when it ends, a tie-break, the job
+        now, driver_free, spent, given, last_given, busy = 0.0, 0.0, 0.0, 0, 0.0, 0.0
+        starts: list[tuple[float, float]] = []
+        idle = workers
+        while True:
+            while idle:
+                began = time.perf_counter()
+                job = loop.next_job()
+                took = time.perf_counter() - began
+                spent += took
+                driver_free = max(driver_free, now) + took + (RAY_TUNE if job else 0)
+                if job is None:
+                    break
+                last_given = driver_free
+                starts.append((driver_free, driver_free + times[given]))
+                heapq.heappush(running, (driver_free + times[given], given, job))
+                given, idle = given + 1, idle - 1
+            if not running:
+                break
+            ends, _, job = heapq.heappop(running)
+            now = max(now, ends)
+            began = time.perf_counter()
+            loop.complete(job, answer(job))
+            took = time.perf_counter() - began
+            spent += took
+            driver_free = max(driver_free, now) + took
+            idle += 1
+        busy = sum(min(end, last_given) - start for start, end in starts if start < last_given)
+        return Result(
+            mode, workers, trials, busy / (workers * last_given), spent / trials, (resident() - memory) / trials
+        )
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench.scale")
+    parser.add_argument("--workers", type=int, nargs="*", default=[8, 64, 1000, 10_000])
+    parser.add_argument("--quick", action="store_true", help="8 and 64 workers, few trials")
+    parser.add_argument("--json", type=Path, help="write the results here too")
+    parser.add_argument("--one", nargs=3, metavar=("MODE", "WORKERS", "TRIALS"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.one:
+        mode, workers, trials = chosen.one
+        print(json.dumps(asdict(simulate(mode, int(workers), int(trials)))))
+        return 0
+    results = []
+    for workers in [8, 64] if chosen.quick else chosen.workers:
+        trials = max(1000 if chosen.quick else 3000, 5 * workers)
+        for mode in MODES:  # each in a process of its own, for its memory
+            command = [sys.executable, "-m", "scripts.bench.scale", "--one", mode, str(workers), str(trials)]
+            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            results.append(Result(**json.loads(out)))
+    table = Table(title=f"trials of {MEAN:g} s mean, log-normal, sigma {SIGMA:g}")
+    for heading in ("workers", "algorithm", "trials", "utilisation", "driver ms/trial", "memory kB/trial"):
+        table.add_column(heading, justify="right")
+    for r in results:
+        name = "nsga2_paper, generations of 64" if r.mode == "paper" else f"nsga2, {r.mode}"
+        numbers = (f"{r.utilisation:.1%}", f"{1000 * r.driver:.2f}", f"{r.growth / 1000:.1f}")
+        table.add_row(f"{r.workers:,}", name, f"{r.trials:,}", *numbers)
+    Console().print(table)
+    if chosen.json:
+        chosen.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

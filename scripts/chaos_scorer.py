@@ -1,0 +1,73 @@
+"""A scorer that breaks one network's trial, as FAULT in the environment says: for `scripts/chaos`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nasx import files
+from nasx.introspection.activations import ActivationScorer
+from nasx.trial import Score
+
+VICTIM = Path("victim")  # holds the number of parameters of the network that suffers: the second one that is scored
+
+
+class FaultyScorer(ActivationScorer):
+    """The activation score, but for one network."""
+
+    def score(self, network: nn.Sequential, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
+        score = super().score(network, images, labels, n_classes=n_classes, seed=seed)
+        fault = os.environ.get("FAULT", "")
+        if not fault or not _is_victim(network):
+            return score
+        if fault == "raise":
+            raise ValueError("made up")
+        if fault == "nan":
+            return replace(score, value=float("nan"))
+        if fault == "oom":
+            raise torch.OutOfMemoryError("made up: no memory left")
+        if fault == "hang":
+            time.sleep(3600)
+        if fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "disk":
+            files.os = _FullDisk()  # type: ignore[assignment]
+        return score
+
+
+def _is_victim(network: nn.Module) -> bool:
+    mark = str(sum(p.numel() for p in network.parameters()))
+    seen = VICTIM.read_text().split() if VICTIM.exists() else []
+    if len(seen) < 2 and mark not in seen:
+        VICTIM.write_text(" ".join([*seen, mark]))
+        seen.append(mark)
+    return len(seen) > 1 and seen[1] == mark
+
+
+class _FullDisk:
+    """The module os for a process whose disk is full."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
+
+    def fsync(self, descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@contextmanager
+def fault(kind: str) -> Iterator[None]:
+    """Searches started in the block suffer it."""
+    os.environ["FAULT"] = kind
+    try:
+        yield
+    finally:
+        del os.environ["FAULT"]
