@@ -2,35 +2,79 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from nasx import config as configs
+from nasx.config import Experiment
 from nasx.data.images import SearchData
+from nasx.data.splits import split_indices
 from nasx.errors import RunError
 from nasx.evaluation import load_weights
 from nasx.preparation import split_data
 from nasx.protocols import Dataset, SearchSpace
 from nasx.rundir import CONFIG, weights_file
-from nasx.trial import Trial
+from nasx.training import Recipe
+from nasx.trial import Trial, derive_seed
 
 
-def rebuild(run_dir: Path, trial: Trial) -> tuple[nn.Sequential, SearchData]:
-    """The trained network of a trial, in evaluation mode on the CPU, and the data that it was trained and judged on.
+@dataclass(frozen=True, eq=False)
+class Materials:
+    """What the trials of a run were made of, built anew from its config."""
 
-    Raises RunError where its weights are not kept: only those of front members are.
-    """
-    file = weights_file(run_dir, trial.arch_id, trial.replicate)
-    if not file.is_file():
+    experiment: Experiment
+    dataset: Dataset
+    space: SearchSpace
+    recipe: Recipe
+    data: SearchData
+
+    def untrained(self, trial: Trial) -> nn.Sequential:
+        """The network of a trial as it was before its training."""
+        with torch.random.fork_rng(devices=[]):  # initialisation draws from torch's generator; give it back as it was
+            torch.manual_seed(trial.seed)
+            return self.space.build(trial.genotype, input_shape=self.data.shape, n_classes=self.data.n_classes)
+
+    def train_indices(self) -> NDArray[np.int64]:
+        """Where each training image stands among the training images of the dataset, (n_train,)."""
+        train, _ = split_indices(
+            self.dataset.train(), **vars(self.experiment.split), seed=derive_seed(self.experiment.seed, "split")
+        )
+        return train
+
+
+def materials(run_dir: Path) -> Materials:
+    """Read a run's config, build what it names, and read and split its data."""
+    experiment = configs.read(configs.load_resolved(run_dir / CONFIG))
+    dataset: Dataset = configs.build(experiment.dataset, "dataset")
+    space: SearchSpace = configs.build(experiment.space, "space")
+    recipe: Recipe = configs.build(experiment.training, "training")
+    return Materials(experiment, dataset, space, recipe, split_data(dataset, experiment))
+
+
+def check_weights(run_dir: Path, trial: Trial) -> None:
+    """Raise RunError where the weights of a trial are not kept: only those of front members are."""
+    if not weights_file(run_dir, trial.arch_id, trial.replicate).is_file():
         raise RunError(
             f"{run_dir} keeps no weights of {trial.arch_id}: only members of the front keep theirs. "
             "`nasx pareto` lists them."
         )
-    experiment = configs.read(configs.load_resolved(run_dir / CONFIG))
-    dataset: Dataset = configs.build(experiment.dataset, "dataset")
-    space: SearchSpace = configs.build(experiment.space, "space")
-    data = split_data(dataset, experiment)
-    network = space.build(trial.genotype, input_shape=data.shape, n_classes=data.n_classes)
-    load_weights(network, file)
-    return network.eval(), data
+
+
+def trained(run_dir: Path, trial: Trial, made_of: Materials) -> nn.Sequential:
+    """The trained network of a trial, in evaluation mode on the CPU. Raises RunError where its weights are not kept."""
+    check_weights(run_dir, trial)
+    network = made_of.untrained(trial)
+    load_weights(network, weights_file(run_dir, trial.arch_id, trial.replicate))
+    return network.eval()
+
+
+def rebuild(run_dir: Path, trial: Trial) -> tuple[nn.Sequential, SearchData]:
+    """The trained network of a trial, and the data that it was trained and judged on; see `trained`."""
+    check_weights(run_dir, trial)
+    made_of = materials(run_dir)
+    return trained(run_dir, trial, made_of), made_of.data

@@ -9,17 +9,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from nasx.cli.choosing import choose_run, find_trial, spare_threads
 from nasx.errors import SettingError
-from nasx.rundir import CONFIG, arch_dir, find_run, runs_home
-from nasx.store import RunStore
-from nasx.trial import Trial, resolve_arch_id
+from nasx.rundir import CONFIG, arch_dir
 
 if TYPE_CHECKING:
     from nasx.config import Experiment
     from nasx.introspection.attributions import ShapScorer
-
-# Below this a second thread costs more than it brings: on two busy cores the digits took 83 s of CPU time, with one 15.
-SMALL_MACS = 5e6
 
 
 def explain(
@@ -31,15 +27,11 @@ def explain(
     """Explain a network: which classes it holds apart, which it confuses, where it separates them, and by what."""
     if samples < 1:
         raise SettingError("--samples", f"must be at least 1, got {samples}.")
-    run = find_run(run_dir, runs_home())
     log = Console(stderr=True)
-    if run_dir is None:
-        log.print(Text(f"The newest run: {run}"), soft_wrap=True)
-    trial = _find_trial(run, arch_id)
+    run = choose_run(run_dir, log)
+    trial = find_trial(run, arch_id)
 
     with log.status(f"Explaining {trial.arch_id} ..."):  # torch and shap take seconds to load
-        import torch
-
         from nasx import config as configs
         from nasx.diagnostics.explain import explain as explain_network
         from nasx.preparation import score_seed
@@ -47,8 +39,7 @@ def explain(
         from nasx.reports.screen import page_on_screen
         from nasx.run import rebuild
 
-        if trial.metrics.get("macs", 0) < SMALL_MACS:
-            torch.set_num_threads(1)
+        spare_threads(trial)
         network, data = rebuild(run, trial)
         experiment = configs.read(configs.load_resolved(run / CONFIG))
         scorer = _shap_scorer(experiment)
@@ -67,13 +58,6 @@ def explain(
         page, files = write_explanation(explanation, trial, directory, edges=edges)
     Console().print(page_on_screen(page))
     log.print(Text(f"Written to {directory}: {', '.join(f.name for f in files)}"), soft_wrap=True)
-
-
-def _find_trial(run: Path, prefix: str) -> Trial:
-    with RunStore.open(run, read_only=True) as store:
-        trials = store.trials()
-    arch_id = resolve_arch_id(prefix, [t.arch_id for t in trials])
-    return next(t for t in trials if t.arch_id == arch_id)
 
 
 def _shap_scorer(experiment: Experiment) -> ShapScorer:

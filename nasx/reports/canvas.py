@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -51,3 +52,11 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(path, metadata=undated.get(path.suffix.lower()))
     except OSError as exc:
         raise ResourceError(f"cannot write the picture {path}: {exc.strerror or exc}.") from exc
+
+
+@styled
+def as_png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from nasx.diagnostics.explanation import Explanation
 from nasx.files import write_atomically
 from nasx.networks.edge import Edge
-from nasx.reports.canvas import styled
+from nasx.reports.canvas import as_png
 from nasx.reports.cell_drawing import cell_figure
 from nasx.reports.explanation import CELL, DISTANCES, PROFILE, SHAP, Page, as_html, as_markdown, tell
 from nasx.reports.plots import distances_figure, profile_figure
@@ -36,15 +33,8 @@ def write_explanation(
         DISTANCES: distances_figure(explanation.score.distances, explanation.class_names),
         PROFILE: profile_figure(profiles),
     }
-    contents = {name: _png(figure) for name, figure in figures.items()}
+    contents = {name: as_png(figure) for name, figure in figures.items()}
     contents |= {MARKDOWN: as_markdown(page).encode(), HTML: as_html(page, contents).encode()}
     for name, content in contents.items():
         write_atomically(directory / name, content)
     return page, [directory / name for name in contents]
-
-
-@styled
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

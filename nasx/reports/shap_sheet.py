@@ -10,44 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
 from nasx.reports.canvas import styled
-from nasx.reports.style import DIVERGING, FAINT, INK, MUTED, VERMILLION, WIDTH
+from nasx.reports.sheet import GAP, MARGIN, Sheet, show_image
+from nasx.reports.style import DIVERGING, INK, MUTED, VERMILLION, WIDTH
 from nasx.reports.wording import shorten
 
 COLUMNS: Final = 10  # of right samples: one a class
-MARGIN: Final = 0.12  # inches
-GAP: Final = 0.06  # inches between pictures
 HEADING: Final = 0.42  # inches for a section's heading
 RIVALRY: Final = HEADING + 0.42  # inches above and below the pictures of a section of rivals
-
-
-class Sheet:
-    """A figure filled from the top down in inches, so that its pictures have one size whatever their number."""
-
-    def __init__(self, height: float) -> None:
-        self.figure = Figure(figsize=(WIDTH, height))
-        self.height = height
-        self.top = 0.0  # inches from the upper edge
-
-    def text(
-        self, x: float, text: str, size: float, color: str = INK, weight: str = "normal", drop: float = 0.0
-    ) -> None:
-        y = 1 - (self.top + drop) / self.height
-        self.figure.text(x / WIDTH, y, text, fontsize=size, color=color, fontweight=weight, va="top")
-
-    def axes(self, x: float, drop: float, side: float) -> Axes:
-        """Square axes without marks, `x` from the left and `drop` below the top, in inches."""
-        bottom = self.height - self.top - drop - side
-        axes = self.figure.add_axes((x / WIDTH, bottom / self.height, side / WIDTH, side / self.height))
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.grid(False)
-        axes.spines[:].set_visible(True)
-        axes.spines[:].set_color(FAINT)
-        return axes
 
 
 SIDE: Final = (WIDTH - 2 * MARGIN - (COLUMNS - 1) * GAP) / COLUMNS
@@ -106,7 +78,7 @@ def _draw_band(sheet: Sheet, band: Sequence[Sequence[ExplainedSample]], names: S
         sheet.text(x, shorten(names[samples[0].label], 11), 8)
         for row, sample in enumerate(samples):
             drop = 0.18 + row * (2 * SIDE + 2 * GAP)
-            _show_image(sheet.axes(x, drop, SIDE), sample.image)
+            show_image(sheet.axes(x, drop, SIDE), sample.image)
             _show_values(sheet.axes(x, drop + SIDE, SIDE), sample, sample.predicted)
 
 
@@ -121,19 +93,13 @@ def _draw_rivalries(sheet: Sheet, kind: SampleKind, samples: Sequence[ExplainedS
         says = f"says {shorten(names[winner], 10)}, {100 * sample.confidence:.0f} %"
         sheet.text(x, says, 8, VERMILLION if is_wrong else INK, drop=0.24)
         drop = HEADING
-        _show_image(sheet.axes(x, drop, RIVAL_SIDE), sample.image)
+        show_image(sheet.axes(x, drop, RIVAL_SIDE), sample.image)
         for place, c in enumerate((winner, rival), start=1):
             axes = sheet.axes(x + place * RIVAL_SIDE, drop, RIVAL_SIDE)
             _show_values(axes, sample, c)
             axes.set_xlabel(f"for {shorten(names[c], 8)}", fontsize=7.5, labelpad=2)
         truth = f"is {shorten(names[sample.label], 10)}" if is_wrong else ""
         sheet.text(x, truth, 8, drop=HEADING + RIVAL_SIDE + 0.04)
-
-
-def _show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
-    """An image of (channels, height, width): grey for one channel, else the first three as colours."""
-    shown = image[0] if len(image) < 3 else np.moveaxis(image[:3], 0, -1)
-    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
 
 def _show_values(axes: Axes, sample: ExplainedSample, label: int) -> None:

@@ -1,7 +1,14 @@
 import numpy as np
+import pytest
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from nasx.diagnostics.class_pairs import class_pairs, confusion_matrix, most_confused, separated_at
+from nasx.diagnostics.class_pairs import (
+    class_pairs,
+    closeness_and_confusion,
+    confusion_matrix,
+    most_confused,
+    separated_at,
+)
 
 DISTANCES = np.array([[0, 0.5, np.nan], [0.5, 0, 0.2], [np.nan, 0.2, 0]])
 CONFUSION = np.array([[5, 1, 0], [2, 4, 1], [0, 0, 6]])
@@ -34,3 +41,16 @@ def test_the_confusion_matrix_is_that_of_sklearn():
     labels, predicted = rng.integers(0, 4, (2, 100))
     expected = sklearn_confusion(labels, predicted, labels=range(4))
     assert confusion_matrix(labels, predicted, 4).tolist() == expected.tolist()
+
+
+def test_closeness_and_confusion_are_correlated_over_pairs_that_have_a_distance():
+    distances = np.array([[0, 0.9, 0.1, 0.5], [0.9, 0, 0.4, np.nan], [0.1, 0.4, 0, 0.8], [0.5, np.nan, 0.8, 0]])
+    confusion = np.array([[9, 0, 4, 1], [0, 9, 1, 50], [5, 2, 9, 1], [1, 0, 0, 9]])
+    spearman, pearson = closeness_and_confusion(distances, confusion)
+    closeness, confused = [-0.9, -0.1, -0.5, -0.4, -0.8], [0, 9, 2, 3, 1]
+    assert spearman == pytest.approx(1)
+    assert pearson == pytest.approx(np.corrcoef(closeness, confused)[0, 1])
+
+
+def test_without_confusions_there_is_nothing_to_correlate():
+    assert closeness_and_confusion(DISTANCES, np.diag([5, 5, 5])) == (None, None)

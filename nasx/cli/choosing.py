@@ -1,0 +1,39 @@
+"""What commands about one network share: which run, which network, how many threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from nasx.rundir import find_run, runs_home
+from nasx.store import RunStore
+from nasx.trial import Trial, resolve_arch_id
+
+# Below this a second thread costs more than it brings: on two busy cores the digits took 83 s of CPU time, with one 15.
+SMALL_MACS = 5e6
+
+
+def choose_run(run_dir: Path | None, log: Console) -> Path:
+    """The run directory given, or else the newest one, which is named on `log`."""
+    run = find_run(run_dir, runs_home())
+    if run_dir is None:
+        log.print(Text(f"The newest run: {run}"), soft_wrap=True)
+    return run
+
+
+def find_trial(run: Path, prefix: str) -> Trial:
+    """The first training of the network whose id begins with `prefix`."""
+    with RunStore.open(run, read_only=True) as store:
+        trials = store.trials()
+    arch_id = resolve_arch_id(prefix, [t.arch_id for t in trials])
+    return next(t for t in trials if t.arch_id == arch_id)
+
+
+def spare_threads(trial: Trial) -> None:
+    """One thread for a small network."""
+    import torch  # here: it takes seconds to load
+
+    if trial.metrics.get("macs", 0) < SMALL_MACS:
+        torch.set_num_threads(1)

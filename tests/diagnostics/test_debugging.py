@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import torch
+from stages import N_CLASSES, make_data, make_network, pixels_of
+
+from nasx.data.augmentation import Augmentation
+from nasx.data.images import LabelledImages
+from nasx.diagnostics.debugging import debug
+from nasx.training import Recipe, fit
+
+PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
+
+
+@pytest.fixture(scope="module")
+def found():
+    data, network = make_data(n_train=240), make_network()
+    recipe = Recipe(epochs=4, batch_size=32, learning_rate=0.05, precision="float32")
+    fit(network, data, recipe, augmentation=PLAIN, seed=0, device=torch.device("cpu"))
+    wrong = data.train.labels.copy()
+    wrong[17] = (wrong[17] + 1) % N_CLASSES
+    data = type(data)(
+        LabelledImages(data.train.images, wrong, data.train.class_names), data.validation, data.mean, data.std
+    )
+    return debug(network, data, distances={"shap": np.zeros((N_CLASSES, N_CLASSES))}, seed=0), network, data
+
+
+def test_a_wrong_label_is_the_most_suspect_and_its_true_class_is_named(found):
+    debugging, _, data = found
+    assert debugging.suspicion.ranking()[0] == 17
+    assert debugging.suspicion.nearest[17] == (data.train.labels[17] - 1) % N_CLASSES
+    assert debugging.train_probabilities[17, data.train.labels[17]] < 0.1
+
+
+def test_softmax_confidence_and_answers_are_the_networks_own(found):
+    debugging, network, data = found
+    with torch.no_grad():
+        probabilities = network(pixels_of(data.validation, data)).softmax(dim=1)
+    softmax, activations, margin = debugging.confidences
+    assert softmax.values == pytest.approx(probabilities.amax(dim=1).numpy(), abs=1e-5)
+    assert (debugging.is_right == (probabilities.argmax(dim=1).numpy() == data.validation.labels)).all()
+    assert [c.is_probability for c in debugging.confidences] == [True, False, False]
+    assert (activations.values <= 1).all()
+    assert (margin.values <= activations.values).all()  # what is nearest lies no farther than what was answered
+
+
+def test_every_confidence_is_calibrated_to_a_probability(found):
+    for confidence in found[0].confidences:
+        assert ((confidence.probability >= 0) & (confidence.probability <= 1)).all()

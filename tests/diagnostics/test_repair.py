@@ -1,0 +1,58 @@
+"""Repairs: what counts as help, and that a repair and its twin differ by the push alone."""
+
+import pytest
+import torch
+from stages import make_data, make_network
+
+from nasx.data.augmentation import Augmentation
+from nasx.diagnostics.repair import Outcome, Repair, Verdict, outcome, repair
+from nasx.training import Recipe, fit
+
+CPU = torch.device("cpu")
+PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
+RECIPE = Recipe(epochs=1, batch_size=32, learning_rate=0.02, precision="float32")
+
+
+def outcomes(*numbers):
+    return tuple(Outcome(confusions, errors, 0.5) for confusions, errors in numbers)
+
+
+@pytest.mark.parametrize(
+    ("repaired", "twins", "verdict"),
+    [
+        (outcomes((3, 20), (4, 20)), outcomes((8, 20), (9, 21)), Verdict.HELPED),
+        (outcomes((3, 25), (4, 20)), outcomes((8, 20), (9, 21)), Verdict.MOVED),
+        (outcomes((3, 20), (9, 20)), outcomes((8, 20), (9, 21)), Verdict.NO_HELP),  # a tie with the second seed
+        (outcomes((3, 15), (4, 15)), outcomes((2, 20), (2, 21)), Verdict.NO_HELP),  # more training alone did as well
+        (outcomes((11, 15), (11, 15)), outcomes((12, 20), (12, 21)), Verdict.NO_HELP),  # worse than before
+    ],
+)
+def test_a_repair_helps_where_it_beats_its_twin_and_the_network_as_it_was_with_every_seed(repaired, twins, verdict):
+    assert Repair((0, 1), 100, Outcome(10, 20, 0.4), repaired, twins).verdict is verdict
+
+
+@pytest.fixture(scope="module")
+def repaired():
+    data, network = make_data(n_train=240), make_network()
+    fit(network, data, RECIPE, augmentation=PLAIN, seed=0, device=CPU)
+    weights = {name: t.clone() for name, t in network.state_dict().items()}
+    result = repair(network, data, (0, 2), RECIPE, augmentation=PLAIN, seeds=[0, 1], device=CPU)
+    return result, network, weights, data
+
+
+def test_a_repair_pushes_the_pair_apart_where_its_twin_does_not(repaired):
+    result = repaired[0]
+    for patient, twin in zip(result.repaired, result.twins, strict=True):
+        assert patient.distance > twin.distance
+
+
+def test_the_network_itself_is_left_as_it_was(repaired):
+    result, network, weights, data = repaired
+    assert all(torch.equal(t, weights[name]) for name, t in network.state_dict().items())
+    assert outcome(network, data, (0, 2)) == result.before
+    assert result.n_images == len(data.validation)
+
+
+def test_the_pair_has_no_order(repaired):
+    _, network, _, data = repaired
+    assert outcome(network, data, (2, 0)) == outcome(network, data, (0, 2))

@@ -1,0 +1,194 @@
+"""The page, the pictures and the tables of `nasx debug`."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from made_up import make_score, make_trial, symmetric
+from rich.console import Console
+
+from nasx.cli.debug import choose_pair
+from nasx.cli.main import main
+from nasx.data.images import LabelledImages
+from nasx.diagnostics.debugging import Confidence, Debugging
+from nasx.diagnostics.mislabelled import Detection, Suspicion
+from nasx.diagnostics.planting import Planted
+from nasx.diagnostics.repair import Outcome, Repair
+from nasx.errors import SettingError
+from nasx.reports.debugging import tell_debugging
+from nasx.reports.debugging_files import reliability_csv, write_debugging
+from nasx.reports.explanation import as_html, as_markdown
+from nasx.reports.screen import page_on_screen
+from nasx.reports.suspects import suspects_csv, suspects_figure
+from nasx.trial import Evaluation, TrialStatus
+
+HOSTILE = ("<b>x</b>\x1b[2J", "[red]=1+1|`$y$`", "ship")
+INDICES = np.array([40, 11, 12, 33, 24, 5])
+PAIR_DISTANCES = symmetric(3, pair_01=0.1, pair_02=0.7, pair_12=0.9)
+
+
+def make_debugging(class_names=("cat", "dog", "ship"), confusion=None, channels=1):
+    rng = np.random.default_rng(0)
+    confusion = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 10]]) if confusion is None else confusion
+    n, n_right = int(confusion.sum()), int(np.trace(confusion))
+    is_right = np.arange(n) < n_right
+    values = np.linspace(1, 0.4, n)
+    names = ("softmax", "activations", "activation margin")
+    images = rng.integers(0, 256, (6, channels, 8, 8), dtype=np.uint8)
+    return Debugging(
+        is_right=is_right,
+        confidences=tuple(Confidence(name, values, values, name == "softmax") for name in names),
+        confusion=confusion,
+        train=LabelledImages(images, np.array([0, 1, 2, 0, 1, 2]), class_names),
+        suspicion=Suspicion(np.array([-0.3, 0.2, -0.1, 0.4, -0.2, -0.5]), np.array([1, 0, 0, 2, 2, 1])),
+        train_probabilities=np.tile([0.5, 0.3, 0.2], (6, 1)),
+        distances={"shap": PAIR_DISTANCES},
+    )
+
+
+def trial():
+    score = make_score(PAIR_DISTANCES, {"stem": PAIR_DISTANCES})
+    return make_trial(1, evaluation=Evaluation(TrialStatus.COMPLETE, metrics={"error": 0.1}, scores=(score,)))
+
+
+PLANTED = Planted(0.2, 0.05, Detection({0.1: 0.5, 0.2: 0.9}, 0.97), Detection({0.1: 0.4, 0.2: 0.8}, 0.9))
+
+
+def make_repair(confusions):
+    after = tuple(Outcome(c, 5, 0.6) for c in confusions)
+    return Repair((0, 1), 30, Outcome(3, 3, 0.5), after, (Outcome(4, 5, 0.5), Outcome(5, 6, 0.5)))
+
+
+def make_page(**changes):
+    return tell_debugging(make_debugging(**changes), trial(), INDICES, planted=PLANTED, repair=make_repair((1, 2)))
+
+
+def section(page, heading):
+    return next(s for s in page.sections if s.heading.startswith(heading))
+
+
+def test_the_page_answers_its_questions_with_numbers_and_units():
+    page = make_page()
+    assert dict(page.facts)["validation error"] == "10 % (3 of 30 images)"
+    assert dict(page.facts)["introspectability"] == "0.567 by shap"
+    assert section(page, "Does its doubt").table[1] == ("softmax", "1.000", "10 % to 0 %")
+    (meaning,) = section(page, "Which labels").paragraphs
+    assert meaning.startswith("Of 6 training images 2 (33.33 %) lie nearer to the mean of another class")
+    assert section(page, "Which labels").table[1] == ("33", "cat", "ship", "+0.400", "50 %")
+    assert section(page, "Would it find").table[1] == ("distance to its label's mean", "50 %", "90 %", "0.970")
+    assert section(page, "Which classes").table[1:] == (("cat and dog", "0.100", "3"),)
+    assert section(page, "Which classes").bullets == ("distance by shap: Spearman 0.866, Pearson 0.971",)
+
+
+@pytest.mark.parametrize(
+    ("confusions", "verdict"),
+    [((1, 2), "the repair helped:"), ((1, 4), "the repair did not help: not with every seed")],
+)
+def test_a_repair_is_told_with_its_verdict(confusions, verdict):
+    page = tell_debugging(make_debugging(), trial(), INDICES, repair=make_repair(confusions))
+    repair = section(page, "Repair of cat and dog")
+    assert verdict in repair.paragraphs[1]
+    assert repair.table[1] == ("before", "3", "3", "0.5")
+    assert repair.table[3] == ("twins", "4.5 (4 to 5)", "5.5 (5 to 6)", "0.5 (0.5 to 0.5)")
+
+
+def test_a_network_without_errors_is_told_as_such():
+    page = tell_debugging(make_debugging(confusion=np.diag([10, 10, 10])), trial(), INDICES)
+    assert section(page, "Does its doubt").paragraphs == ("There is none to find among the validation images.",)
+    assert section(page, "Which classes").paragraphs == ("None: all validation images are classified rightly.",)
+    assert section(page, "Can its confidence").table[1][1] == "-"
+    assert not [s for s in page.sections if s.heading.startswith(("Would", "Repair"))]
+
+
+def test_hostile_class_names_stay_text_everywhere():
+    page = make_page(class_names=HOSTILE)
+    html = as_html(page, {s.picture: b"" for s in page.sections if s.picture})
+    assert "<b>x" not in html
+    assert "&lt;b&gt;x" in html
+    assert r"\<b\>x" in as_markdown(page)
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    console.print(page_on_screen(page))
+    screen = console.file.getvalue()
+    assert "[red]" in screen
+    assert "\x1b" not in screen
+    assert max(map(len, screen.splitlines())) <= 80
+    rows = list(csv.DictReader(io.StringIO(suspects_csv(make_debugging(class_names=HOSTILE), INDICES))))
+    assert [row["label"] for row in rows[:2]] == [HOSTILE[0], HOSTILE[1]]
+
+
+def test_the_csv_ranks_every_training_image_under_its_number_in_the_dataset():
+    rows = list(csv.DictReader(io.StringIO(suspects_csv(make_debugging(), INDICES))))
+    assert [int(row["image"]) for row in rows] == [33, 11, 12, 24, 40, 5]
+    assert rows[0] == {
+        "rank": "1",
+        "image": "33",
+        "label": "cat",
+        "nearest_other": "ship",
+        "suspicion": "0.400000",
+        "predicted": "cat",
+        "label_probability": "0.500000",
+    }
+
+
+def test_the_bins_of_the_reliability_diagram_are_written_out():
+    rows = list(csv.DictReader(io.StringIO(reliability_csv(make_debugging()))))
+    assert len(rows) == 3 * 30
+    assert rows[0] == {"confidence": "softmax", "bin": "1", "mean_confidence": "0.400000", "accuracy": "0.000000"}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_sheet_holds_the_most_suspect_images(channels):
+    figure = suspects_figure(make_debugging(HOSTILE, channels=channels), INDICES)
+    assert len(figure.axes) == 6
+    texts = [t.get_text() for t in figure.texts]
+    assert "33: <b>x… [2J" in texts
+    assert "or ship?" in texts
+
+
+def test_all_files_are_written(tmp_path):
+    debugging = make_debugging(HOSTILE)
+    page = tell_debugging(debugging, trial(), INDICES)
+    files = write_debugging(page, debugging, INDICES, tmp_path / "out")
+    names = {"reliability.png", "risk_coverage.png", "suspects.png", "debug.md", "debug.html"}
+    assert {f.name for f in files} == names | {"reliability.csv", "suspects.csv"}
+    assert all(f.stat().st_size > 100 for f in files)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("cat", "dgo"), r"--repair must name two classes, got 'dgo'. Did you mean dog\?"),
+        (("cat", "cat"), "--repair must name two different classes, got 'cat' twice."),
+    ],
+)
+def test_a_pair_that_is_none_is_refused(names, message):
+    with pytest.raises(SettingError, match=message):
+        choose_pair(names, ("cat", "dog", "ship"))
+
+
+def test_a_pair_is_chosen_by_name():
+    assert choose_pair(("ship", "cat"), ("cat", "dog", "ship")) == (2, 0)
+
+
+def test_a_network_of_a_real_run_is_debugged(tmp_path, monkeypatch, capsys):
+    torch.set_num_threads(1)
+    monkeypatch.setenv("NASX_RUNS", str(tmp_path / "runs"))
+    overrides = ["algorithm.evaluations=4", "algorithm.population_size=4", "training.epochs=6", "name=tiny"]
+    overrides += ["split.train_images=240", "split.validation_images=80", f"runs_dir={tmp_path / 'runs'}"]
+    assert main(["search", "--config", "lines", "execution=serial", *overrides]) == 0
+    assert main(["pareto", "--format", "json"]) == 0
+    front = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]))["front"]
+    command = ["debug", "--arch-id", front[0]["arch_id"][:6], "--out", str(tmp_path / "out")]
+    assert main([*command, "--plant", "--repair", "vertical", "diagonal", "--seeds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert f"{100 * front[0]['error']:.4g} % (" in out  # the rebuilt network errs as it did when it was trained
+    assert "Verdict: the repair" in out
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "suspects.csv").read_text())))
+    assert len({row["image"] for row in rows}) == 240
+    assert main([*command, "--repair", "vertical", "sideways"]) == 2
+    assert "--repair must name two classes, got 'sideways'" in capsys.readouterr().err
+    assert main([*command, "--seeds", "0"]) == 2
+    assert "--seeds must be at least 1, got 0." in capsys.readouterr().err
