@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 # Read by Ray when it is imported. Loggers cost 20 ms a trial, the experiment's state grows with it and is never read;
-# Ray's own memory monitor crashes Tune; its network stays on loopback unless a cluster is asked for.
+# Ray's own memory monitor crashes Tune; its network stays on loopback unless a cluster is asked for; its workers, niced
+# by 15, would starve beside any other program.
 os.environ.update(
     {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -28,6 +29,7 @@ os.environ.update(
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_worker_niceness": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
@@ -39,7 +41,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from nasx.errors import ResourceError
+from nasx.errors import ResourceError, SettingError
 from nasx.execution.loop import SearchLoop
 from nasx.execution.workers import WorkerPlan, plan_workers
 from nasx.trial import Evaluator, Job, Reason
@@ -62,10 +64,20 @@ class RayExecution:
         gpus_per_trial: float | None = None,
         address: str | None = None,
     ) -> None:
-        """`workers` and `gpus_per_trial`: None, as this machine allows. `address`: of a running cluster's head."""
+        """`workers` and `gpus_per_trial`: None, as this machine allows. `address`: of a running cluster's head, or
+        auto; `workers` must be given then.
+        """
         self.device = device
         self.address = address
-        self.plan = plan_workers(device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
+        if address is None:
+            self.plan = plan_workers(
+                device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial
+            )
+        elif workers is None:
+            raise SettingError("workers", "must be given for a cluster: how many trials it runs at a time")
+        else:  # this machine says nothing about the others
+            plan_workers("cpu", workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
+            self.plan = WorkerPlan(workers, cpus_per_trial, gpus_per_trial or 0.0)
 
     @property
     def threads(self) -> int:
