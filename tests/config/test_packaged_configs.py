@@ -19,7 +19,11 @@ from nasx.protocols import Problem
 
 EXPERIMENTS = sorted(p.stem for p in packaged_directory().glob("*.yaml") if p.stem != "base")
 CHOICES = sorted((p.parent.name, p.stem) for p in packaged_directory().glob("*/*.yaml"))
-REQUIRED = {"evaluation": ["evaluation.table=table.csv"], "nats_bench": ["evaluation.table=table.csv"]}
+REQUIRED = {
+    "tabular": ["evaluation.table=table.csv"],
+    "cluster": ["execution.workers=4"],
+    "nats_bench": ["evaluation.table=table.csv"],
+}
 FROM_THE_SEARCH = {"algorithm": {"problem": Problem(gene_sizes=(5,) * 6, n_objectives=2, seed=0)}}
 
 
@@ -42,7 +46,7 @@ def test_an_experiment_composes_and_builds(elsewhere: Path, name: str) -> None:
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_a_choice_builds_in_any_experiment(elsewhere: Path, group: str, choice: str) -> None:
-    assert build_group(compose("lines", [f"{group}={choice}", *REQUIRED.get(group, [])]), group) is not None
+    assert build_group(compose("lines", [f"{group}={choice}", *REQUIRED.get(choice, [])]), group) is not None
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

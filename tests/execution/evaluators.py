@@ -32,6 +32,13 @@ def with_process_id(job: Job) -> Evaluation:
     return evaluation
 
 
+def slowly(job: Job) -> Evaluation:
+    """As `with_process_id`, long enough for two workers to share the trials."""
+    evaluation = with_process_id(job)
+    time.sleep(0.7)
+    return evaluation
+
+
 def killed_once(job: Job) -> Evaluation:
     """Two networks kill their worker the first time."""
     if job.genotype in KILLERS and first_time(job):

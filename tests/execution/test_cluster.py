@@ -1,0 +1,47 @@
+"""A search on a cluster, here of two nodes on one machine, one of which dies."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from nasx.errors import SettingError
+from nasx.execution.ray_tune import RayExecution
+from tests.execution import evaluators
+from tests.execution.searches import bare, drive, make_loop, nsga2
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def test_a_node_that_dies_costs_its_trials_a_retry_and_the_search_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_health_check_period_ms", "500")
+    monkeypatch.setenv("RAY_health_check_failure_threshold", "4")
+    serial = make_loop(tmp_path / "serial", nsga2(), evaluations=12)
+    drive(serial)
+    loop = make_loop(tmp_path / "cluster", nsga2(), evaluations=12)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second = cluster.add_node(num_cpus=1)
+    killed: list[float] = []
+
+    def watch() -> None:
+        if not killed and len(evaluators.process_ids(tmp_path / "cluster")) == 2:
+            cluster.remove_node(second, allow_graceful=False)
+            killed.append(time.monotonic())
+
+    try:
+        RayExecution(device="cpu", workers=2, address=cluster.address).run(loop, evaluators.slowly, watch)
+    finally:
+        if ray.is_initialized():
+            ray.shutdown()
+        cluster.shutdown()
+
+    assert killed
+    assert bare(loop.store.trials()) == bare(serial.store.trials())
+
+
+def test_the_workers_of_a_cluster_are_not_guessed():
+    with pytest.raises(SettingError, match=r"^workers must be given for a cluster: how many trials it runs at a time$"):
+        RayExecution(address="auto")
