@@ -61,7 +61,7 @@ def suspects_figure(debugging: Debugging, images: NDArray[np.int64]) -> Figure:
     for place, i in enumerate(chosen):
         row, column = divmod(place, COLUMNS)
         x, sheet.top = MARGIN + column * (SIDE + GAP), HEAD + row * ROW
-        sheet.text(x, f"{images[i]}: {shorten(names[debugging.train.labels[i]], 9)}", 7.5)
+        sheet.text(x, f"{images[i]}: {shorten(names[debugging.train.labels[i]], 13 - len(str(images[i])))}", 7.5)
         is_nearer = debugging.suspicion.values[i] > 0
         nearest = shorten(names[debugging.suspicion.nearest[i]], 12)
         sheet.text(x, f"or {nearest}?", 7.5, VERMILLION if is_nearer else MUTED, drop=0.14)

@@ -144,7 +144,7 @@ def test_the_sheet_holds_the_most_suspect_images(channels):
     figure = suspects_figure(make_debugging(HOSTILE, channels=channels), INDICES)
     assert len(figure.axes) == 6
     texts = [t.get_text() for t in figure.texts]
-    assert "33: <b>x… [2J" in texts
+    assert "33: <b>x<…> [2J" in texts
     assert "or ship?" in texts
 
 
