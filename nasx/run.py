@@ -59,6 +59,8 @@ def materials(run_dir: Path) -> Materials:
 def check_weights(run_dir: Path, trial: Trial) -> None:
     """Raise RunError where the weights of a trial are not kept: only those of front members are."""
     if not weights_file(run_dir, trial.arch_id, trial.replicate).is_file():
+        if configs.load_resolved(run_dir / CONFIG).get("evaluation"):
+            raise RunError(f"{run_dir} looked its candidates up in a table: there are no trained networks.")
         raise RunError(
             f"{run_dir} keeps no weights of {trial.arch_id}: only members of the front keep theirs. "
             "`nasx pareto` lists them."

@@ -144,6 +144,9 @@ FAULTS = (
 )
 
 
+SECOND_SEARCH = "second-search"
+
+
 def suffer(case: Fault, cwd: Path) -> str:
     """Search with one fault in it; returns what is wrong, empty if nothing."""
     options = [*LINES, "algorithm.evaluations=8", "scorer._target_=scripts.chaos_scorer.FaultyScorer"]
@@ -213,10 +216,10 @@ def check_faults(names: list[str], home: Path, console: Console) -> bool:
     """One search for each fault; prints a table and returns whether each ended as it must."""
     table = write_table(home / "faults.csv")
     checks: dict[str, Callable[[Path], str]] = {f.name: lambda cwd, f=f: suffer(f, cwd) for f in FAULTS}  # type: ignore[misc]
-    checks["second search"] = lambda cwd: second_search(cwd, table)
+    checks[SECOND_SEARCH] = lambda cwd: second_search(cwd, table)
     shown, well = Table("fault", "ended as it must"), True
-    for name in names or list(checks):
-        cwd = home / f"fault-{name.replace(' ', '-')}"
+    for name in names:
+        cwd = home / f"fault-{name}"
         cwd.mkdir()
         wrong = checks[name](cwd)
         well &= not wrong
@@ -229,14 +232,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--searches", type=int, default=100, help="searches that are killed (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of algorithms, moments and seeds (default: 0)")
-    parser.add_argument("--faults", nargs="*", default=None, help="faults to inject (default: all)")
+    names = [*(f.name for f in FAULTS), SECOND_SEARCH]
+    parser.add_argument("--faults", nargs="*", choices=names, default=names, help="faults to inject (default: all)")
     parser.add_argument("--quick", action="store_true", help="5 searches and 3 faults")
     chosen = parser.parse_args(arguments)
-    n, faults = (5, ["raise", "disk", "second search"]) if chosen.quick else (chosen.searches, chosen.faults)
+    n, faults = (5, ["raise", "disk", SECOND_SEARCH]) if chosen.quick else (chosen.searches, chosen.faults)
     console = Console()
     with tempfile.TemporaryDirectory(prefix="nasx-chaos-", ignore_cleanup_errors=True) as home:
         kills = check_kills(n, chosen.seed, Path(home), console) if n else True
-        suffered = check_faults(faults or [], Path(home), console)
+        suffered = check_faults(faults, Path(home), console) if faults else True
     return 0 if kills and suffered else 1
 
 

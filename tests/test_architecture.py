@@ -21,10 +21,10 @@ LAYERS = [
     {"trial", "pareto", "protocols", "rundir", "weights"},
     {"networks", "data", "introspection"},
     {"spaces", "training", "algorithms", "store", "config"},
-    {"evaluation", "diagnostics", "integrity"},
+    {"evaluation", "tabular", "diagnostics", "integrity"},
     {"execution", "reports"},
-    {"search"},
-    {"run"},
+    {"preparation"},
+    {"search", "run"},
     {"cli", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -33,7 +33,7 @@ DOORS = {
     "deap": {"algorithms/nsga2.py"},
     "sqlite3": {"store/database.py"},
     "shap": {"introspection", "diagnostics"},
-    "ray": {"execution/ray_tune.py"},
+    "ray": {"execution/ray_tune.py", "execution/cluster.py"},
     "hydra": {"config", "cli"},
     "omegaconf": {"config", "cli"},
     "typer": {"cli"},

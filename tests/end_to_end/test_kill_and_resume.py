@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import time
 
@@ -28,14 +29,21 @@ def table(tmp_path_factory):
     return write_table(tmp_path_factory.mktemp("table") / "table.csv")
 
 
-@pytest.fixture
-def interrupted(table, tmp_path):
-    """A search of 40 networks that has trained some, and its options."""
-    options = tabular(table, 40, seconds=0.02)
-    process = start(*options, "--run-dir=run", cwd=tmp_path)
-    wait_for(tmp_path / "run", 5, process)
+@pytest.fixture(scope="module")
+def begun(table, tmp_path_factory):
+    """The directory of a search of 40 networks that was killed when it had trained some."""
+    cwd = tmp_path_factory.mktemp("begun")
+    process = start(*tabular(table, 40, seconds=0.05), "--run-dir=run", cwd=cwd)
+    wait_for(cwd / "run", 5, process)
     kill(process)
-    return options
+    return cwd / "run"
+
+
+@pytest.fixture
+def interrupted(table, begun, tmp_path):
+    """A run of its own that was killed, in tmp_path/run; its options."""
+    shutil.copytree(begun, tmp_path / "run")
+    return tabular(table, 40, seconds=0.05)
 
 
 def wait_for(run_dir, trials, process):
@@ -97,7 +105,7 @@ def test_a_moved_run_is_resumed(interrupted, tmp_path):
 def test_resume_takes_another_budget_and_extends_a_run(interrupted, tmp_path):
     first = run("--resume", "--run-dir=run", "algorithm.evaluations=10", cwd=tmp_path)
     second = run("--resume", "--run-dir=run", "algorithm.evaluations=45", cwd=tmp_path)
-    whole = run(*interrupted, "algorithm.evaluations=45", "evaluation.seconds=0.02", "--run-dir=whole", cwd=tmp_path)
+    whole = run(*interrupted, "algorithm.evaluations=45", "evaluation.seconds=0", "--run-dir=whole", cwd=tmp_path)
 
     assert (first.returncode, second.returncode) == (0, 0)
     assert second.stdout == whole.stdout
