@@ -1,0 +1,42 @@
+"""A batch in parts: what a trial that ran out of memory is tried again with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nasx.data.augmentation import Augmentation
+from nasx.data.images import LabelledImages, SearchData
+from nasx.training import Recipe, fit
+
+NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
+
+
+def images(n, seed):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int64) % 2
+    pixels = rng.integers(0, 100, size=(n, 1, 4, 4)) + 100 * labels[:, None, None, None]
+    return LabelledImages(pixels.astype(np.uint8), labels, ("dark", "light"))
+
+
+def trained(micro_batches):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))  # no batch normalisation: parts change nothing
+    one = np.ones(1, dtype=np.float32)
+    data = SearchData(images(32, 0), images(8, 1), one, one)
+    recipe = Recipe(epochs=2, batch_size=16, precision="float32", keep="last")
+    cpu = torch.device("cpu")
+    done = fit(network, data, recipe, augmentation=NO_AUGMENTATION, seed=3, device=cpu, micro_batches=micro_batches)
+    return network[1].weight, done
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4])
+def test_gradients_of_parts_add_up_to_the_batchs(micro_batches):
+    whole, of_whole = trained(1)
+    parts, of_parts = trained(micro_batches)
+
+    torch.testing.assert_close(parts, whole)
+    rates = [[epoch["learning_rate"] for epoch in done.history] for done in (of_whole, of_parts)]
+    assert rates[0] == rates[1]
