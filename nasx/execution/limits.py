@@ -55,6 +55,7 @@ class Budget:
         self.objectives = tuple(objectives)
         self.evaluated = 0
         self._started = time.monotonic()
+        self._trained_at: list[float] = []  # seconds into this session at which a training ended
         self._fixed = [None if (r := o.reference(n_classes)) is None else o.sign * r for o in objectives]
         self._worst = np.full(len(self.objectives), -np.inf)  # cost seen
         self._mark: NDArray[np.float64] | None = None  # the front when its hypervolume grew last
@@ -86,11 +87,17 @@ class Budget:
             return f"the hypervolume has not grown by {MIN_GAIN:.1%} within search.patience={limits.patience} trials"
         return None
 
-    def forecast(self, trained: int) -> float | None:
-        """Seconds until the budget is spent, from the networks trained in this session; None before the third."""
-        if trained < 3:
+    def trained(self) -> None:
+        """A network was trained in this session."""
+        self._trained_at.append(self.elapsed)
+
+    def forecast(self) -> float | None:
+        """Seconds until the budget is spent, by the pace since the first training ended; None before the third."""
+        if len(self._trained_at) < 3:
             return None
-        by_evaluations = self.elapsed / trained * max(0, self.limits.evaluations - self.evaluated)
+        # the start of the workers before the first is paid once
+        pace = (self.elapsed - self._trained_at[0]) / (len(self._trained_at) - 1)
+        by_evaluations = pace * max(0, self.limits.evaluations - self.evaluated)
         if self.limits.max_hours is None:
             return by_evaluations
         return min(by_evaluations, max(0.0, 3600 * self.limits.max_hours - self.elapsed))

@@ -173,6 +173,7 @@ class SearchLoop:
             return
         trial = self._record(self._pending.pop(job.arch_id), job.genotype, job.arch_id, evaluation)
         self._session.append(trial)
+        self._budget.trained()
         for other in self._waiting.pop(job.arch_id, []):
             self._tell(other, trial)
         self._check_failures()
@@ -276,7 +277,7 @@ class SearchLoop:
             front=tuple(self.front),
             hypervolume=self._budget.hypervolume(self.front),
             elapsed=self._budget.elapsed,
-            forecast=self._budget.forecast(len(self._session)),
+            forecast=self._budget.forecast(),
         )
 
 
