@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from nasx.rundir import find_run, runs_home
+from nasx.rundir import find_run, runs_home, weights_file
 from nasx.store import RunStore
 from nasx.trial import Trial, resolve_arch_id
 
@@ -24,11 +24,12 @@ def choose_run(run_dir: Path | None, log: Console) -> Path:
 
 
 def find_trial(run: Path, prefix: str) -> Trial:
-    """The first training of the network whose id begins with `prefix`."""
+    """The network whose id begins with `prefix`: its first training whose weights are kept, or else the first."""
     with RunStore.open(run, read_only=True) as store:
         trials = store.trials()
     arch_id = resolve_arch_id(prefix, [t.arch_id for t in trials])
-    return next(t for t in trials if t.arch_id == arch_id)
+    own = [t for t in trials if t.arch_id == arch_id]
+    return next((t for t in own if weights_file(run, arch_id, t.replicate).is_file()), own[0])
 
 
 def spare_threads(trial: Trial) -> None:

@@ -116,6 +116,7 @@ def line(progress: Progress, objectives: tuple[Objective, ...]) -> str:
     parts = [f"{progress.evaluated}/{progress.evaluations} trials"]
     parts += [f"{n} {word}" for n, word in ((progress.failed, "failed"), (progress.infeasible, "infeasible")) if n]
     parts += [f"{progress.cached} from the journal"] if progress.cached else []
+    parts += [f"{progress.replicated} replicates"] if progress.replicated else []
     parts += [f"best {o.label} {best(progress, o)}" for o in objectives]
     parts += [f"hypervolume {progress.hypervolume:.4f}", f"front of {len(progress.front)}"]
     parts += [f"{duration(progress.elapsed)} gone, {duration(progress.forecast)} to go"]
@@ -136,6 +137,7 @@ def panel(progress: Progress, objectives: tuple[Objective, ...], stopping: str |
         ("failed", str(progress.failed)),
         ("infeasible", str(progress.infeasible)),
         ("from the journal", str(progress.cached)),
+        ("replicates", str(progress.replicated)),
         *((f"best {o.label}", best(progress, o)) for o in objectives),
         ("front", f"{len(progress.front)} networks"),
         ("hypervolume", f"{progress.hypervolume:.4f}"),

@@ -56,7 +56,7 @@ def search(
         else:
             loop = searching.resume(find_run(run_dir, runs_home()), overrides or [], watch=shown.watch)
     names = [objective.name for objective in loop.objectives]
-    Console().print(front_table(summarise(loop.trials.values(), names, n_classes=loop.store.info.n_classes)))
+    Console().print(front_table(summarise(loop.all_trials, names, n_classes=loop.store.info.n_classes)))
     console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
     if loop.stopping is None:
         return 0

@@ -38,6 +38,7 @@ class Split:
 class Search:
     """What holds for the search as a whole, whatever its algorithm."""
 
+    replicates: int = 0  # rounds in which networks on or near the front are trained again
     max_hours: float | None = None  # of one session; None: no limit
     patience: int | None = None  # networks trained without the hypervolume growing; None: no limit
     time_limit: float | None  # seconds a trial; None: no limit
@@ -50,6 +51,7 @@ class Search:
             raise SettingError("time_limit", f"must be more than 0 seconds, got {self.time_limit:g}")
         if self.max_hours is not None and self.max_hours <= 0:
             raise SettingError("max_hours", f"must be more than 0, got {self.max_hours:g}")
+        _at_least("replicates", self.replicates, 0)
         _at_least("patience", self.patience, 1)
         _at_least("retries", self.retries, 0)
         _at_least("max_crashes", self.max_crashes, 1)

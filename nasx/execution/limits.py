@@ -20,6 +20,7 @@ class SearchLimits:
     """When a search ends, and what it puts up with."""
 
     evaluations: int  # networks trained, those that fail included
+    replicates: int = 0  # rounds in which networks on or near the front are trained again, after the evaluations
     max_hours: float | None = None  # of this session; None: no limit
     patience: int | None = None  # networks trained without the hypervolume growing by `MIN_GAIN`; None: no limit
     time_limit: float | None = None  # seconds a trial may take; None: no limit
@@ -41,6 +42,7 @@ class Progress:
     infeasible: int
     cached: int  # candidates answered from the journal, or known to be no network
     generation: int  # of the candidate last asked
+    replicated: int  # further trainings of networks on or near the front
     front: Sequence[Trial]
     hypervolume: float
     elapsed: float  # seconds of this session
@@ -83,7 +85,8 @@ class Budget:
         limits = self.limits
         if limits.max_hours is not None and self.elapsed >= 3600 * limits.max_hours:
             return f"the time of search.max_hours={limits.max_hours:g} is over"
-        if limits.patience is not None and self.evaluated - self._marked_at >= limits.patience:
+        is_searching = self.evaluated < limits.evaluations  # replicates make no hypervolume grow
+        if limits.patience is not None and is_searching and self.evaluated - self._marked_at >= limits.patience:
             return f"the hypervolume has not grown by {MIN_GAIN:.1%} within search.patience={limits.patience} trials"
         return None
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from nasx import pareto
 from nasx.errors import RunError
 from nasx.execution.limits import Budget, Progress, SearchLimits
+from nasx.execution.replication import due_replicates
 from nasx.protocols import SearchAlgorithm, SearchSpace
 from nasx.rundir import prune_weights, weights_file
 from nasx.store import RunStore
@@ -38,6 +39,9 @@ MAX_FREE_ANSWERS = 1000  # candidates in a row that were known: then the space h
 
 # what may be the machine's fault and is tried again; the others would come out the same from the same seed
 WORTH_RETRYING = frozenset({Reason.OUT_OF_MEMORY, Reason.TIMEOUT, Reason.ERROR})
+
+
+Key = tuple[str, int]  # of a trial: its network's arch_id, and which training of it
 
 
 class SearchLoop:
@@ -65,26 +69,35 @@ class SearchLoop:
         self.trials: dict[str, Trial] = {}  # answered in this session, by arch_id: trained, or replayed
         self.front: list[Trial] = []
         self.stopping: str | None = None  # why no further job is given
-        self._journal = {trial.arch_id: trial for trial in store.trials() if trial.replicate == 0}
-        self._pending: dict[str, Candidate] = {}  # networks that wait for their evaluation
+        recorded = store.trials()
+        self._journal = {trial.arch_id: trial for trial in recorded if trial.replicate == 0}
+        self._replicates = {_key(trial): trial for trial in recorded if trial.replicate > 0}
+        self._pending: dict[Key, Candidate] = {}  # trials that wait for their evaluation
         self._again: deque[Job] = deque()  # jobs of pending networks that came back without one
         self._waiting: dict[str, list[Candidate]] = {}  # further candidates of a pending network
-        self._retries: Counter[str] = Counter()
+        self._retries: Counter[Key] = Counter()
         self._cached = self._generation = 0
         self._status: Counter[TrialStatus] = Counter()
         self._session: list[Trial] = []  # trained in this session
         self._budget = Budget(limits, objectives, store.info.n_classes)
-        prune_weights(run_dir, {(trial.arch_id, 0) for trial in self._front_of_journal()})
+        prune_weights(run_dir, {_key(trial) for trial in self._front_of_journal()} | self._replicates.keys())
 
     @property
     def finished(self) -> bool:
         """Whether all is done: no job is out, and no more will be given."""
-        return not self.running and (self.stopping is not None or self._evaluated >= self.limits.evaluations)
+        if self.running:
+            return False
+        return self.stopping is not None or (self._evaluated >= self.limits.evaluations and not self._due())
 
     @property
     def running(self) -> int:
         """Jobs that are out."""
         return len(self._pending) - len(self._again)
+
+    @property
+    def all_trials(self) -> list[Trial]:
+        """What has been answered so far, replicates included."""
+        return [*self.trials.values(), *self._replicates.values()]
 
     @property
     def _evaluated(self) -> int:
@@ -96,7 +109,7 @@ class SearchLoop:
 
     def next_job(self) -> Job | None:
         """The next network to train; None while the algorithm waits for jobs that are out, and when the search ends."""
-        if self._evaluated < self.limits.evaluations and (spent := self._budget.spent()):
+        if not self.finished and (spent := self._budget.spent()):
             self.stop(spent)
         if self._again and self.stopping is None:
             return self._give(self._again.popleft())
@@ -117,18 +130,42 @@ class SearchLoop:
             if job is not None:
                 return self._give(job)
             known_in_a_row = known_in_a_row + 1 if self._cached > cached else 0
+        return self._next_replicate()
+
+    def _next_replicate(self) -> Job | None:
+        """Once the budget is spent: the next training of a network on or near the front with a further seed."""
+        if self.stopping is not None or self._evaluated < self.limits.evaluations:
+            return None
+        for first, number in self._due():
+            if (first.arch_id, number) not in self._pending:
+                self._pending[first.arch_id, number] = first.candidate
+                return self._give(self._job(first.genotype, first.arch_id, number))
         return None
 
+    def _due(self) -> list[tuple[Trial, int]]:
+        if self.limits.replicates == 0:
+            return []
+        return due_replicates(self.all_trials, self.objectives, self.limits.replicates)
+
     def _give(self, job: Job) -> Job:
-        self.store.record_attempt(job.arch_id)
+        self.store.record_attempt(job.arch_id, job.replicate)
         return job
+
+    def _job(self, canonical: Genotype, identity: str, replicate: int) -> Job:
+        return Job(
+            arch_id=identity,
+            replicate=replicate,
+            genotype=canonical,
+            seed=derive_seed(self.store.info.seed, identity, replicate),
+            weights_file=weights_file(self.run_dir.resolve(), identity, replicate),
+        )
 
     def _take(self, candidate: Candidate) -> Job | None:
         """The job that a candidate needs; None where the journal, or the space, answers it."""
         canonical = self.space.canonical(candidate.genotype)
         identity = arch_id(self.space.name, self.space.settings, canonical)
         known = self.trials.get(identity)
-        is_new = known is None and identity not in self._pending
+        is_new = known is None and (identity, 0) not in self._pending
         # written before anything is trained: the journal then refuses a search that asks for something else
         self.store.record_candidate(candidate, identity, answered=not is_new)
         if known is not None:
@@ -152,26 +189,24 @@ class SearchLoop:
             detail = f"the search died {crashes} times while this network was trained (search.max_crashes)"
             self._record(candidate, canonical, identity, Evaluation.failed(Reason.ERROR, detail))
             return None
-        self._pending[identity] = candidate
-        return Job(
-            arch_id=identity,
-            replicate=0,
-            genotype=canonical,
-            seed=derive_seed(self.store.info.seed, identity, 0),
-            weights_file=weights_file(self.run_dir.resolve(), identity, 0),
-        )
+        self._pending[identity, 0] = candidate
+        return self._job(canonical, identity, 0)
 
     def complete(self, job: Job, evaluation: Evaluation) -> None:
         """Record what came of a job, then tell the algorithm; or try again what may have been the machine's fault.
 
         Raises RunError when most trials fail for one reason.
         """
-        if evaluation.reason in WORTH_RETRYING and self._retries[job.arch_id] < self.limits.retries:
+        if evaluation.reason in WORTH_RETRYING and self._retries[_key(job)] < self.limits.retries:
             if evaluation.reason is Reason.OUT_OF_MEMORY:
                 job = replace(job, micro_batches=2 * job.micro_batches)
             self._try_again(job, f"{evaluation.reason}: {_last_line(evaluation.detail)}")
             return
-        trial = self._record(self._pending.pop(job.arch_id), job.genotype, job.arch_id, evaluation)
+        candidate = self._pending.pop(_key(job))
+        if job.replicate > 0:
+            self._replicates[_key(job)] = self._write(candidate, job.genotype, job.arch_id, evaluation, job.replicate)
+            return
+        trial = self._record(candidate, job.genotype, job.arch_id, evaluation)
         self._session.append(trial)
         self._budget.trained()
         for other in self._waiting.pop(job.arch_id, []):
@@ -180,42 +215,47 @@ class SearchLoop:
 
     def lose(self, job: Job, how: str, reason: Reason = Reason.ERROR) -> None:
         """The job's worker is gone: try again as often as `retries` allows, then record the trial as failed."""
-        tries = self._retries[job.arch_id] + 1
+        tries = self._retries[_key(job)] + 1
         self.complete(job, Evaluation.failed(reason, how if tries == 1 else f"{how}, at the last of {tries} attempts"))
 
     def requeue(self, job: Job) -> None:
         """Take back a job that was stopped through no fault of its own; it is given again."""
-        self.store.withdraw_attempt(job.arch_id)
+        self.store.withdraw_attempt(job.arch_id, job.replicate)
         self._again.append(job)
 
     def close(self) -> None:
         """Take back every job that is out: a resumed search asks for it again, and its attempt does not count."""
-        given_back = {job.arch_id for job in self._again}
-        for identity in self._pending:
-            if identity not in given_back:
-                self.store.withdraw_attempt(identity)
-                weights_file(self.run_dir, identity, 0).unlink(missing_ok=True)
+        given_back = {_key(job) for job in self._again}
+        for identity, replicate in self._pending.keys() - given_back:
+            self.store.withdraw_attempt(identity, replicate)
+            weights_file(self.run_dir, identity, replicate).unlink(missing_ok=True)
 
     def _try_again(self, job: Job, why: str) -> None:
-        self._retries[job.arch_id] += 1
+        self._retries[_key(job)] += 1
         with_less = f", in {job.micro_batches} parts a batch" if job.micro_batches > 1 else ""
         self.store.record_event("retry", f"trial {job.arch_id}{with_less}: {why}")
         self._again.append(job)
 
     def _record(self, candidate: Candidate, canonical: Genotype, identity: str, evaluation: Evaluation) -> Trial:
+        trial = self._write(candidate, canonical, identity, evaluation, 0)
+        self._answer(candidate, trial)
+        return trial
+
+    def _write(
+        self, candidate: Candidate, canonical: Genotype, identity: str, evaluation: Evaluation, replicate: int
+    ) -> Trial:
         trial = Trial(
             arch_id=identity,
-            replicate=0,
+            replicate=replicate,
             genotype=canonical,
             architecture=self.space.describe(canonical),
-            seed=derive_seed(self.store.info.seed, identity, 0),
+            seed=derive_seed(self.store.info.seed, identity, replicate),
             evaluation=evaluation,
             candidate=candidate,
-            retries=self._retries[identity],
+            retries=self._retries[identity, replicate],
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
         self.store.record_trial(trial)
-        self._answer(candidate, trial)
         return trial
 
     def _answer(self, candidate: Candidate, trial: Trial) -> None:
@@ -274,11 +314,16 @@ class SearchLoop:
             infeasible=self._status[TrialStatus.INFEASIBLE],
             cached=self._cached,
             generation=self._generation,
+            replicated=len(self._replicates),
             front=tuple(self.front),
             hypervolume=self._budget.hypervolume(self.front),
             elapsed=self._budget.elapsed,
             forecast=self._budget.forecast(),
         )
+
+
+def _key(trial: Trial | Job) -> Key:
+    return trial.arch_id, trial.replicate
 
 
 def _last_line(text: str) -> str:

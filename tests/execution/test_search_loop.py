@@ -276,3 +276,56 @@ def test_progress_tells_counts_and_a_forecast_from_the_third_trial_on(tmp_path):
     assert (progress.evaluated, progress.complete, progress.running) == (4, 4, 1)
     assert progress.forecast == pytest.approx(progress.elapsed * 6 / 4, rel=0.2)
     assert progress.hypervolume > 0
+
+
+def test_after_the_evaluations_the_front_and_its_rivals_are_trained_again_with_further_seeds(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1), (0, 2), (2, 2), (3, 3)), evaluations=5, replicates=2)
+
+    ids = drive(loop)
+
+    replicates = [t for t in loop.store.trials() if t.replicate > 0]
+    assert len(ids) == 5 + len(replicates)
+    assert {t.replicate for t in replicates} == {1, 2}
+    assert {t.arch_id for t in loop.front} <= {t.arch_id for t in replicates}
+    assert len({t.seed for t in loop.all_trials}) == len(loop.all_trials)
+    assert loop.finished
+    assert loop.progress().replicated == len(replicates)
+
+
+def test_replicates_neither_spend_the_budget_nor_are_told_to_the_algorithm(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, replicates=1)
+
+    drive(loop)
+
+    assert loop.progress().evaluated == 2
+    assert sorted(loop.algorithm.told) == [0, 1]
+
+
+def test_a_resumed_search_goes_on_with_the_replicates_that_are_missing(tmp_path):
+    undisturbed = make_loop(tmp_path / "one", nsga2(), evaluations=8, replicates=2)
+    drive(undisturbed)
+    steps = 0
+    for session in range(20):
+        loop = make_loop(tmp_path / "other", nsga2(), evaluations=8, replicates=2)
+        steps += len(drive(loop, steps=3 + session % 2))
+        loop.next_job()  # a job is out when the search is killed
+        loop.store.close()
+
+    other = make_loop(tmp_path / "other", nsga2(), evaluations=8, replicates=2)
+    assert drive(other) == []
+    assert steps == len(undisturbed.all_trials)
+    assert bare(other.store.trials()) == bare(undisturbed.store.trials())
+
+
+def test_a_lost_replicate_is_tried_again_and_costs_only_itself(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, replicates=1, retries=1)
+    drive(loop, steps=1)
+
+    loop.lose(loop.next_job(), "its worker process died")
+    loop.lose(loop.next_job(), "its worker process died")
+
+    assert loop.next_job() is None
+    assert [(t.replicate, t.status) for t in loop.store.trials()] == [
+        (0, TrialStatus.COMPLETE),
+        (1, TrialStatus.FAILED),
+    ]
