@@ -40,25 +40,28 @@ class LazyGroup(typer.core.TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, name: str) -> Any:
-        if name not in COMMANDS:
-            return None
-        module, attribute, help_line = COMMANDS[name]
-        if ctx.resilient_parsing or _only_listing():
-            return typer.core.TyperCommand(name, help=help_line)
-        found = getattr(import_module(module), attribute)
-        if isinstance(found, typer.Typer):
-            command: Any = typer.main.get_group(found)
-        else:
-            single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-            single.command(name, no_args_is_help=False)(found)
-            command = typer.main.get_command(single)
-        command.name = name
-        return command
+        """The command's name and line of help, which is all that a list of commands takes."""
+        return typer.core.TyperCommand(name, help=COMMANDS[name][2]) if name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is called, imported."""
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, load(stub.name) if stub else None, rest
 
 
-def _only_listing() -> bool:
-    """Whether the call shows the list of commands: `nasx` or `nasx --help`."""
-    return all(argument in ("--help", "-h") for argument in sys.argv[1:])
+def load(name: str | None) -> Any:
+    """The command of that name, a key of COMMANDS."""
+    assert name is not None
+    module, attribute, _ = COMMANDS[name]
+    found = getattr(import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        command: Any = typer.main.get_group(found)
+    else:
+        single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        single.command(name)(found)
+        command = typer.main.get_command(single)
+    command.name = name
+    return command
 
 
 app = typer.Typer(
