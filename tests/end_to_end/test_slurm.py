@@ -36,6 +36,7 @@ def slurm(tmp_path):
     return {**os.environ, **job, **step, "PATH": f"{programs}:{here}:{os.environ['PATH']}", "COLUMNS": "120"}
 
 
+@pytest.mark.slow
 def test_a_search_runs_in_one_allocation(slurm, tmp_path):
     table = write_table(tmp_path / "table.csv")
     options = [*tabular(table, 12, seconds=0.05), "--run-dir=run"]

@@ -16,6 +16,7 @@ from tests.execution.searches import bare, drive, make_loop, nsga2
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_costs_its_trials_a_retry_and_the_search_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_health_check_period_ms", "500")
     monkeypatch.setenv("RAY_health_check_failure_threshold", "4")
