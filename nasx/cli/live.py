@@ -139,7 +139,7 @@ def panel(progress: Progress, objectives: tuple[Objective, ...], stopping: str |
         ("from the journal", str(progress.cached)),
         ("replicates", str(progress.replicated)),
         *((f"best {o.label}", best(progress, o)) for o in objectives),
-        ("front", f"{len(progress.front)} networks"),
+        ("front", str(len(progress.front))),
         ("hypervolume", f"{progress.hypervolume:.4f}"),
         ("elapsed", duration(progress.elapsed)),
         ("to go", duration(progress.forecast)),
