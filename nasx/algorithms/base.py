@@ -65,9 +65,9 @@ class Schedule:
 def default_lag(workers: int) -> int:
     """The lag that keeps `workers` busy: one answer late makes everybody wait only once the lag is used up.
 
-    With trial times that are log-normal with sigma 0.8, `scripts/bench/scale.py` finds workers busy for 94 % of the time
-    at 8 workers and 87 % at 64. A longer lag keeps them busier and breeds from older answers; from some hundred workers
-    on, breeding in order of arrival ("free_running") is the better choice.
+    With trial times that are log-normal with sigma 0.8, `scripts/bench/scale.py` finds workers busy for 94 % of the
+    time at 8 workers and 87 % at 64. A longer lag keeps them busier and breeds from older answers; from some hundred
+    workers on, breeding in order of arrival ("free_running") is the better choice.
 
     >>> [default_lag(workers) for workers in (1, 2, 4, 64)]
     [1, 6, 16, 512]
