@@ -62,6 +62,10 @@ def _by_training(
     also = [configs.build(node, f"also_scored.{name}") for name, node in experiment.also_scored.items()]
     dataset: Dataset = configs.build(experiment.dataset, "dataset")
     data = split_data(dataset, experiment)
+    for each in (scorer, *also):
+        # scorers see labels alone: the names of the classes that a user's similarities are for can be checked only here
+        if (similarity := getattr(each, "similarity", None)) is not None:
+            similarity.check_names(data.train.class_names)
     spec = EvaluationSpec(
         space=space,
         recipe=recipe,

@@ -1,0 +1,34 @@
+"""From a config to its parts: what can only be checked when several of them are known."""
+
+from __future__ import annotations
+
+import pytest
+
+from nasx import config as configs
+from nasx.errors import DataError
+from nasx.preparation import prepare
+
+CLASSES = ("none", "horizontal", "vertical", "diagonal")
+
+
+def write_similarity(path, names):
+    rows = [",".join([name, *("1" if name == other else "0.5" for other in names)]) for name in names]
+    path.write_text("\n".join([",".join(["class", *names]), *rows]))
+    return path
+
+
+def lines_with(similarity):
+    return configs.compose("lines", [f"scorer.similarity={similarity}", "execution=serial"])
+
+
+def test_similarities_of_the_datasets_classes_are_taken(tmp_path):
+    parts = prepare(lines_with(write_similarity(tmp_path / "similar.csv", CLASSES)))
+
+    assert parts.class_names == CLASSES
+
+
+def test_similarities_in_another_order_than_the_datasets_classes_are_refused(tmp_path):
+    similarity = write_similarity(tmp_path / "similar.csv", tuple(reversed(CLASSES)))
+
+    with pytest.raises(DataError, match="class 1 is 'diagonal', but 'none' in the dataset"):
+        prepare(lines_with(similarity))
