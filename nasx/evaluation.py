@@ -90,8 +90,11 @@ def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, metrics: dict[st
         micro_batches=job.micro_batches,
     )
     metrics["error"] = trained.validation_error
+    metrics["macro_error"] = trained.macro_error
     metrics["train_error"] = trained.history[-1]["train_error"]
-    learned = better_than_chance(trained.validation_error, data.validation)
+    learned = better_than_chance(trained.validation_error, data.validation) or balanced_better_than_chance(
+        trained.macro_error, data.validation
+    )
     scores = take_scores(network, data.validation, data, spec, device) if learned else ()
     for score in scores:
         if not math.isfinite(score.value):
@@ -140,6 +143,17 @@ def better_than_chance(error: float, images: LabelledImages) -> bool:
     counts = torch.bincount(as_tensor(images.labels))
     chance = 1 - counts.max().item() / len(images)
     return error < chance - 3 * math.sqrt(chance * (1 - chance) / len(images))
+
+
+def balanced_better_than_chance(macro_error: float, images: LabelledImages) -> bool:
+    """The same where every class counts alike: whoever names one class alone has a macro error of 1 - 1/classes.
+
+    On unbalanced data a network may have learned the rare classes and yet err more often than who names the commonest.
+    """
+    counts = torch.bincount(as_tensor(images.labels)).double()
+    chance = 1 - 1 / len(counts)
+    standard_error = math.sqrt(float((chance * (1 - chance) / counts).sum())) / len(counts)
+    return macro_error < chance - 3 * standard_error
 
 
 def _broken(metrics: Mapping[str, float], constraints: Mapping[str, Bounds]) -> str:

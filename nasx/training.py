@@ -63,6 +63,7 @@ class Fit:
     history: tuple[Mapping[str, float], ...]  # one record an epoch
     validation_error: float  # share of validation images misclassified, at the epoch that was kept
     seconds: float
+    macro_error: float  # mean over the classes of the share misclassified, at that epoch
 
 
 def learning_rate_factor(step: int, steps: int, warmup_steps: float) -> float:
@@ -92,6 +93,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         self.best_weights: dict[str, Tensor] | None = None
         self.train_sums: Tensor | None = None
         self.validation_sums: Tensor | None = None
+        self.validation_classes: Tensor | None = None
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
@@ -122,12 +124,14 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         images, labels = batch
         logits = self.network(images)
         self.validation_sums = _add(self.validation_sums, F.cross_entropy(logits, labels), logits, labels)
+        self.validation_classes = _add_by_class(self.validation_classes, logits, labels)
 
     def on_train_epoch_end(self) -> None:
         # Lightning validates before this hook: both sums are complete
         train_loss, train_error = _means(self.train_sums)
         validation_loss, validation_error = _means(self.validation_sums)
-        self.train_sums = self.validation_sums = None
+        macro_error = _macro_error(self.validation_classes)
+        self.train_sums = self.validation_sums = self.validation_classes = None
         for part, loss in (("training", train_loss), ("validation", validation_loss)):
             if not math.isfinite(loss):
                 raise TrialFailure(Reason.DIVERGED, f"the {part} loss was {loss} in epoch {self.current_epoch + 1}")
@@ -139,6 +143,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
                 "train_error": train_error,
                 "validation_loss": validation_loss,
                 "validation_error": validation_error,
+                "validation_macro_error": macro_error,
             }
         )
         if self.recipe.keep == "best" and validation_error < self.best_error:
@@ -160,6 +165,21 @@ def _means(sums: Tensor | None) -> tuple[float, float]:
     assert sums is not None
     loss, wrong, images = sums.tolist()
     return loss / images, wrong / images
+
+
+def _add_by_class(counts: Tensor | None, logits: Tensor, labels: Tensor) -> Tensor:
+    """Running counts (wrong predictions, images) of each class, (2, n_classes), on the device."""
+    wrong = (logits.argmax(dim=1) != labels).float()
+    batch = torch.zeros(2, logits.shape[1], device=labels.device)
+    batch.index_add_(1, labels, torch.stack([wrong, torch.ones_like(wrong)]))
+    return batch if counts is None else counts + batch
+
+
+def _macro_error(counts: Tensor | None) -> float:
+    """The mean, over the classes that occur, of the share of a class's images that are misclassified."""
+    assert counts is not None
+    wrong, images = counts[:, counts[1] > 0].double()
+    return float((wrong / images).mean())
 
 
 def resolve_precision(precision: str, device: torch.device) -> Literal["float32", "bfloat16"]:
@@ -236,12 +256,17 @@ def fit(
             accumulate_grad_batches=micro_batches,
         )
         trainer.fit(classifier, batches, validation)
-    error = classifier.history[-1]["validation_error"]
+    kept = classifier.history[-1]
     if classifier.best_weights is not None:
         network.load_state_dict(classifier.best_weights)
-        error = classifier.best_error
+        kept = min(classifier.history, key=lambda record: record["validation_error"])
     network.to(device).eval()
-    return Fit(tuple(classifier.history), error, time.perf_counter() - started)
+    return Fit(
+        tuple(classifier.history),
+        kept["validation_error"],
+        time.perf_counter() - started,
+        kept["validation_macro_error"],
+    )
 
 
 @contextmanager

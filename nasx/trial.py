@@ -53,7 +53,7 @@ class Objective:
 
         An error is measured from chance, 1 - 1/classes, and introspectability from 0, as in the paper's Table 1.
         """
-        if self.name == "error":
+        if self.name in ("error", "macro_error"):
             return 1 - 1 / n_classes
         return 0.0 if self.name == "introspectability" else None
 
@@ -62,6 +62,8 @@ OBJECTIVES: Mapping[str, Objective] = {
     o.name: o
     for o in (
         Objective("error", "validation error", "%", Direction.MINIMIZE, 0.0, 1.0),
+        # every class counts the same, however few images it has
+        Objective("macro_error", "macro error", "%", Direction.MINIMIZE, 0.0, 1.0),
         # signed vectors may point away from each other: cosine distances reach 2
         Objective("introspectability", "introspectability", "", Direction.MAXIMIZE, 0.0, 2.0),
         Objective("parameters", "parameters", "", Direction.MINIMIZE, 0.0, math.inf),
@@ -147,7 +149,7 @@ class Evaluation:
     # error, introspectability, parameters, macs, ...: every cheap metric, objective or not
     metrics: Mapping[str, float] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
-    # one record an epoch: epoch, learning_rate, train_loss, train_error, validation_loss, validation_error
+    # one record an epoch: epoch, learning_rate, train_loss, train_error, validation_loss, validation_error, ...
     history: tuple[Mapping[str, float], ...] = ()
     train_seconds: float = 0.0
     score_seconds: float = 0.0

@@ -65,9 +65,10 @@ def _with_spread(member: ArchitectureResult, metric: str) -> str:
 
 
 def _shown_metrics(summary: FrontSummary) -> list[str]:
-    """The objectives first, then what else is recorded and has a meaning."""
+    """The objectives first, then what else is recorded; the macro error is the error again on balanced data."""
     objectives = [o.name for o in summary.objectives]
-    return objectives + [m for m in OBJECTIVES if m not in objectives and any(m in a.metrics for a in summary.front)]
+    others = [m for m in OBJECTIVES if m not in (*objectives, "macro_error")]
+    return objectives + [m for m in others if any(m in a.metrics for a in summary.front)]
 
 
 def _notes(summary: FrontSummary) -> str:
