@@ -29,6 +29,7 @@ Mode = Literal["steady_state", "generational", "free_running"]
 
 TRIES_PER_CHANGE = 8  # proposals that are known or disconnected, before one more gene is changed
 UNIFORM_TRIES = 100  # uniform draws after that, before a known network is asked again
+RAMP = 0.75  # the lag is at most this share of the candidates asked, beyond one for each worker
 KEYS_REMEMBERED = 2**17  # canonical forms kept, about 30 MB: far cheaper than deriving them again
 
 
@@ -48,6 +49,18 @@ class Schedule:
     mode: Mode
     generation: int = sys.maxsize  # candidates a generation; by default all are of the first
     lag: int = 1  # steady state: candidate k is bred from the answers up to k - lag
+    first_lag: int = sys.maxsize  # the lag starts from here, where that is less, and grows by RAMP
+
+    @classmethod
+    def of(cls, mode: Mode, lag: int | None, workers: int, generation: int = sys.maxsize) -> Schedule:
+        """The schedule that a config asks for; a lag of None grows to `default_lag`.
+
+        Raises SettingError for a lag below 1.
+        """
+        if lag is None:
+            return cls(mode, generation, default_lag(workers), first_lag=workers)
+        at_least("lag", lag, 1)
+        return cls(mode, generation, lag)
 
     def horizon(self, number: int) -> int:
         """How many answers must be known, and are taken in, before candidate `number` is made.
@@ -56,23 +69,27 @@ class Schedule:
         [0, 4, 4, 8]
         >>> [Schedule("steady_state", 4, lag=3).horizon(k) for k in (0, 2, 3, 8)]
         [0, 0, 1, 6]
+        >>> [Schedule("steady_state", lag=60, first_lag=4).horizon(k) for k in (4, 8, 40, 80, 200)]
+        [1, 3, 11, 21, 141]
         """
         if self.mode == "generational":
             return number - number % self.generation
-        return max(0, number - self.lag + 1) if self.mode == "steady_state" else 0
+        lag = min(self.lag, max(self.first_lag, int(RAMP * number)))
+        return max(0, number - lag + 1) if self.mode == "steady_state" else 0
 
 
 def default_lag(workers: int) -> int:
     """The lag that keeps `workers` busy: one answer late makes everybody wait only once the lag is used up.
 
-    With trial times that are log-normal with sigma 0.8, `scripts/bench/scale.py` finds workers busy for 94 % of the
-    time at 8 workers and 87 % at 64. A longer lag keeps them busier and breeds from older answers; from some hundred
-    workers on, breeding in order of arrival ("free_running") is the better choice.
+    Long enough for 97 % of the workers' time with trial times that are log-normal with sigma 0.8
+    (`scripts/bench/scale.py`). So long a lag would leave a small search to chance, hence `RAMP`: early candidates wait
+    rather than know nothing. From some hundred workers on, breeding in order of arrival ("free_running") is the better
+    choice.
 
     >>> [default_lag(workers) for workers in (1, 2, 4, 64)]
-    [1, 6, 16, 512]
+    [1, 6, 22, 992]
     """
-    return 1 if workers == 1 else round(workers * (2 + math.log2(workers)))
+    return 1 if workers == 1 else round(workers * (0.5 + 2.5 * math.log2(workers)))
 
 
 class Algorithm(ABC):

@@ -18,7 +18,6 @@ from nasx.algorithms.base import (
     Proposal,
     Schedule,
     at_least,
-    default_lag,
 )
 from nasx.algorithms.operators import uniform
 from nasx.protocols import Problem
@@ -30,7 +29,7 @@ class LocalSearch(Algorithm):
 
     Args:
         initial_samples: uniform draws before the first neighbour.
-        lag: candidate k is chosen by the answers up to k - lag; None: as large as `workers` need.
+        lag: candidate k is chosen by the answers up to k - lag; None: grows as large as `workers` need.
     """
 
     def __init__(
@@ -41,8 +40,7 @@ class LocalSearch(Algorithm):
         problem: Problem,
     ) -> None:
         at_least("initial_samples", initial_samples, 1)
-        at_least("lag", 1 if lag is None else lag, 1)
-        super().__init__(Schedule("steady_state", lag=default_lag(problem.workers) if lag is None else lag), problem)
+        super().__init__(Schedule.of("steady_state", lag, problem.workers), problem)
         self.initial_samples = initial_samples
         self._front: list[tuple[Candidate, tuple[float, ...]]] = []
         self._explored: set[int] = set()  # numbers of candidates all of whose neighbours are known

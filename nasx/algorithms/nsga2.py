@@ -19,7 +19,6 @@ from nasx.algorithms.base import (
     Proposal,
     Schedule,
     at_least,
-    default_lag,
     share,
 )
 from nasx.algorithms.operators import change, polynomial, simulated_binary, uniform, uniform_crossover
@@ -109,7 +108,7 @@ class NSGA2(Algorithm):
         mode: "steady_state": each candidate is bred from the answers up to `lag` before it, so that nobody waits for a
             generation to end and the search is repeatable; "generational": from all generations before its own;
             "free_running": from whatever has been answered, which depends on the order of arrival.
-        lag: 1 waits for every answer; None: as large as `workers` need, see `base.default_lag`.
+        lag: 1 waits for every answer; None: grows as large as `workers` need, see `base.default_lag`.
         preference: a value of each objective, in their order and own units, that the search should come near, and
             better if it can: it then breeds towards that region alone. None: the whole front.
     """
@@ -136,8 +135,7 @@ class NSGA2(Algorithm):
             )
         at_least("screening", screening, 1)
         share("unscreened", unscreened)
-        at_least("lag", 1 if lag is None else lag, 1)
-        super().__init__(Schedule(mode, population_size, default_lag(problem.workers) if lag is None else lag), problem)
+        super().__init__(Schedule.of(mode, lag, problem.workers, population_size), problem)
         self.initial_samples = initial_samples
         self.crossover = crossover
         self.population = Population(population_size)

@@ -18,7 +18,6 @@ from nasx.algorithms.base import (
     Proposal,
     Schedule,
     at_least,
-    default_lag,
 )
 from nasx.algorithms.operators import change, uniform
 from nasx.errors import SettingError
@@ -32,7 +31,7 @@ class RegularizedEvolution(Algorithm):
     Args:
         population_size: how many live, and how many candidates are drawn uniformly at first.
         sample_size: how many of them compete to be the parent; None: a quarter of them, as in the source.
-        lag: candidate k is bred from the answers up to k - lag; None: as large as `workers` need.
+        lag: candidate k is bred from the answers up to k - lag; None: grows as large as `workers` need.
     """
 
     def __init__(
@@ -47,10 +46,7 @@ class RegularizedEvolution(Algorithm):
         sample_size = population_size // 4 if sample_size is None else sample_size
         if not 1 <= sample_size <= population_size:
             raise SettingError("sample_size", f"must be between 1 and population_size, got {sample_size}")
-        at_least("lag", 1 if lag is None else lag, 1)
-        super().__init__(
-            Schedule("steady_state", population_size, default_lag(problem.workers) if lag is None else lag), problem
-        )
+        super().__init__(Schedule.of("steady_state", lag, problem.workers, population_size), problem)
         self.population_size = population_size
         self.sample_size = sample_size
         self._living: deque[tuple[Candidate, tuple[float, ...]]] = deque(maxlen=population_size)

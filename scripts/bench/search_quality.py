@@ -39,6 +39,7 @@ PEERS = ("pymoo NSGA-II", "Optuna NSGA-II")
 SEARCHERS: Mapping[str, tuple[Searcher, int]] = {
     DEFAULT: (ours(NSGA2), 1000),
     "nasx nsga2, 8 workers": (ours(NSGA2, workers=8), 1000),
+    "nasx nsga2, 64 workers": (ours(NSGA2, workers=64), 1000),
     "nasx nsga2, unscreened": (ours(NSGA2, screening=1), 1000),
     "nasx nsga2_paper": (ours(NSGA2Paper), 1000),
     "nasx local_search": (ours(LocalSearch), 1000),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -56,7 +58,16 @@ def test_free_running_never_waits():
 @pytest.mark.parametrize("workers", [1, 2, 3, 8, 64, 1000])
 def test_the_default_lag_lets_every_worker_run(workers):
     assert default_lag(workers) >= workers
-    assert Schedule("steady_state", 64, default_lag(workers)).horizon(workers - 1) == 0
+    assert Schedule.of("steady_state", None, workers).horizon(workers - 1) == 0
+
+
+def test_the_default_lag_grows_so_that_a_small_search_with_many_workers_is_not_left_to_chance():
+    horizons = [Schedule.of("steady_state", None, workers=64).horizon(k) for k in range(5000)]
+
+    assert horizons[:64] == [0] * 64
+    assert horizons[200] == 51
+    assert horizons[4999] == 4999 - default_lag(64) + 1
+    assert all(later - earlier in (0, 1) for earlier, later in itertools.pairwise(horizons))
 
 
 def test_survivors_are_the_best_ranks_and_of_the_last_one_the_least_crowded():
