@@ -20,6 +20,8 @@ LAYERS = [
     {"files"},
     {"trial", "pareto", "protocols", "rundir", "weights"},
     {"networks", "data", "introspection"},
+    {"recipe", "checkpoint"},
+    {"classifier"},
     {"spaces", "training", "algorithms", "store", "config"},
     {"evaluation", "tabular", "diagnostics", "integrity"},
     {"execution", "reports"},
@@ -37,7 +39,7 @@ DOORS = {
     "hydra": {"config", "cli"},
     "omegaconf": {"config", "cli"},
     "typer": {"cli"},
-    "pytorch_lightning": {"training.py"},
+    "pytorch_lightning": {"training.py", "classifier.py"},
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
+from nasx.classifier import _add_by_class, _macro_error
 from nasx.data.augmentation import NO_AUGMENTATION
 from nasx.data.batches import EvaluationBatches
 from nasx.data.images import LabelledImages
@@ -14,7 +15,7 @@ from nasx.data.lines import Lines
 from nasx.data.splits import split
 from nasx.evaluation import balanced_better_than_chance, better_than_chance
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe, _add_by_class, _macro_error, fit
+from nasx.training import Recipe, fit
 from nasx.trial import OBJECTIVES
 
 

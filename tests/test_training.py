@@ -10,7 +10,7 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.images import SearchData
 from nasx.data.lines import Lines
 from nasx.data.splits import split
-from nasx.errors import SettingError, TrialFailure
+from nasx.errors import RunError, SettingError, TrialFailure
 from nasx.introspection.activations import ActivationScorer
 from nasx.spaces.nb201 import NASBench201
 from nasx.training import Recipe, fit, learning_rate_factor
@@ -130,3 +130,63 @@ def test_the_regulariser_makes_a_network_more_introspectable_and_its_loss_stays_
         scores[weight] = ActivationScorer().score(trained, images, labels, n_classes=data.n_classes, seed=0).value
         assert fitted.history[-1]["train_loss"] < 0.7  # similarities would add to it
     assert scores[0.5] > scores[0.0] + 0.05
+
+
+class Killed(BaseException):
+    """A kill, as far as a training can tell."""
+
+
+def weights(trained: torch.nn.Module) -> list[torch.Tensor]:
+    return list(trained.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"average": 0.9, "label_smoothing": 0.1}, {"keep": "best", "regulariser": 0.5}]
+)
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_a_training_that_was_killed_goes_on_from_its_checkpoint_to_the_same_weights(
+    data, tmp_path, changes, killed_after
+):
+    course = {"augmentation": Augmentation(), "seed": 3, "device": CPU}
+    undisturbed, resumed = network(data), network(data, seed=1)  # resumed begins elsewhere: the checkpoint counts
+    whole = fit(undisturbed, data, recipe(**changes), **course)
+
+    def kill(record):
+        if record["epoch"] == killed_after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(network(data), data, recipe(**changes), **course, checkpoint=tmp_path / "c.safetensors", report=kill)
+    rest = fit(resumed, data, recipe(**changes), **course, checkpoint=tmp_path / "c.safetensors")
+
+    assert rest.history == whole.history
+    assert all(torch.equal(a, b) for a, b in zip(weights(resumed), weights(undisturbed), strict=True))
+
+
+def test_a_checkpoint_of_another_training_is_refused(data, tmp_path):
+    course = {"augmentation": PLAIN, "device": CPU, "checkpoint": tmp_path / "c.safetensors"}
+    fit(network(data), data, recipe(epochs=1), seed=0, **course)
+
+    with pytest.raises(RunError, match=r"the checkpoint .*c.safetensors is of another training. Remove it"):
+        fit(network(data), data, recipe(epochs=1), seed=1, **course)
+
+
+def test_the_average_of_the_weights_takes_their_place(data):
+    plain, averaged = network(data), network(data)
+
+    fit(plain, data, recipe(), augmentation=PLAIN, seed=0, device=CPU)
+    fitted = fit(averaged, data, recipe(average=0.9), augmentation=PLAIN, seed=0, device=CPU)
+
+    assert not torch.equal(plain.head[4].weight, averaged.head[4].weight)
+    assert error_of(averaged, data) == pytest.approx(fitted.validation_error, abs=1 / len(data.validation))
+
+
+def test_smoothed_labels_raise_the_loss_but_not_the_error_of_a_network_that_learns(data):
+    losses = []
+    for share in (0.0, 0.2):
+        fitted = fit(
+            network(data), data, recipe(epochs=6, label_smoothing=share), augmentation=PLAIN, seed=0, device=CPU
+        )
+        losses.append(fitted.history[-1]["train_loss"])
+        assert fitted.validation_error < 0.15
+    assert losses[1] > losses[0] + 0.1

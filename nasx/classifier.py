@@ -1,0 +1,176 @@
+"""A network while it is trained: loss, optimiser, what every epoch measures, and the state that a checkpoint keeps."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from nasx.checkpoint import Checkpoint
+from nasx.errors import TrialFailure
+from nasx.introspection.regulariser import BatchSimilarity
+from nasx.recipe import Recipe, learning_rate_factor
+from nasx.trial import Reason
+
+
+class Classifier(pl.LightningModule):  # type: ignore[misc]
+    """A network with its loss, optimiser and history. Sums stay on the device: one synchronisation an epoch."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        steps_per_epoch: int,
+        similarity: BatchSimilarity | None = None,
+        after_epoch: Callable[[Classifier], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.similarity = similarity
+        self.after_epoch = after_epoch
+        self.network = network
+        self.recipe = recipe
+        self.steps_per_epoch = steps_per_epoch
+        self.average = None
+        if recipe.average:
+            decay = get_ema_multi_avg_fn(recipe.average)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(network, multi_avg_fn=decay, use_buffers=True)
+        self.first_step = 0  # of this session: more than 0 where it goes on from a checkpoint
+        self.momentum: Mapping[str, Tensor] = {}  # of that checkpoint
+        self.history: list[Mapping[str, float]] = []
+        self.best_error = math.inf
+        self.best_weights: dict[str, Tensor] | None = None
+        self.train_sums: Tensor | None = None
+        self.validation_sums: Tensor | None = None
+        self.validation_classes: Tensor | None = None
+
+    def configure_optimizers(self) -> Any:
+        recipe = self.recipe
+        optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.momentum > 0,
+            fused=True,
+        )
+        steps, warmup = recipe.epochs * self.steps_per_epoch, recipe.warmup_epochs * self.steps_per_epoch
+        for name, parameter in self.network.named_parameters():
+            if name in self.momentum:
+                # laid out in memory as its parameter: the fused step takes both as they lie
+                optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(self.momentum[name])
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(self.first_step + step, steps, warmup)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        penalty: Tensor | float = 0.0
+        if self.similarity is None:
+            logits = self.network(images)
+        else:
+            logits, penalty = self.similarity(self.network, images, labels)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        self.train_sums = _add(self.train_sums, loss.detach(), logits.detach(), labels)
+        return loss + self.recipe.regulariser * penalty
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that comes of the training: with the average of the weights where the recipe asks for it."""
+        return self.network if self.average is None else self.average.module
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        logits = self.result(images)
+        self.validation_sums = _add(self.validation_sums, F.cross_entropy(logits, labels), logits, labels)
+        self.validation_classes = _add_by_class(self.validation_classes, logits, labels)
+
+    def on_train_epoch_end(self) -> None:
+        # Lightning validates before this hook: both sums are complete
+        train_loss, train_error = _means(self.train_sums)
+        validation_loss, validation_error = _means(self.validation_sums)
+        macro_error = _macro_error(self.validation_classes)
+        self.train_sums = self.validation_sums = self.validation_classes = None
+        for part, loss in (("training", train_loss), ("validation", validation_loss)):
+            if not math.isfinite(loss):
+                raise TrialFailure(Reason.DIVERGED, f"the {part} loss was {loss} in epoch {len(self.history) + 1}")
+        self.history.append(
+            {
+                "epoch": len(self.history) + 1,
+                "learning_rate": self.optimizers().param_groups[0]["lr"],
+                "train_loss": train_loss,
+                "train_error": train_error,
+                "validation_loss": validation_loss,
+                "validation_error": validation_error,
+                "validation_macro_error": macro_error,
+            }
+        )
+        if self.recipe.keep == "best" and validation_error < self.best_error:
+            self.best_error = validation_error
+            self.best_weights = copy.deepcopy(self.result.state_dict())
+        if self.after_epoch is not None:
+            self.after_epoch(self)
+
+    def checkpoint(self, identity: Mapping[str, Any]) -> Checkpoint:
+        """The state after the epochs that are in `history`."""
+        state = self.optimizers(use_pl_optimizer=False).state if self.recipe.momentum else {}
+        momentum = {n: state[p]["momentum_buffer"] for n, p in self.network.named_parameters() if p in state}
+        tensors = {"network": self.network.state_dict(), "momentum": momentum, "best": self.best_weights or {}}
+        if self.average is not None:
+            tensors["average"] = self.average.state_dict()
+        return Checkpoint(identity, tuple(self.history), tensors)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from what `checkpoint` gave. Before the training begins."""
+        self.history = list(checkpoint.history)
+        self.first_step = len(self.history) * self.steps_per_epoch
+        self.network.load_state_dict(checkpoint.tensors["network"])
+        self.momentum = checkpoint.tensors.get("momentum", {})
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint.tensors["average"])
+        if "best" in checkpoint.tensors:
+            self.best_weights = dict(checkpoint.tensors["best"])
+            self.best_error = min(record["validation_error"] for record in self.history)
+
+
+def _add(sums: Tensor | None, loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Running sums (loss, wrong predictions, images), on the device."""
+    wrong = (logits.argmax(dim=1) != labels).sum()
+    batch = torch.stack(
+        [loss.float() * len(labels), wrong.float(), torch.tensor(float(len(labels)), device=loss.device)]
+    )
+    return batch if sums is None else sums + batch
+
+
+def _means(sums: Tensor | None) -> tuple[float, float]:
+    """(mean loss, share misclassified)."""
+    assert sums is not None
+    loss, wrong, images = sums.tolist()
+    return loss / images, wrong / images
+
+
+def _add_by_class(counts: Tensor | None, logits: Tensor, labels: Tensor) -> Tensor:
+    """Running counts (wrong predictions, images) of each class, (2, n_classes), on the device."""
+    wrong = (logits.argmax(dim=1) != labels).float()
+    batch = torch.zeros(2, logits.shape[1], device=labels.device)
+    batch.index_add_(1, labels, torch.stack([wrong, torch.ones_like(wrong)]))
+    return batch if counts is None else counts + batch
+
+
+def _macro_error(counts: Tensor | None) -> float:
+    """The mean, over the classes that occur, of the share of a class's images that are misclassified."""
+    assert counts is not None
+    wrong, images = counts[:, counts[1] > 0].double()
+    return float((wrong / images).mean())
