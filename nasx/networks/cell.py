@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nasx.networks.edge import Edge
-from nasx.networks.operations import OPERATIONS
+from nasx.networks.operations import OPERATIONS, Operations
 
 
 class Cell(nn.Module):
@@ -16,11 +16,11 @@ class Cell(nn.Module):
     The edges are the live ones alone: each lies on a path from the input to the output.
     """
 
-    def __init__(self, edges: Sequence[Edge], channels: int) -> None:
+    def __init__(self, edges: Sequence[Edge], channels: int, operations: Operations = OPERATIONS) -> None:
         super().__init__()
         # nodes in order, so that a node's sources are computed before it
         self.edges = sorted(edges, key=lambda e: (e.target, e.source))
-        self.operations = nn.ModuleList(OPERATIONS[e.operation](channels) for e in self.edges)
+        self.operations = nn.ModuleList(operations[e.operation](channels) for e in self.edges)
 
     def forward(self, x: Tensor) -> Tensor:
         nodes = {0: x}

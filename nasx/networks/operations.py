@@ -6,8 +6,8 @@ Source: Dong and Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neura
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
 from torch import nn
 
@@ -22,8 +22,10 @@ class ReLUConvBN(nn.Sequential):
         super().__init__(nn.ReLU(), conv, nn.BatchNorm2d(c_out))
 
 
-# what a live edge computes; each entry makes a module for a number of channels that it keeps
-OPERATIONS: Final[dict[str, Callable[[int], nn.Module]]] = {
+# what a live edge computes, by name; each entry makes a module for a number of channels that it keeps
+Operations: TypeAlias = Mapping[str, Callable[[int], nn.Module]]
+
+OPERATIONS: Final[Operations] = {
     SKIP: lambda channels: nn.Identity(),
     CONV_1X1: lambda channels: ReLUConvBN(channels, channels, 1),
     CONV_3X3: lambda channels: ReLUConvBN(channels, channels, 3),

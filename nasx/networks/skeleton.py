@@ -2,20 +2,25 @@
 
 Stem (3x3 convolution and batch norm), three stages of equal cells with C, 2C and 4C channels, a residual block that
 halves the resolution before the second and the third, and a head that pools and classifies.
+
+Images of more than 32 pixels are first halved in the stem until they are no larger, by strided convolutions: the stem
+of DARTS for ImageNet (Liu, Simonyan and Yang, ICLR 2019), which brings 224 pixels to 28.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Final
 
 from torch import Tensor, nn
 
 from nasx.networks.cell import Cell
 from nasx.networks.edge import Edge
-from nasx.networks.operations import ReLUConvBN
+from nasx.networks.operations import OPERATIONS, Operations, ReLUConvBN
 
-N_STAGES = 3
+N_STAGES: Final = 3
+STEM_SIDE: Final = 32  # pixels a side that leave the stem at most
 
 
 class ReductionBlock(nn.Module):
@@ -36,25 +41,49 @@ class ReductionBlock(nn.Module):
 
 
 def cell_network(
-    edges: Sequence[Edge], *, channels: int, cells: int, input_channels: int, n_classes: int
+    edges: Sequence[Edge],
+    *,
+    widths: Sequence[int],
+    cells: int,
+    input_shape: tuple[int, int, int],
+    n_classes: int,
+    operations: Operations = OPERATIONS,
 ) -> nn.Sequential:
-    """The network of one cell repeated: children `stem`, `stage1`, `stage2`, `stage3`, `head`.
+    """The network of one cell repeated: children `stem`, `stage1`, `stage2`, ..., `head`.
 
-    Images (n, input_channels, h, w) become logits (n, n_classes).
+    `widths` are the channels of the stages, `cells` the cells of each; `operations` make what the edges name.
+    Images (n, *input_shape) become logits (n, n_classes).
     """
-    widths = [channels * 2**stage for stage in range(N_STAGES)]
     stages: OrderedDict[str, nn.Module] = OrderedDict()
-    stages["stem"] = nn.Sequential(
-        nn.Conv2d(input_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
-    )
+    stages["stem"] = stem(input_shape, widths[0])
     for stage, width in enumerate(widths):
         reduction = [] if stage == 0 else [ReductionBlock(widths[stage - 1], width)]
-        stages[f"stage{stage + 1}"] = nn.Sequential(*reduction, *(Cell(edges, width) for _ in range(cells)))
-    stages["head"] = nn.Sequential(
-        nn.BatchNorm2d(widths[-1]),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(widths[-1], n_classes),
-    )
+        stages[f"stage{stage + 1}"] = nn.Sequential(*reduction, *(Cell(edges, width, operations) for _ in range(cells)))
+    stages["head"] = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), *classifier(widths[-1], n_classes))
     return nn.Sequential(stages)
+
+
+def stem_halvings(height: int, width: int) -> int:
+    """How often the stem halves images before they enter the first stage.
+
+    >>> [stem_halvings(side, side) for side in (8, 28, 32, 33, 64, 224)]
+    [0, 0, 0, 1, 1, 3]
+    """
+    side, halvings = max(height, width), 0
+    while side > STEM_SIDE:
+        side, halvings = -(-side // 2), halvings + 1
+    return halvings
+
+
+def stem(input_shape: tuple[int, int, int], channels: int) -> nn.Sequential:
+    """3x3 convolution and batch norm; for large images as many of them as it takes, each of stride 2."""
+    input_channels, height, width = input_shape
+    halvings = stem_halvings(height, width)
+    first = nn.Conv2d(input_channels, channels, 3, stride=2 if halvings else 1, padding=1, bias=False)
+    more = (ReLUConvBN(channels, channels, 3, stride=2) for _ in range(halvings - 1))
+    return nn.Sequential(first, nn.BatchNorm2d(channels), *more)
+
+
+def classifier(channels: int, n_classes: int) -> list[nn.Module]:
+    """The end of every head: (n, channels, h, w) -> (n, n_classes)."""
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, n_classes)]

@@ -5,14 +5,14 @@ Source: Dong and Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neura
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
-from nasx.errors import ArchitectureError, SettingError, did_you_mean
+from nasx.errors import ArchitectureError, SettingError
 from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, NONE, SKIP, Edge
+from nasx.spaces.cell_text import all_edges, read_cell, write_cell
 from nasx.spaces.normal_form import NormalForm, normal_form
 from nasx.trial import Genotype
 
@@ -20,25 +20,24 @@ if TYPE_CHECKING:
     from torch import nn
 
 N_NODES: Final = 4
-# genes in the order of the string form: the edges into node 1, then into node 2, then into node 3
-EDGES: Final = tuple((source, target) for target in range(1, N_NODES) for source in range(target))
+EDGES: Final = all_edges(N_NODES)  # genes in the order of the string form
 ALLELES: Final = (NONE, SKIP, CONV_1X1, CONV_3X3, AVG_POOL)
 KERNELS: Final = {CONV_1X1: 1, CONV_3X3: 3}
+
+Operations: TypeAlias = tuple[str, ...]  # one an edge, in the order of EDGES
 
 
 class NASBench201:
     """Cells of NAS-Bench-201 in its skeleton of three stages."""
 
-    name = "nb201"
+    name: ClassVar[str] = "nb201"
+    alleles: ClassVar[tuple[str, ...]] = ALLELES
     gene_sizes = (len(ALLELES),) * len(EDGES)
     gene_names = tuple(f"edge {source}→{target}" for source, target in EDGES)
 
     def __init__(self, *, channels: int = 16, cells: int = 5) -> None:
         """`channels`: of the first stage; the others have twice and four times as many. `cells`: a stage."""
-        if channels < 1:
-            raise SettingError("channels", f"must be at least 1, got {channels}")
-        if cells < 1:
-            raise SettingError("cells", f"must be at least 1, got {cells}")
+        check_at_least_1(channels=channels, cells=cells)
         self.channels = channels
         self.cells = cells
 
@@ -46,19 +45,24 @@ class NASBench201:
     def settings(self) -> Mapping[str, Any]:
         return {"channels": self.channels, "cells": self.cells}
 
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Channels of the stages."""
+        return self.channels, 2 * self.channels, 4 * self.channels
+
     def allele_names(self, gene: int) -> tuple[str, ...]:
-        return ALLELES
+        return self.alleles
 
     def canonical(self, genotype: Genotype) -> Genotype:
         """The encoding of the same network with the fewest operations, then the smallest."""
-        return _representatives()[_text(genotype)]
+        return self._genotype(canonical_cell(self._operations(genotype)))
 
     def is_connected(self, genotype: Genotype) -> bool:
-        return _normal_form(genotype) is not None
+        return cell_form(self._operations(genotype)) is not None
 
     def edges(self, genotype: Genotype) -> list[Edge]:
         """The edges that carry an operation, dead or live."""
-        return [Edge(*edge, ALLELES[a]) for edge, a in zip(EDGES, genotype, strict=True) if ALLELES[a] != NONE]
+        return cell_edges(self._operations(genotype))
 
     def describe(self, genotype: Genotype) -> str:
         """The published string form.
@@ -66,83 +70,101 @@ class NASBench201:
         >>> NASBench201().describe((3, 3, 4, 1, 3, 1))[:34]
         '|nor_conv_3x3~0|+|nor_conv_3x3~0|a'
         """
-        edges = zip(EDGES, genotype, strict=True)
-        parts = dict.fromkeys(range(1, N_NODES), "|")
-        for (source, target), allele in edges:
-            parts[target] += f"{ALLELES[allele]}~{source}|"
-        return "+".join(parts.values())
+        return write_cell(EDGES, self._operations(genotype), N_NODES)
 
     def parse(self, text: str) -> Genotype:
-        nodes = text.strip().split("+")
-        if len(nodes) != N_NODES - 1:
-            raise ArchitectureError(
-                f"an architecture has {N_NODES - 1} nodes joined by '+', got {len(nodes)} in {text!r}."
-            )
-        alleles: list[int] = []
-        for target, node in enumerate(nodes, start=1):
-            tokens = re.fullmatch(r"\|" + r"([^|~]+)~(\d+)\|" * target, node)
-            if tokens is None or [int(s) for s in tokens.groups()[1::2]] != list(range(target)):
-                wanted = "|" + "".join(f"op~{source}|" for source in range(target))
-                raise ArchitectureError(f"node {target} must be written {wanted}, got {node!r}.")
-            for operation in tokens.groups()[::2]:
-                if operation not in ALLELES:
-                    raise ArchitectureError(f"unknown operation {operation!r}. {did_you_mean(operation, ALLELES)}")
-                alleles.append(ALLELES.index(operation))
-        return tuple(alleles)
+        return self._genotype(read_cell(text, EDGES, ALLELES, N_NODES))
 
     def build(self, genotype: Genotype, *, input_shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
         """The network of the canonical encoding, so that all encodings of a network build the very same one.
 
         Raises ArchitectureError where the cell is disconnected.
         """
-        if not self.is_connected(genotype):
-            raise ArchitectureError(f"{self.describe(genotype)} joins its input to no output: it is no network.")
+        edges = live_edges(self._operations(genotype))
         from nasx.networks.skeleton import cell_network  # here: who only reads genotypes need not load torch
 
-        return cell_network(
-            self.edges(self.canonical(genotype)),
-            channels=self.channels,
-            cells=self.cells,
-            input_channels=input_shape[0],
-            n_classes=n_classes,
-        )
+        return cell_network(edges, widths=self.widths, cells=self.cells, input_shape=input_shape, n_classes=n_classes)
 
     def parameters(self, genotype: Genotype, *, input_channels: int = 3, n_classes: int) -> int:
-        """Trainable parameters of the network that `build` makes, without building it."""
-        form = _normal_form(genotype)
-        kernels = [KERNELS[edge.operation] for edge in form.convolutions] if form else []
-        c, final = self.channels, 4 * self.channels
+        """Trainable parameters of the network that `build` makes for images of up to 32 pixels, without building it."""
+        return count_parameters(
+            self._operations(genotype), self.widths, self.cells, input_channels=input_channels, n_classes=n_classes
+        )
 
-        def conv_bn(c_in: int, c_out: int, kernel: int) -> int:
-            return kernel**2 * c_in * c_out + 2 * c_out
+    def _operations(self, genotype: Genotype) -> Operations:
+        return tuple(self.alleles[allele] for allele in genotype)
 
-        stem = conv_bn(input_channels, c, 3)
-        cells = sum(self.cells * conv_bn(w, w, k) for w in (c, 2 * c, 4 * c) for k in kernels)
-        reductions = sum(conv_bn(w, 2 * w, 3) + conv_bn(2 * w, 2 * w, 3) + 2 * w * w for w in (c, 2 * c))
-        head = 2 * final + final * n_classes + n_classes
-        return stem + cells + reductions + head
+    def _genotype(self, operations: Operations) -> Genotype:
+        return tuple(self.alleles.index(operation) for operation in operations)
+
+
+def check_at_least_1(**values: int) -> None:
+    """Raise SettingError for a setting below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise SettingError(name, f"must be at least 1, got {value}")
+
+
+def cell_edges(operations: Operations) -> list[Edge]:
+    """The edges of a cell that carry an operation."""
+    return [Edge(*ends, operation) for ends, operation in zip(EDGES, operations, strict=True) if operation != NONE]
+
+
+def live_edges(operations: Operations) -> list[Edge]:
+    """The edges of the canonical encoding. Raises ArchitectureError where the cell is disconnected."""
+    if cell_form(operations) is None:
+        cell = write_cell(EDGES, operations, N_NODES)
+        raise ArchitectureError(f"{cell} joins its input to no output: it is no network.")
+    return cell_edges(canonical_cell(operations))
 
 
 @cache
-def _normal_form(genotype: Genotype) -> NormalForm | None:
-    return normal_form({edge: ALLELES[a] for edge, a in zip(EDGES, genotype, strict=True)}, N_NODES)
+def cell_form(operations: Operations) -> NormalForm | None:
+    """The normal form of a cell; None where it is disconnected."""
+    return normal_form(dict(zip(EDGES, operations, strict=True)), N_NODES)
 
 
-def _text(genotype: Genotype) -> str:
-    form = _normal_form(genotype)
+def canonical_cell(operations: Operations) -> Operations:
+    """The encoding that stands for all those of the same cell. All disconnected cells share one: every edge none."""
+    return _representatives()[_text(operations)]
+
+
+def _text(operations: Operations) -> str:
+    form = cell_form(operations)
     return form.text if form else ""
 
 
 @cache
-def _representatives() -> Mapping[str, Genotype]:
-    """Normal form -> the encoding that stands for it. All disconnected cells share one: every edge none."""
-    found: dict[str, Genotype] = {}
-    everything = product(range(len(ALLELES)), repeat=len(EDGES))
-    for genotype in sorted(everything, key=lambda g: (sum(ALLELES[a] != NONE for a in g), g)):
-        found.setdefault(_text(genotype), genotype)
+def _representatives() -> Mapping[str, Operations]:
+    """Normal form -> the encoding that stands for it: with the fewest operations, then the first in order of ALLELES."""
+    found: dict[str, Operations] = {}
+    for operations in sorted(product(ALLELES, repeat=len(EDGES)), key=_order):
+        found.setdefault(_text(operations), operations)
     return found
+
+
+def _order(operations: Operations) -> tuple[int, list[int]]:
+    return sum(operation != NONE for operation in operations), [ALLELES.index(operation) for operation in operations]
 
 
 def n_networks() -> int:
     """How many distinct networks the 15,625 encodings are, the disconnected left out."""
     return len(_representatives()) - 1
+
+
+def count_parameters(
+    operations: Operations, widths: Sequence[int], cells: int, *, input_channels: int, n_classes: int
+) -> int:
+    """Trainable parameters of the network of a cell for images of up to 32 pixels; those of a disconnected one's rest."""
+    form = cell_form(operations)
+    kernels = [KERNELS[edge.operation] for edge in form.convolutions] if form else []
+
+    def conv_bn(c_in: int, c_out: int, kernel: int) -> int:
+        return kernel**2 * c_in * c_out + 2 * c_out
+
+    stem = conv_bn(input_channels, widths[0], 3)
+    in_cells = sum(cells * conv_bn(w, w, k) for w in widths for k in kernels)
+    steps = zip(widths, widths[1:], strict=False)
+    reductions = sum(conv_bn(a, b, 3) + conv_bn(b, b, 3) + a * b for a, b in steps)
+    head = 2 * widths[-1] + widths[-1] * n_classes + n_classes
+    return stem + in_cells + reductions + head

@@ -171,7 +171,7 @@ def test_encodings_with_one_id_compute_the_same_once_weights_are_carried_over():
         one, other = rng.sample(group, 2)
         cell, convolutions = live_cell(one)
         twin, twins = live_cell(other)
-        order, twin_order = (nb201._normal_form(g).convolutions for g in (one, other))
+        order, twin_order = (nb201.cell_form(SPACE._operations(g)).convolutions for g in (one, other))
         carry_over([convolutions[e] for e in order], [twins[e] for e in twin_order])
         assert outputs_agree(cell, twin), (one, other)
 
@@ -180,7 +180,7 @@ def test_networks_with_different_ids_compute_different_things_however_weights_ar
     rng = random.Random(0)
     by_operations: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
     for canonical in encodings_by_network():
-        kinds = tuple(sorted(e.operation for e in nb201._normal_form(canonical).convolutions))
+        kinds = tuple(sorted(e.operation for e in nb201.cell_form(SPACE._operations(canonical)).convolutions))
         by_operations.setdefault(kinds, []).append(canonical)
     pools = [pool for kinds, pool in by_operations.items() if len(pool) > 1 and len(kinds) <= 4]
 
