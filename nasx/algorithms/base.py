@@ -109,6 +109,7 @@ class Algorithm(ABC):
         self._n_absorbed = 0
         self._open: dict[int, Candidate] = {}  # asked, not yet absorbed
         self._answers: dict[int, tuple[float, ...] | None] = {}  # told, not yet absorbed
+        self._heard: list[int] = []  # absorbed since the last candidate
 
     def ask(self) -> Candidate | None:
         number = self._n_asked
@@ -119,7 +120,10 @@ class Algorithm(ABC):
             self._absorb_answer(self._n_absorbed)
         proposal = self._draw(number, np.random.default_rng(derive_seed(self.seed, "candidate", number)))
         generation = number // self.schedule.generation
-        candidate = Candidate(number, proposal.genotype, generation, proposal.operator, proposal.parents)
+        candidate = Candidate(
+            number, proposal.genotype, generation, proposal.operator, proposal.parents, tuple(self._heard)
+        )
+        self._heard.clear()
         self._known.add(self._key(candidate.genotype))
         self._open[number] = candidate
         self._n_asked += 1
@@ -138,6 +142,7 @@ class Algorithm(ABC):
 
     def _absorb_answer(self, number: int) -> None:
         self._n_absorbed += 1
+        self._heard.append(number)
         self._absorb(self._open.pop(number), self._answers.pop(number))
 
     def _draw(self, number: int, rng: Generator) -> Proposal:

@@ -14,7 +14,7 @@ class RandomSearch(Algorithm):
     """Every candidate is drawn uniformly; one that is known or disconnected is drawn again. It never waits."""
 
     def __init__(self, *, problem: Problem) -> None:
-        super().__init__(Schedule("free_running"), problem)
+        super().__init__(Schedule("generational"), problem)  # one without end, whose answers nobody waits for
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
         return Proposal(uniform(self.gene_sizes, rng), "random")

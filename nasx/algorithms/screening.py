@@ -55,25 +55,25 @@ class Screen:
 
         With a `wish` (n_objectives,), costs to come near, that is the one that is expected to come nearest.
         """
-        with self._threads.limit(limits=1):
-            if self._n_answers >= self._refit_at:
-                self._fit()
-            optimistic = self._optimistic_costs(genotypes)
+        optimistic = self.predict(genotypes)
         if wish is not None:
             return int(np.argmin(achievement(optimistic, wish, ranges(front))))
         return int(np.argmax(gains(optimistic, front)))
+
+    def predict(self, genotypes: Sequence[Genotype]) -> NDArray[np.float64]:
+        """Optimistic costs, mean minus one standard deviation, (n_genotypes, n_objectives)."""
+        features = self._one_hot(genotypes)
+        with self._threads.limit(limits=1):
+            if self._n_answers >= self._refit_at:
+                self._fit()
+            predictions = [model.predict(features, return_std=True) for model in self._models]
+        return np.array([mean - deviation for mean, deviation in predictions]).T
 
     def _fit(self) -> None:
         genotypes, costs = zip(*self._answers, strict=True)
         features = self._one_hot(genotypes)
         self._models = [fitted(features, objective) for objective in np.array(costs).T]
         self._refit_at = self._n_answers + max(8, self._n_answers // 20)
-
-    def _optimistic_costs(self, genotypes: Sequence[Genotype]) -> NDArray[np.float64]:
-        """(n_genotypes, n_objectives)"""
-        features = self._one_hot(genotypes)
-        predictions = [model.predict(features, return_std=True) for model in self._models]
-        return np.array([mean - deviation for mean, deviation in predictions]).T
 
     def _one_hot(self, genotypes: Sequence[Genotype]) -> NDArray[np.float64]:
         """(n_genotypes, n_genes * n_alleles)"""

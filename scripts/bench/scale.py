@@ -15,7 +15,6 @@ import heapq
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,33 +25,15 @@ from rich.console import Console
 from rich.table import Table
 
 from nasx.algorithms.nsga2 import NSGA2, NSGA2Paper
-from nasx.execution.limits import SearchLimits
-from nasx.execution.loop import SearchLoop
 from nasx.protocols import Problem, SearchAlgorithm
-from nasx.store import RunInfo, RunStore
-from nasx.trial import OBJECTIVES, Evaluation, Genotype, Job, TrialStatus
+from nasx.trial import Job
+from scripts.bench.made_up import Space, search_loop
 
 SIGMA, MEAN = 0.8, 60.0  # of a trial's time: of its logarithm, in seconds
 RAY_TUNE = 0.010  # seconds a trial that Ray Tune takes of the driver (scripts.bench.overhead)
 EARLY = 1000  # trials
 MODES = ("steady_state", "free_running", "generational", "paper")
-
-
-class Space:
-    """Sixteen genes of five alleles: more networks than anyone evaluates."""
-
-    name = "made_up"
-    gene_sizes = (5,) * 16
-    settings: dict[str, int] = {}  # noqa: RUF012
-
-    def canonical(self, genotype: Genotype) -> Genotype:
-        return genotype
-
-    def is_connected(self, genotype: Genotype) -> bool:
-        return True
-
-    def describe(self, genotype: Genotype) -> str:
-        return "".join(map(str, genotype))
+SPACE = Space((5,) * 16)  # more networks than anyone evaluates
 
 
 @dataclass(frozen=True)
@@ -67,33 +48,16 @@ class Result:
 
 
 def make(mode: str, workers: int) -> SearchAlgorithm:
-    problem = Problem(gene_sizes=Space.gene_sizes, n_objectives=2, seed=0, workers=workers)
+    problem = Problem(gene_sizes=SPACE.gene_sizes, n_objectives=2, seed=0, workers=workers)
     if mode == "paper":
         return NSGA2Paper(population_size=64, problem=problem)
     return NSGA2(population_size=64, mode=mode, problem=problem)  # type: ignore[arg-type]
 
 
-def answer(job: Job) -> Evaluation:
-    """Two rivalling sums."""
-    genes = np.array(job.genotype)
-    error = 0.05 + 0.9 * float((4 - genes).sum()) / 64
-    score = float((genes[::2] ** 2).sum()) / 128 * 0.8 + 0.1 - 0.05 * float(genes[0] == genes[1])
-    return Evaluation(TrialStatus.COMPLETE, metrics={"error": error, "introspectability": 1 - score})
-
-
 def simulate(mode: str, workers: int, trials: int) -> Result:
     """Run a search on the simulated clock."""
     times = np.random.default_rng(1).lognormal(np.log(MEAN) - SIGMA**2 / 2, SIGMA, size=trials)
-    info = RunInfo("scale", "", "", "", "", 0, ("error", "introspectability"), 10, (), "", workers)
-    with tempfile.TemporaryDirectory() as directory, RunStore.create(Path(directory), info) as store:
-        loop = SearchLoop(
-            run_dir=Path(directory),
-            store=store,
-            algorithm=make(mode, workers),
-            space=Space(),  # type: ignore[arg-type]
-            objectives=[OBJECTIVES["error"], OBJECTIVES["introspectability"]],
-            limits=SearchLimits(evaluations=trials),
-        )
+    with search_loop(SPACE, make(mode, workers), trials, workers) as loop:
         memory = resident()
         running: list[tuple[float, int, Job]] = []  # when it ends, a tie-break, the job
         now, driver_free, spent, given = 0.0, 0.0, 0.0, 0
@@ -116,7 +80,7 @@ def simulate(mode: str, workers: int, trials: int) -> Result:
             ends, _, job = heapq.heappop(running)
             now = max(now, ends)
             began = time.perf_counter()
-            loop.complete(job, answer(job))
+            loop.complete(job, SPACE.answer(job.genotype))
             took = time.perf_counter() - began
             spent += took
             driver_free = max(driver_free, now) + took
