@@ -23,6 +23,7 @@ COMMANDS = {
     "pareto": ("nasx.cli.pareto", "pareto", "Show the Pareto front of a run."),
     "explain": ("nasx.cli.explain", "explain", "Explain one network of a run: pictures and plain words."),
     "debug": ("nasx.cli.debug", "debug", "Debug one network and its data: trust, wrong labels, confused classes."),
+    "report": ("nasx.cli.report", "report", "Write a run as one interactive HTML page, or serve it."),
     "runs": ("nasx.cli.runs", "app", "List runs, show one, check one."),
     "data": ("nasx.cli.data", "app", "Fetch a dataset, check one."),
     "config": ("nasx.cli.config", "app", "Show and list configs."),

@@ -1,7 +1,4 @@
-"""The look of all pictures: one colour-blind safe palette and matplotlib's settings, applied without global state.
-
-Colours are those of Okabe and Ito, "Color Universal Design", 2008: told apart under every common colour blindness.
-"""
+"""The look of all pictures: the palette, colour maps and matplotlib's settings, applied without global state."""
 
 from __future__ import annotations
 
@@ -9,17 +6,24 @@ from typing import Any, Final
 
 from matplotlib.colors import LinearSegmentedColormap
 
-INK: Final = "#1b1f24"  # text
-MUTED: Final = "#6b7280"  # secondary text
-FAINT: Final = "#d7dbe0"  # grid, frames
-CLOUD: Final = "#a9b0ba"  # what is there for comparison only
+from nasx.reports.palette import BLUE, CLOUD, FAINT, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILLION
 
-BLUE: Final = "#0072b2"  # the front
-VERMILLION: Final = "#d55e00"  # what the eye should find: the knee, the closest pair
-GREEN: Final = "#009e73"  # the paper
-SKY: Final = "#56b4e9"
-ORANGE: Final = "#e69f00"
-PURPLE: Final = "#cc79a7"
+__all__ = [
+    "BLUE",
+    "CLOUD",
+    "DIVERGING",
+    "FAINT",
+    "GREEN",
+    "INK",
+    "MUTED",
+    "ORANGE",
+    "PURPLE",
+    "SEQUENTIAL",
+    "SETTINGS",
+    "SKY",
+    "VERMILLION",
+    "WIDTH",
+]
 
 # distances: from none (white) to far (deep blue); lightness falls steadily, so that it survives black-and-white print
 SEQUENTIAL: Final = LinearSegmentedColormap.from_list("nasx_sequential", ["#ffffff", "#cfe3f1", SKY, BLUE, "#08306b"])

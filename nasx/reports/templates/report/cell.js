@@ -1,0 +1,68 @@
+"use strict";
+// The cell of a network: nodes in a row from input to output, an arc an edge, a colour and a stroke an operation.
+
+const PENS = {
+  nor_conv_3x3: { label: "3×3 convolution", color: "--blue", width: 5 },
+  nor_conv_1x1: { label: "1×1 convolution", color: "--sky", width: 5 },
+  avg_pool_3x3: { label: "3×3 average pooling", color: "--orange", width: 4, dashes: "9 4" },
+  skip_connect: { label: "skip", color: "--muted", width: 2 },
+};
+const STEP = 100, RADIUS = 15;
+
+function pen(operation) {
+  return PENS[operation] ?? { label: operation, color: "--purple", width: 3, dashes: "2 3" };
+}
+
+function cellInWords(edges) {
+  return edges.map(([source, target, operation]) => `${source} to ${target}: ${pen(operation).label}`).join(", ");
+}
+
+function drawCell(edges, { legend = true } = {}) {
+  const output = Math.max(1, ...edges.map(([, target]) => target));
+  const picture = svg("svg", {
+    viewBox: `-30 -75 ${output * STEP + 60} 160`, role: "img", class: "cell", "aria-label": `cell: ${cellInWords(edges)}`,
+  });
+  picture.append(...edges.map((edge) => drawEdge(edge)));
+  for (let node = 0; node <= output; node++) {
+    const name = node === 0 ? "in" : node === output ? "out" : String(node);
+    const isUsed = edges.some(([source, target]) => source === node || target === node);
+    picture.append(
+      svg("circle", { cx: node * STEP, cy: 0, r: RADIUS, class: isUsed ? "node" : "node unused" }),
+      svg("text", { x: node * STEP, y: 5, "text-anchor": "middle" }, name));
+  }
+  return legend ? element("figure", { class: "drawing" }, picture, legendOf(edges)) : picture;
+}
+
+function drawEdge([source, target, operation]) {
+  const { label, color, width, dashes } = pen(operation);
+  const span = target - source;
+  const side = span === 2 && source % 2 ? 1 : -1; // neighbouring arcs on different sides: none cross in four nodes
+  const middle = (source + target) / 2 * STEP, rise = side * 62 * (span - 1);
+  const [x0, y0] = towards(source * STEP, middle, rise, RADIUS);
+  const [x1, y1] = towards(target * STEP, middle, rise, RADIUS + 12);
+  const [tipX, tipY] = towards(target * STEP, middle, rise, RADIUS + 1);
+  const [acrossX, acrossY] = [(y1 - tipY) * 0.5, (tipX - x1) * 0.5];
+  const stroke = `stroke: var(${color}); stroke-width: ${width}; fill: none; stroke-dasharray: ${dashes ?? "none"}`;
+  const line = svg("path", { d: `M${x0} ${y0} Q${middle} ${rise} ${x1} ${y1}` });
+  line.style.cssText = stroke;
+  const head = svg("path", {
+    d: `M${tipX} ${tipY} L${x1 + acrossX} ${y1 + acrossY} L${x1 - acrossX} ${y1 - acrossY} Z`,
+  });
+  head.style.cssText = `fill: var(${color})`;
+  return svg("g", {}, svg("title", {}, `${source} → ${target}: ${label}`), line, head);
+}
+
+function towards(x, goalX, goalY, length) {
+  const distance = Math.hypot(goalX - x, goalY);
+  return [x + (goalX - x) * length / distance, goalY * length / distance];
+}
+
+function legendOf(edges) {
+  const operations = [...new Set(edges.map(([, , operation]) => operation))].sort();
+  return element("figcaption", { class: "legend" }, operations.map((operation) => {
+    const { label, color, width, dashes } = pen(operation);
+    const line = svg("line", { x1: 0, x2: 30, y1: 6, y2: 6 });
+    line.style.cssText = `stroke: var(${color}); stroke-width: ${width}; stroke-dasharray: ${dashes ?? "none"}`;
+    return element("span", {}, svg("svg", { width: 30, height: 12, "aria-hidden": "true" }, line), ` ${label}`);
+  }));
+}

@@ -1,0 +1,161 @@
+"use strict";
+// Charts by plotly: drawn when they come into view, in the colours of the theme, each with its figures as a table.
+
+const MANY_ROWS = 200; // of a table, before "more" is asked for
+const charts = new Map(); // id -> chart
+
+function color(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+// `draw` gives {traces, layout, label}; `rows` gives {header, rows}. Points carry a network's id as customdata.
+function addChart(id, draw, rows) {
+  const place = byElementId(id);
+  const chart = { id, draw, rows, place, isSeen: false, isStale: true };
+  place.setAttribute("role", "img");
+  chart.details = element("details", { ontoggle: () => fillTable(chart) },
+    element("summary", {}, "These figures as a table"), element("div"));
+  place.after(chart.details);
+  charts.set(id, chart);
+  observer.observe(place);
+  views.push(() => { chart.isStale = true; if (chart.isSeen) drawChart(chart); fillTable(chart); });
+}
+
+const observer = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const chart = charts.get(target.id);
+    chart.isSeen = isIntersecting;
+    if (isIntersecting && chart.isStale) drawChart(chart);
+  }
+}, { rootMargin: "200px" });
+
+function drawAllCharts() {
+  for (const chart of charts.values()) if (chart.isStale) drawChart(chart);
+}
+
+function drawChart(chart) {
+  const { traces, layout, label } = chart.draw();
+  chart.isStale = false;
+  chart.place.setAttribute("aria-label", label);
+  const isNew = !chart.place.classList.contains("js-plotly-plot");
+  Plotly.react(chart.place, traces, { ...baseLayout(), ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) },
+    { displayModeBar: false, responsive: true, doubleClick: "reset+autosize" });
+  if (!isNew) return;
+  chart.place.on("plotly_click", ({ points }) => points[0].customdata && openNetwork(points[0].customdata));
+  chart.place.on("plotly_hover", ({ points, event }) => points[0].customdata && showPreview(points[0].customdata, event));
+  chart.place.on("plotly_unhover", hidePreview);
+}
+
+function baseLayout() {
+  return {
+    font: { family: "system-ui, sans-serif", size: 13, color: color("ink") },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    margin: { l: 62, r: 12, t: 12, b: 52 },
+    legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
+    hovermode: "closest",
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
+    uirevision: "keep", // what the reader has zoomed to stays when trials are added
+  };
+}
+
+function axis(settings = {}) {
+  const { metric, arrow = true, ...rest } = settings;
+  const own = metric ? {
+    title: { text: plain(metricLabel(metric, { arrow })) },
+    tickformat: report.metrics[metric].kind === "share" ? ".1%" : report.metrics[metric].kind === "count" ? "~s" : "",
+  } : {};
+  return {
+    gridcolor: color("line"), linecolor: color("muted"), zeroline: false, automargin: true, tickcolor: color("muted"),
+    ...own, ...rest,
+  };
+}
+
+// plotly reads some HTML in its labels: text from outside must not be any.
+function plain(text) {
+  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+const MARKERS = {
+  complete: { name: "other networks", color: "cloud", symbol: "circle", size: 7 },
+  infeasible: { name: "infeasible", color: "orange", symbol: "triangle-up-open", size: 8 },
+  failed: { name: "failed", color: "vermillion", symbol: "x-thin-open", size: 8 },
+  rival: { name: "perhaps on the front", color: "blue", symbol: "circle-open", size: 9 },
+  front: { name: "front", color: "front", symbol: "circle", size: 11 },
+  knee: { name: "knee", color: "vermillion", symbol: "diamond", size: 14 },
+};
+
+// A trace for each role that some of the networks have, and rings around those that are open.
+function networkTraces(shown, x, y) {
+  const traces = Object.entries(MARKERS).map(([kind, marker]) => {
+    const own = shown.filter((network) => network.role === kind);
+    return points(own, x, y, {
+      name: marker.name,
+      marker: {
+        color: color(marker.color), symbol: marker.symbol, size: marker.size,
+        line: { width: marker.symbol.includes("open") ? 1.5 : 0.8, color: color(marker.symbol.includes("open") ? marker.color : "paper") },
+      },
+    });
+  });
+  const rings = points(shown.filter(({ id }) => opened.includes(id)), x, y, {
+    name: "open", marker: { color: color("ink"), symbol: "circle-open", size: 20, line: { width: 2 } },
+  });
+  return [...traces, rings].filter((trace) => trace.x.length);
+}
+
+function points(own, x, y, style) {
+  const known = own.filter((network) => isNumber(x(network)) && isNumber(y(network)));
+  return {
+    type: "scatter", mode: "markers", hoverinfo: "none", x: known.map(x), y: known.map(y),
+    customdata: known.map(({ id }) => id), ...style,
+  };
+}
+
+function isNumber(value) {
+  return typeof value === "number";
+}
+
+function fillTable({ details, rows, id }) {
+  if (!details.open) return;
+  const { header, rows: all } = rows();
+  const place = details.lastElementChild;
+  const fill = (n) => {
+    place.replaceChildren(table(header, all.slice(0, n), `figures of the chart ${id}`));
+    if (all.length > n) {
+      place.append(element("button", { type: "button", onclick: () => fill(n + 5 * MANY_ROWS) },
+        `Show more: ${count(all.length - n, "row")} left`));
+    }
+  };
+  fill(MANY_ROWS);
+}
+
+// A button that opens a network: for the keyboard, what a click on a point is for the mouse.
+function opener(id) {
+  return element("button", { type: "button", class: "link", onclick: () => openNetwork(id) }, id);
+}
+
+function networkRows(shown, metrics) {
+  const order = { knee: 0, front: 1, rival: 2 };
+  const sorted = [...shown].sort((a, b) => (order[a.role] ?? 3) - (order[b.role] ?? 3) || a.place - b.place);
+  return {
+    header: ["network", "what", ...metrics.map((metric) => metricLabel(metric)), "generation"],
+    rows: sorted.map((network) => [opener(network.id), network.role,
+      ...metrics.map((metric) => formatWithSpread(network, metric)), String(network.generation)]),
+  };
+}
+
+function showPreview(id, { clientX, clientY }) {
+  const network = networks.get(id), preview = byElementId("preview");
+  preview.replaceChildren(
+    element("strong", {}, id), ` ${network.role}`,
+    network.edges.length ? drawCell(network.edges) : element("p", {}, network.architecture),
+    element("p", {}, report.objectives.map((metric) =>
+      element("span", {}, `${report.metrics[metric].label} ${formatWithSpread(network, metric)}`))));
+  preview.hidden = false;
+  const { width, height } = preview.getBoundingClientRect();
+  preview.style.left = `${Math.max(4, clientX + 16 + width > innerWidth ? clientX - width - 16 : clientX + 16)}px`;
+  preview.style.top = `${Math.max(4, Math.min(clientY - height / 2, innerHeight - height - 4))}px`;
+}
+
+function hidePreview() {
+  byElementId("preview").hidden = true;
+}

@@ -1,0 +1,72 @@
+"use strict";
+// Elements and figures. Whatever comes from the data becomes a text node: names from outside never are markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function setAttributes(node, attributes) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== null) node.setAttribute(name, value === true ? "" : value);
+  }
+  return node;
+}
+
+function element(tag, attributes = {}, ...children) {
+  const node = setAttributes(document.createElement(tag), attributes);
+  node.append(...children.flat().filter((child) => child !== null && child !== ""));
+  return node;
+}
+
+function svg(tag, attributes = {}, ...children) {
+  const node = setAttributes(document.createElementNS(SVG, tag), attributes);
+  node.append(...children);
+  return node;
+}
+
+function byElementId(id) {
+  return document.getElementById(id);
+}
+
+function count(n, noun) {
+  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+}
+
+function withPrefix(value) {
+  for (const [factor, prefix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+    if (value >= factor) return `${(value / factor).toFixed(2)} ${prefix}`;
+  }
+  return value.toFixed(0);
+}
+
+// A value of a metric with its unit, as the tables of `nasx pareto` write it.
+function format(metric, value) {
+  if (value === null || value === undefined) return "-";
+  const { kind, unit } = report.metrics[metric];
+  if (kind === "share") return `${(100 * value).toFixed(2)} %`;
+  if (metric === "macs") return withPrefix(value);
+  if (kind === "count") return Math.round(value).toLocaleString("en");
+  return `${value.toFixed(unit === "s" ? 1 : 3)} ${unit}`.trim();
+}
+
+function formatWithSpread(network, metric) {
+  const mean = format(metric, network.metrics[metric]);
+  const spread = network.spread[metric];
+  return spread ? `${mean} ± ${format(metric, spread)}` : mean;
+}
+
+// The name of a metric with its unit and, for an axis, the direction in which it is better.
+function metricLabel(metric, { arrow = false } = {}) {
+  const { label, unit, better } = report.metrics[metric];
+  const name = unit ? `${label} (${unit})` : label;
+  if (!arrow || !better) return name;
+  return better < 0 ? `← ${name}, lower is better` : `${name}, higher is better →`;
+}
+
+// A table in a box that scrolls by itself; the first cell of a row names the row.
+function table(header, rows, label) {
+  const head = element("tr", {}, header.map((name) => element("th", { scope: "col" }, name)));
+  const body = rows.map(([first, ...rest]) =>
+    element("tr", {}, element("th", { scope: "row" }, first), rest.map((cell) => element("td", {}, cell))));
+  return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+    element("table", {}, element("thead", {}, head), element("tbody", {}, body)));
+}

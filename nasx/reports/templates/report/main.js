@@ -1,0 +1,102 @@
+"use strict";
+// Wires the page: filters, theme, printing, and the poll that keeps a served page up to date.
+
+const POLL_EVERY = 3000; // milliseconds
+
+function numberField(label, read) {
+  const field = element("input", { type: "number", step: "any", "aria-label": label, oninput: () => { read(field.value); refresh(); } });
+  return field;
+}
+
+function bounds(label, scale, set) {
+  const parse = (text) => (text === "" || Number.isNaN(Number(text)) ? null : Number(text) / scale);
+  return element("fieldset", {}, element("legend", {}, label),
+    numberField(`${label}, at least`, (text) => set(0, parse(text))), " to ",
+    numberField(`${label}, at most`, (text) => set(1, parse(text))));
+}
+
+function addFilters() {
+  const boxes = report.statuses.map((status) => element("label", {},
+    element("input", { type: "checkbox", checked: true, value: status, onchange: ({ target }) => {
+      filters.hidden[target.checked ? "delete" : "add"](status);
+      refresh();
+    } }), ` ${status}`));
+  const ranges = report.objectives.map((metric) => bounds(metricLabel(metric), report.metrics[metric].kind === "share" ? 100 : 1,
+    (end, value) => { (filters.ranges[metric] ??= [null, null])[end] = value; }));
+  byElementId("filter-fields").replaceChildren(
+    element("fieldset", {}, element("legend", {}, "status"), boxes),
+    bounds("generation", 1, (end, value) => { filters.generation[end] = value; }), ...ranges);
+  byElementId("filters").addEventListener("reset", () => {
+    filters.hidden.clear();
+    filters.generation = [null, null];
+    filters.ranges = {};
+    refresh();
+  });
+  views.push(() => {
+    const shown = shownNetworks().length;
+    byElementId("shown").textContent = shown === networks.size ? `All ${count(shown, "network")} shown`
+      : `${shown.toLocaleString("en")} of ${count(networks.size, "network")} shown`;
+  });
+}
+
+function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  byElementId("theme").setAttribute("aria-pressed", String(theme === "dark"));
+  for (const chart of charts.values()) chart.isStale = true;
+  for (const chart of charts.values()) if (chart.isSeen) drawChart(chart);
+}
+
+function addTheme() {
+  const button = byElementId("theme");
+  button.setAttribute("aria-pressed", String(isDark()));
+  button.addEventListener("click", () => setTheme(isDark() ? "light" : "dark"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(isDark() ? "dark" : "light"));
+  let before = "";
+  addEventListener("beforeprint", () => {
+    before = isDark() ? "dark" : "light";
+    setTheme("light"); // ink on paper
+    drawAllCharts();
+  });
+  addEventListener("afterprint", () => setTheme(before));
+}
+
+// A served page asks whether there is anything new; the answer is 304 where there is not.
+async function poll() {
+  const state = byElementId("live");
+  try {
+    const answer = await fetch("data.json", { cache: "no-cache" });
+    if (!answer.ok) throw new Error(answer.statusText);
+    const text = await answer.text();
+    if (text !== poll.last) {
+      poll.last = text;
+      setReport(JSON.parse(text));
+      drawLists();
+      refresh();
+    }
+    state.textContent = `up to date, ${new Date().toLocaleTimeString("en-GB")}`;
+  } catch {
+    state.textContent = "the server does not answer: this page shows what it last knew";
+  }
+  setTimeout(poll, POLL_EVERY);
+}
+
+function start() {
+  setReport(JSON.parse(byElementId("data").textContent));
+  recallOpen();
+  addFilters();
+  addViews();
+  views.push(drawPanels, drawFailures);
+  byElementId("compare").addEventListener("click", () => { comparing = !comparing; drawPanels(); });
+  addEventListener("keydown", ({ key }) => { if (key === "Escape") hidePreview(); });
+  addTheme();
+  drawLists();
+  refresh();
+  if (document.documentElement.dataset.live) poll();
+}
+
+start();

@@ -1,0 +1,140 @@
+"use strict";
+// One network in full, or two side by side.
+
+function drawPanels() {
+  byElementId("panels").replaceChildren(...opened.map((id) => panel(networks.get(id))));
+  byElementId("networks-hint").hidden = opened.length > 0;
+  const compare = byElementId("compare");
+  compare.hidden = opened.length === 0;
+  compare.setAttribute("aria-pressed", String(comparing));
+  compare.textContent = comparing ? "Now choose the second network" : "Show another beside it";
+}
+
+function panel(network) {
+  const { id, status, reason, detail } = network;
+  const what = network.role === status ? status : `${status}, ${network.role}`;
+  const heading = element("h3", { id: `network-${id}`, tabindex: -1 }, `Network ${id}`);
+  const shut = element("button", { type: "button", class: "close", "aria-label": `Close network ${id}`,
+    onclick: () => { closeNetwork(id); refresh(); } }, "×");
+  return element("article", { class: "panel", "aria-labelledby": `network-${id}` },
+    element("header", {}, heading, shut),
+    element("p", { class: "what" }, reason ? `${what}: ${reason.replaceAll("_", " ")}` : what),
+    detail && element("pre", {}, detail),
+    network.edges.length ? drawCell(network.edges) : null,
+    element("p", { class: "architecture" }, network.architecture),
+    figures(network), descent(network), ...network.scores.map((score) => scoreSection(score, id)),
+    ...(report.pictures[id] ?? []).map(pictureOf), commands(network));
+}
+
+function figures(network) {
+  const known = Object.keys(report.metrics).filter((metric) => isNumber(network.metrics[metric]));
+  const other = opened.length === 2 && opened[1] === network.id ? networks.get(opened[0]) : null;
+  const rows = known.map((metric) => [metricLabel(metric), formatWithSpread(network, metric),
+    ...(other ? [difference(metric, network, other)] : [])]);
+  rows.push(["trainings", network.failed_trainings ? `${network.trainings}, ${network.failed_trainings} without a result`
+    : String(network.trainings), ...(other ? [""] : [])]);
+  if (network.p_front !== null) {
+    rows.push(["probability of the front", `${(100 * network.p_front).toFixed(0)} %`, ...(other ? [""] : [])]);
+  }
+  return table(["figure", "value", ...(other ? [`against ${other.id}`] : [])], rows, `figures of network ${network.id}`);
+}
+
+function difference(metric, network, other) {
+  const a = network.metrics[metric], b = other.metrics[metric];
+  if (!isNumber(a) || !isNumber(b)) return "-";
+  return a === b ? "the same" : `${a > b ? "+" : "−"}${format(metric, Math.abs(a - b))}`;
+}
+
+function descent({ operator, generation, parents }) {
+  const from = parents.length ? [" from ", parents.flatMap((id) => [networks.has(id) ? opener(id) : id, " "])] : [];
+  return element("p", {}, `Generation ${generation}, by ${operator}`, ...from.flat(2));
+}
+
+function scoreSection(score, id) {
+  const scorer = `${score.scorer}: ${score.value === null ? "-" : score.value.toFixed(3)}`;
+  const quality = score.completeness_error === null ? ""
+    : `, completeness error ${(100 * score.completeness_error).toFixed(0)} %`;
+  return element("details", { class: "score", open: score === networks.get(id).scores[0] },
+    element("summary", {}, `Introspectability by ${scorer}`),
+    element("p", { class: "note" }, `From ${count(score.samples, "validation image")}${quality}.`),
+    element("h4", {}, "Layer by layer, from the input"), profile(score, id),
+    element("h4", {}, "Distances between classes"),
+    score.distances ? distanceTable(score, id) : null, pairs(score));
+}
+
+function profile({ layers, profile: values, scorer }, id) {
+  const highest = Math.max(...values.filter(isNumber), 1e-9);
+  const rows = report.layers[layers].map((layer, place) => {
+    const bar = element("span", { class: "bar" });
+    bar.style.width = `${100 * (values[place] ?? 0) / highest}%`;
+    return [layer, values[place]?.toFixed(3) ?? "-", bar];
+  });
+  return table(["layer", "value", "share of the highest"], rows, `layer profile by ${scorer} of network ${id}`);
+}
+
+function className(place) {
+  return report.class_names[place] ?? String(place);
+}
+
+// [first, second, distance] of every pair; the upper triangle is kept row by row.
+function allPairs(distances) {
+  const n = (1 + Math.sqrt(1 + 8 * distances.length)) / 2, found = [];
+  for (let a = 0, i = 0; a < n; a++) for (let b = a + 1; b < n; b++, i++) found.push([a, b, distances[i]]);
+  return { n, found };
+}
+
+function distanceTable({ distances, scorer }, id) {
+  const { n, found } = allPairs(distances);
+  const lookup = new Map(found.map(([a, b, distance]) => [b * n + a, distance]));
+  const highest = Math.max(1, ...distances.filter(isNumber));
+  const cell = (row, column) => {
+    const distance = lookup.get(row * n + column);
+    const field = element("span", {}, isNumber(distance) ? distance.toFixed(2) : column < row ? "-" : "");
+    if (isNumber(distance)) field.style.setProperty("--heat", `${Math.round(55 * distance / highest)}%`);
+    return field;
+  };
+  const places = [...Array(n).keys()];
+  const rows = places.slice(1).map((row) => [className(row), ...places.slice(0, -1).map((column) => cell(row, column))]);
+  const box = table(["class", ...places.slice(0, -1).map(className)], rows, `class distances by ${scorer} of network ${id}`);
+  box.classList.add("heat");
+  return box;
+}
+
+function pairs({ distances, closest, farthest }) {
+  if (distances) {
+    const sorted = allPairs(distances).found.filter(([, , d]) => isNumber(d)).sort(([, , a], [, , b]) => a - b);
+    closest = sorted.slice(0, 5);
+    farthest = sorted.slice(-5).reverse();
+  }
+  const told = (chosen) => chosen.map(([a, b, d]) => `${className(a)} and ${className(b)} (${d.toFixed(2)})`).join("; ");
+  return element("ul", {}, element("li", {}, `Closest: ${told(closest)}`), element("li", {}, `Farthest: ${told(farthest)}`));
+}
+
+function pictureOf({ caption, source, width, height }) {
+  return element("figure", {},
+    element("img", { src: source, alt: caption, width, height }), element("figcaption", {}, caption));
+}
+
+function commands({ id, has_weights }) {
+  const usable = report.commands.filter(({ needs_weights }) => has_weights || !needs_weights);
+  if (!usable.length) return element("p", { class: "note" }, "Its weights are not kept: only those of the front are.");
+  return element("div", { class: "commands" }, element("h4", {}, "Go on from here"),
+    usable.map(({ text, what }) => copyable(`${text} ${id}`, what)));
+}
+
+function copyable(text, what) {
+  const code = element("code", {}, text);
+  const button = element("button", { type: "button", "aria-label": `Copy: ${text}`, onclick: () => copy(text, code, button) }, "Copy");
+  return element("div", { class: "copyable" }, what && element("p", {}, what), element("div", {}, code, button));
+}
+
+async function copy(text, code, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch { // not allowed here: select it, so that a key press will do
+    getSelection().selectAllChildren(code);
+    button.textContent = "Selected";
+  }
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+}

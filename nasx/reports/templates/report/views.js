@@ -1,0 +1,204 @@
+"use strict";
+// The charts of the page. Each says what it draws and what its table holds; `charts.js` does the rest.
+
+const CROWD = 0.9; // share of the networks that the axes are sure to hold; stragglers are counted, not shown
+
+function value(metric) {
+  return (network) => network.metrics[metric];
+}
+
+function choice(id) {
+  return byElementId(id).value;
+}
+
+// Fills a <select> with metrics and redraws when another is chosen.
+function offer(id, metrics, chosen) {
+  const select = byElementId(id);
+  select.replaceChildren(...metrics.map((metric) =>
+    element("option", { value: metric, selected: metric === chosen }, metricLabel(metric))));
+  select.addEventListener("change", refresh);
+}
+
+function addViews() {
+  const metrics = Object.keys(report.metrics), [first, second] = report.objectives;
+  const partner = second ?? metrics.find((metric) => metric !== first && metric !== "train_seconds") ?? metrics.at(-1);
+  offer("front-x", metrics, partner);
+  offer("front-y", metrics, first);
+  offer("time-y", metrics, first);
+  offer("costs-y", report.objectives, first);
+  addChart("front-chart", frontChart, () => networkRows(shownNetworks(), metrics));
+  addChart("time-chart", timeChart, () => networkRows(shownNetworks(), [choice("time-y")]));
+  addChart("growth-chart", growthChart, () => ({
+    header: ["networks", "hypervolume"], rows: steps(report.growth).map(([n, volume]) => [String(n), volume.toPrecision(4)]),
+  }));
+  for (const metric of ["parameters", "macs", "train_seconds"]) {
+    const figure = byElementId(`costs-${metric}`).parentElement;
+    figure.hidden = !(metric in report.metrics) || [...networks.values()].every((network) => !network.metrics[metric]);
+    if (!figure.hidden) {
+      addChart(`costs-${metric}`, () => costChart(metric), () => networkRows(shownNetworks(), [choice("costs-y"), metric]));
+    }
+  }
+  addChart("phylogeny-chart", phylogenyChart, phylogenyRows);
+  byElementId("paper").hidden = !report.paper;
+  if (report.paper) addChart("paper-chart", paperChart, paperRows);
+}
+
+function frontChart() {
+  const x = choice("front-x"), y = choice("front-y"), shown = shownNetworks();
+  const traces = networkTraces(shown, value(x), value(y));
+  const isPlane = report.objectives.length === 2 && report.objectives.includes(x) && report.objectives.includes(y);
+  if (isPlane && x !== y) traces.unshift(staircase(shown, x, y));
+  const ranges = { [x]: focus(x), [y]: focus(y) };
+  const hidden = beyond(shown, ranges);
+  byElementId("front-note").textContent = hidden
+    ? `${count(hidden, "network")} beyond the axes: a double click shows all, another one the front again.` : "";
+  return {
+    traces,
+    layout: { xaxis: { metric: x, range: ranges[x] }, yaxis: { metric: y, range: ranges[y] } },
+    label: `The front: ${metricLabel(y)} against ${metricLabel(x)} of ${count(shown.length, "network")}, `
+      + `${report.front.length} of them on the front.`,
+  };
+}
+
+// The best that is reached at x: of the next member where more is better, of the last one where less is.
+function staircase(shown, x, y) {
+  const members = shown.filter(({ id }) => report.front.includes(id)).sort((a, b) => a.metrics[x] - b.metrics[x]);
+  return {
+    type: "scatter", mode: "lines", x: members.map(value(x)), y: members.map(value(y)), hoverinfo: "skip",
+    line: { color: color("front"), width: 2, shape: report.metrics[x].better > 0 ? "vh" : "hv" }, showlegend: false,
+  };
+}
+
+// The range that holds the front and nine in ten networks, the worst left out; undefined where there is no front.
+function focus(metric) {
+  const { better } = report.metrics[metric];
+  const known = [...networks.values()].filter(({ status }) => status === "complete").map(value(metric)).filter(isNumber);
+  if (!known.length) return undefined;
+  const cost = better > 0 ? -1 : 1;
+  const sorted = known.map((v) => cost * v).sort((a, b) => a - b);
+  const crowd = better ? [sorted[0], sorted[Math.ceil(CROWD * (sorted.length - 1))]] : [sorted[0], sorted.at(-1)];
+  const front = report.front.map((id) => networks.get(id).metrics[metric]).filter(isNumber);
+  const all = [...crowd.map((v) => cost * v), ...front];
+  const low = Math.min(...all), high = Math.max(...all), margin = 0.07 * (high - low || Math.abs(high) || 1);
+  return [low - margin, high + margin];
+}
+
+function beyond(shown, ranges) {
+  return shown.filter(({ metrics }) => Object.entries(ranges).some(([metric, range]) =>
+    range && isNumber(metrics[metric]) && (metrics[metric] < range[0] || metrics[metric] > range[1]))).length;
+}
+
+function timeChart() {
+  const y = choice("time-y"), shown = shownNetworks(), place = (network) => network.place + 1;
+  const without = shown.filter((network) => !isNumber(network.metrics[y]) && network.status !== "complete");
+  const rug = points(without, place, () => 0.02, {
+    name: "no value", yaxis: "y2", marker: { color: color("vermillion"), symbol: "line-ns-open", size: 10 },
+  });
+  return {
+    traces: [...networkTraces(shown, place, value(y)), ...(without.length ? [rug] : [])],
+    layout: {
+      xaxis: { title: { text: "networks, in the order of finishing" } }, yaxis: { metric: y },
+      yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
+    },
+    label: `${metricLabel(y)} of ${count(shown.length, "network")} in the order of finishing.`,
+  };
+}
+
+// [number of networks, volume] wherever the volume has grown, and the end.
+function steps(growth) {
+  return growth.map((volume, place) => [place + 1, volume])
+    .filter(([n, volume]) => n === 1 || n === growth.length || volume !== growth[n - 2]);
+}
+
+function growthChart() {
+  const grown = steps(report.growth);
+  return {
+    traces: [{
+      type: "scatter", mode: "lines", x: grown.map(([n]) => n), y: grown.map(([, v]) => v), name: "hypervolume",
+      line: { color: color("front"), width: 2, shape: "hv" }, hovertemplate: "%{y:.4g} after %{x} networks<extra></extra>",
+    }],
+    layout: { xaxis: { title: { text: "networks trained" } }, yaxis: { title: { text: "hypervolume" }, rangemode: "tozero" } },
+    label: `Hypervolume after each of ${count(report.growth.length, "network")}; at the end ${report.growth.at(-1)?.toPrecision(4) ?? 0}.`,
+  };
+}
+
+function costChart(metric) {
+  const y = choice("costs-y"), shown = shownNetworks();
+  const known = shown.map(value(metric)).filter((v) => v > 0);
+  const isWide = known.length > 0 && Math.max(...known) > 30 * Math.min(...known);
+  return {
+    traces: networkTraces(shown, value(metric), value(y)),
+    layout: {
+      xaxis: { metric, arrow: false, type: isWide ? "log" : "linear" }, yaxis: { metric: y, arrow: false },
+      showlegend: false,
+    },
+    label: `${metricLabel(y)} against ${metricLabel(metric)} of ${count(shown.length, "network")}.`,
+  };
+}
+
+function phylogenyChart() {
+  const { nodes, links } = report.phylogeny;
+  const places = new Map(nodes.map(([id, generation, height, led]) => [id, { generation, height, led }]));
+  const isShown = (id) => passes(networks.get(id));
+  const ends = links.filter((link) => link.every(isShown));
+  const xs = ends.flatMap((link) => [...link.map((id) => places.get(id).generation), null]);
+  const ys = ends.flatMap((link) => [...link.map((id) => places.get(id).height), null]);
+  const of = (filter, name, marker) => {
+    const own = nodes.map(([id]) => networks.get(id)).filter((network) => isShown(network.id) && filter(network));
+    return points(own, ({ id }) => places.get(id).generation, ({ id }) => places.get(id).height, { name, marker });
+  };
+  const isFront = ({ id }) => report.front.includes(id);
+  const traces = [
+    { type: "scatter", mode: "lines", x: xs, y: ys, hoverinfo: "skip", showlegend: false, line: { color: color("cloud"), width: 1 } },
+    of((network) => !isFront(network) && !places.get(network.id).led, "ancestor",
+      { color: color("paper"), size: 9, line: { color: color("muted"), width: 1.5 } }),
+    of((network) => !isFront(network) && places.get(network.id).led, "ancestor that led its generation",
+      { color: color("sky"), size: 11, symbol: "diamond" }),
+    of(isFront, "front", { color: color("front"), size: 13 }),
+  ];
+  return {
+    traces: traces.filter((trace) => trace.x.length),
+    layout: { xaxis: { title: { text: "generation" }, dtick: 1, tickformat: "d" }, yaxis: { visible: false } },
+    label: `Descent of the front: ${count(nodes.length, "network")}, ${count(links.length, "line")} from parent to child.`,
+  };
+}
+
+function phylogenyRows() {
+  const parents = Map.groupBy(report.phylogeny.links, ([, child]) => child);
+  return {
+    header: ["network", "generation", "what", "parents"],
+    rows: report.phylogeny.nodes.filter(([id]) => passes(networks.get(id))).map(([id, generation, , led]) => [
+      opener(id), String(generation), report.front.includes(id) ? "front" : led ? "led its generation" : "ancestor",
+      element("span", {}, (parents.get(id) ?? []).flatMap(([parent]) => [opener(parent), " "])),
+    ]),
+  };
+}
+
+function paperChart() {
+  const { ours, theirs, scorer } = report.paper;
+  const line = (points, name, shade, symbol, dash) => ({
+    type: "scatter", mode: "lines+markers", name, x: points.map(([x]) => x), y: points.map(([, y]) => y),
+    customdata: points.map(([, , id]) => id ?? null), hovertemplate: "error %{y:.2%}, introspectability %{x:.3f}",
+    line: { color: color(shade), shape: "vh", dash }, marker: { color: color(shade), symbol, size: 10 },
+  });
+  const ascending = (points) => [...points].sort(([a], [b]) => a - b);
+  return {
+    traces: [
+      line(ascending(theirs), "the paper's front", "green", "triangle-up", "dash"),
+      line(ascending(ours), "this run's front, measured alike", "front", "circle", "solid"),
+    ],
+    layout: {
+      xaxis: { title: { text: plain(`introspectability by ${scorer}, higher is better →`) } },
+      yaxis: { title: { text: "← validation error, lower is better" }, tickformat: ".0%" },
+    },
+    label: `This run's front beside the paper's: ${report.paper.sentence}.`,
+  };
+}
+
+function paperRows() {
+  const row = (whose) => ([x, y, id]) => [id ? opener(id) : whose, whose, `${(100 * y).toFixed(2)} %`, x.toFixed(3)];
+  return {
+    header: ["network", "whose", "validation error", "introspectability"],
+    rows: [...report.paper.ours.map(row("this run")), ...report.paper.theirs.map(row("the paper"))],
+  };
+}
