@@ -120,7 +120,7 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
 
     With a prior around 1, without which a network that makes no error were infinitely sure.
 
-    >>> logits, labels = np.tile([4.0, 0.0], (400, 1)), np.arange(400) % 4 // 3  # softmax says 98 %, 3 in 4 are right
+    >>> logits, labels = np.tile([4.0, 0.0], (4000, 1)), np.arange(4000) % 4 // 3  # softmax says 98 %, 3 in 4 are right
     >>> round(float(expit(4 / fit_temperature(logits, labels))), 2)
     0.75
     """
