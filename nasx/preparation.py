@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,9 +31,10 @@ class Parts:
     facts: Mapping[str, str]  # what candidates are evaluated by, in words, by config group
 
 
-def prepare(config: Mapping[str, Any]) -> Parts:
+def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Parts:
     """Build every component that a composed config names, and read and split the data.
 
+    Where `workers` is given, those of the execution start meanwhile, and end with that stack.
     Raises ConfigError, DataError or ResourceError naming what is wrong. Reads training images alone.
     """
     experiment = configs.read(config)
@@ -40,6 +42,9 @@ def prepare(config: Mapping[str, Any]) -> Parts:
     execution = configs.build(experiment.execution, "execution")
     objectives = tuple(OBJECTIVES[name] for name in experiment.objectives)
     evaluation = _by_training if experiment.evaluation is None else _by_table
+    if workers is not None:
+        imports = ["nasx.evaluation"] if evaluation is _by_training else []
+        workers.enter_context(execution.started(imports))
     return Parts(experiment, space, execution, objectives, *evaluation(experiment, space, execution))
 
 

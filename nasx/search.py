@@ -8,7 +8,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +53,12 @@ def start(config: Mapping[str, Any], *, run_dir: Path | None = None, watch: Watc
     """
     if run_dir is not None:
         check_free(run_dir)  # before anything slow
-    parts = prepare(config)
+    with ExitStack() as workers:
+        return _begin(prepare(config, workers), config, run_dir, watch)
+
+
+def _begin(parts: Parts, config: Mapping[str, Any], run_dir: Path | None, watch: Watch | None) -> SearchLoop:
+    """Search in a new run directory."""
     experiment = parts.experiment
     if run_dir is None:
         run_dir = new_run_dir(experiment.runs_dir, experiment.name, datetime.now())
@@ -95,7 +100,8 @@ def resume(run_dir: Path, overrides: Sequence[str] = (), *, watch: Watch | None 
                 f"{run_dir} was begun with other settings: {what or 'its config.yaml'} differs. A resumed search may "
                 f"change {', '.join(CHANGEABLE[:-1])}; for anything else start a new run."
             )
-        return _run(prepare(config), run_dir, store, watch)
+        with ExitStack() as workers:
+            return _run(prepare(config, workers), run_dir, store, watch)
 
 
 def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> SearchLoop:

@@ -27,6 +27,7 @@ LAYERS = [
     {"execution", "reports"},
     {"preparation"},
     {"search", "run"},
+    {"final"},
     {"cli", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -35,7 +36,7 @@ DOORS = {
     "deap": {"algorithms/nsga2.py"},
     "sqlite3": {"store/database.py"},
     "shap": {"introspection", "diagnostics"},
-    "ray": {"execution/ray_tune.py", "execution/cluster.py"},
+    "ray": {"execution/ray_tune.py", "execution/tuner.py", "execution/cluster.py"},
     "hydra": {"config", "cli"},
     "omegaconf": {"config", "cli"},
     "typer": {"cli"},

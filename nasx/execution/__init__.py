@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ class Execution(Protocol):
     @property
     def planned_workers(self) -> int:
         """Trials at a time on this machine: an algorithm's lag, and so its result, follows them."""
+
+    def started(self, imports: Sequence[str] = ()) -> AbstractContextManager[None]:
+        """Workers for the time of the block. They start in the background, so that the caller may read the data.
+
+        `imports`: modules that evaluations will need. `run` starts workers itself where there are none.
+        """
 
     def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:
         """Evaluate until the loop is finished.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 from nasx.execution.loop import SearchLoop
@@ -23,6 +24,10 @@ class SerialExecution:
     def planned_workers(self) -> int:
         """The workers that a parallel search would have here, so that both give the same results."""
         return plan_workers(self.device).workers
+
+    def started(self, imports: Sequence[str] = ()) -> AbstractContextManager[None]:
+        """There is nothing to start."""
+        return nullcontext()
 
     def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:
         while (job := loop.next_job()) is not None:

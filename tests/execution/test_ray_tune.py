@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from nasx.errors import ResourceError, SettingError
-from nasx.execution import ray_tune
+from nasx.execution import tuner
 from nasx.execution.ray_tune import RayExecution
 from nasx.trial import Reason, TrialStatus
 from tests.execution import evaluators
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pyte
 def workers():
     """Two workers; Ray is started once for all tests here."""
     execution = RayExecution(device="cpu", workers=2)
-    with ray_tune._ray(None, execution.plan):
+    with execution.started():
         yield execution
 
 
@@ -70,7 +70,7 @@ def test_a_bug_in_a_worker_is_raised_as_it_is(workers, tmp_path):
 
 
 def test_a_worker_that_is_stuck_is_killed_beyond_the_time_limit(workers, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_tune, "GRACE", 0.2)
+    monkeypatch.setattr(tuner, "GRACE", 0.2)
     loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, time_limit=0.3, retries=0)
 
     workers.run(loop, evaluators.stuck_once, lambda: None)
@@ -100,14 +100,14 @@ def test_what_the_watcher_raises_ends_the_search_soon(workers, tmp_path):
 
 def test_a_crash_of_tune_itself_costs_no_trial(workers, serial, tmp_path, monkeypatch):
     crashes = iter([True, True])
-    choose = ray_tune.KeepWorkers.choose_trial_to_run
+    choose = tuner.KeepWorkers.choose_trial_to_run
 
     def crash_twice(self, controller):
         if loop.running and len(loop.trials) >= 3 and next(crashes, False):
             raise ray.exceptions.RaySystemError("made up")
         return choose(self, controller)
 
-    monkeypatch.setattr(ray_tune.KeepWorkers, "choose_trial_to_run", crash_twice)
+    monkeypatch.setattr(tuner.KeepWorkers, "choose_trial_to_run", crash_twice)
     loop = make_loop(tmp_path / "ray", nsga2(), evaluations=12)
     workers.run(loop, evaluators.with_process_id, lambda: None)
 

@@ -1,0 +1,220 @@
+"""Ray Tune's side of a search: what it asks for candidates, what it runs in a worker, and what watches over it.
+
+Tune runs the trials and notices when a worker dies; it neither ranks nor stores anything. Its searcher is an adapter
+around our loop, its trainable an adapter around the evaluator, and its state is thrown away: the journal is the state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from nasx.execution.loop import SearchLoop
+from nasx.trial import Evaluator, Job, Reason
+
+GRACE = 30.0  # seconds beyond the time limit, within which a worker must stop a trial itself before it is killed
+
+
+class EndOfTune(Exception):  # noqa: N818 - no error
+    """Raised within Tune when the search has ended, well or not."""
+
+
+class LoopSearcher(Searcher):  # type: ignore[misc]
+    """Tune's view of the loop: a suggestion is a job, a completed trial an evaluation.
+
+    Without metric and mode, for Tune must not rank. Tune pickles its searcher now and then: there is nothing to keep.
+    """
+
+    def __init__(self, loop: SearchLoop) -> None:
+        super().__init__()
+        self.loop = loop
+        self.jobs: dict[str, Job] = {}
+        self.too_late: set[str] = set()  # trials whose worker was killed for being stuck
+        self.error: BaseException | None = None  # what went wrong in a method whose exceptions Tune swallows
+
+    def suggest(self, trial_id: str) -> Any:
+        job = self.loop.next_job() if self.error is None else None
+        if job is not None:
+            self.jobs[trial_id] = job
+            return {"job": job}
+        # None would make Tune wait for minutes if nothing were running
+        return Searcher.FINISHED if not self.jobs else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        job = self.jobs.pop(trial_id, None)
+        if job is None:
+            return
+        try:
+            self._take(job, trial_id, result, error)
+        except BaseException as exc:
+            self.error = self.error or exc
+
+    def _take(self, job: Job, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
+        if trial_id in self.too_late:
+            how = f"took longer than search.time_limit, {self.loop.limits.time_limit:g} s, and would not stop"
+            self.loop.lose(job, how, Reason.TIMEOUT)
+        elif error:
+            self.loop.lose(job, "its worker process died")
+        elif result is None or "outcome" not in result:
+            self.loop.requeue(job)
+        else:
+            outcome = pickle.loads(result["outcome"])
+            if isinstance(outcome, BaseException):
+                raise outcome
+            self.loop.complete(job, outcome)
+
+    def requeue_all(self) -> None:
+        """Give the jobs back that no worker will finish."""
+        for job in self.jobs.values():
+            self.loop.requeue(job)
+        self.jobs.clear()
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None: ...
+
+    def save(self, checkpoint_path: str) -> None: ...
+
+    def restore(self, checkpoint_path: str) -> None: ...
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class TrialRunner(tune.Trainable):  # type: ignore[misc]
+    """One worker: imports and data are paid once, with its evaluator, then it evaluates job after job."""
+
+    def setup(self, config: dict[str, Any], *, evaluate: Evaluator) -> None:
+        self.evaluate = evaluate
+        self.job: Job = config["job"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.job = new_config["job"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            outcome: object = self.evaluate(self.job)
+        except Exception as error:  # the machine's fault, not the network's: the search has to hear it
+            outcome = error
+        # as bytes: Tune copies and inspects results, and knows nothing of ours
+        return {"outcome": pickle.dumps(outcome), "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+    def load_checkpoint(self, checkpoint: Any) -> None: ...
+
+
+class Watcher(tune.Callback):  # type: ignore[misc]
+    """Called from Tune's own loop: watches the search, kills workers that are stuck, and ends Tune with the search."""
+
+    def __init__(self, watch: Callable[[], None], searcher: LoopSearcher) -> None:
+        self.watch = watch
+        self.searcher = searcher
+        self.limit = searcher.loop.limits.time_limit
+        self.error: BaseException | None = None  # what ended the search
+        self.running: dict[str, tuple[Any, float]] = {}  # trial id -> its worker, when it started
+        self.workers: dict[Any, Any] = {}  # all that ever were, by id
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        worker = trial.temporary_state.ray_actor
+        self.running[trial.trial_id] = worker, time.monotonic()
+        self.workers[worker._actor_id] = worker
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        try:
+            self.watch()
+            self.kill_stuck_workers()
+        except BaseException as exc:
+            self.error = exc
+        self.error = self.searcher.error or self.error
+        if self.error is not None or self.searcher.loop.finished:
+            self.kill_workers()
+            raise EndOfTune
+
+    def kill_stuck_workers(self) -> None:
+        """Kill the workers that are far beyond the time limit: they should have stopped their trial themselves."""
+        self.running = {name: entry for name, entry in self.running.items() if name in self.searcher.jobs}
+        if self.limit is None:
+            return
+        for name, (worker, started) in self.running.items():
+            if name not in self.searcher.too_late and time.monotonic() - started > self.limit + GRACE:
+                self.searcher.too_late.add(name)
+                ray.kill(worker)
+
+    def kill_workers(self) -> None:
+        """End all workers at once: Tune would wait for them, up to seconds."""
+        for worker in self.workers.values():
+            ray.kill(worker)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class KeepWorkers(FIFOScheduler):  # type: ignore[misc]
+    """First come, first served, with idle workers kept, and on this machine those used that Ray has started ahead.
+
+    Tune ends a worker for which no trial waits: at the end of a generation, say, and wherever the algorithm waits for
+    an answer. The next trial would then wait seconds for a new one. And it gives every worker an environment of its
+    own, for which Ray would start new processes beside those that wait with all imports done. The caches that decide
+    both are private to Tune: should they ever look different, a search is slower, and nothing else.
+    """
+
+    def __init__(self, workers: int, *, started_ahead: bool) -> None:
+        super().__init__()
+        self.workers = workers
+        self.started_ahead = started_ahead
+        self.told = False
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        if self.told:
+            return
+        self.told = True
+        controller: Any = getattr(tune_controller, "_tune_controller", None)
+        with contextlib.suppress(AttributeError):
+            controller._actor_cache.increase_max(trial.placement_group_factory, self.workers)
+        if self.started_ahead:
+            with contextlib.suppress(AttributeError):
+                runner = trial.get_trainable_cls()
+                controller._class_cache._cache[runner] = ray.remote(runner)
+
+
+def make_tuner(
+    watcher: Watcher,
+    evaluate: Evaluator,
+    *,
+    workers: int,
+    resources: Mapping[str, float],
+    started_ahead: bool,
+    scratch: str,
+) -> tune.Tuner:
+    """Tune, ready to `fit`: it ends by EndOfTune.
+
+    `resources`: of a worker. `started_ahead`: Ray has processes that wait for workers. `scratch`: a folder for what
+    Tune keeps.
+    """
+    trainable = tune.with_parameters(TrialRunner, evaluate=evaluate)
+    return tune.Tuner(
+        tune.with_resources(trainable, dict(resources)),
+        tune_config=tune.TuneConfig(
+            search_alg=watcher.searcher,
+            scheduler=KeepWorkers(workers, started_ahead=started_ahead),
+            num_samples=-1,
+            max_concurrent_trials=workers,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=scratch,
+            verbose=0,
+            callbacks=[watcher],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=0),  # retries are the loop's, which journals them
+        ),
+    )
