@@ -2,31 +2,73 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from nasx.cli.choosing import choose_run
+from nasx.errors import SettingError
+from nasx.rundir import ARCHS, DATABASE
 
 
 def report(
     run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run where none is given.")] = None,
     out: Annotated[Path | None, typer.Option(help="The page's file; report.html in the run directory.")] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve the page to this machine, up to date while the search runs.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of --serve; 0 takes a free one.")] = 8421,
 ) -> None:
     """Write a run as one HTML page: its front, its networks, how it got on, what recurs on the front."""
+    if serve and out is not None:
+        raise SettingError("--out", "cannot be given with --serve: a served page is no file.")
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
+    if serve:
+        _serve(run, port, log)
+        return
     with log.status("Writing the report ..."):
-        from nasx.cli.gathering import gather  # here: Hydra, jinja2 and Pillow take time to import
-        from nasx.cli.main import COMMANDS
         from nasx.files import write_atomically
-        from nasx.reports.run_data import run_data
         from nasx.reports.run_page import run_page
 
-        page = run_page(run_data(gather(run, list(COMMANDS))))
         path = out or run / "report.html"
-        write_atomically(path, page.encode())
+        write_atomically(path, run_page(_data(run)).encode())
     log.print(Text(f"Written: {path}"), soft_wrap=True)
+
+
+def _data(run: Path) -> dict[str, Any]:
+    from nasx.cli.gathering import gather  # here: Hydra, jinja2 and Pillow take time to import
+    from nasx.cli.main import COMMANDS
+    from nasx.reports.run_data import run_data
+
+    return run_data(gather(run, list(COMMANDS)))
+
+
+def _serve(run: Path, port: int, log: Console) -> None:
+    """Serve until Ctrl-C."""
+    from nasx.reports.page_server import Report, Server
+    from nasx.reports.run_page import run_page
+
+    def page() -> str:
+        return run_page(_data(run), live=True)
+
+    def data() -> str:
+        return json.dumps(_data(run), allow_nan=False, separators=(",", ":"))
+
+    with Server(Report(page, data, partial(_version, run)), port) as server:
+        log.print(Text(f"Serving {run} at {server.address} to this machine alone. Ctrl-C ends it."), soft_wrap=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            log.print("Ended.")
+
+
+def _version(run: Path) -> list[tuple[str, int, int]]:
+    """Changes whenever the journal does, or a picture is made: names, times and sizes of the files."""
+    files = [run / DATABASE, run / f"{DATABASE}-wal", *sorted((run / ARCHS).glob("*/*/*.png"))]
+    return [(str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.is_file()]

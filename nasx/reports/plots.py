@@ -37,8 +37,8 @@ def front_figure(summary: FrontSummary, *, title: str = "", paper: PaperFront | 
         _draw_points(axes, summary, across, upright)
     if paper is not None:
         _draw_paper(axes, paper)
-    _label_axis(axes, "x", across)
-    _label_axis(axes, "y", upright)
+    label_axis(axes, "x", across)
+    label_axis(axes, "y", upright)
     if not summary.front:
         axes.text(0.5, 0.5, "no network on the front yet", transform=axes.transAxes, ha="center", color=MUTED)
         return figure
@@ -126,7 +126,7 @@ def _learned(summary: FrontSummary, paper: PaperFront) -> dict[str, NDArray[np.f
     return {"error": paper.error[kept], "introspectability": paper.introspectability[kept]}
 
 
-def _label_axis(axes: Axes, which: str, objective: Objective) -> None:
+def label_axis(axes: Axes, which: str, objective: Objective) -> None:
     """Name, unit and direction of an objective on its axis; the arrow points to the better end."""
     unit = f" ({objective.unit})" if objective.unit else ""
     axis = axes.xaxis if which == "x" else axes.yaxis

@@ -177,7 +177,11 @@ def _extremes(upper: NDArray[np.float64], n_classes: int) -> tuple[list[list[Any
 
 def _metrics(networks: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What can be an axis: the objectives first, then what else is recorded of some complete network."""
-    recorded = dict.fromkeys(name for n in networks if n["status"] == "complete" for name in n["metrics"])
+    complete = [n["metrics"] for n in networks if n["status"] == "complete"]
+    recorded = dict.fromkeys(name for metrics in complete for name in metrics)
+    for name in [n for n in recorded if n.startswith("introspectability_")]:
+        if all(metrics.get(name) == metrics.get("introspectability") for metrics in complete):
+            del recorded[name]  # the scorer that is the objective goes by that name alone
     names = [*objectives, *(m for m in OBJECTIVES if m in recorded and m not in objectives)]
     names += [m for m in recorded if m not in names]
     return {name: _metric(name) for name in names}

@@ -61,7 +61,7 @@ function baseLayout() {
 function axis(settings = {}) {
   const { metric, arrow = true, ...rest } = settings;
   const own = metric ? {
-    title: { text: plain(metricLabel(metric, { arrow })) },
+    title: { text: plain(metricLabel(metric, { arrow })), standoff: 14 },
     tickformat: report.metrics[metric].kind === "share" ? ".1%" : report.metrics[metric].kind === "count" ? "~s" : "",
   } : {};
   return {

@@ -33,19 +33,19 @@ function count(n, noun) {
 
 function withPrefix(value) {
   for (const [factor, prefix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-    if (value >= factor) return `${(value / factor).toFixed(2)} ${prefix}`;
+    if (value >= factor) return `${(value / factor).toFixed(2)}\u00a0${prefix}`;
   }
   return value.toFixed(0);
 }
 
-// A value of a metric with its unit, as the tables of `nasx pareto` write it.
+// A value of a metric with its unit, as the tables of `nasx pareto` write it; the two are not parted at a line's end.
 function format(metric, value) {
   if (value === null || value === undefined) return "-";
   const { kind, unit } = report.metrics[metric];
-  if (kind === "share") return `${(100 * value).toFixed(2)} %`;
+  if (kind === "share") return `${(100 * value).toFixed(2)}\u00a0%`;
   if (metric === "macs") return withPrefix(value);
   if (kind === "count") return Math.round(value).toLocaleString("en");
-  return `${value.toFixed(unit === "s" ? 1 : 3)} ${unit}`.trim();
+  return `${value.toFixed(unit === "s" ? 1 : 3)}\u00a0${unit}`.trim();
 }
 
 function formatWithSpread(network, metric) {

@@ -19,6 +19,7 @@ function drawLists() {
   byElementId("facts").replaceChildren(table(["what", "value"], [["run directory", report.place], ...report.facts], "facts of the run"));
   byElementId("reproduce").replaceChildren(...report.reproduce.map((command) => copyable(command, "")));
   byElementId("config").textContent = report.config;
+  for (const link of document.querySelectorAll("nav a")) link.hidden = byElementId(link.hash.slice(1)).hidden;
 }
 
 function drawPhylogenySentence() {

@@ -74,7 +74,9 @@ async function poll() {
     const text = await answer.text();
     if (text !== poll.last) {
       poll.last = text;
+      const before = Object.keys(report.metrics).join();
       setReport(JSON.parse(text));
+      if (Object.keys(report.metrics).join() !== before) location.reload(); // the first results: choices change
       drawLists();
       refresh();
     }
@@ -94,6 +96,7 @@ function start() {
   byElementId("compare").addEventListener("click", () => { comparing = !comparing; drawPanels(); });
   addEventListener("keydown", ({ key }) => { if (key === "Escape") hidePreview(); });
   addTheme();
+  byElementId("paper").hidden = !report.paper;
   drawLists();
   refresh();
   if (document.documentElement.dataset.live) poll();

@@ -42,7 +42,8 @@ function figures(network) {
 function difference(metric, network, other) {
   const a = network.metrics[metric], b = other.metrics[metric];
   if (!isNumber(a) || !isNumber(b)) return "-";
-  return a === b ? "the same" : `${a > b ? "+" : "−"}${format(metric, Math.abs(a - b))}`;
+  const apart = format(metric, Math.abs(a - b));
+  return apart === format(metric, 0) ? "the same" : `${a > b ? "+" : "−"}${apart}`;
 }
 
 function descent({ operator, generation, parents }) {

@@ -39,7 +39,6 @@ function addViews() {
     }
   }
   addChart("phylogeny-chart", phylogenyChart, phylogenyRows);
-  byElementId("paper").hidden = !report.paper;
   if (report.paper) addChart("paper-chart", paperChart, paperRows);
 }
 

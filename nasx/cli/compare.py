@@ -1,0 +1,67 @@
+"""`nasx compare`: several runs held against one another, grouped by config, with what the seeds make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from nasx.cli.pareto import Format
+from nasx.errors import SettingError
+from nasx.rundir import CONFIG, find_run, runs_home
+from nasx.store import RunStore
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories, two or more.")],
+    format: Annotated[  # noqa: A002 - the name of the option
+        Format, typer.Option(help="A table for people; csv holds a line a run, json the fronts too.")
+    ] = Format.TABLE,
+    plot: Annotated[Path | None, typer.Option(help="Draw the comparison into this file: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Compare the fronts and hypervolumes of several runs. Runs that differ in the seed alone form a group."""
+    if len(runs) < 2:
+        raise SettingError("RUN RUN...", f"must be two or more run directories, got {len(runs)}.")
+    if plot is not None:
+        from nasx.reports import canvas  # matplotlib takes half a second to import
+
+        canvas.check_format(plot)
+    from nasx import config as configs  # here: Hydra and scipy take time to import
+    from nasx.reports import comparison_tables as tables
+    from nasx.reports.comparison import RunToCompare
+    from nasx.reports.comparison import compare as compare_runs
+    from nasx.reports.grouping import group_labels
+
+    places = [find_run(run, runs_home()) for run in runs]
+    if len({place.resolve() for place in places}) < len(places):
+        raise SettingError("RUN RUN...", "names a run twice.")
+    labels = group_labels([configs.load_resolved(place / CONFIG) for place in places])
+    found = []
+    for place, label in zip(places, labels, strict=True):
+        with RunStore.open(place, read_only=True) as store:
+            info, trials = store.info, store.trials()
+        found.append(
+            RunToCompare(
+                name=str(place),
+                label=label,
+                seed=info.seed,
+                objectives=info.objectives,
+                n_classes=info.n_classes,
+                trials=trials,
+            )
+        )
+    comparison = compare_runs(found)
+    if format is Format.TABLE:
+        Console().print(tables.comparison_table(comparison))
+    else:
+        write = tables.comparison_csv if format is Format.CSV else tables.comparison_json
+        typer.echo(write(comparison), nl=False)
+    if plot is not None:
+        from nasx.reports import canvas
+        from nasx.reports.comparison_plot import comparison_figure
+
+        canvas.save(comparison_figure(comparison), plot)
+        Console(stderr=True).print(Text(f"Drawn: {plot}"), soft_wrap=True)

@@ -1,0 +1,106 @@
+"""A comparison of runs as a table for people and as CSV and JSON for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+from rich import box
+from rich.console import Group as Lines
+from rich.table import Table
+from rich.text import Text
+
+from nasx.reports.comparison import Comparison, Group
+from nasx.reports.rank_tests import RankTest
+from nasx.reports.wording import format_reference
+
+MANY = 100.0  # hypervolumes from here on are shown without decimals
+
+
+def comparison_table(comparison: Comparison) -> Lines:
+    """Groups with the median and quartiles of their hypervolumes, the tests between them, and their runs."""
+    groups = _table("group", "runs", "hypervolume", "quartiles")
+    runs = _table("run", "seed", "networks", "front", "hypervolume")
+    for group in comparison.groups:
+        low, median, high = group.quartiles()
+        spread = f"{volume(low)} to {volume(high)}" if len(group.runs) > 1 else ""
+        groups.add_row(Text(group.label), str(len(group.runs)), volume(median), spread)
+        for run in group.runs:
+            cells = (str(run.seed), f"{run.networks:,}", str(len(run.front)), volume(run.hypervolume))
+            runs.add_row(Text(run.name), *cells)
+        runs.add_section()
+    return Lines(groups, Text(_reference(comparison)), *map(Text, _verdicts(comparison)), runs)
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for header in others:
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
+
+
+def volume(value: float) -> str:
+    """A hypervolume as people read it.
+
+    >>> volume(0.30791), volume(123456.7)
+    ('0.3079', '123,457')
+    """
+    return f"{value:.4f}" if value < MANY else f"{value:,.0f}"
+
+
+def _reference(comparison: Comparison) -> str:
+    pairs = zip(comparison.objectives, comparison.reference, strict=True)
+    return f"hypervolume measured from {', '.join(f'{o.label} {format_reference(o, r)}' for o, r in pairs)}"
+
+
+def _verdicts(comparison: Comparison) -> list[str]:
+    """What the tests say, a line each."""
+    lines = [_verdict(first, second, test) for first, second, test in comparison.tests]
+    return [*lines, "p values corrected by Holm"] if len(comparison.tests) > 1 else lines
+
+
+def _verdict(first: str, second: str, test: RankTest) -> str:
+    p = "too few runs for a p value" if test.p is None else f"p = {test.p:.3g}"
+    return f"{first} against {second}: the better in {test.superiority:.0%} of pairs, {p} ({test.name})"
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """A line a run."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["group", "run", "seed", "networks", "front", "hypervolume"])
+    for group in comparison.groups:
+        writer.writerows([group.label, r.name, r.seed, r.networks, len(r.front), r.hypervolume] for r in group.runs)
+    return out.getvalue()
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """Everything but the attainment surfaces, which follow from the fronts."""
+    names = [o.name for o in comparison.objectives]
+    content = {
+        "objectives": {o.name: {"direction": o.direction, "unit": o.unit} for o in comparison.objectives},
+        "reference": dict(zip(names, comparison.reference, strict=True)),
+        "groups": [_group(group, comparison) for group in comparison.groups],
+        "tests": [{"groups": [a, b], **vars(test)} for a, b, test in comparison.tests],
+    }
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _group(group: Group, comparison: Comparison) -> dict[str, object]:
+    low, median, high = group.quartiles()
+    return {
+        "label": group.label,
+        "hypervolume": {"lower_quartile": low, "median": median, "upper_quartile": high},
+        "runs": [
+            {
+                "run": run.name,
+                "seed": run.seed,
+                "networks": run.networks,
+                "hypervolume": run.hypervolume,
+                "front": [[o.sign * c for o, c in zip(comparison.objectives, row, strict=True)] for row in run.front],
+            }
+            for run in group.runs
+        ],
+    }
