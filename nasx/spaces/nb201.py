@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from nasx.errors import ArchitectureError, SettingError
@@ -136,7 +136,7 @@ def _text(operations: Operations) -> str:
 
 @cache
 def _representatives() -> Mapping[str, Operations]:
-    """Normal form -> the encoding that stands for it: with the fewest operations, then the first in order of ALLELES."""
+    """Normal form -> the encoding that stands for it: of the fewest operations, the first in the order of ALLELES."""
     found: dict[str, Operations] = {}
     for operations in sorted(product(ALLELES, repeat=len(EDGES)), key=_order):
         found.setdefault(_text(operations), operations)
@@ -155,7 +155,7 @@ def n_networks() -> int:
 def count_parameters(
     operations: Operations, widths: Sequence[int], cells: int, *, input_channels: int, n_classes: int
 ) -> int:
-    """Trainable parameters of the network of a cell for images of up to 32 pixels; those of a disconnected one's rest."""
+    """Trainable parameters of the network of a cell, for images of up to 32 pixels; a disconnected cell has none."""
     form = cell_form(operations)
     kernels = [KERNELS[edge.operation] for edge in form.convolutions] if form else []
 
@@ -164,7 +164,6 @@ def count_parameters(
 
     stem = conv_bn(input_channels, widths[0], 3)
     in_cells = sum(cells * conv_bn(w, w, k) for w in widths for k in kernels)
-    steps = zip(widths, widths[1:], strict=False)
-    reductions = sum(conv_bn(a, b, 3) + conv_bn(b, b, 3) + a * b for a, b in steps)
+    reductions = sum(conv_bn(a, b, 3) + conv_bn(b, b, 3) + a * b for a, b in pairwise(widths))
     head = 2 * widths[-1] + widths[-1] * n_classes + n_classes
     return stem + in_cells + reductions + head
