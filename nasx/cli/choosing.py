@@ -7,6 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from nasx.errors import RunError
+from nasx.reports.summary import summarise
 from nasx.rundir import find_run, runs_home, weights_file
 from nasx.store import RunStore
 from nasx.trial import Trial, resolve_arch_id
@@ -30,6 +32,19 @@ def find_trial(run: Path, prefix: str) -> Trial:
     arch_id = resolve_arch_id(prefix, [t.arch_id for t in trials])
     own = [t for t in trials if t.arch_id == arch_id]
     return next((t for t in own if weights_file(run, arch_id, t.replicate).is_file()), own[0])
+
+
+def front_trials(run: Path) -> list[Trial]:
+    """The networks on the front of a run, best first objective first, each as `find_trial` gives it.
+
+    Raises RunError where there is none.
+    """
+    with RunStore.open(run, read_only=True) as store:
+        trials, info = store.trials(), store.info
+    front = summarise(trials, info.objectives, n_classes=info.n_classes).front
+    if not front:
+        raise RunError(f"{run} has no network on its front. `nasx runs show` says what became of its trials.")
+    return [find_trial(run, member.arch_id) for member in front]
 
 
 def spare_threads(trial: Trial) -> None:

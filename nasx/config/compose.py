@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import nasx
 from nasx.config import mistakes, schema
-from nasx.config.finding import find_config, known_choices, known_groups, search_path
+from nasx.config.finding import find_config, known_choices, known_groups, packaged_directory, search_path
 
 Config = dict[str, Any]  # plain data, everything resolved
 
@@ -45,6 +45,13 @@ def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_mi
 def load_resolved(file: Path, overrides: Sequence[str] = ()) -> Config:
     """The config of a run directory, with overrides on top: what `compose` gave when the run began."""
     return compose(file, overrides)
+
+
+def choice(group: str, name: str, overrides: Sequence[str] = ()) -> Config:
+    """The settings of one choice of a group, e.g. final of training, with `group.key=value` overrides on top."""
+    # composed within a small experiment of ours, so that its mistakes are told as everywhere
+    composed: Config = compose(packaged_directory() / "lines.yaml", [f"{group}={name}", *overrides])[group]
+    return composed
 
 
 def to_yaml(config: Mapping[str, Any]) -> str:

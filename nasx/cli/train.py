@@ -1,0 +1,158 @@
+"""`nasx train`: networks of a run trained long, with several seeds, and tested once."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from nasx.cli.choosing import choose_run, find_trial, front_trials, spare_threads
+from nasx.errors import SettingError
+from nasx.trial import Trial
+
+if TYPE_CHECKING:
+    from nasx.final.record import FinalRecord, Touch
+
+LINE_EVERY = 10.0  # seconds between plain lines
+AGAIN = "the same command goes on where this one ended"
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+class Interrupted(BaseException):
+    """Ctrl-C. No KeyboardInterrupt: Lightning takes that for its own and ends the process."""
+
+
+def train(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[training=final] [KEY=VALUE]...", help="E.g. training.epochs=100 dataset.root=DIR."),
+    ] = None,
+    arch_id: Annotated[
+        str | None, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")
+    ] = None,
+    front: Annotated[bool, typer.Option("--front", help="Every network of the front.")] = False,
+    run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run where none is given.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each network, each with a seed of its own.")] = 1,
+    width: Annotated[int, typer.Option(help="Times as many filters as in the search, e.g. 4.")] = 1,
+    calibration: Annotated[
+        float, typer.Option(help="Share of the images that is not trained on, but calibrates the confidence.")
+    ] = 0.05,
+    out: Annotated[Path | None, typer.Option(help="Directory of the result; final/ beside the weights.")] = None,
+    format: Annotated[Format, typer.Option(help="A table for people, json for programs.")] = Format.TABLE,  # noqa: A002
+) -> int:
+    """Train chosen networks long, on training and validation images, then test them once.
+
+    What is finished is not trained again, and what was interrupted goes on from its last epoch.
+    """
+    if (arch_id is None) == (not front):
+        raise SettingError("--arch-id", "must name a network, or --front all of the front: give one of them.")
+    if seeds < 1:
+        raise SettingError("--seeds", f"must be at least 1, got {seeds}.")
+    log = Console(stderr=True)
+    run = choose_run(run_dir, log)
+    trials = front_trials(run) if arch_id is None else [find_trial(run, arch_id)]
+
+    with log.status("Reading the images ..."):  # torch takes seconds to load
+        from nasx.final.course import plan
+        from nasx.final.training import final_dir
+        from nasx.final.training import test as test_them
+        from nasx.final.training import train as train_finally
+        from nasx.reports.finals import finals_json, finals_table
+
+        course = plan(run, overrides or [], width=width, calibration=calibration)
+    directories = [_directory(out, trial, front) or final_dir(run, trial.arch_id) for trial in trials]
+    done: list[tuple[FinalRecord, Path]] = []
+    try:
+        with _interruptible(), EpochDisplay(log, course.recipe.epochs, seeds) as shown:
+            for trial, directory in zip(trials, directories, strict=True):
+                spare_threads(trial)
+                record = train_finally(course, trial, directory, seeds=seeds, report=shown.report)
+                done.append((record, directory))
+    except Interrupted:
+        log.print(f"Interrupted: {AGAIN}.", highlight=False)
+        return 130
+    with log.status("Testing ..."):
+        records, before = test_them(course, done, run, seeds=seeds)
+    Console().print(finals_table(records)) if format is Format.TABLE else typer.echo(finals_json(records), nl=False)
+    for line in (f"Written to {', '.join(map(str, directories))}", *_warning(before)):
+        log.print(Text(line), soft_wrap=True)
+    return 0
+
+
+def _directory(out: Path | None, trial: Trial, front: bool) -> Path | None:
+    return out / trial.arch_id if out is not None and front else out
+
+
+def _warning(before: list[Touch]) -> list[str]:
+    """What to think of a test that is not the first one."""
+    if not before:
+        return []
+    tested = ", ".join(dict.fromkeys(touch.arch_id for touch in before))
+    return [
+        f"The test images had been looked at {len(before)} time{'s' * (len(before) > 1)} before by this run "
+        f"({tested}; last {before[-1].time[:10]}). Whoever chooses by test errors has no honest test any more."
+    ]
+
+
+class EpochDisplay:
+    """How a training gets on: a bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, epochs: int, seeds: int) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[said]}"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self.console, self.epochs, self.seeds = console, epochs, seeds
+        self.tasks: dict[tuple[str, int], TaskID] = {}
+        self.printed_at = time.monotonic()
+
+    def __enter__(self) -> EpochDisplay:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.bar.stop()
+
+    def report(self, trial: Trial, number: int, epoch: Mapping[str, float]) -> None:
+        """Take in the record of an epoch."""
+        name = f"{trial.arch_id} seed {number + 1}/{self.seeds}"
+        said = f"epoch {epoch['epoch']:.0f}/{self.epochs}, error {epoch['validation_error']:.2%} held out"
+        key = (trial.arch_id, number)
+        if key not in self.tasks:
+            self.tasks[key] = self.bar.add_task(name, total=self.epochs, said="", completed=int(epoch["epoch"]) - 1)
+        self.bar.update(self.tasks[key], completed=epoch["epoch"], said=said)
+        if not self.console.is_terminal and (
+            epoch["epoch"] == self.epochs or time.monotonic() - self.printed_at >= LINE_EVERY
+        ):
+            self.printed_at = time.monotonic()
+            self.console.print(f"{name}: {said}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C raises `Interrupted` in the block."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

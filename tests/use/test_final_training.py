@@ -1,0 +1,186 @@
+"""`nasx train`: finished seeds stay, killed ones go on, and the test images are looked at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nasx.cli.choosing import front_trials
+from nasx.cli.main import main
+from nasx.errors import ConfigError, RunError, SettingError
+from nasx.evaluation import load_weights
+from nasx.final.course import plan
+from nasx.final.record import read_record, read_touches
+from nasx.final.training import final_dir, train, weights_path
+from nasx.final.training import test as take_test
+
+SHORT = ["training.epochs=2", "training.batch_size=16", "training.precision=float32"]
+
+
+@pytest.fixture
+def trial(run_dir):
+    return front_trials(run_dir)[0]
+
+
+def nasx_train(run_dir: Path, *options: str) -> list[str]:
+    return ["train", f"--run-dir={run_dir}", *options, *SHORT]
+
+
+def test_a_network_is_trained_with_several_seeds_and_tested(run_dir, trial, capsys):
+    assert main(nasx_train(run_dir, f"--arch-id={trial.arch_id}", "--seeds=2", "--format=json")) == 0
+
+    (told,) = json.loads(capsys.readouterr().out)
+    first, second = told["trainings"]
+    assert told["images"] == {"train": 285, "calibration": 15, "test": 100}
+    assert first["seed"] != second["seed"]
+    assert told["test_error"] == pytest.approx((first["error"] + second["error"]) / 2)
+    assert all(0 <= first[name] <= 1 for name in ("error", "macro_error", "ece", "calibrated_ece"))
+    assert {"introspectability", "introspectability_shap", "introspectability_activations"} <= first.keys()
+
+
+def test_the_recorded_test_error_is_that_of_the_kept_weights(run_dir, trial):
+    course = plan(run_dir, SHORT)
+    record = train(course, trial, final_dir(run_dir, trial.arch_id), seeds=1)
+    (record,), _ = take_test(course, [(record, final_dir(run_dir, trial.arch_id))], run_dir, seeds=1)
+
+    network = course.untrained(trial.genotype, 99)
+    load_weights(network, weights_path(final_dir(run_dir, trial.arch_id), 0))
+    images = course.dataset.test()
+    pixels = (torch.from_numpy(images.images) / 255 - record.mean[0]) / record.std[0]
+    with torch.no_grad():
+        wrong = network.eval()(pixels).argmax(1).numpy() != images.labels
+
+    assert record.trainings[0].test["error"] == pytest.approx(wrong.mean())
+
+
+def test_what_is_finished_is_neither_trained_nor_tested_again(run_dir, trial, capsys):
+    call = nasx_train(run_dir, f"--arch-id={trial.arch_id}")
+    assert main([*call, "--seeds=1"]) == 0
+    before = weights_path(final_dir(run_dir, trial.arch_id), 0).stat().st_mtime_ns
+    capsys.readouterr()
+
+    assert main([*call, "--seeds=1"]) == 0
+    again = capsys.readouterr()
+    assert main([*call, "--seeds=2"]) == 0
+    more = capsys.readouterr()
+
+    assert weights_path(final_dir(run_dir, trial.arch_id), 0).stat().st_mtime_ns == before
+    assert "looked at" not in again.err
+    assert "seed 1/2" not in more.err
+    assert "The test images had been looked at 1 time before by this run" in more.err
+    assert [touch.trainings for touch in read_touches(run_dir)] == [(0,), (1,)]
+
+
+def test_another_course_needs_another_place_and_is_told_that_the_test_images_were_used(
+    run_dir, trial, tmp_path, capsys
+):
+    call = nasx_train(run_dir, f"--arch-id={trial.arch_id}")
+    assert main(call) == 0
+
+    assert main([*call, "training.epochs=1"]) == 2
+    assert "holds a training of another course (training.epochs: 2, now 1)" in capsys.readouterr().err
+    assert main([*call, "training.epochs=1", f"--out={tmp_path / 'other'}"]) == 0
+    assert "Whoever chooses by test errors has no honest test any more." in capsys.readouterr().err
+    assert read_record(tmp_path / "other").course["training"]["epochs"] == 1
+
+
+def test_the_front_is_trained_as_a_whole(run_dir, capsys):
+    front = front_trials(run_dir)
+
+    assert main(nasx_train(run_dir, "--front", "training.epochs=1")) == 0
+
+    out, err = capsys.readouterr()
+    assert all(trial.arch_id in out for trial in front)
+    assert "looked at" not in err  # one command, one look
+
+
+def test_a_training_killed_at_any_instant_goes_on_to_the_same_weights(run_dir, trial, tmp_path):
+    settings = [*SHORT, "training.epochs=8"]
+    call = [sys.executable, "-m", "nasx", "train", f"--run-dir={run_dir}", f"--arch-id={trial.arch_id}", *settings]
+    directory = final_dir(run_dir, trial.arch_id)
+    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ})
+    while not list(directory.glob("checkpoint_*")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+    course = plan(run_dir, settings)
+    resumed = train(course, trial, directory, seeds=1)
+    undisturbed = train(course, trial, tmp_path / "undisturbed", seeds=1)
+
+    assert weights_path(directory, 0).read_bytes() == weights_path(tmp_path / "undisturbed", 0).read_bytes()
+    assert resumed.trainings[0].history == undisturbed.trainings[0].history
+    assert not list(directory.glob("checkpoint_*"))
+
+
+def test_width_multiplies_the_filters(run_dir, trial):
+    narrow, wide = plan(run_dir, SHORT), plan(run_dir, SHORT, width=2)
+
+    stems = [course.untrained(trial.genotype, 0).stem[0].out_channels for course in (narrow, wide)]
+
+    assert stems == [2, 4]
+
+
+def test_the_calibration_images_are_not_trained_on(run_dir):
+    course = plan(run_dir, SHORT, calibration=0.2)
+    trained_on = {image.tobytes() for image in course.data.train.images}
+
+    assert len(course.data.train) == 240
+    assert not trained_on & {image.tobytes() for image in course.data.validation.images}
+
+
+def test_a_training_that_diverges_is_told_in_one_line(run_dir, trial, tmp_path):
+    course = plan(run_dir, [*SHORT, "training.learning_rate=1e30"])
+
+    with pytest.raises(RunError, match=r"came to nothing \(the training loss was nan.*lower training.learning_rate"):
+        train(course, trial, tmp_path / "final", seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "error", "message"),
+    [
+        (["search.retries=0"], {}, ConfigError, "search.retries=0: a final training may change training, dataset"),
+        (["training=finl"], {}, ConfigError, "there is no training 'finl'.*Did you mean final"),
+        ([], {"width": 0}, SettingError, "--width must be at least 1, got 0"),
+        ([], {"calibration": 1.0}, SettingError, "--calibration must be a share of the images between 0 and 1, got 1"),
+        ([], {"calibration": 0.001}, SettingError, "--calibration must leave at least one image for each of 4 classes"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(run_dir, settings, options, error, message):
+    with pytest.raises(error, match=message):
+        plan(run_dir, settings, **options)
+
+
+def test_a_space_without_channels_cannot_be_widened(searched):
+    from nasx.final.course import widened
+
+    with pytest.raises(SettingError, match=r"--width multiplies space\.channels, which the space of this run does not"):
+        widened({"_target_": "somebody.Space"}, 2)
+
+
+def test_either_a_network_or_the_front_must_be_named(capsys):
+    assert main(["train"]) == 2
+    assert "--arch-id must name a network, or --front all of the front" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_told_in_one_line(tmp_path):
+    (tmp_path / "final.json").write_text('{"arch_id": 1}')
+
+    with pytest.raises(RunError, match=r"final\.json is damaged.*Remove its directory to train anew"):
+        read_record(tmp_path)
+
+
+def test_a_training_is_kept_in_the_order_of_its_number(run_dir, trial, tmp_path):
+    record = train(plan(run_dir, [*SHORT, "training.epochs=1"]), trial, tmp_path / "final", seeds=2)
+
+    assert [t.number for t in record.keeping(replace(record.trainings[0], seconds=1.0)).trainings] == [0, 1]
