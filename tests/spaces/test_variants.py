@@ -1,0 +1,180 @@
+"""What is particular to the variants of NAS-Bench-201 and to chains."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nasx.errors import ArchitectureError, SettingError
+from nasx.networks.chain import Layer, chain_network
+from nasx.networks.costs import count_parameters
+from nasx.networks.xnas_skeleton import SameConv
+from nasx.spaces.chain import Chain
+from nasx.spaces.nb201 import NASBench201
+from nasx.spaces.nb201_size import NASBench201Joint, NASBench201Size
+from nasx.spaces.nb201_xnas import NASBench201XNAS
+
+CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+
+# --- the paper's code -----------------------------------------------------------------------------------------------
+
+
+def test_the_papers_code_orders_its_operations_otherwise():
+    assert NASBench201XNAS().parse(CELL) == (0, 0, 2, 4, 0, 4)
+    assert NASBench201().parse(CELL) == (3, 3, 4, 1, 3, 1)
+
+
+def test_its_skeleton_lacks_the_last_batch_norm_and_has_two_biases_more():
+    space = NASBench201XNAS()
+
+    network = space.build(space.parse(CELL), input_shape=(3, 32, 32), n_classes=10)
+
+    assert count_parameters(network) == 802_426 - 2 * 64 + 32 + 64
+    assert [type(module) for module in network.head] == [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]
+
+
+def test_its_maps_are_positive_after_a_reduction():
+    space = NASBench201XNAS(channels=4, cells=1)
+    network = space.build(space.parse(CELL), input_shape=(1, 8, 8), n_classes=2)
+
+    maps = network.stage2[0](torch.randn(3, 4, 8, 8))
+
+    assert maps.min() >= 0
+
+
+@pytest.mark.parametrize("side", [4, 5, 12, 13])
+def test_strided_convolutions_pad_as_tensorflow_does(side):
+    conv = SameConv(1, 1)
+    x = torch.arange(float(side * side)).view(1, 1, side, side)
+    before, after = (0, 1) if side % 2 == 0 else (1, 1)
+
+    by_hand = F.conv2d(F.pad(x, (before, after, before, after)), conv.weight, stride=2)
+
+    assert conv(x).shape[-1] == -(-side // 2)
+    assert torch.equal(conv(x), by_hand)
+
+
+def test_keras_defaults_are_taken_over():
+    space = NASBench201XNAS(channels=4, cells=1)
+    network = space.build(space.parse(CELL), input_shape=(1, 8, 8), n_classes=2)
+
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
+    assert not network.head[-1].bias.any()
+
+
+@pytest.mark.parametrize("share", [0, 1.5])
+def test_a_momentum_is_a_share(share):
+    with pytest.raises(SettingError, match="norm_momentum must be a share above 0 and up to 1"):
+        NASBench201XNAS(norm_momentum=share)
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------
+
+
+def test_at_widths_16_32_64_it_is_the_published_network():
+    space = NASBench201Size(cell=CELL, cells=5)
+
+    network = space.build(space.parse("16:32:64"), input_shape=(3, 32, 32), n_classes=10)
+
+    assert count_parameters(network) == 802_426
+
+
+def test_joint_names_both():
+    space = NASBench201Joint()
+    genotype = space.parse(f"{CELL} 16:32:64")
+
+    assert genotype == (3, 3, 4, 1, 3, 1, 1, 3, 7)
+    assert space.describe(genotype) == f"{CELL} 16:32:64"
+    assert space.parameters(genotype, n_classes=10) == 802_426
+    assert space.allele_names(0)[3] == "nor_conv_3x3"
+    assert space.allele_names(8)[7] == "64"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("16-32-64", "must be written as 16:32:64"),
+        ("16:32", "there are 3 stages, got the channels of 2"),
+        ("16:32:65", "65 channels are none of 8, 16"),
+    ],
+)
+def test_sizes_that_are_none_are_told(text, message):
+    with pytest.raises(ArchitectureError, match=message):
+        NASBench201Size().parse(text)
+    with pytest.raises(ArchitectureError, match=message):
+        NASBench201Joint().parse(f"{CELL} {text}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"widths": (8,)}, "widths must be at least two different numbers"),
+        ({"widths": (8, 8)}, "widths must be at least two different numbers"),
+        ({"widths": (0, 8)}, "widths must be at least 1, got 0"),
+        ({"cells": 0}, "cells must be at least 1, got 0"),
+        ({"cell": "x"}, "cell is no cell of NAS-Bench-201: an architecture has 3 nodes"),
+        (
+            {"cell": CELL.replace("nor_conv_3x3", "none").replace("skip_connect", "none")},
+            "joins its input to no output",
+        ),
+    ],
+)
+def test_sizes_to_choose_from_are_checked(settings, message):
+    with pytest.raises(SettingError, match=message):
+        NASBench201Size(**settings)
+
+
+# --- chains ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_halves_while_four_pixels_remain():
+    network = chain_network([Layer(3, 2)] * 5, "relu", channels=2, input_shape=(1, 28, 28), n_classes=3).eval()
+
+    sides, x = [], torch.zeros(1, 1, 28, 28)
+    for stage in network[:-1]:
+        x = stage(x)
+        sides.append(x.shape[-1])
+    assert sides == [28, 14, 7, 7, 7, 7]
+
+
+def test_layers_beyond_the_depth_mean_nothing():
+    space = Chain(max_depth=3)
+
+    assert space.canonical((0, 1, 2, 3, 1, 1, 1, 1)) == (0, 1, 2, 3, 0, 0, 0, 0)
+    assert space.describe((0, 1, 2, 3, 1, 1, 1, 1)) == "gelu 5x5:64"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("relu", "an activation and 1 to 6 layers"),
+        ("relu" + " 3x3:8" * 7, "an activation and 1 to 6 layers"),
+        ("rely 3x3:8", "unknown activation 'rely'. Did you mean relu?"),
+        ("relu 3x3:8 3x5:8", "layer 2 must be written as kernel and width, e.g. 3x3:16, got '3x5:8'"),
+        ("relu 9x9:8", "layer 1: kernel 9 is none of 1, 3, 5, 7"),
+        ("relu 3x3:9", "layer 1: width 9 is none of 8, 16, 32, 64"),
+    ],
+)
+def test_a_malformed_chain_says_what_is_wrong_where(text, message):
+    with pytest.raises(ArchitectureError, match=message):
+        Chain().parse(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_depth": 0}, "max_depth must be at least 1, got 0"),
+        ({"channels": 0}, "channels must be at least 1, got 0"),
+        ({"kernels": (2, 3)}, "kernels must be odd, so that they have a centre, got 2"),
+        ({"kernels": ()}, "kernels must be different numbers"),
+        ({"widths": (8, 8)}, "widths must be different numbers"),
+        ({"activations": ()}, "activations must name different ones"),
+        ({"activations": ("rellu",)}, "activations must be known, got 'rellu'. Did you mean relu?"),
+    ],
+)
+def test_choices_of_a_chain_are_checked(settings, message):
+    with pytest.raises(SettingError, match=message):
+        Chain(**settings)
