@@ -6,12 +6,11 @@ It needs neither Ray nor Hydra: any process that holds the data can run it, here
 from __future__ import annotations
 
 import math
-import signal
-import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,12 +21,14 @@ from torch import nn
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import LabelledImages, SearchData
+from nasx.early_stopping import judge
 from nasx.errors import ResourceError, RunError, TrialFailure
 from nasx.files import write_atomically
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
 from nasx.training import Recipe, fit
-from nasx.trial import Bounds, Evaluation, Job, Reason, Score, TrialStatus
+from nasx.trial import INFEASIBLE_REASONS, Bounds, Evaluation, Job, Reason, Score, TrialStatus
+from nasx.watchdog import Progress, hang_file, watchdog
 from nasx.weights import damage, seal
 
 
@@ -44,6 +45,8 @@ class EvaluationSpec:
     score_seed: int = 0  # one for all trials: equal samples and draws make scores comparable
     device: Literal["auto", "cpu", "cuda"] = "auto"
     time_limit: float | None = None  # seconds a trial may take
+    stall_limit: float | None = None  # seconds that may pass without an epoch or a score
+    in_process: bool = True  # whether the process is the search's own, and must not be ended where a trial hangs
     threads: int = 1  # of torch; another number adds up in another order, and gives another result
 
 
@@ -54,22 +57,38 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
     (a scorer, a space) is an Evaluation that says so, with the traceback: it costs this trial alone. What is the
     machine's (no GPU, no space left) raises a NasxError.
     """
-    metrics: dict[str, float] = {}
+    so_far = _SoFar()
+    hang = None if spec.in_process else hang_file(job.weights_file)
     try:
-        with _time_limit(spec.time_limit), _threads(spec.threads):
-            return _evaluate(job, spec, data, metrics)
+        with watchdog(spec.time_limit, spec.stall_limit, hang) as progress, _threads(spec.threads):
+            return _evaluate(job, spec, data, so_far, progress)
     except TrialFailure as failure:
-        return Evaluation.failed(Reason(failure.reason), failure.detail, metrics)
+        return so_far.ended(Reason(failure.reason), failure.detail)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        return Evaluation.failed(Reason.OUT_OF_MEMORY, str(error) or "no memory left", metrics)
+        return so_far.ended(Reason.OUT_OF_MEMORY, str(error) or "no memory left")
     except ResourceError:
         raise
     except Exception:
-        return Evaluation.failed(Reason.ERROR, traceback.format_exc(), metrics)
+        return so_far.ended(Reason.ERROR, traceback.format_exc())
 
 
-def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, metrics: dict[str, float]) -> Evaluation:
-    """The steps of an evaluation; `metrics` fills up on the way, so that a failure keeps what was measured."""
+@dataclass
+class _SoFar:
+    """What an evaluation has measured: it fills up on the way, so that a trial that ends early keeps it."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    history: list[Mapping[str, float]] = field(default_factory=list)
+    train_seconds: float = 0.0  # when the last epoch ended
+
+    def ended(self, reason: Reason, detail: str) -> Evaluation:
+        status = TrialStatus.INFEASIBLE if reason in INFEASIBLE_REASONS else TrialStatus.FAILED
+        history = tuple(self.history)
+        return Evaluation(status, reason, detail, self.metrics, history=history, train_seconds=self.train_seconds)
+
+
+def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, so_far: _SoFar, progress: Progress) -> Evaluation:
+    """The steps of an evaluation."""
+    metrics = so_far.metrics
     device = resolve_device(spec.device)
     with torch.random.fork_rng(devices=[]):  # initialisation draws from torch's generator; give it back as it was
         torch.manual_seed(job.seed)
@@ -80,6 +99,14 @@ def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, metrics: dict[st
     if broken := _broken(metrics, constraints):
         return Evaluation.infeasible(Reason.CONSTRAINT, broken, metrics)
 
+    started = time.perf_counter()
+
+    def after_epoch(record: Mapping[str, float]) -> None:
+        so_far.history.append(record)
+        so_far.train_seconds = time.perf_counter() - started
+        progress()
+        judge(job, so_far.history, metrics, constraints, lambda errors: has_learned(errors, data.validation))
+
     trained = fit(
         network,
         data,
@@ -88,14 +115,13 @@ def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, metrics: dict[st
         seed=job.seed,
         device=device,
         micro_batches=job.micro_batches,
+        report=after_epoch,
     )
     metrics["error"] = trained.validation_error
     metrics["macro_error"] = trained.macro_error
     metrics["train_error"] = trained.history[-1]["train_error"]
-    learned = better_than_chance(trained.validation_error, data.validation) or balanced_better_than_chance(
-        trained.macro_error, data.validation
-    )
-    scores = take_scores(network, data.validation, data, spec, device) if learned else ()
+    learned = has_learned(metrics, data.validation)
+    scores = take_scores(network, data.validation, data, spec, device, progress) if learned else ()
     for score in scores:
         if not math.isfinite(score.value):
             raise TrialFailure(Reason.NO_SCORE, f"the score of {score.scorer} is {score.value}")
@@ -124,18 +150,32 @@ def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, metrics: dict[st
 
 
 def take_scores(
-    network: nn.Sequential, images: LabelledImages, data: SearchData, spec: EvaluationSpec, device: torch.device
+    network: nn.Sequential,
+    images: LabelledImages,
+    data: SearchData,
+    spec: EvaluationSpec,
+    device: torch.device,
+    progress: Progress = lambda: None,
 ) -> tuple[Score, ...]:
-    """The scores of a trained network on labelled images: the objective's scorer first, each name once."""
+    """The scores of a trained network on labelled images: the objective's scorer first, each name once.
+
+    `progress` is called after each.
+    """
     pixels = normalise(as_tensor(images.images).to(device), data.mean, data.std)
     labels = as_tensor(images.labels).to(device)
     scorers: dict[str, Scorer] = {}
     for scorer in (spec.scorer, *spec.also_scored):
         scorers.setdefault(scorer.name, scorer)
-    return tuple(
-        scorer.score(network, pixels, labels, n_classes=images.n_classes, seed=spec.score_seed)
-        for scorer in scorers.values()
-    )
+    scores = []
+    for scorer in scorers.values():
+        scores.append(scorer.score(network, pixels, labels, n_classes=images.n_classes, seed=spec.score_seed))
+        progress()
+    return tuple(scores)
+
+
+def has_learned(errors: Mapping[str, float], images: LabelledImages) -> bool:
+    """Whether the `error` or the `macro_error` is better than chance."""
+    return better_than_chance(errors["error"], images) or balanced_better_than_chance(errors["macro_error"], images)
 
 
 def better_than_chance(error: float, images: LabelledImages) -> bool:
@@ -192,25 +232,3 @@ def _threads(n: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise TrialFailure(Reason.TIMEOUT) in the block after `seconds`.
-
-    By SIGALRM, which only a main thread can take; where there is none the driver's own guard ends the trial.
-    """
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(signum: int, frame: object) -> None:
-        raise TrialFailure(Reason.TIMEOUT, f"took longer than search.time_limit, {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

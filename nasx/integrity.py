@@ -55,6 +55,9 @@ def lineage_problems(lineage: Sequence[Lineage]) -> Iterator[Problem]:
         late = [parent for parent in entry.candidate.parents if not 0 <= parent < place]
         if late:
             yield Problem(where, f"descends from candidate {late[0]}, which does not come before it")
+        late = [number for number in entry.candidate.heard if not 0 <= number < place]
+        if late:
+            yield Problem(where, f"was bred from the answer to candidate {late[0]}, which does not come before it")
         if entry.answered and entry.arch_id not in known:
             yield Problem(where, f"was answered from the journal, but {entry.arch_id} was not asked for before")
         known.add(entry.arch_id)

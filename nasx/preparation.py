@@ -12,9 +12,12 @@ from typing import Any
 from nasx import config as configs
 from nasx.config import Experiment
 from nasx.data.images import SearchData
+from nasx.errors import ConfigError
 from nasx.execution import Execution
 from nasx.protocols import Dataset, SearchSpace
 from nasx.trial import OBJECTIVES, Evaluator, Objective, derive_seed
+
+SHOWN_LIMITS = ("replicates", "max_hours", "max_gpu_hours", "patience", "time_limit", "stall_limit")
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,27 @@ def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Part
     experiment = configs.read(config)
     space = configs.build(experiment.space, "space")
     execution = configs.build(experiment.execution, "execution")
+    check_gpu_budget(experiment, execution)
     objectives = tuple(OBJECTIVES[name] for name in experiment.objectives)
     evaluation = _by_training if experiment.evaluation is None else _by_table
     if workers is not None:
         imports = ["nasx.evaluation"] if evaluation is _by_training else []
         workers.enter_context(execution.started(imports))
     return Parts(experiment, space, execution, objectives, *evaluation(experiment, space, execution))
+
+
+def gpus_of_a_trial(experiment: Experiment, execution: Execution) -> float:
+    """GPUs that a trial has, may be a fraction; 0 on the CPU, and where it is looked up."""
+    return execution.gpus if experiment.evaluation is None else 0.0
+
+
+def check_gpu_budget(experiment: Experiment, execution: Execution) -> None:
+    """Raise ConfigError where GPU-hours are to be counted and there will be none."""
+    if experiment.search.max_gpu_hours is not None and not gpus_of_a_trial(experiment, execution):
+        raise ConfigError(
+            "search.max_gpu_hours counts the time that trials hold GPUs, and here they hold none: set search.max_hours "
+            "instead, or give them GPUs by execution.device and execution.gpus_per_trial."
+        )
 
 
 def _by_table(
@@ -81,6 +99,8 @@ def _by_training(
         score_seed=score_seed(experiment),
         device=execution.device,
         time_limit=experiment.search.time_limit,
+        stall_limit=experiment.search.stall_limit,
+        in_process=execution.in_process,
         threads=execution.threads,
     )
     channels, height, width = data.shape
@@ -108,12 +128,15 @@ def score_seed(experiment: Experiment) -> int:
 def describe(parts: Parts) -> str:
     """What a search would do, for `--dry-run`."""
     space, experiment = parts.space, parts.experiment
+    limits = {name: value for name, value in vars(experiment.search).items() if value and name in SHOWN_LIMITS}
     lines = {
         "name": f"{experiment.name}, seed {experiment.seed}",
         "space": f"{space.name}: {math.prod(space.gene_sizes):,} encodings, {dict(space.settings)}",
         **parts.facts,
         "objectives": ", ".join(f"{o.direction} {o.name}" for o in parts.objectives),
-        "algorithm": f"{experiment.algorithm['_target_'].rpartition('.')[2]}, {experiment.evaluations:,} evaluations",
+        "algorithm": f"{experiment.algorithm['_target_'].rpartition('.')[2]}, {experiment.evaluations:,} evaluations, "
+        + ("hopeless trainings are cut" if experiment.early_stopping else "every training goes on to its end"),
+        "limits": ", ".join(f"{name} {value:g}" for name, value in limits.items()) or "none but the evaluations",
         "execution": f"{type(parts.execution).__name__}, {parts.execution.planned_workers} at a time",
     }
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())

@@ -20,7 +20,7 @@ from nasx.errors import RunError
 from nasx.execution.limits import SearchLimits
 from nasx.execution.loop import SearchLoop
 from nasx.files import translate_disk_errors, write_atomically
-from nasx.preparation import Parts, prepare
+from nasx.preparation import Parts, gpus_of_a_trial, prepare
 from nasx.protocols import Problem
 from nasx.rundir import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir
 from nasx.store import RunInfo, RunStore
@@ -123,6 +123,8 @@ def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> S
         space=parts.space,
         objectives=parts.objectives,
         limits=SearchLimits(evaluations=experiment.evaluations, **vars(experiment.search)),
+        early_stopping=experiment.early_stopping,
+        gpus=gpus_of_a_trial(experiment, parts.execution),
     )
     try:
         with _interruptible(loop, at_once=parts.execution.in_process) as check:

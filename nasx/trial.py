@@ -110,9 +110,10 @@ class Reason(StrEnum):
     DISCONNECTED = "disconnected"  # no path from input to output: no network at all
     CONSTRAINT = "constraint"  # outside the bounds given by the config's constraints
     CHANCE_LEVEL = "chance_level"  # has not learned the task: not better than guessing
+    DOMINATED = "dominated"  # stopped early: its training could no longer lead to the front
 
 
-INFEASIBLE_REASONS = frozenset({Reason.DISCONNECTED, Reason.CONSTRAINT, Reason.CHANCE_LEVEL})
+INFEASIBLE_REASONS = frozenset({Reason.DISCONNECTED, Reason.CONSTRAINT, Reason.CHANCE_LEVEL, Reason.DOMINATED})
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,9 @@ class Candidate:
     generation: int  # 0 is the first
     operator: str  # how it was made: "random", "crossover+mutation", ...
     parents: tuple[int, ...] = ()  # numbers of the candidates that it descends from
+    # numbers of the candidates whose answers were taken in since the candidate before, in that order: what this one and
+    # all after it are bred from. An algorithm that does not tell has no early stopping
+    heard: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +171,22 @@ class Evaluation:
         return next((s for s in self.scores if s.scorer == scorer), None)
 
 
+@dataclass(frozen=True)
+class Rung:
+    """A moment of a training at which it is asked whether the front can still be reached."""
+
+    epoch: int  # epochs that have ended
+    improvement: Mapping[str, float]  # of error and macro_error: the largest fall seen from here to the end
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A complete trial that dominates whoever can no longer get past it in what shows during training, or before."""
+
+    arch_id: str
+    metrics: Mapping[str, float]  # the objectives among error, macro_error, parameters and macs
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """A trial to be evaluated: all that a worker is told."""
@@ -177,6 +197,8 @@ class Job:
     seed: int  # of initialisation, order of images and augmentation
     weights_file: Path  # where its weights go
     micro_batches: int = 1  # parts of a batch whose gradients are added up: more of them need less memory
+    rungs: tuple[Rung, ...] = ()  # where its training may be stopped early; (): it is trained to the end
+    rivals: tuple[Rival, ...] = ()  # that it must be able to get past there
 
 
 Evaluator = Callable[[Job], Evaluation]  # trains and scores, or looks up; picklable, called in a worker
@@ -195,6 +217,7 @@ class Trial:
     candidate: Candidate  # the candidate for which it was first trained
     finished: str = ""  # ISO 8601, UTC
     retries: int = 0  # attempts before the one that counts
+    gpu_seconds: float = 0.0  # GPUs that it had times the seconds that it had them, all attempts together
 
     @property
     def status(self) -> TrialStatus:

@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"errors", "__init__"},
     {"files"},
-    {"trial", "pareto", "protocols", "rundir", "weights"},
+    {"trial", "pareto", "protocols", "rundir", "weights", "early_stopping", "watchdog"},
     {"networks", "data", "introspection"},
     {"recipe", "checkpoint"},
     {"classifier"},

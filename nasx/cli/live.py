@@ -84,7 +84,7 @@ class LivePanel:
 
     def watch(self, loop: SearchLoop) -> None:
         if time.monotonic() - self.drawn_at >= REDRAW_EVERY:
-            self.live.update(panel(loop.progress(), loop.objectives, loop.stopping), refresh=True)
+            self.live.update(panel(loop.progress(), loop.objectives, loop.stopping, loop.enough), refresh=True)
             self.drawn_at = time.monotonic()
 
 
@@ -114,16 +114,32 @@ def duration(seconds: float | None) -> str:
 def line(progress: Progress, objectives: tuple[Objective, ...]) -> str:
     """Where a search stands, as one plain line."""
     parts = [f"{progress.evaluated}/{progress.evaluations} trials"]
-    parts += [f"{n} {word}" for n, word in ((progress.failed, "failed"), (progress.infeasible, "infeasible")) if n]
+    parts += [f"{progress.failed} failed"] if progress.failed else []
+    parts += [f"{infeasible(progress)} infeasible"] if progress.infeasible else []
     parts += [f"{progress.cached} from the journal"] if progress.cached else []
     parts += [f"{progress.replicated} replicates"] if progress.replicated else []
     parts += [f"best {o.label} {best(progress, o)}" for o in objectives]
     parts += [f"hypervolume {progress.hypervolume:.4f}", f"front of {len(progress.front)}"]
-    parts += [f"{duration(progress.elapsed)} gone, {duration(progress.forecast)} to go"]
+    parts += [f"{progress.gpu_hours:.2f} GPU-hours"] if progress.gpu_hours else []
+    parts += [f"{duration(progress.elapsed)} gone, {to_go(progress)} to go"]
     return ", ".join(parts)
 
 
-def panel(progress: Progress, objectives: tuple[Objective, ...], stopping: str | None) -> Panel:
+def infeasible(progress: Progress) -> str:
+    """How many are infeasible, and how many of them were stopped early: 5 (3 cut)."""
+    return f"{progress.infeasible}" + (f" ({progress.dominated} cut)" if progress.dominated else "")
+
+
+def to_go(progress: Progress) -> str:
+    """The forecast: trials and time; a dash before there is one."""
+    if progress.forecast is None:
+        return "-"
+    return f"{progress.forecast.trials} trials, {duration(progress.forecast.seconds)}"
+
+
+def panel(
+    progress: Progress, objectives: tuple[Objective, ...], stopping: str | None, enough: str | None = None
+) -> Panel:
     """Where a search stands, as a panel fit for 80 columns."""
     bar = Bar(TextColumn("trials"), BarColumn(bar_width=None), MofNCompleteColumn(), expand=True)
     bar.add_task("", total=progress.evaluations, completed=progress.evaluated)
@@ -135,16 +151,19 @@ def panel(progress: Progress, objectives: tuple[Objective, ...], stopping: str |
         ("running", str(progress.running)),
         ("complete", str(progress.complete)),
         ("failed", str(progress.failed)),
-        ("infeasible", str(progress.infeasible)),
+        ("infeasible", infeasible(progress)),
         ("from the journal", str(progress.cached)),
         ("replicates", str(progress.replicated)),
         *((f"best {o.label}", best(progress, o)) for o in objectives),
         ("front", str(len(progress.front))),
         ("hypervolume", f"{progress.hypervolume:.4f}"),
         ("elapsed", duration(progress.elapsed)),
-        ("to go", duration(progress.forecast)),
+        ("to go", to_go(progress)),
+        *((("GPU-hours", f"{progress.gpu_hours:.2f}"),) if progress.gpu_hours else ()),
     ]
     for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
         facts.add_row(f"[dim]{left[0]}", f"[bold]{left[1]}", f"[dim]{right[0]}", f"[bold]{right[1]}")
-    note = f"{stopping}: finishing what runs; Ctrl-C again to end now" if stopping else "Ctrl-C ends after this trial"
+    note = enough or "Ctrl-C ends after this trial"
+    if stopping:
+        note = f"{stopping}: finishing what runs; Ctrl-C again to end now"
     return Panel(Group(bar, facts), title="nasx search", subtitle=f"[dim]{note}", border_style="blue")

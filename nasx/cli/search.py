@@ -58,9 +58,10 @@ def search(
     names = [objective.name for objective in loop.objectives]
     Console().print(front_table(summarise(loop.all_trials, names, n_classes=loop.store.info.n_classes)))
     console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
-    if loop.stopping is None:
+    ended = loop.stopping or loop.enough
+    if ended is None:
         return 0
-    console.print(f"Stopped: {loop.stopping}.", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"Stopped: {ended}.", soft_wrap=True, highlight=False, markup=False)
     if loop.stopping != searching.INTERRUPTED:
         return 0
     console.print(

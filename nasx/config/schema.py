@@ -40,17 +40,23 @@ class Search:
 
     replicates: int = 0  # rounds in which networks on or near the front are trained again
     max_hours: float | None = None  # of one session; None: no limit
+    max_gpu_hours: float | None = None  # of all sessions: GPUs times the time that trials had them; None: no limit
     patience: int | None = None  # networks trained without the hypervolume growing; None: no limit
     time_limit: float | None  # seconds a trial; None: no limit
+    stall_limit: float | None = None  # seconds of a trial without an epoch or a score; None: no limit
     retries: int  # further attempts for a trial that failed through what may be the machine's fault
     max_crashes: int = 6  # searches that may die while a trial runs, before it is given up
     max_failure_share: float  # of the first trials, for one reason, in (0, 1]
 
     def __post_init__(self) -> None:
-        if self.time_limit is not None and self.time_limit <= 0:
-            raise SettingError("time_limit", f"must be more than 0 seconds, got {self.time_limit:g}")
-        if self.max_hours is not None and self.max_hours <= 0:
-            raise SettingError("max_hours", f"must be more than 0, got {self.max_hours:g}")
+        for name, unit in (
+            ("time_limit", " seconds"),
+            ("stall_limit", " seconds"),
+            ("max_hours", ""),
+            ("max_gpu_hours", ""),
+        ):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise SettingError(name, f"must be more than 0{unit}, got {value:g}")
         _at_least("replicates", self.replicates, 0)
         _at_least("patience", self.patience, 1)
         _at_least("retries", self.retries, 0)
@@ -71,13 +77,14 @@ class Experiment:
     split: Split
     search: Search
     space: Mapping[str, Any]  # each component: _target_ and the arguments of its constructor
-    algorithm: Mapping[str, Any]  # without evaluations, which is the search's business
+    algorithm: Mapping[str, Any]  # without evaluations and early_stopping, which are the search's business
     execution: Mapping[str, Any]
     dataset: Mapping[str, Any] = field(default_factory=dict)  # this and the next two: where candidates are trained
     training: Mapping[str, Any] = field(default_factory=dict)
     scorer: Mapping[str, Any] = field(default_factory=dict)
     also_scored: Mapping[str, Mapping[str, Any]]  # further scorers, by a name of the user's choice
     evaluations: int  # algorithm.evaluations: candidates that the algorithm is asked for
+    early_stopping: bool = False  # algorithm.early_stopping: whether trainings that cannot reach the front are cut
     evaluation: Mapping[str, Any] | None = None  # a component that answers in place of training; None: by training
     provenance: Mapping[str, Any] = field(default_factory=dict)  # versions and overrides; in a run's config.yaml alone
 
@@ -108,10 +115,14 @@ def read(config: Mapping[str, Any]) -> Experiment:
     algorithm = dict(config["algorithm"])
     if "evaluations" not in algorithm:
         raise ConfigError("algorithm.evaluations is missing: the number of candidates to ask for, e.g. 64.")
-    if "evaluations" in config:
-        raise ConfigError("unknown key evaluations. Did you mean algorithm.evaluations?")
-    evaluations = convert(algorithm.pop("evaluations"), int, "algorithm.evaluations")
-    return construct(Experiment, {**config, "algorithm": algorithm}, supplied={"evaluations": evaluations})
+    for name in ("evaluations", "early_stopping"):
+        if name in config:
+            raise ConfigError(f"unknown key {name}. Did you mean algorithm.{name}?")
+    supplied = {
+        "evaluations": convert(algorithm.pop("evaluations"), int, "algorithm.evaluations"),
+        "early_stopping": convert(algorithm.pop("early_stopping", False), bool, "algorithm.early_stopping"),
+    }
+    return construct(Experiment, {**config, "algorithm": algorithm}, supplied=supplied)
 
 
 def _check_component(key: str, node: Any) -> None:

@@ -23,6 +23,10 @@ class Execution(Protocol):
         """Threads of a trial on the CPU."""
 
     @property
+    def gpus(self) -> float:
+        """GPUs of a trial, may be a fraction; 0 on the CPU."""
+
+    @property
     def planned_workers(self) -> int:
         """Trials at a time on this machine: an algorithm's lag, and so its result, follows them."""
 

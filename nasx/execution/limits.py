@@ -22,12 +22,22 @@ class SearchLimits:
     evaluations: int  # networks trained, those that fail included
     replicates: int = 0  # rounds in which networks on or near the front are trained again, after the evaluations
     max_hours: float | None = None  # of this session; None: no limit
+    max_gpu_hours: float | None = None  # of all sessions, GPUs times the time that trials had them; None: no limit
     patience: int | None = None  # networks trained without the hypervolume growing by `MIN_GAIN`; None: no limit
     time_limit: float | None = None  # seconds a trial may take; None: no limit
+    stall_limit: float | None = None  # seconds a trial may take without an epoch or a score; None: no limit
     retries: int = 1  # further attempts for a trial that failed through what may be the machine's fault
     max_crashes: int = 6  # searches that may die while a trial runs, before the trial counts as failed
     failure_window: int = 20  # first trials of a session that are watched for a common failure
     max_failure_share: float = 0.5  # of them, for one reason, from the fourth trial on
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is to come until the first limit is reached, replicates aside."""
+
+    seconds: float
+    trials: int  # networks to be trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +50,15 @@ class Progress:
     complete: int
     failed: int
     infeasible: int
+    dominated: int  # of the infeasible: stopped early
     cached: int  # candidates answered from the journal, or known to be no network
     generation: int  # of the candidate last asked
     replicated: int  # further trainings of networks on or near the front
     front: Sequence[Trial]
     hypervolume: float
     elapsed: float  # seconds of this session
-    forecast: float | None  # seconds until the budget is spent; None until it can be told
+    gpu_hours: float  # of all sessions; 0 on the CPU
+    forecast: Forecast | None  # None until it can be told
 
 
 class Budget:
@@ -56,6 +68,8 @@ class Budget:
         self.limits = limits
         self.objectives = tuple(objectives)
         self.evaluated = 0
+        self.gpu_seconds = 0.0  # of trials that have ended
+        self._gpu_seconds_before = 0.0  # this session
         self._started = time.monotonic()
         self._trained_at: list[float] = []  # seconds into this session at which a training ended
         self._fixed = [None if (r := o.reference(n_classes)) is None else o.sign * r for o in objectives]
@@ -80,30 +94,51 @@ class Budget:
         if self._mark is None or self._volume(front) > (1 + MIN_GAIN) * self._volume(self._mark):
             self._mark, self._marked_at = front, self.evaluated
 
-    def spent(self) -> str | None:
-        """Which limit ends the search now, in words; the evaluations aside."""
+    def spent(self, running: float) -> str | None:
+        """Which limit of time ends the search now, in words. `running`: GPU-seconds of the trials that are out."""
         limits = self.limits
         if limits.max_hours is not None and self.elapsed >= 3600 * limits.max_hours:
             return f"the time of search.max_hours={limits.max_hours:g} is over"
-        is_searching = self.evaluated < limits.evaluations  # replicates make no hypervolume grow
-        if limits.patience is not None and is_searching and self.evaluated - self._marked_at >= limits.patience:
-            return f"the hypervolume has not grown by {MIN_GAIN:.1%} within search.patience={limits.patience} trials"
+        if limits.max_gpu_hours is not None and self.gpu_seconds + running >= 3600 * limits.max_gpu_hours:
+            return f"the GPU time of search.max_gpu_hours={limits.max_gpu_hours:g} is spent"
         return None
+
+    def stagnation(self) -> str | None:
+        """Whether the search has stopped finding anything, in words, while it may still train networks."""
+        patience = self.limits.patience
+        if patience is None or self.evaluated >= self.limits.evaluations:
+            return None
+        if self.evaluated - self._marked_at < patience:
+            return None
+        return f"the hypervolume has not grown by {MIN_GAIN:.1%} within search.patience={patience} trials"
 
     def trained(self) -> None:
         """A network was trained in this session."""
         self._trained_at.append(self.elapsed)
 
-    def forecast(self) -> float | None:
-        """Seconds until the budget is spent, by the pace since the first training ended; None before the third."""
+    def begin(self) -> None:
+        """What has been spent so far was spent before this session."""
+        self._gpu_seconds_before = self.gpu_seconds
+
+    def forecast(self, running: float) -> Forecast | None:
+        """What is to come, by the pace since the first training ended; None before the third.
+
+        `running`: GPU-seconds of the trials that are out.
+        """
         if len(self._trained_at) < 3:
             return None
         # the start of the workers before the first is paid once
         pace = (self.elapsed - self._trained_at[0]) / (len(self._trained_at) - 1)
-        by_evaluations = pace * max(0, self.limits.evaluations - self.evaluated)
-        if self.limits.max_hours is None:
-            return by_evaluations
-        return min(by_evaluations, max(0.0, 3600 * self.limits.max_hours - self.elapsed))
+        trials = max(0, self.limits.evaluations - self.evaluated)
+        seconds = pace * trials
+        if self.limits.max_hours is not None:
+            seconds = min(seconds, max(0.0, 3600 * self.limits.max_hours - self.elapsed))
+        if self.limits.max_gpu_hours is not None:
+            spent = self.gpu_seconds + running
+            rate = (spent - self._gpu_seconds_before) / self.elapsed  # GPUs held at a time
+            left = max(0.0, 3600 * self.limits.max_gpu_hours - spent)
+            seconds = min(seconds, left / rate) if rate > 0 else seconds
+        return Forecast(seconds, min(trials, round(seconds / pace)) if pace > 0 else trials)
 
     def hypervolume(self, front: Sequence[Trial]) -> float:
         """The hypervolume of a front; 0 while it is empty."""

@@ -81,6 +81,10 @@ class RayExecution:
         return self.plan.cpus
 
     @property
+    def gpus(self) -> float:
+        return self.plan.gpus
+
+    @property
     def planned_workers(self) -> int:
         return self.plan.workers
 

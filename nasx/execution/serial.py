@@ -21,6 +21,11 @@ class SerialExecution:
         self.device = device
 
     @property
+    def gpus(self) -> float:
+        """A whole one: nobody else is there."""
+        return 1.0 if plan_workers(self.device).gpus else 0.0
+
+    @property
     def planned_workers(self) -> int:
         """The workers that a parallel search would have here, so that both give the same results."""
         return plan_workers(self.device).workers

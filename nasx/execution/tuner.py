@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 
 from nasx.execution.loop import SearchLoop
 from nasx.trial import Evaluator, Job, Reason
+from nasx.watchdog import why_it_hung
 
 GRACE = 30.0  # seconds beyond the time limit, within which a worker must stop a trial itself before it is killed
 
@@ -61,6 +62,8 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
         if trial_id in self.too_late:
             how = f"took longer than search.time_limit, {self.loop.limits.time_limit:g} s, and would not stop"
             self.loop.lose(job, how, Reason.TIMEOUT)
+        elif error and (hung := why_it_hung(job.weights_file, self.loop.limits.stall_limit)):
+            self.loop.lose(job, hung, Reason.TIMEOUT)
         elif error:
             self.loop.lose(job, "its worker process died")
         elif result is None or "outcome" not in result:

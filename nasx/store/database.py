@@ -37,8 +37,8 @@ class Database:
             for statement in SCHEMA.split(";\n"):
                 self._connection.execute(statement)
 
-    def check_schema(self) -> None:
-        """Raise RunError unless this is a journal that this nasx can read."""
+    def check_schema(self, *, read_only: bool) -> None:
+        """Raise RunError unless this is a journal that this nasx can read, and write unless `read_only`."""
         if self.is_empty:
             raise RunError(f"{self.path} is empty: its search was stopped while it began. Start it again.")
         application = self.rows("PRAGMA application_id")[0]["application_id"]
@@ -49,6 +49,11 @@ class Database:
             raise RunError(
                 f"{self.path} was written by a newer nasx (schema {version}, this one reads up to {SCHEMA_VERSION}). "
                 "Update nasx."
+            )
+        if version < SCHEMA_VERSION and not read_only:
+            raise RunError(
+                f"{self.path} was written by an older nasx (schema {version}, this one writes {SCHEMA_VERSION}): it can "
+                "be read, but its search goes on only with the nasx that began it. Start a new run."
             )
 
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:

@@ -20,10 +20,11 @@ from nasx.trial import Candidate, Score, Trial
 _WORTH_SYNCING_SECONDS = 0.1
 
 _TRIALS = """
-    SELECT trials.*, asked.genotype AS asked_genotype, asked.generation, asked.operator, asked.parents
+    SELECT asked.*, trials.*, asked.genotype AS asked_genotype
     FROM trials JOIN candidates AS asked ON asked.number = trials.number
-    WHERE {} ORDER BY trials.number, trials.replicate
+    WHERE {} ORDER BY {}
 """
+_BY_NUMBER, _BY_TIME = "trials.number, trials.replicate", "trials.rowid"  # rows are only ever added
 _SCORES = "SELECT * FROM scores WHERE {} ORDER BY arch_id, replicate, position"
 
 
@@ -58,14 +59,15 @@ class RunStore:
     def open(cls, run_dir: Path, *, read_only: bool = False) -> RunStore:
         """Open the journal of a run; `read_only` also where the directory may not be written.
 
-        Raises RunError where this is no run directory, or its journal is damaged or of a newer nasx.
+        Raises RunError where this is no run directory, or its journal is damaged or of a newer nasx; an older nasx's
+        can be read, but not written.
         """
         path = run_dir / DATABASE
         if not path.is_file():
             raise RunError(f"{run_dir} is not a run directory: it has no {DATABASE}. `nasx runs` lists the runs.")
         database = Database(path, read_only=read_only)
         try:
-            database.check_schema()
+            database.check_schema(read_only=read_only)
             return cls(database)
         except BaseException:
             database.close()
@@ -115,16 +117,20 @@ class RunStore:
         """All finished trials, in the order of their candidates, then of their replicates."""
         return self._trials("true")
 
+    def trials_by_time(self) -> list[Trial]:
+        """All finished trials, in the order in which they were recorded."""
+        return self._trials("true", order=_BY_TIME)
+
     def trial(self, arch_id: str, replicate: int = 0) -> Trial | None:
         """One finished trial; None where there is none."""
         found = self._trials("{0}.arch_id = ? AND {0}.replicate = ?", arch_id, replicate)
         return found[0] if found else None
 
-    def _trials(self, condition: str, *values: object) -> list[Trial]:
+    def _trials(self, condition: str, *values: object, order: str = _BY_NUMBER) -> list[Trial]:
         scores: dict[tuple[str, int], list[Score]] = {}
         with self._database.transaction(write=False):  # both queries see one state while a search writes
             score_rows = self._database.rows(_SCORES.format(condition.format("scores")), *values)
-            trial_rows = self._database.rows(_TRIALS.format(condition.format("trials")), *values)
+            trial_rows = self._database.rows(_TRIALS.format(condition.format("trials"), order), *values)
         for row in score_rows:
             scores.setdefault((row["arch_id"], row["replicate"]), []).append(records.score(row))
         return [records.trial(row, scores.get((row["arch_id"], row["replicate"]), ())) for row in trial_rows]

@@ -75,6 +75,7 @@ def lineage_row(lineage: Lineage) -> Row:
         "generation": candidate.generation,
         "operator": candidate.operator,
         "parents": _json(candidate.parents),
+        "heard": _json(candidate.heard),
         "answered": int(lineage.answered),
     }
 
@@ -106,6 +107,7 @@ def trial_row(trial: Trial) -> Row:
         "score_seconds": evaluation.score_seconds,
         "finished": trial.finished,
         "retries": trial.retries,
+        "gpu_seconds": trial.gpu_seconds,
     }
 
 
@@ -130,6 +132,7 @@ def trial(row: Row, scores: Sequence[Score]) -> Trial:
         candidate=_candidate(row, "asked_genotype"),
         finished=row["finished"],
         retries=row["retries"],
+        gpu_seconds=row.get("gpu_seconds", 0.0),  # absent before schema 2
     )
 
 
@@ -168,6 +171,7 @@ def _candidate(row: Row, genotype: str) -> Candidate:
         generation=row["generation"],
         operator=row["operator"],
         parents=tuple(json.loads(row["parents"])),
+        heard=tuple(json.loads(row.get("heard", "[]"))),  # absent before schema 2
     )
 
 

@@ -2,7 +2,8 @@
 
 # What each version changed:
 # 1: the first.
-SCHEMA_VERSION = 1
+# 2: candidates.heard, without which a search cannot be continued exactly; trials.gpu_seconds.
+SCHEMA_VERSION = 2
 
 APPLICATION_ID = 0x6E617378  # "nasx" in ASCII: tells our databases from other people's
 
@@ -29,6 +30,7 @@ CREATE TABLE candidates (     -- what the algorithm asked for, and its descent
     generation INTEGER NOT NULL,      -- 0 is the first
     operator   TEXT NOT NULL,         -- how it was made
     parents    TEXT NOT NULL,         -- JSON list of candidate numbers
+    heard      TEXT NOT NULL,         -- JSON list of candidates whose answers were taken in since the candidate before
     answered   INTEGER NOT NULL       -- 1: needed no training of its own, the network was known
 );
 CREATE INDEX candidates_of_arch ON candidates (arch_id);
@@ -49,6 +51,7 @@ CREATE TABLE trials (         -- one network trained and scored once
     score_seconds REAL NOT NULL,
     finished      TEXT NOT NULL,      -- ISO 8601, UTC
     retries       INTEGER NOT NULL,   -- attempts before the one that counts
+    gpu_seconds   REAL NOT NULL,      -- GPUs that it had times the seconds that it had them, all attempts together
     PRIMARY KEY (arch_id, replicate)
 );
 

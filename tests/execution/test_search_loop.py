@@ -238,7 +238,7 @@ def test_a_space_without_new_networks_ends_the_search(tmp_path, monkeypatch):
     assert loop.next_job() is None
 
     assert loop.finished
-    assert loop.stopping == "5 candidates in a row were known: the space has no network left to try"
+    assert loop.enough == "5 candidates in a row were known: the space has no network left to try"
 
 
 def test_an_algorithm_that_asks_nothing_though_all_is_answered_is_a_bug(tmp_path):
@@ -262,7 +262,7 @@ def test_a_search_ends_when_its_hypervolume_has_stopped_growing(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0), (0, 1), (2, 2), (2, 3), (3, 3), (1, 1), (0, 2)), patience=3)
 
     assert len(drive(loop)) == 5
-    assert loop.stopping == "the hypervolume has not grown by 0.1% within search.patience=3 trials"
+    assert loop.enough == "the hypervolume has not grown by 0.1% within search.patience=3 trials"
 
 
 def test_progress_tells_counts_and_a_forecast_from_the_third_trial_on(tmp_path):
@@ -274,7 +274,8 @@ def test_progress_tells_counts_and_a_forecast_from_the_third_trial_on(tmp_path):
     progress = loop.progress()
 
     assert (progress.evaluated, progress.complete, progress.running) == (4, 4, 1)
-    assert progress.forecast == pytest.approx(progress.elapsed * 6 / 4, rel=0.2)
+    assert progress.forecast.seconds == pytest.approx(progress.elapsed * 6 / 4, rel=0.2)
+    assert progress.forecast.trials == 6
     assert progress.hypervolume > 0
 
 
