@@ -110,7 +110,6 @@ class Algorithm(ABC):
         self._open: dict[int, Candidate] = {}  # asked, not yet absorbed
         self._answers: dict[int, tuple[float, ...] | None] = {}  # told, not yet absorbed
         self._heard: list[int] = []  # absorbed since the last candidate
-        self._heard: list[int] = []  # absorbed since the last candidate
 
     def ask(self) -> Candidate | None:
         number = self._n_asked
@@ -143,7 +142,6 @@ class Algorithm(ABC):
 
     def _absorb_answer(self, number: int) -> None:
         self._n_absorbed += 1
-        self._heard.append(number)
         self._heard.append(number)
         self._absorb(self._open.pop(number), self._answers.pop(number))
 
