@@ -48,7 +48,7 @@ def _draw_surfaces(axes: Axes, comparison: Comparison) -> None:
         low, median, high = (upright.sign * np.where(np.isfinite(s), s, np.nan) for s in surfaces)
         axes.fill_between(x, low, high, step="post", color=color, alpha=0.18, linewidth=0)
         axes.step(x, median, where="post", color=color, linestyle=line, linewidth=1.6)
-        corners = np.flatnonzero(np.diff(np.nan_to_num(median, nan=np.inf * upright.sign), prepend=np.nan))
+        corners = median != np.r_[np.nan, median[:-1]]
         axes.plot(x[corners], median[corners], ".", color=color, markersize=5)
     label_axis(axes, "x", across)
     label_axis(axes, "y", upright)

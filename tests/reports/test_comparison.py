@@ -1,0 +1,196 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from made_up import make_run, make_trial
+from rich.console import Console
+from scipy.stats import mannwhitneyu, wilcoxon
+
+from nasx.errors import RunError
+from nasx.reports.comparison import RunToCompare, compare
+from nasx.reports.comparison_plot import comparison_figure
+from nasx.reports.comparison_tables import comparison_csv, comparison_json, comparison_table
+from nasx.reports.grouping import group_labels
+from nasx.reports.rank_tests import holm, rank_test
+
+PAIR = ("error", "introspectability")
+
+
+def run(name, label, seed, trials, objectives=PAIR, n_classes=10):
+    return RunToCompare(name=name, label=label, seed=seed, objectives=objectives, n_classes=n_classes, trials=trials)
+
+
+def single(error, introspectability, **others):
+    return [make_trial(0, error=error, introspectability=introspectability, **others)]
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    """Two groups of three runs; the second one's networks are all worse."""
+    runs = [run(f"a{s}", "good", s, make_run(24, seed=s)) for s in range(3)]
+    return compare([*runs, *(run(f"b{s}", "bad", s, single(0.8, 0.1 + 0.1 * s)) for s in range(3))])
+
+
+def test_runs_of_a_label_form_a_group_in_the_order_given(comparison):
+    assert [(g.label, [r.name for r in g.runs]) for g in comparison.groups] == [
+        ("good", ["a0", "a1", "a2"]),
+        ("bad", ["b0", "b1", "b2"]),
+    ]
+
+
+def test_hypervolume_is_measured_from_guessing(comparison):
+    assert comparison.groups[1].hypervolumes == pytest.approx([0.1 * 0.1, 0.1 * 0.2, 0.1 * 0.3])
+
+
+def test_quartiles_are_those_of_the_runs(comparison):
+    assert comparison.groups[1].quartiles() == pytest.approx((0.015, 0.02, 0.025))
+
+
+def test_objectives_without_a_reference_are_measured_from_the_worst_of_all_runs():
+    objectives = ("error", "parameters")
+    runs = [run("a", "a", 0, single(0.1, 0, parameters=10), objectives)]
+    runs.append(run("b", "b", 0, single(0.2, 0, parameters=50), objectives))
+    found = compare(runs)
+
+    assert found.reference == (0.9, 50)
+    assert [g.runs[0].hypervolume for g in found.groups] == pytest.approx([0.8 * 40, 0])
+
+
+def test_different_objectives_are_refused_by_name():
+    runs = [run("runs/a", "a", 0, make_run(3)), run("runs/b", "b", 0, make_run(3), ("error", "parameters"))]
+
+    with pytest.raises(
+        RunError, match="runs/a and runs/b cannot be compared: the objectives of the first are error, i"
+    ):
+        compare(runs)
+
+
+def test_different_numbers_of_classes_are_refused():
+    runs = [run("a", "a", 0, make_run(3)), run("b", "b", 0, make_run(3), n_classes=100)]
+
+    with pytest.raises(RunError, match="the first tells 10 classes apart, the second 100"):
+        compare(runs)
+
+
+def test_runs_that_found_nothing_are_compared_all_the_same():
+    found = compare([run("a", "a", 0, []), run("b", "b", 0, [])])
+
+    assert [g.quartiles() for g in found.groups] == [(0, 0, 0)] * 2
+    comparison_figure(found)
+
+
+def test_a_run_that_has_ended_stays_where_it_was():
+    found = compare([run("a", "a", 0, single(0.4, 0.5)), run("b", "a", 1, make_run(3))])
+
+    assert found.groups[0].growths().shape == (3, 3)
+
+
+def test_seeds_that_match_are_paired():
+    a, b = [3.0, 5.0, 9.0, 4.5], [1.0, 2.5, 4.0, 4.4]
+    found = rank_test(list(enumerate(a)), list(enumerate(b)))
+
+    assert found.name == "Wilcoxon, paired by seed"
+    assert found.p == pytest.approx(wilcoxon(a, b).pvalue)
+    assert found.superiority == 1.0
+
+
+def test_pairs_are_made_by_seed_and_not_by_order():
+    assert rank_test([(0, 1.0), (1, 5.0)], [(1, 6.0), (0, 2.0)]).superiority == 0.0
+
+
+@pytest.mark.parametrize("seeds", [(7, 8, 9), (0, 0, 1)])
+def test_other_seeds_or_repeated_ones_are_not_paired(seeds):
+    a, b = [3.0, 5.0, 9.0], [1.0, 4.0, 5.0]
+    found = rank_test(list(enumerate(a)), list(zip(seeds, b, strict=True)))
+
+    assert found.name == "Mann-Whitney"
+    assert found.p == pytest.approx(mannwhitneyu(a, b).pvalue)
+    assert found.superiority == pytest.approx((1 + 2.5 + 3) / 9)
+
+
+def test_equal_values_differ_in_nothing():
+    found = rank_test([(0, 1.0), (1, 2.0)], [(0, 1.0), (1, 2.0)])
+
+    assert (found.p, found.superiority) == (1.0, 0.5)
+
+
+def test_a_single_run_bears_no_p_value():
+    assert rank_test([(0, 1.0)], [(0, 2.0)]).p is None
+
+
+def test_three_groups_are_corrected_for_three_tests():
+    assert holm([0.01, 0.02, 0.04]) == pytest.approx([0.03, 0.04, 0.04])
+    assert holm([]) == []
+
+
+def test_labels_tell_what_differs_and_leave_the_seed_aside():
+    base = {"seed": 0, "training": {"epochs": 3}, "algorithm": {"_target_": "nasx.NSGA2", "population_size": 16}}
+    other = {"seed": 0, "training": {"epochs": 3}, "algorithm": {"_target_": "nasx.RandomSearch"}}
+
+    assert group_labels([base, base | {"seed": 1}, other]) == [
+        "algorithm=NSGA2",
+        "algorithm=NSGA2",
+        "algorithm=RandomSearch",
+    ]
+
+
+def test_settings_of_one_class_that_differ_are_told_beside_another_class():
+    def config(target, **settings):
+        return {"algorithm": {"_target_": target, **settings}}
+
+    labels = group_labels([config("m.A", size=1), config("m.A", size=2), config("m.B")])
+
+    assert labels == ["algorithm=A, algorithm.size=1", "algorithm=A, algorithm.size=2", "algorithm=B"]
+
+
+def test_where_and_how_fast_makes_no_group():
+    one = {"seed": 1, "name": "x", "execution": {"workers": 2}, "dataset": {"root": "/a", "flip": True}}
+    two = {"seed": 2, "name": "y", "execution": {"workers": 8}, "dataset": {"root": "/b", "flip": True}}
+
+    assert group_labels([one, two]) == ["all", "all"]
+
+
+def shown(comparison, width=80):
+    console = Console(width=width, file=io.StringIO())
+    console.print(comparison_table(comparison))
+    return console.file.getvalue()
+
+
+def test_the_table_fits_eighty_columns_and_says_what_the_test_says(comparison):
+    text = shown(comparison)
+
+    assert "hypervolume measured from validation error 90 %, introspectability 0" in text
+    assert "good against bad: the better in 100% of pairs, p = 0.25 (Wilcoxon, paired by" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_csv_holds_a_line_a_run(comparison):
+    header, *lines = comparison_csv(comparison).splitlines()
+
+    assert header == "group,run,seed,networks,front,hypervolume"
+    assert len(lines) == 6
+
+
+def test_json_holds_the_fronts_in_the_objectives_own_units(comparison):
+    groups = json.loads(comparison_json(comparison))["groups"]
+
+    assert groups[1]["runs"][0]["front"] == [[0.8, 0.1]]
+    assert groups[1]["hypervolume"]["median"] == pytest.approx(0.02)
+
+
+def test_the_picture_shows_surfaces_and_growth(comparison):
+    surfaces, growth = comparison_figure(comparison).axes
+
+    assert surfaces.get_xlabel() == "introspectability, higher is better →"
+    median = surfaces.lines[-1].get_xydata()  # of three single networks: the second of three introspectabilities
+    assert median[np.isfinite(median).all(axis=1)] == pytest.approx(np.array([[0.2, 0.8]]))
+    assert [line.get_label() for line in growth.lines] == ["good (3 runs)", "bad (3 runs)"]
+
+
+@pytest.mark.parametrize("objectives", [("error",), ("error", "introspectability", "parameters")])
+def test_without_two_objectives_growth_alone_is_drawn(objectives):
+    runs = [run(name, name, 0, make_run(12, seed=i), objectives) for i, name in enumerate("ab")]
+    figure = comparison_figure(compare(runs))
+
+    assert len(figure.axes) == 1

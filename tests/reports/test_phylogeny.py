@@ -1,0 +1,88 @@
+from dataclasses import replace
+
+from made_up import make_trial
+from materials import with_descent
+
+from nasx.reports import phylogeny as module
+from nasx.reports.phylogeny import phylogeny
+from nasx.store import Lineage
+from nasx.trial import OBJECTIVES, Candidate
+
+PAIR = (OBJECTIVES["error"], OBJECTIVES["introspectability"])
+
+
+def born(number, generation, parents=(), *, error=0.5, introspectability=0.5):
+    trial = make_trial(number, error=error, introspectability=introspectability)
+    return replace(trial, candidate=Candidate(number, trial.genotype, generation, "mutation", tuple(parents)))
+
+
+def tree(trials, front, lineage=None):
+    lineage = lineage or [Lineage(t.candidate, t.arch_id, False) for t in trials]
+    return phylogeny(trials, lineage, [trials[i].arch_id for i in front], PAIR)
+
+
+def test_the_ancestors_of_the_front_are_found_and_nobody_else():
+    trials = [born(0, 0), born(1, 0), born(2, 1, [0]), born(3, 2, [2]), born(4, 2, [1])]
+    found = tree(trials, [3])
+
+    ids = [t.arch_id for t in trials]
+    assert set(found.generations) == {ids[0], ids[2], ids[3]}
+    assert set(found.links) == {(ids[0], ids[2]), (ids[2], ids[3])}
+    assert found.generations[ids[3]] == 2
+
+
+def test_a_network_led_its_generation_where_nothing_asked_for_by_then_dominated_it():
+    trials = [
+        born(0, 0, error=0.5),
+        born(1, 0, error=0.6),  # dominated in its own generation
+        born(2, 1, [0], error=0.4),  # better than all so far; later beaten
+        born(3, 2, [2], error=0.1),
+    ]
+    found = tree(trials, [3])
+
+    assert found.led == {trials[i].arch_id for i in (0, 2, 3)}
+    assert found.share_of_ancestors == 1.0
+    assert found.share_of_all == 0.75
+
+
+def test_children_of_a_repeat_descend_from_the_network_it_repeats():
+    trials = [born(0, 0), born(3, 2, [1])]
+    repeat = Lineage(Candidate(1, trials[0].genotype, 1, "mutation", (0,)), trials[0].arch_id, True)
+    lineage = [Lineage(trials[0].candidate, trials[0].arch_id, False), repeat]
+    lineage.append(Lineage(trials[1].candidate, trials[1].arch_id, False))
+
+    assert tree(trials, [1], lineage).links == ((trials[0].arch_id, trials[1].arch_id),)
+
+
+def test_a_front_drawn_at_random_has_no_ancestors():
+    found = tree([born(0, 0)], [0])
+
+    assert found.share_of_ancestors is None
+    assert found.links == ()
+
+
+def test_without_any_network_there_is_an_empty_tree():
+    found = phylogeny([], [], [], PAIR)
+
+    assert found.generations == {}
+    assert found.share_of_all is None
+
+
+def test_distant_ancestors_beyond_the_limit_are_left_out_and_counted(monkeypatch):
+    monkeypatch.setattr(module, "SHOWN", 3)
+    chain = [born(0, 0)] + [born(i, i, [i - 1]) for i in range(1, 6)]
+    found = tree(chain, [5])
+
+    assert set(found.generations) == {t.arch_id for t in chain[3:]}
+    assert found.left_out == 3
+
+
+def test_places_within_a_generation_are_all_different():
+    from made_up import make_run
+
+    trials = with_descent(make_run(64))
+    found = tree(trials, [63, 62, 60])
+
+    places = [(found.generations[a], found.heights[a]) for a in found.generations]
+    assert len(set(places)) == len(places)
+    assert all(0 < height < 1 for _, height in places)

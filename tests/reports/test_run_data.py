@@ -1,0 +1,211 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_up import make_distances, make_run, make_score, make_trial
+from materials import make_info, make_material, with_descent
+
+from nasx.reports.paper import paper_front
+from nasx.reports.run_data import run_data
+from nasx.reports.summary import summarise
+from nasx.trial import Evaluation, Reason, TrialStatus
+
+
+@pytest.fixture(scope="module")
+def material():
+    return make_material(64)
+
+
+@pytest.fixture(scope="module")
+def data(material):
+    return run_data(material)
+
+
+def network(data, arch_id):
+    return next(n for n in data["networks"] if n["id"] == arch_id)
+
+
+def test_the_data_are_strict_json(data):
+    assert json.loads(json.dumps(data, allow_nan=False))["name"] == "made up"
+
+
+def test_every_network_is_told_in_the_order_of_finishing(data, material):
+    finished = sorted(material.trials, key=lambda t: t.finished)
+
+    assert [n["id"] for n in data["networks"]] == [t.arch_id for t in finished]
+
+
+def test_front_and_knee_are_those_of_the_summary(data, material):
+    summary = summarise(material.trials, material.info.objectives, n_classes=10)
+
+    assert data["front"] == [m.arch_id for m in summary.front]
+    assert data["knee"] == summary.knee
+
+
+def test_a_network_brings_its_distances_pair_by_pair(data, material):
+    trial = next(t for t in material.trials if t.is_complete)
+    score = network(data, trial.arch_id)["scores"][0]
+
+    recorded = trial.evaluation.scores[0].distances[np.triu_indices(10, k=1)]
+    assert score["distances"] == pytest.approx(recorded.tolist(), abs=5e-4)
+
+
+def test_layer_names_are_kept_once(data):
+    assert data["layers"] == [["stem", "stage1", "stage2"]]
+
+
+def test_a_failure_is_told_with_its_reason_and_no_invented_figures(data, material):
+    trial = next(t for t in material.trials if t.evaluation.reason is Reason.DIVERGED)
+    found = network(data, trial.arch_id)
+
+    assert (found["status"], found["reason"]) == ("failed", "diverged")
+    assert found["detail"] == "the loss became NaN in epoch 2"
+    assert "error" not in found["metrics"]
+
+
+def test_replicates_are_one_network_with_mean_and_spread():
+    trials = [make_trial(0, error=e, introspectability=0.5, replicate=r) for r, e in enumerate((0.1, 0.3))]
+    found = network(run_data(make_material(trials=trials)), trials[0].arch_id)
+
+    assert found["metrics"]["error"] == pytest.approx(0.2)
+    assert found["spread"]["error"] == pytest.approx(math.sqrt(0.02), abs=1e-5)
+    assert found["trainings"] == 2
+
+
+def test_the_objectives_come_first_among_the_axes(data):
+    assert list(data["metrics"])[:2] == ["error", "introspectability"]
+    assert data["metrics"]["error"] == {"label": "validation error", "unit": "%", "kind": "share", "better": -1}
+
+
+def test_the_score_that_is_the_objective_is_no_axis_of_its_own():
+    trials = [make_trial(i, error=0.1 * i, introspectability=i, introspectability_shap=i) for i in range(1, 4)]
+
+    assert "introspectability_shap" not in run_data(make_material(trials=trials))["metrics"]
+
+
+def test_the_papers_front_lies_beside_the_runs_in_the_papers_measure(data):
+    paper = data["paper"]
+
+    assert paper["scorer"] == "activations"
+    assert len(paper["theirs"]) == len(paper_front("cifar10").error)
+    ours = summarise_in_paper_measure(paper)
+    assert paper["difference"] == pytest.approx(ours - paper_front("cifar10").hypervolume(10), abs=1e-4)
+
+
+def summarise_in_paper_measure(paper):
+    """The hypervolume of the points given, from guessing and 0, by adding up steps."""
+    points = sorted((x, y) for x, y, _ in paper["ours"])
+    volume, before = 0.0, 0.0
+    for x, y in points:
+        best = min(error for other, error in points if other >= x)
+        assert best == y
+        volume += (x - before) * (0.9 - y)
+        before = x
+    return volume
+
+
+@pytest.mark.parametrize("dataset", ["digits", ""])
+def test_a_dataset_without_a_front_in_the_paper_has_no_overlay(dataset):
+    assert run_data(make_material(8, dataset=dataset))["paper"] is None
+
+
+def test_a_run_that_lacks_the_papers_measure_has_no_overlay():
+    trials = [make_trial(i, error=0.1, introspectability=0.5) for i in range(3)]
+
+    assert run_data(make_material(trials=trials))["paper"] is None
+
+
+def test_a_run_without_any_trial_yet_has_a_report():
+    data = run_data(make_material(trials=[]))
+
+    assert data["networks"] == []
+    assert data["knee"] is None
+    assert data["growth"] == []
+
+
+def test_a_run_where_everything_failed_has_a_report():
+    failed = Evaluation.failed(Reason.ERROR, "broken")
+    data = run_data(make_material(trials=[make_trial(i, evaluation=failed) for i in range(3)]))
+
+    assert data["front"] == []
+    assert len(data["networks"]) == 3
+
+
+@pytest.mark.parametrize("objectives", [("error",), ("error", "introspectability", "parameters")])
+def test_one_objective_or_three_make_a_report(objectives):
+    data = run_data(make_material(32, info=make_info(objectives=objectives)))
+
+    assert list(data["metrics"])[: len(objectives)] == list(objectives)
+    assert data["front"]
+
+
+def test_a_space_without_cells_and_traits_makes_a_report():
+    data = run_data(make_material(16, edges={}, traits={}))
+
+    assert data["motifs"] == []
+    assert all(n["edges"] == [] for n in data["networks"])
+
+
+def test_many_classes_are_told_in_full_for_the_front_and_in_extremes_for_others():
+    rng = np.random.default_rng(0)
+    trials = []
+    for i, (error, score) in enumerate([(0.1, 0.5), (0.2, 0.4)]):
+        found = make_score(make_distances(rng, 20, 0.4), {})
+        metrics = {"error": error, "introspectability": score}
+        trials.append(make_trial(i, evaluation=Evaluation(TrialStatus.COMPLETE, metrics=metrics, scores=(found,))))
+    data = run_data(
+        make_material(trials=trials, info=make_info(n_classes=20, class_names=tuple("abcdefghijklmnopqrst")))
+    )
+    member, other = (network(data, t.arch_id)["scores"][0] for t in trials)
+
+    assert len(member["distances"]) == 190
+    assert "distances" not in other
+    upper = np.sort(trials[1].evaluation.scores[0].distances[np.triu_indices(20, k=1)])
+    assert [d for *_, d in other["closest"]] == pytest.approx(upper[:5].tolist(), abs=5e-4)
+    assert [d for *_, d in other["farthest"]] == pytest.approx(upper[:-6:-1].tolist(), abs=5e-4)
+
+
+def test_a_class_pair_without_distance_is_null():
+    distances = np.array([[0, np.nan, 0.2], [np.nan, 0, 0.4], [0.2, 0.4, 0]])
+    evaluation = Evaluation(
+        TrialStatus.COMPLETE, metrics={"error": 0.1, "introspectability": 0.3}, scores=(make_score(distances, {}),)
+    )
+    data = run_data(
+        make_material(
+            trials=[make_trial(0, evaluation=evaluation)], info=make_info(n_classes=3, class_names=("a", "b", "c"))
+        )
+    )
+
+    assert data["networks"][0]["scores"][0]["distances"] == [None, 0.2, 0.4]
+
+
+def test_a_large_run_keeps_its_data_small():
+    trials = with_descent(make_run(500))
+
+    assert len(json.dumps(run_data(make_material(trials=trials)))) < 500 * 2_000
+
+
+def test_parents_are_named_by_their_networks(data, material):
+    child = next(t for t in material.trials if t.candidate.parents)
+    parents = {t.arch_id for t in material.trials if t.candidate.number in child.candidate.parents}
+
+    assert set(network(data, child.arch_id)["parents"]) == parents
+
+
+def test_control_characters_in_class_names_are_gone():
+    info = make_info(class_names=("a\x1b[2J", *"123456789"))
+
+    assert run_data(make_material(8, info=info))["class_names"][0] == "a [2J"
+
+
+def test_times_of_replicates_are_means():
+    trials = [
+        replace(t, evaluation=replace(t.evaluation, train_seconds=s))
+        for t, s in zip(
+            (make_trial(0, error=0.1, introspectability=0.2, replicate=r) for r in (0, 1)), (1, 3), strict=True
+        )
+    ]
+
+    assert run_data(make_material(trials=trials))["networks"][0]["metrics"]["train_seconds"] == 2
