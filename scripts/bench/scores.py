@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -36,6 +36,7 @@ from nasx.introspection.layers import at_rest, live_layers, watching
 from nasx.introspection.sampling import Paths
 from nasx.introspection.similarity import cosine_distances
 from nasx.spaces.nb201 import NASBench201
+from scripts.bench import measurement
 
 ARCHITECTURE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
 N_CLASSES = 10
@@ -170,6 +171,26 @@ def main(
     if json_file is not None:
         figures = {"task": asdict(task), "threads": threads, "measurements": [asdict(m) for m in measurements]}
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+# (group, ours in the terms of the issue, the peer, its name among the contenders, times faster at least)
+TARGETS = (
+    ("SHAP", "SHAP score", "shap's explainer, all logits", "shap, all logits", 10.0),
+    ("SHAP", "SHAP score", "shap's explainer, the likeliest logit alone", "shap, top logit", None),
+    ("activations", "activation score", "the paper's accumulation, a pass a sample", "every sample, one a pass", 20.0),
+    ("activations", "activation score", "accumulation from batched passes", "every sample, batched", None),
+)
+
+
+def benchmark(options: measurement.Options) -> Iterator[measurement.Measurement]:
+    """Processor time beside each peer, and the memory that a score takes."""
+    task = Task(16, 1, 8, samples=30, draws=8, images=200) if options.quick else Task(16, 1, 8, 100, 16, 500)
+    check_agreement(task)
+    found = {(m.group, m.name): m for m in measure(task, repeats=1 if options.quick else 3, threads=1)}
+    for group, what, against, peer, target in TARGETS:
+        ours, theirs = found[group, "nasx"], found[group, peer]
+        memory = f"peak memory {ours.peak_mib:.0f} MiB, the peer's {theirs.peak_mib:.0f}"
+        yield measurement.Measurement(what, against, ours.seconds, theirs.seconds, target=target, note=memory)
 
 
 def check_agreement(task: Task) -> None:

@@ -1,0 +1,149 @@
+"""All benchmarks, one after the other, in one table.
+
+    python -m scripts.bench [NAMES...] [--quick] [--data-root DIR] [--json FILE] [--plot DIR]
+
+In full it takes half an hour on two idle cores, `--quick` less than three minutes. Needs the extra "bench". The data
+root is laid out as for `nasx search dataset.root=DIR`; without one, what needs published images is skipped.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nasx.errors import did_you_mean
+from nasx.files import write_atomically
+from scripts.bench.measurement import Measurement, Options, Skipped
+
+BENCHMARKS: Mapping[str, str] = {  # the modules of this folder that have a function `benchmark`, quick ones first
+    "overhead": "what a search costs beside its trials",
+    "scores": "SHAP and activation scores beside shap's explainer and the paper's accumulation",
+    "candidate": "training one network beside plain PyTorch, and its share of the roofline",
+    "memory": "memory of driver and workers, and its growth",
+    "whole_search": "a whole search beside a script with Optuna and plain PyTorch",
+}
+Result = Measurement | Skipped
+
+
+def run(name: str, options: Options) -> list[Result]:
+    """The results of one benchmark, told on stderr as they come."""
+    module = importlib.import_module(f"scripts.bench.{name}")
+    results: list[Result] = []
+    for result in module.benchmark(options):
+        results.append(result)
+        print(f"{name}: {tell(result)}", file=sys.stderr, flush=True)
+    return results
+
+
+def tell(result: Result) -> str:
+    """One line."""
+    if isinstance(result, Skipped):
+        return f"{result.what}: skipped, {result.why}"
+    return f"{result.what}, against {result.against}: {figure(result, result.median)} {verdict(result)}"
+
+
+def figure(measurement: Measurement, value: float) -> str:
+    """A ratio, or a value with its unit, to three digits."""
+    digits = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{digits}x" if measurement.theirs else f"{digits} {measurement.unit}"
+
+
+def spread(measurement: Measurement) -> str:
+    """The smallest and the largest figure; empty for a single one."""
+    figures = measurement.figures
+    return f"{min(figures):.3g} - {max(figures):.3g}" if len(figures) > 1 else ""
+
+
+def target(measurement: Measurement) -> str:
+    """What is aimed at, with its direction; empty where nothing is."""
+    if measurement.target is None:
+        return ""
+    at_least = bool(measurement.theirs) or measurement.better == "more"
+    return f"{'>=' if at_least else '<='} {figure(measurement, measurement.target)}"
+
+
+def verdict(measurement: Measurement) -> str:
+    return {True: "met", False: "MISSED", None: ""}[measurement.met]
+
+
+def table(results: Mapping[str, Sequence[Result]], title: str) -> Table:
+    """All results; a ratio above 1 means that nasx is better."""
+    drawn = Table(title=title, title_justify="left")
+    for heading in ("benchmark", "what", "against"):
+        drawn.add_column(heading, overflow="fold")
+    for heading in ("median", "spread", "target", ""):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for name, rows in results.items():
+        for row in rows:
+            if isinstance(row, Skipped):
+                drawn.add_row(name, row.what, f"skipped: {row.why}", style="dim")
+                continue
+            style = "red" if row.met is False else ""
+            median = figure(row, row.median)
+            drawn.add_row(name, row.what, row.against, median, spread(row), target(row), verdict(row), style=style)
+    return drawn
+
+
+def record(results: Mapping[str, Sequence[Result]], machine: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Everything for machines."""
+    return {
+        "machine": machine,
+        "quick": options.quick,
+        "measurements": [
+            {"benchmark": name, **r.record()}
+            for name, rows in results.items()
+            for r in rows
+            if isinstance(r, Measurement)
+        ],
+        "skipped": [
+            {"benchmark": name, **vars(r)} for name, rows in results.items() for r in rows if isinstance(r, Skipped)
+        ],
+    }
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(BENCHMARKS)}; all by default.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Short, for CI: few repetitions, small tasks.")] = False,
+    data_root: Annotated[Path | None, typer.Option(envvar="NASX_DATA", help="Where published datasets lie.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw bench.png into this directory.")] = None,
+) -> None:
+    """Measure nasx beside what people would use instead."""
+    for name in names or ():
+        if name not in BENCHMARKS:
+            raise typer.BadParameter(f"no benchmark is called {name!r}. {did_you_mean(name, BENCHMARKS)}")
+    # one thread a process, as a worker has: read by torch and numpy when they are imported, here and in processes
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    from scripts.bench import machine
+
+    started, facts, options = time.monotonic(), machine.facts(), Options(quick, data_root)
+    results: dict[str, list[Result]] = {}
+    for name in names or BENCHMARKS:
+        results[name] = run(name, options)
+        if json_file is not None:  # after each: an hour may be lost otherwise
+            json_file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(json_file, (json.dumps(record(results, facts, options), indent=1) + "\n").encode())
+    Console(width=None if sys.stdout.isatty() else 160).print(table(results, machine.describe(facts)))
+    measurements = [r for rows in results.values() for r in rows if isinstance(r, Measurement)]
+    missed = sum(m.met is False for m in measurements)
+    judged = sum(m.met is not None for m in measurements)
+    print(f"{judged - missed} of {judged} targets met, in {(time.monotonic() - started) / 60:.1f} minutes")
+    if plot is not None and any(m.theirs for m in measurements):
+        from nasx.reports.canvas import save
+        from scripts.bench.picture import draw
+
+        save(draw(measurements, "nasx beside its peers"), plot / "bench.png")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,126 @@
+"""Training as a good engineer writes it without nasx, in plain PyTorch and float32: the peer of several benchmarks.
+
+The recipe is nasx's own (SGD with Nesterov momentum, warm-up, cosine), so that only the way of working differs: images
+come from a DataLoader sample by sample, or, better, in whole batches from tensors in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from nasx.data.augmentation import Augmentation, augment
+from nasx.data.batches import as_tensor, normalise
+from nasx.data.images import LabelledImages, SearchData
+from nasx.recipe import Recipe, learning_rate_factor
+
+Batch = tuple[Tensor, Tensor]  # images (n, channels, height, width) float32, labels (n,)
+
+
+class AugmentedImages(Dataset[Batch]):
+    """Normalised images, each cropped, mirrored and cut out when it is asked for."""
+
+    def __init__(self, images: Tensor, labels: Tensor, augmentation: Augmentation, seed: int) -> None:
+        """`images`: (n, channels, height, width), normalised float32."""
+        self.images = images
+        self.labels = labels
+        self.flip = augmentation.horizontal_flip
+        self.margin = round(augmentation.crop_padding * images.shape[2])
+        self.side = round(augmentation.cutout * images.shape[2])
+        self.generator = Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        image = self.images[index]
+        height, width = image.shape[1:]
+        if self.margin:
+            top, left = self._below(2 * self.margin + 1), self._below(2 * self.margin + 1)
+            image = F.pad(image, [self.margin] * 4)[:, top : top + height, left : left + width]
+        if self.flip and self._below(2):
+            image = image.flip(2)
+        if self.side:
+            top, left = self._below(height) - self.side // 2, self._below(width) - self.side // 2
+            image = image.clone()
+            image[:, max(0, top) : top + self.side, max(0, left) : left + self.side] = 0
+        return image, self.labels[index]
+
+    def _below(self, n: int) -> int:
+        return int(torch.randint(n, (), generator=self.generator))
+
+
+class BatchesInMemory:
+    """The same in whole batches, with nasx's augmentation of batches: takes the place of a DataLoader."""
+
+    def __init__(self, images: Tensor, labels: Tensor, augmentation: Augmentation, batch_size: int, seed: int) -> None:
+        self.images = images
+        self.labels = labels
+        self.augmentation = augmentation
+        self.batch_size = batch_size
+        self.generator = Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for chosen in torch.randperm(len(self.labels), generator=self.generator).split(self.batch_size):
+            yield augment(self.images[chosen], self.augmentation, self.generator), self.labels[chosen]
+
+
+def tensors(images: LabelledImages, data: SearchData) -> Batch:
+    """All images, normalised, and their labels."""
+    return normalise(as_tensor(images.images), data.mean, data.std), as_tensor(images.labels)
+
+
+def by_loader(data: SearchData, augmentation: Augmentation, batch_size: int, seed: int) -> DataLoader[Batch]:
+    """Training batches from a DataLoader. Without worker processes: the cores are busy with trainings."""
+    images = AugmentedImages(*tensors(data.train, data), augmentation, seed)
+    return DataLoader(images, batch_size, shuffle=True, generator=Generator().manual_seed(seed))
+
+
+def in_memory(data: SearchData, augmentation: Augmentation, batch_size: int, seed: int) -> BatchesInMemory:
+    """Training batches from tensors in memory."""
+    return BatchesInMemory(*tensors(data.train, data), augmentation, batch_size, seed)
+
+
+def train(
+    network: nn.Module, batches: DataLoader[Batch] | BatchesInMemory, validation: Iterable[Batch], recipe: Recipe
+) -> float:
+    """Trains in place and returns the error on the validation images after the last epoch, a share."""
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=True,
+    )
+    steps, warm_up = recipe.epochs * len(batches), recipe.warmup_epochs * len(batches)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, warm_up))
+    error = 1.0
+    for _ in range(recipe.epochs):
+        network.train()
+        for images, labels in batches:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(images), labels)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        error = error_of(network, validation)
+    return error
+
+
+@torch.no_grad()
+def error_of(network: nn.Module, validation: Iterable[Batch]) -> float:
+    """The share of images that are misclassified."""
+    network.eval()
+    wrong = total = 0
+    for images, labels in validation:
+        wrong += int((network(images).argmax(dim=1) != labels).sum())
+        total += len(labels)
+    return wrong / total
