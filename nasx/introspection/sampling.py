@@ -38,6 +38,15 @@ def draw_independent_paths(n_samples: int, n_draws: int, n_background: int, *, g
     return Paths(background, torch.rand(n_samples, n_draws, generator=generator))
 
 
+def midpoint_paths(n_samples: int, n_draws: int) -> Paths:
+    """Paths from one starting point, looked at in the middle of n_draws equal intervals: the midpoint rule.
+
+    Rectifiers bend a logit along its way, so that rules of higher order come no nearer (measured: Gauss-Legendre).
+    """
+    positions = (torch.arange(n_draws) + 0.5) / n_draws
+    return Paths(torch.zeros(n_samples, n_draws, dtype=torch.int64), positions.expand(n_samples, -1))
+
+
 def stratified(labels: Tensor, n_per_class: int, *, generator: Generator) -> Tensor:
     """Indices of up to n_per_class samples of each class among `labels`, (n,); all of a smaller class.
 

@@ -137,6 +137,9 @@ def test_the_completeness_error_worked_out_by_hand():
 
     # sums (2, 2) and (3, 1), gaps (3, -1): errors (1, 3) and (0, 2)
     assert completeness_error([first, second], torch.tensor([3.0, -1])) == pytest.approx((2 + 1) / 2 / 2)
+    # each layer with its own gaps: (2, 2) against (3, -1), (3, 1) against (3, 3)
+    own = torch.tensor([[3.0, -1], [3, 3]])
+    assert completeness_error([first, second], own) == pytest.approx((1 + 3 + 0 + 2) / 4 / 2.5)
     assert completeness_error([torch.zeros(2, 3)], torch.zeros(2)) == 0
     assert completeness_error([first], torch.zeros(2)) == math.inf
 
@@ -195,6 +198,30 @@ def test_the_score_is_the_mean_over_pairs_and_over_probes():
     assert list(score.profile) == ["stem", "stage1", "stage2"]
     assert score.value == pytest.approx(np.mean(list(score.profile.values())))
     assert score.value == pytest.approx(score.distances[np.triu_indices(N_CLASSES, 1)].mean())
+
+
+def test_quadrature_comes_nearer_to_completeness_for_as_many_gradients():
+    network, (images, labels) = staged_network(), labelled(n=80)
+
+    random, quadrature = (
+        ShapScorer(samples_per_class=5, path=path).score(network, images, labels, n_classes=N_CLASSES, seed=0)
+        for path in ("random", "quadrature")
+    )
+
+    assert quadrature.scorer == "shap_quadrature"
+    assert quadrature.completeness_error < 0.3 * random.completeness_error
+
+
+def test_quadrature_starts_from_the_mean_activation():
+    images = torch.tensor([[4.0, 1], [4, 1], [1, 3], [1, 3]]).view(4, 2, 1, 1)
+
+    score = ShapScorer(samples_per_class=2, background=4, draws=1, path="quadrature").score(
+        linear_network(), images, torch.tensor([0, 0, 1, 1]), n_classes=2, seed=0
+    )
+
+    # a linear network has the same values from the mean as on the mean
+    assert score.value == pytest.approx(1 - (-4.5) / math.hypot(4.5, 4), abs=1e-6)
+    assert score.completeness_error == pytest.approx(0, abs=1e-6)
 
 
 def test_named_probes_are_used():

@@ -1,0 +1,284 @@
+"""How good the scores of introspectability are, on networks trained on real data.
+
+    python -m scripts.bench.score_quality                                                    # the digits
+    python -m scripts.bench.score_quality --dataset fashion_mnist dataset.root=DIR --seeds 3
+    python -m scripts.bench.score_quality --quick                                            # within a minute
+
+A score is worth searching for if it says more about the architecture than about the seed of its training: ICC, the
+share of its variance that is due to the architecture. Every network is scored by every variant, with the seed of scores
+that a search gives to all of its networks. Settings are chosen on one half of the architectures (at even places in the
+order of drawing) and reported on the other. Trained networks and their scores are kept in the cache directory; a second
+run measures only what is missing, and kills do no harm. Seconds are of processor time, on one thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+import nasx.introspection
+from nasx.data.batches import as_tensor, normalise
+from nasx.errors import NasxError
+from nasx.files import write_atomically
+from nasx.introspection.activations import ActivationScorer
+from nasx.introspection.attributions import ShapScorer
+from nasx.preparation import score_seed
+from nasx.protocols import Scorer
+from nasx.rundir import arch_dir
+from scripts.bench.score_quality_picture import draw
+from scripts.measures import Interval, bootstrap, icc, icc_interval, spearman
+from scripts.trained_networks import Study, Trained, draw_architectures, in_processes, train
+
+DEFAULT, PAPER = "shap", "activations"
+SCORERS: Mapping[str, Scorer] = {
+    DEFAULT: ShapScorer(),
+    "shap_predicted": ShapScorer(explain="predicted"),
+    PAPER: ActivationScorer(),
+    "activations_predicted": ActivationScorer(group_by="predicted"),
+    "activations_balanced": ActivationScorer(layer_balanced=True),
+}
+# one knob turned at a time, the others at their defaults: knob -> value -> scorer
+SWEEPS: Mapping[str, Mapping[int, Scorer]] = {
+    "samples_per_class": {n: ShapScorer(samples_per_class=n) for n in (2, 5, 10, 20, 40)},
+    "draws": {n: ShapScorer(draws=n) for n in (1, 2, 4, 8, 16, 32)},
+    "quadrature": {n: ShapScorer(path="quadrature", draws=n) for n in (4, 8, 16)},
+    "background": {n: ShapScorer(background=n) for n in (2, 8, 32, 64)},
+    "max_samples": {n: ActivationScorer(max_samples=n) for n in (100, 300, 1000)},
+}
+COMPLETENESS_DRAWS = (64, 128, 256)  # on few images: how many draws it takes to come within 2 % of the logit gap
+ACCURATE: Mapping[str, Scorer] = {
+    f"draws={n}, samples_per_class=5": ShapScorer(draws=n, samples_per_class=5) for n in COMPLETENESS_DRAWS
+}
+TARGET_ICC, TARGET_COMPLETENESS = 0.7, 0.02
+TOLERANCE = 0.02  # of ICC: settings as good as this are equal, and the cheapest is the knee
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One network scored by one variant."""
+
+    value: float
+    completeness_error: float | None  # share of the logit gap; SHAP alone
+    seconds: float  # of processor time
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known of one variant."""
+
+    name: str
+    icc: Interval  # over all architectures
+    chosen_on: float  # ICC over the architectures on which settings are chosen
+    reported_on: Interval  # ... over the others
+    completeness_error: float | None  # median over the networks
+    seconds: float  # mean
+    share_of_training: float  # of its seconds; median over the networks
+
+
+def variants(quick: bool) -> dict[str, Scorer]:
+    """Name -> scorer: a variant of a sweep that is the default anyhow goes by that name alone."""
+    named = dict(SCORERS)
+    if quick:
+        return {**named, **{_named("quadrature", n): SWEEPS["quadrature"][n] for n in (4, 16)}}
+    for knob, values in SWEEPS.items():
+        named |= {_named(knob, value): scorer for value, scorer in values.items()}
+    return {**named, **ACCURATE}
+
+
+def measure(study: Study, rows: Sequence[Sequence[Trained]], *, quick: bool, jobs: int, console: Console) -> Values:
+    """Every network scored by every variant: variant -> (n_architectures, n_seeds) of `Scored`."""
+    networks = [network for row in rows for network in row]
+    jobs_wanted = [(study, network, quick) for network in networks]
+    found = dict(in_processes(_score, jobs_wanted, jobs=jobs, title="scoring", console=console))
+    return {
+        name: [[found[network.arch_id, network.replicate][name] for network in row] for row in rows]
+        for name in variants(quick)
+    }
+
+
+Values = dict[str, list[list[Scored]]]
+
+
+def judge(name: str, values: NDArray[np.float64], scored: Sequence[Scored], train_seconds: Sequence[float]) -> Quality:
+    """The quality of a variant from its values, (n_architectures, n_seeds), and its scores, network by network."""
+    errors = [s.completeness_error for s in scored if s.completeness_error is not None]
+    shares = [s.seconds / seconds for s, seconds in zip(scored, train_seconds, strict=True)]
+    return Quality(
+        name=name,
+        icc=icc_interval(values),
+        chosen_on=icc(values[::2]),
+        reported_on=icc_interval(values[1::2]),
+        completeness_error=float(np.median(errors)) if errors else None,
+        seconds=float(np.mean([s.seconds for s in scored])),
+        share_of_training=float(np.median(shares)),
+    )
+
+
+def knee(qualities: Sequence[Quality]) -> Quality:
+    """The cheapest variant whose ICC, on the architectures for choosing, is as good as the best's but for TOLERANCE."""
+    best = max(q.chosen_on for q in qualities)
+    return min((q for q in qualities if q.chosen_on >= best - TOLERANCE), key=lambda q: q.seconds)
+
+
+def verdicts(qualities: Mapping[str, Quality], ahead: Interval) -> list[str]:
+    """The questions of the measurement, answered in sentences."""
+    default, paper = qualities[DEFAULT], qualities[PAPER]
+    reached = default.icc.estimate >= TARGET_ICC
+    apart = not default.icc.overlaps(paper.icc)
+    within = [q for q in qualities.values() if (q.completeness_error or math.inf) <= TARGET_COMPLETENESS]
+    cheapest = min(within, key=lambda q: q.seconds, default=None)
+    lines = [
+        f"ICC of the default objective {default.icc}: {'reaches' if reached else 'misses'} {TARGET_ICC}.",
+        f"ICC of the paper's activation score {paper.icc}: the 90 % intervals {'do not ' if apart else ''}overlap; "
+        f"the difference is {ahead}.",
+        f"Completeness error of the default: {default.completeness_error:.1%} of the logit gap; "
+        + (f"{TARGET_COMPLETENESS:.0%} is reached by {cheapest.name}." if cheapest else "no setting reached 2 %."),
+        f"The default takes {default.share_of_training:.1%} of the training time here.",
+    ]
+    for knob in ("samples_per_class", "draws", "background"):
+        swept = [qualities[n] for v in SWEEPS[knob] if (n := _named(knob, v)) in qualities]
+        if len(swept) > 1:
+            lines.append(f"Knee of {knob}: {knee(swept).name}.")
+    return lines
+
+
+def quality_table(title: str, qualities: Sequence[Quality]) -> Table:
+    table = Table(
+        "score", "ICC (90 %)", "first half", "second half", "completeness", "seconds", "of training", title=title
+    )
+    for q in qualities:
+        error = "" if q.completeness_error is None else f"{q.completeness_error:.1%}"
+        halves = f"{q.chosen_on:.2f}", str(q.reported_on)
+        table.add_row(q.name, str(q.icc), *halves, error, f"{q.seconds:.2f}", f"{q.share_of_training:.1%}")
+    return table
+
+
+def correlation_table(means: Mapping[str, NDArray[np.float64]]) -> Table:
+    """Rank correlations over architectures, each averaged over its seeds."""
+    table = Table("Spearman", *means, title="Rank correlation over architectures")
+    for name, values in means.items():
+        table.add_row(name, *(f"{spearman(values, others):.2f}" for others in means.values()))
+    return table
+
+
+def main(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of the config, e.g. dataset.root=D.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="Name of a config: digits, fashion_mnist, cifar10.")] = "digits",
+    architectures: Annotated[int, typer.Option(min=4, help="Networks drawn from the space.")] = 24,
+    seeds: Annotated[int, typer.Option(min=2, help="Trainings of each.")] = 4,
+    cache: Annotated[Path, typer.Option(help="Where trained networks and scores are kept.")] = Path("runs/studies"),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes, of one thread each: 2, or 1 if quick.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="6 networks of the digits x 2, 2 epochs, few variants.")
+    ] = False,
+    train_only: Annotated[bool, typer.Option("--train-only", help="Train what is missing, and stop.")] = False,
+    no_train: Annotated[bool, typer.Option("--no-train", help="Measure what has been trained so far.")] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves here: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Measure how good the scores are."""
+    overrides, jobs = overrides or [], jobs or (1 if quick else 2)  # so little work is not worth another process
+    if quick:
+        dataset, architectures, seeds, overrides = "digits", 6, 2, ["training.epochs=2"]
+    progress = Console(stderr=True)
+    study = Study.open(cache, dataset, overrides)
+    genotypes = draw_architectures(study.made_of.space, architectures, seed=0)
+    if not no_train:
+        train(study, genotypes, seeds, jobs=jobs, console=progress)
+    if train_only:
+        return
+    rows = study.records(genotypes, seeds)
+    if len(rows) < 4:
+        raise SystemExit(f"{len(rows)} architectures have learned the task with {seeds} seeds: 4 are needed at least")
+    scores = measure(study, rows, quick=quick, jobs=jobs, console=progress)
+    figures = report(dataset, rows, scores, plot)
+    if json_path:
+        json_path.write_text(json.dumps({"study": study.folder.name, **figures}, indent=1) + "\n")
+
+
+def report(dataset: str, rows: Sequence[Sequence[Trained]], scores: Values, plot: Path | None) -> dict[str, Any]:
+    """Print and draw what was measured, and give it as plain data."""
+    train_seconds = [network.train_seconds for row in rows for network in row]
+    values = {name: np.array([[s.value for s in row] for row in table]) for name, table in scores.items()}
+    qualities = {
+        name: judge(name, values[name], [s for row in table for s in row], train_seconds)
+        for name, table in scores.items()
+    }
+    errors = np.array([[network.error for network in row] for row in rows])
+    means = {name: values[name].mean(axis=1) for name in SCORERS} | {
+        "error": errors.mean(axis=1),
+        "parameters": np.array([row[0].parameters for row in rows], dtype=float),
+    }
+    ahead = bootstrap(lambda at: icc(values[DEFAULT][at]) - icc(values[PAPER][at]), len(rows))
+    said = [
+        f"{len(rows)} architectures x {len(rows[0])} seeds; ICC of the validation error itself {icc_interval(errors)}; "
+        f"median error {np.median(errors):.1%}.",
+        *verdicts(qualities, ahead),
+    ]
+    console = Console(width=150)
+    console.print(quality_table(f"Quality of the scores: {dataset}", list(qualities.values())))
+    console.print(correlation_table(means))
+    console.print("\n".join(said), highlight=False)
+    if plot:
+        draw(dataset, qualities, {k: [_named(k, v) for v in vs] for k, vs in SWEEPS.items()}, plot)
+    return {
+        "dataset": dataset,
+        "architectures": len(rows),
+        "seeds": len(rows[0]),
+        "icc_of_error": icc_interval(errors),
+        "qualities": [asdict(q) for q in qualities.values()],
+        "ahead_of_activations": ahead,
+        "correlations": {a: {b: spearman(x, y) for b, y in means.items()} for a, x in means.items()},
+        "verdicts": said,
+    }
+
+
+def _score(study: Study, record: Trained, quick: bool) -> tuple[tuple[str, int], dict[str, Scored]]:
+    """What the variants say of one network; only those are computed that the cache lacks."""
+    name = f"scores_{record.replicate}_{_version_of_scorers()}.json"
+    file = arch_dir(study.folder, record.arch_id) / name
+    known = {k: Scored(*v) for k, v in json.loads(file.read_text()).items()} if file.exists() else {}
+    wanted = variants(quick)
+    if missing := wanted.keys() - known.keys():
+        data = study.made_of.data
+        network, seed = study.network(record), score_seed(study.made_of.experiment)
+        images = normalise(as_tensor(data.validation.images), data.mean, data.std)
+        labels = as_tensor(data.validation.labels)
+        for each in sorted(missing):
+            started = time.process_time()
+            score = wanted[each].score(network, images, labels, n_classes=data.n_classes, seed=seed)
+            known[each] = Scored(score.value, score.completeness_error, time.process_time() - started)
+        plain = {k: [s.value, s.completeness_error, s.seconds] for k, s in known.items()}
+        write_atomically(file, json.dumps(plain, indent=1).encode())
+    return (record.arch_id, record.replicate), known
+
+
+def _version_of_scorers() -> str:
+    """A hash of the scorers' source: scores of other scorers are no scores of these."""
+    sources = sorted(Path(nasx.introspection.__path__[0]).glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
+
+
+def _named(knob: str, value: int) -> str:
+    return f"{knob}={value}"
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except NasxError as error:
+        raise SystemExit(str(error)) from error
