@@ -26,6 +26,8 @@ COMMANDS = {
     "compare": ("nasx.cli.compare", "compare", "Compare runs: fronts, hypervolumes, what the seeds make of them."),
     "report": ("nasx.cli.report", "report", "Write a run as one interactive HTML page, or serve it."),
     "train": ("nasx.cli.train", "train", "Train networks of a run long, with several seeds, and test them once."),
+    "export": ("nasx.cli.export", "export", "Export a network with preprocessing, confidence and a model card."),
+    "predict": ("nasx.cli.predict", "predict", "Classify pictures with an exported network."),
     "runs": ("nasx.cli.runs", "app", "List runs, show one, check one."),
     "data": ("nasx.cli.data", "app", "Fetch a dataset, check one."),
     "config": ("nasx.cli.config", "app", "Show and list configs."),

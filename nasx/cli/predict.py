@@ -1,0 +1,91 @@
+"""`nasx predict`: what an exported network says of pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nasx.reports.wording import clean
+
+if TYPE_CHECKING:
+    from nasx.export.loading import Answer
+
+FIELDS = ("file", "class", "probability", "confidence", "problem")
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A file or a directory that `nasx export` wrote.")],
+    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures, folders of them, globs.")],
+    format: Annotated[Format, typer.Option(help="A table for people, json and csv for programs.")] = Format.TABLE,  # noqa: A002
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a .pt2 file, which can run anything that someone puts into it.")
+    ] = False,
+) -> int:
+    """Classify pictures: the class, its probability, and the chance that it is right.
+
+    Pictures of any size and format are cut and resized as the model wants. Exit status 2 where one cannot be read.
+    """
+    from nasx.export import loading
+
+    files = loading.list_pictures(pictures)
+    loaded = loading.load_model(model, trust=trust)
+    answers = list(loading.predict(loaded, files))
+    if format is Format.TABLE:
+        Console().print(_table(answers))
+    else:
+        typer.echo(_json(answers) if format is Format.JSON else _csv(answers), nl=False)
+    return 2 if any(answer.problem for answer in answers) else 0
+
+
+def _table(answers: Sequence[Answer]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("picture", "class", "probability", "confidence"):
+        is_text = header in ("picture", "class")
+        table.add_column(header, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+    for answer in answers:
+        if answer.problem:
+            table.add_row(Text(clean(str(answer.file))), Text(clean(answer.problem)), "-", "-", style="red")
+        else:
+            table.add_row(
+                Text(clean(str(answer.file))),
+                Text(clean(answer.label or "")),
+                f"{answer.probability:.1%}",
+                f"{answer.confidence:.1%}",
+            )
+    return table
+
+
+def _rows(answers: Sequence[Answer]) -> list[dict[str, object]]:
+    return [
+        dict(zip(FIELDS, (str(a.file), a.label, a.probability, a.confidence, a.problem or None), strict=True))
+        for a in answers
+    ]
+
+
+def _json(answers: Sequence[Answer]) -> str:
+    return json.dumps(_rows(answers), indent=2) + "\n"
+
+
+def _csv(answers: Sequence[Answer]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rows(answers))
+    return out.getvalue()

@@ -1,0 +1,173 @@
+"""What is exported: a network with its trained weights, its confidence, and what its card tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+from torch import nn
+
+import nasx
+from nasx import config as configs
+from nasx.data.batches import as_tensor, normalise
+from nasx.diagnostics.confidence import Confidence, fit_confidence
+from nasx.evaluation import load_weights
+from nasx.export.description import Description
+from nasx.final.record import FinalRecord, read_record, read_touches
+from nasx.final.training import final_dir, read_confidence, weights_path
+from nasx.protocols import SearchSpace
+from nasx.run import check_weights, materials, trained
+from nasx.trial import Genotype, Trial
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A trained network, ready to be written in any format."""
+
+    network: nn.Sequential  # in evaluation mode, on the CPU
+    confidence: Confidence
+    mean: tuple[float, ...]  # (channels,) of the training images, scaled to [0, 1]
+    std: tuple[float, ...]
+    description: Description
+    origin: str  # a sentence for the card: final training or search
+    facts: Mapping[str, str]  # for the card: figures
+    recipe: Mapping[str, Any]  # for the card: how it was trained
+    n_calibration: int  # images that the confidence was fitted to
+
+
+def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None) -> Source:
+    """The finally trained network of a trial where there is one (in `final`, or beside its weights), else the search's.
+
+    Raises RunError where the search keeps no weights of it either.
+    """
+    directory = final or final_dir(run_dir, trial.arch_id)
+    record = read_record(directory)
+    if record is not None and record.trainings:
+        return _from_final(run_dir, record, directory)
+    return _from_search(run_dir, trial)
+
+
+def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
+    training = record.trainings[0]  # the first, not the best: none is chosen by its test error
+    space: SearchSpace = configs.build(record.course["space"], "space")
+    network = _untrained(space, record.genotype, record.shape, len(record.class_names))
+    load_weights(network, weights_path(directory, training.number))
+    confidence = read_confidence(directory, training.number)
+    n = len(record.trainings)
+    facts = {"validation error in the search": _percent(record.validation_error)}
+    if training.test is not None:
+        tested = [t.test for t in record.trainings if t.test is not None]
+        facts |= {
+            "test error of these weights": f"{_percent(training.test['error'])} of {record.images['test']:,} images",
+            f"test error over {len(tested)} trainings": _spread([t["error"] for t in tested]),
+            "expected calibration error of the confidence, on the test images": _percent(
+                training.test["calibrated_ece"]
+            ),
+            "expected calibration error of plain softmax": _percent(training.test["ece"]),
+            "introspectability, on the test images": _number(training.test["introspectability"]),
+        }
+        facts["looks taken at the test images by networks of this search"] = str(len(read_touches(run_dir)))
+    facts |= _sizes(record.parameters, record.macs)
+    origin = (
+        f"Finally trained on {record.images['train']:,} images, "
+        f"with the first of {n} seed{'s' * (n > 1)}; not chosen by its test error."
+    )
+    described = _describe(
+        record.arch_id, record.architecture, record.class_names, record.shape, record.course["dataset"]
+    )
+    return Source(
+        network.eval(),
+        confidence,
+        record.mean,
+        record.std,
+        _rebuildable(described, record.course["space"], record.genotype, record.mean, record.std, confidence),
+        origin,
+        facts,
+        record.course["training"],
+        record.images["calibration"],
+    )
+
+
+def _from_search(run_dir: Path, trial: Trial) -> Source:
+    check_weights(run_dir, trial)
+    made_of = materials(run_dir)
+    data = made_of.data
+    network = trained(run_dir, trial, made_of)
+    held_out = normalise(as_tensor(data.validation.images), data.mean, data.std)
+    confidence = fit_confidence(network, held_out, as_tensor(data.validation.labels), n_classes=data.n_classes)
+    metrics = trial.metrics
+    facts = {
+        "validation error": f"{_percent(metrics['error'])} of {len(data.validation):,} images; "
+        "it was chosen by such images, so that others may show a larger one",
+        "test error": "not known: these weights were not tested",
+        "introspectability, on the validation images": _number(metrics.get("introspectability")),
+        **_sizes(metrics["parameters"], metrics["macs"]),
+    }
+    experiment = made_of.experiment
+    mean, std = tuple(data.mean.tolist()), tuple(data.std.tolist())
+    described = _describe(
+        trial.arch_id, trial.architecture, data.train.class_names, data.shape, dict(experiment.dataset)
+    )
+    return Source(
+        network,
+        confidence,
+        mean,
+        std,
+        _rebuildable(described, experiment.space, trial.genotype, mean, std, confidence),
+        f"Weights of the search, trained briefly on {len(data.train):,} images; `nasx train` trains it to its end.",
+        facts,
+        asdict(made_of.recipe),
+        len(data.validation),
+    )
+
+
+def _untrained(space: SearchSpace, genotype: Genotype, shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):  # its weights are put in place later; torch's generator stays as it was
+        return space.build(genotype, input_shape=shape, n_classes=n_classes)
+
+
+def _describe(
+    arch_id: str, architecture: str, names: tuple[str, ...], shape: tuple[int, int, int], dataset: Mapping[str, Any]
+) -> Description:
+    name = str(dataset["_target_"]).rpartition(".")[2]
+    return Description(arch_id, architecture, names, shape, name, nasx.__version__)
+
+
+def _rebuildable(
+    described: Description,
+    space: Mapping[str, Any],
+    genotype: Genotype,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    confidence: Confidence,
+) -> Description:
+    rebuild = {
+        "space": dict(space),
+        "genotype": list(genotype),
+        "mean": list(mean),
+        "std": list(std),
+        "confidence": confidence.as_dict(),
+    }
+    return Description(**{**vars(described), "rebuild": rebuild})
+
+
+def _sizes(parameters: float, macs: float) -> dict[str, str]:
+    return {"parameters": f"{parameters:,.0f}", "multiply-accumulates an image": f"{macs:,.0f}"}
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _spread(errors: list[float | None]) -> str:
+    known = [error for error in errors if error is not None]
+    spread = f" ± {100 * stdev(known):.2f}" if len(known) > 1 else ""
+    return f"{100 * fmean(known):.2f}{spread} %"
