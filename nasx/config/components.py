@@ -19,6 +19,19 @@ from nasx.errors import ConfigError, did_you_mean
 
 TARGET = "_target_"
 
+# What a class of each group must have to be one. Looked up before anything is called: a config, or a run directory from
+# somebody else, may name any class that can be imported, and constructing a subprocess.Popen runs a command.
+MEMBERS: Mapping[str, tuple[str, ...]] = {
+    "dataset": ("train", "test"),
+    "space": ("canonical", "build"),
+    "training": ("epochs",),
+    "scorer": ("score",),
+    "also_scored": ("score",),
+    "algorithm": ("ask", "tell"),
+    "execution": ("run", "planned_workers"),
+    "evaluation": ("read",),
+}
+
 
 def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
     """The component that `node` describes.
@@ -28,7 +41,11 @@ def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
     or a key or a value is not what its constructor asks for.
     """
     settings = {name: value for name, value in node.items() if name != TARGET}
-    return construct(load_target(node, group), settings, group, supplied)
+    target = load_target(node, group)
+    kind = group.partition(".")[0]
+    if lacking := [name for name in MEMBERS.get(kind, ()) if not hasattr(target, name)]:
+        raise ConfigError(f"{join(group, TARGET)}: {node[TARGET]} is no {kind}: it lacks {' and '.join(lacking)}.")
+    return construct(target, settings, group, supplied)
 
 
 def load_target(node: Mapping[str, Any], group: str) -> Callable[..., Any]:

@@ -25,6 +25,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from nasx.config import build
+from nasx.config.components import TARGET, load_target
 from nasx.errors import ArchitectureError, ConfigError, SettingError
 from nasx.networks.edge import Edge
 from nasx.spaces.cell_text import Ends, all_edges, read_cell, write_cell
@@ -165,10 +166,11 @@ class CellSpace:
         parts = node if isinstance(node, list) else [node]
         modules = []
         for part in parts:
-            module = build(_filled(part, channels), f"operations.{name}")
-            if not isinstance(module, nn.Module):
-                raise SettingError(f"operations.{name}", f"must be a torch module, got a {type(module).__name__}")
-            modules.append(module)
+            key = f"operations.{name}"
+            target = load_target(part, key)
+            if not (isinstance(target, type) and issubclass(target, nn.Module)):  # nothing else is ever called
+                raise SettingError(key, f"must be a torch module, and {part[TARGET]} is none")
+            modules.append(build(_filled(part, channels), key))
         return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
     def _check_operations(self) -> None:

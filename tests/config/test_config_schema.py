@@ -53,7 +53,7 @@ def test_evaluations_are_the_searchs_and_no_setting_of_the_algorithm(lines: dict
         ("name", "", r"^name must be the name of a folder, without a path, got ''\.$"),
         ("name", 3, r"^name must be text, got 3\.$"),
         ("runs_dir", None, r"^runs_dir must be a path, got null\.$"),
-        ("objectives", [], r"^objectives must name at least one of error, introspectability, parameters"),
+        ("objectives", [], r"^objectives must name at least one of error, macro_error, introspectability"),
         ("objectives", "error", r"^objectives must be a list of text, got 'error'\.$"),
         ("objectives", ["error", "error"], r"^objectives must all be different, got error, error\.$"),
         ("objectives", ["eror"], r"^objectives must be known metrics, got 'eror'\. Did you mean error\?$"),
