@@ -1,244 +1,150 @@
-"""Searches that are killed with SIGKILL at random moments and resumed, and searches in which one trial breaks.
+"""Kills searches and breaks trials, and counts what is lost: nothing may be.
 
-    scripts/chaos [--searches N] [--seed S] [--quick]
+    scripts/chaos [--searches N] [--faults NAME...] [--jobs N] [--seed S] [--quick] [--json FILE]
 
-Counts what was lost, what was trained twice, and the fronts that differ from an undisturbed search's. Exit status 1 if
-there is any.
+First searches are killed with SIGKILL at one to five random moments and resumed, and held against the same searches
+left in peace; then one search suffers each fault. Exit status 1 if a trial is lost, trained twice, or a fault is not
+answered as it must be. The directory of a bad case is kept, and named.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import json
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nasx.config import known_choices
-from nasx.store import RunStore
-from nasx.trial import Trial, TrialStatus
-from scripts.chaos_scorer import fault
-from tests.end_to_end.commands import (
-    LINES,
-    contents,
-    finished,
-    journal,
-    kill,
-    run,
-    start,
-    tabular,
-    trained_twice,
-    write_table,
-)
+from scripts.chaos_faults import FAULTS, Fault
+from scripts.chaos_kills import Case, Outcome, Peaceful, cases, disturb
+from tests.end_to_end.commands import write_table
 
-WORKERS = ["execution=local", "execution.device=cpu", "execution.workers=2"]
+QUICK_FAULTS = ("raise", "disk", "second-search")
 
 
 @dataclass(frozen=True)
-class Case:
-    """One search to be disturbed."""
+class Suffered:
+    """What came of a search with a fault."""
 
-    task: str  # "table" or "lines"
-    algorithm: str
-    execution: str  # "serial" or "ray"
-    seed: int
-    kills: int  # 1 to 5
+    fault: Fault
+    wrong: str  # empty if it ended as it must
+    seconds: float
 
     @property
-    def workers(self) -> list[str]:
-        return WORKERS if self.execution == "ray" else ["execution=serial"]
-
-    def options(self, table: Path, seconds: float) -> list[str]:
-        """`seconds`: a look-up takes, so that there is time for killing."""
-        if self.task == "table":
-            size = ["algorithm.population_size=8"] if "nsga2" in self.algorithm else []
-            options = [*tabular(table, 40, seconds), *size]
-        else:
-            options = [*LINES, "algorithm.evaluations=10"]
-        options += [f"algorithm={self.algorithm}", f"seed={self.seed}"]
-        return options
+    def bad(self) -> bool:
+        return bool(self.wrong)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a disturbed search."""
-
-    case: Case
-    kills: int  # that met a living search
-    lost: int  # completed trials
-    twice: int  # networks trained again
-    same: bool  # trials, front and weights are those of the undisturbed search
-    note: str = ""
+Result = Outcome | Suffered
 
 
-def cases(n: int, seed: int) -> list[Case]:
-    """`n` searches, all algorithms in turn: of each a fifth have workers, and a fifth real training."""
-    rng = random.Random(seed)
-    algorithms = sorted(known_choices("algorithm"))
-    chosen = []
-    for i in range(n):
-        place = (i + i // len(algorithms)) % 10  # shifted by one from round to round
-        task, execution = "lines" if place in (4, 8) else "table", "ray" if place in (3, 8) else "serial"
-        algorithm = algorithms[i % len(algorithms)]
-        chosen.append(Case(task, algorithm, execution, seed=rng.randrange(1000), kills=rng.randint(1, 5)))
-    return chosen
+def suffer(fault: Fault, table: Path, cwd: Path) -> Suffered:
+    """Let a search suffer the fault in `cwd`."""
+    began = time.monotonic()
+    wrong = fault.check(table, cwd)
+    return Suffered(fault, wrong, time.monotonic() - began)
 
 
-def disturb(case: Case, table: Path, cwd: Path, rng: random.Random) -> Outcome:
-    """Search once in peace and once killed and resumed, and compare."""
-    peaceful = run(*case.options(table, 0.0), "execution=serial", "--run-dir=whole", cwd=cwd)
-    if peaceful.returncode:
-        return Outcome(case, 0, 0, 0, False, peaceful.stderr.strip().splitlines()[-1])
-    run_dir, known, kills, lost, longest = cwd / "killed", dict[str, str](), 0, 0, 4.0
-    options = [*case.options(table, 0.05), *case.workers]
-    while kills < case.kills:
-        process = start(*(["--resume"] if has_journal(run_dir) else options), "--run-dir=killed", cwd=cwd)
-        started = time.monotonic()
-        moment = rng.uniform(0.5, longest)
-        while process.poll() is None and time.monotonic() - started < moment:
-            time.sleep(0.01)
-        if process.poll() is not None:  # it was faster
-            process.communicate()
-            break
-        kill(process)
-        kills += 1
-        now = finished(run_dir)
-        lost += sum(now.get(name) != stamp for name, stamp in known.items())
-        known, longest = now, longest if len(now) > len(known) else longest + 2  # slow machines need longer to begin
-    last = run(*(["--resume"] if has_journal(run_dir) else options), "--run-dir=killed", cwd=cwd)
-    if last.returncode:
-        return Outcome(case, kills, lost, 0, False, last.stderr.strip().splitlines()[-1])
-    now = finished(run_dir)
-    lost += sum(now.get(name) != stamp for name, stamp in known.items())
-    same = contents(run_dir) == contents(cwd / "whole")
-    return Outcome(case, kills, lost, len(trained_twice(run_dir)), same)
+def run_all(
+    todo: Sequence[Case | Fault], do: Callable[[Any, Path], Result], home: Path, jobs: int, console: Console
+) -> list[Result]:
+    """Every case in a folder of its own, `jobs` at a time; the folders of those that end well are removed."""
+    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    results: list[tuple[int, Result]] = []
 
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault, and what must be told of it."""
-
-    name: str
-    status: int  # exit status
-    reason: str = ""  # of the one trial that failed; "": none may fail
-    detail: str = ""  # in the journal or on stderr
-    options: tuple[str, ...] = ()
-
-
-FAULTS = (
-    Fault("raise", 0, "error", "ValueError: made up"),
-    Fault("nan", 0, "no_score", "nan"),
-    Fault("oom", 0, "out_of_memory", "made up: no memory left"),
-    Fault("hang", 0, "timeout", "took longer than search.time_limit", ("search.time_limit=4",)),
-    Fault("kill", 0, "error", "its worker process died, at the last of 2 attempts", tuple(WORKERS)),
-    Fault("disk", 2, "", "no space left on the disk"),
-)
-
-
-SECOND_SEARCH = "second-search"
-
-
-def suffer(case: Fault, cwd: Path) -> str:
-    """Search with one fault in it; returns what is wrong, empty if nothing."""
-    options = [*LINES, "algorithm.evaluations=8", "scorer._target_=scripts.chaos_scorer.FaultyScorer"]
-    options = ["scorer=activations", *options, *case.options]
-    with fault(case.name):
-        ended = run(*options, "--run-dir=run", cwd=cwd)
-    if ended.returncode != case.status:
-        return f"exit status {ended.returncode}: {ended.stderr.strip()[-300:]}"
-    if case.status:
-        again = run("--resume", "--run-dir=run", cwd=cwd)
-        missing = case.detail not in ended.stderr or again.returncode != 0 or trained_twice(cwd / "run")
-        return f"stderr {ended.stderr!r}, then {again.stderr!r}" if missing else ""
-    failed = [trial for trial in trials(cwd / "run") if trial.status is TrialStatus.FAILED]
-    if [t.evaluation.reason for t in failed] != [case.reason] or case.detail not in failed[0].evaluation.detail:
-        return f"failed: {[(t.evaluation.reason, t.evaluation.detail[-200:]) for t in failed]}"
-    return "" if len(finished(cwd / "run")) >= 8 else "trials are missing"
-
-
-def second_search(cwd: Path, table: Path) -> str:
-    """A second search on the directory of a running one; returns what is wrong, empty if nothing."""
-    first = start(*tabular(table, 200, 0.1), "--run-dir=run", cwd=cwd)
-    try:
-        while len(finished(cwd / "run")) < 2 and first.poll() is None:
-            time.sleep(0.05)
-        second = run("--resume", "--run-dir=run", cwd=cwd)
-    finally:
-        kill(first)
-    return "" if second.returncode == 2 and "is in use by another search" in second.stderr else second.stderr
-
-
-def has_journal(run_dir: Path) -> bool:
-    """Whether a search came so far that it can be resumed."""
-    store = journal(run_dir)
-    if store is not None:
-        store.close()
-    return store is not None
-
-
-def trials(run_dir: Path) -> list[Trial]:
-    with RunStore.open(run_dir, read_only=True) as store:
-        return store.trials()
-
-
-def check_kills(n: int, seed: int, home: Path, console: Console) -> bool:
-    """Disturb `n` searches and print a table; returns whether nothing was lost."""
-    table = write_table(home / "table.csv")
-    rng = random.Random(seed)
-    outcomes = []
-    for i, case in enumerate(cases(n, seed)):
-        cwd = home / f"search{i}"
+    def attend(number: int) -> Result:
+        cwd = home / f"case{number}"
         cwd.mkdir()
-        outcome = disturb(case, table, cwd, rng)
-        outcomes.append(outcome)
-        bad = outcome.lost or outcome.twice or not outcome.same
-        console.print(f"{i + 1}/{n} {case} {'BAD ' + outcome.note + str(cwd) if bad else 'ok'}", soft_wrap=True)
-    shown = Table("task", "algorithm", "execution", "searches", "kills", "trials lost", "trained twice", "fronts equal")
+        result = do(todo[number], cwd)
+        if result.bad:
+            what = result.case if isinstance(result, Outcome) else result.fault.name
+            why = f"lost {result.lost}, twice {result.twice}" if isinstance(result, Outcome) else result.wrong
+            console.print(f"BAD: {what}: {why}; kept in {cwd}", soft_wrap=True, markup=False)
+        else:
+            shutil.rmtree(cwd, ignore_errors=True)
+        return result
+
+    with Progress(*bar, console=console) as progress, ThreadPoolExecutor(jobs) as threads:
+        task = progress.add_task("searches", total=len(todo))
+        numbers = {threads.submit(attend, number): number for number in range(len(todo))}
+        for done in as_completed(numbers):
+            results.append((numbers[done], done.result()))
+            progress.advance(task)
+    return [result for _, result in sorted(results, key=lambda pair: pair[0])]
+
+
+def kills_table(outcomes: Sequence[Outcome]) -> Table:
+    """Counts by task, algorithm and execution, and in all."""
+    shown = Table("task", "algorithm", "execution", "searches", "kills", "lost", "twice", "equal")
     kinds = sorted({(o.case.task, o.case.algorithm, o.case.execution) for o in outcomes})
     for kind in [*kinds, ("all", "", "")]:
         those = [o for o in outcomes if kind[0] == "all" or (o.case.task, o.case.algorithm, o.case.execution) == kind]
         numbers = [len(those), *(sum(getattr(o, name) for o in those) for name in ("kills", "lost", "twice", "same"))]
         shown.add_row(*kind, *map(str, numbers))
-    console.print(shown)
-    return all(o.same and not o.lost and not o.twice for o in outcomes)
+    return shown
 
 
-def check_faults(names: list[str], home: Path, console: Console) -> bool:
-    """One search for each fault; prints a table and returns whether each ended as it must."""
-    table = write_table(home / "faults.csv")
-    checks: dict[str, Callable[[Path], str]] = {f.name: lambda cwd, f=f: suffer(f, cwd) for f in FAULTS}  # type: ignore[misc]
-    checks[SECOND_SEARCH] = lambda cwd: second_search(cwd, table)
-    shown, well = Table("fault", "ended as it must"), True
-    for name in names:
-        cwd = home / f"fault-{name}"
-        cwd.mkdir()
-        wrong = checks[name](cwd)
-        well &= not wrong
-        shown.add_row(name, wrong or "yes")
-    console.print(shown)
-    return well
+def faults_table(suffered: Sequence[Suffered]) -> Table:
+    shown = Table("fault", "what must come of it", "did it?")
+    for s in suffered:
+        shown.add_row(s.fault.name, s.fault.must, s.wrong or "yes")
+    return shown
+
+
+def as_json(outcomes: Sequence[Outcome], suffered: Sequence[Suffered], seconds: float) -> str:
+    faults = [{"fault": s.fault.name, "must": s.fault.must, "wrong": s.wrong, "seconds": s.seconds} for s in suffered]
+    return json.dumps({"seconds": seconds, "kills": [asdict(o) for o in outcomes], "faults": faults}, indent=2) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--searches", type=int, default=100, help="searches that are killed (default: 100)")
+    parser.add_argument("--searches", type=int, help="searches that are killed (default: 100)")
+    names = [f.name for f in FAULTS]
+    parser.add_argument("--faults", nargs="*", choices=names, help="faults to inject (default: all)")
+    parser.add_argument("--jobs", type=int, default=2, help="searches at a time (default: 2)")
     parser.add_argument("--seed", type=int, default=0, help="of algorithms, moments and seeds (default: 0)")
-    names = [*(f.name for f in FAULTS), SECOND_SEARCH]
-    parser.add_argument("--faults", nargs="*", choices=names, default=names, help="faults to inject (default: all)")
-    parser.add_argument("--quick", action="store_true", help="5 searches and 3 faults")
+    parser.add_argument("--quick", action="store_true", help=f"5 searches, and the faults {', '.join(QUICK_FAULTS)}")
+    parser.add_argument("--json", type=Path, help="write the results here too")
     chosen = parser.parse_args(arguments)
-    n, faults = (5, ["raise", "disk", SECOND_SEARCH]) if chosen.quick else (chosen.searches, chosen.faults)
+    n = chosen.searches if chosen.searches is not None else 5 if chosen.quick else 100
+    wanted = chosen.faults if chosen.faults is not None else QUICK_FAULTS if chosen.quick else names
+    faults = [f for f in FAULTS if f.name in wanted]
+
+    began = time.monotonic()
+    home = Path(tempfile.mkdtemp(prefix="nasx-chaos-"))
+    peaceful = Peaceful(write_table(home / "table.csv"), home)
+
+    def do(what: Case | Fault, cwd: Path) -> Result:
+        return (
+            disturb(what, peaceful, cwd, chosen.seed) if isinstance(what, Case) else suffer(what, peaceful.table, cwd)
+        )
+
+    results = run_all([*cases(n, chosen.seed), *faults], do, home, chosen.jobs, Console(stderr=True))
+    outcomes = [r for r in results if isinstance(r, Outcome)]
+    suffered = [r for r in results if isinstance(r, Suffered)]
+    seconds = time.monotonic() - began
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="nasx-chaos-", ignore_cleanup_errors=True) as home:
-        kills = check_kills(n, chosen.seed, Path(home), console) if n else True
-        suffered = check_faults(faults, Path(home), console) if faults else True
-    return 0 if kills and suffered else 1
+    if outcomes:
+        console.print(kills_table(outcomes))
+    if suffered:
+        console.print(faults_table(suffered))
+    console.print(f"{len(results)} cases in {seconds / 60:.1f} min")
+    if chosen.json:
+        chosen.json.write_text(as_json(outcomes, suffered, seconds))
+    if any(result.bad for result in results):
+        return 1
+    shutil.rmtree(home, ignore_errors=True)
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nasx.errors import RunError
-from nasx.store import RunStore
+from nasx.store import Event, RunStore
+from nasx.trial import Trial
 
 LINES = [
     "--config=lines.yaml",
@@ -50,8 +53,8 @@ def tabular(table: Path, evaluations: int, seconds: float = 0.0) -> list[str]:
     ]
 
 
-def start(*options: str, cwd: Path) -> subprocess.Popen[str]:
-    """`nasx search` in a process group of its own."""
+def start(*options: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """`nasx search` in a process group of its own; `env` on top of this process's."""
     return subprocess.Popen(
         [sys.executable, "-m", "nasx", "search", *options],
         cwd=cwd,
@@ -59,13 +62,15 @@ def start(*options: str, cwd: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "COLUMNS": "120"},
+        env={**os.environ, "COLUMNS": "120", **(env or {})},
     )
 
 
-def run(*options: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def run(
+    *options: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 240
+) -> subprocess.CompletedProcess[str]:
     """`nasx search` to its end."""
-    process = start(*options, cwd=cwd)
+    process = start(*options, cwd=cwd, env=env)
     try:
         out, err = process.communicate(timeout=timeout)
     except BaseException:
@@ -98,6 +103,44 @@ def finished(run_dir: Path) -> dict[str, str]:
         return {}
     with store:
         return {trial.arch_id: trial.finished for trial in store.trials()}
+
+
+def trials(run_dir: Path) -> list[Trial]:
+    with RunStore.open(run_dir, read_only=True) as store:
+        return store.trials()
+
+
+def events(run_dir: Path) -> list[Event]:
+    """What the journal tells; empty before there is one."""
+    store = journal(run_dir)
+    if store is None:
+        return []
+    with store:
+        return store.events()
+
+
+def has_journal(run_dir: Path) -> bool:
+    """Whether a search came so far that it can be resumed."""
+    store = journal(run_dir)
+    if store is not None:
+        store.close()
+    return store is not None
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Until the condition holds. Raises where the process ends before, or it takes longer."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None:
+            raise RuntimeError(f"the search has ended: {process.communicate()[1].strip()[-500:]}")
+        if time.monotonic() > deadline:
+            kill(process)
+            raise TimeoutError(f"not within {seconds:g} s")
+        time.sleep(0.02)
+
+
+def last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
 
 
 def journal(run_dir: Path) -> RunStore | None:

@@ -13,13 +13,14 @@ from nasx.rundir import lock
 from tests.end_to_end.commands import (
     LINES,
     contents,
+    events,
     finished,
-    journal,
     kill,
     run,
     start,
     tabular,
     trained_twice,
+    wait_for,
     write_table,
 )
 
@@ -34,7 +35,7 @@ def begun(table, tmp_path_factory):
     """The directory of a search of 40 networks that was killed when it had trained some."""
     cwd = tmp_path_factory.mktemp("begun")
     process = start(*tabular(table, 40, seconds=0.05), "--run-dir=run", cwd=cwd)
-    wait_for(cwd / "run", 5, process)
+    wait_for(lambda: len(finished(cwd / "run")) >= 5, process)
     kill(process)
     return cwd / "run"
 
@@ -46,22 +47,14 @@ def interrupted(table, begun, tmp_path):
     return tabular(table, 40, seconds=0.05)
 
 
-def wait_for(run_dir, trials, process):
-    """Until the run has that many trials."""
-    deadline = time.monotonic() + 120
-    while len(finished(run_dir)) < trials:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def killed_and_resumed(options, cwd, kills, seed):
     """Kill the search that often, each time some trials on, then let it end; checks that nothing is lost meanwhile."""
     rng = random.Random(seed)
     run_dir, known = cwd / "killed", {}
     for _ in range(kills):
         process = start(*(("--resume",) if known else options), "--run-dir=killed", cwd=cwd)
-        wait_for(run_dir, len(known) + rng.randint(1, 2), process)
+        goal = len(known) + rng.randint(1, 2)
+        wait_for(lambda goal=goal: len(finished(run_dir)) >= goal, process)
         time.sleep(rng.uniform(0, 0.3))
         kill(process)
         now = finished(run_dir)
@@ -153,7 +146,7 @@ def test_ctrl_c_once_finishes_what_runs_twice_ends_now_and_both_say_how_to_go_on
     options = [f"execution={execution}", "execution.device=cpu", *(["execution.workers=2"] * (execution == "local"))]
     seconds = 1.0 if signals == 1 else 30.0
     process = start(*tabular(table, 40, seconds), *options, "--run-dir=run", cwd=tmp_path)
-    wait_for_attempt(tmp_path / "run", process)
+    wait_for(lambda: any(event.kind == "attempt" for event in events(tmp_path / "run")), process)
     time.sleep(0.5)
     kill(process, signal.SIGINT)
     if signals == 2:
@@ -174,17 +167,3 @@ def test_ctrl_c_once_finishes_what_runs_twice_ends_now_and_both_say_how_to_go_on
     else:
         assert finished(tmp_path / "run") == {}
         assert time.monotonic() - signalled < 5  # 2 s and some for a busy machine
-
-
-def wait_for_attempt(run_dir, process):
-    """Until a trial has begun."""
-    deadline = time.monotonic() + 120
-    while True:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        store = journal(run_dir)
-        if store is not None:
-            with store:
-                if any(event.kind == "attempt" for event in store.events()):
-                    return
-        time.sleep(0.05)

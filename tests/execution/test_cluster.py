@@ -17,7 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pyte
 
 
 @pytest.mark.slow
-def test_a_node_that_dies_costs_its_trials_a_retry_and_the_search_goes_on(tmp_path, monkeypatch):
+def test_a_node_that_dies_costs_its_trials_a_retry_and_the_search_goes_on(tmp_path, monkeypatch, ray_folder, deadline):
+    monkeypatch.setenv("RAY_TMPDIR", ray_folder)
     monkeypatch.setenv("RAY_health_check_period_ms", "500")
     monkeypatch.setenv("RAY_health_check_failure_threshold", "4")
     serial = make_loop(tmp_path / "serial", nsga2(), evaluations=12)

@@ -1,0 +1,29 @@
+"""What tests that start a Ray cluster share."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+
+import pytest
+
+
+@pytest.fixture
+def ray_folder():
+    """Where Ray keeps its files: of this test alone, and short, for sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+@pytest.fixture
+def deadline():
+    """Fails a test that takes longer than two minutes, by an exception wherever it waits."""
+
+    def stop(signum, frame):
+        raise TimeoutError("the test takes longer than two minutes")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
