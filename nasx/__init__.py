@@ -7,6 +7,28 @@ A **scorer** says how introspectable a trained network is (`nasx.introspection`)
 An **algorithm** asks for genotypes and is told objectives (`nasx.algorithms`).
 
 A **trial** is one architecture trained and scored once; a **run** is a set of trials in one directory.
+
+In Python, on any model and data: `nasx.score(model, data)` and `nasx.debug(model, train, validation)`.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nasx.any_model import debug as debug
+    from nasx.introspection.models import score as score
+
 __version__ = "0.1.0"
+
+# name -> its module; imported when first asked for: torch takes seconds to load
+_LAZY = {"score": "nasx.introspection.models", "debug": "nasx.any_model"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'nasx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_LAZY]

@@ -6,7 +6,7 @@ inner products and squared lengths are added up layer by layer, and a cosine nee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from nasx.data.batches import EvaluationBatches
+from nasx.data.batches import Batch, EvaluationBatches
 from nasx.data.images import LabelledImages, SearchData
 from nasx.errors import ArchitectureError
 from nasx.introspection.activations import class_sums
@@ -48,13 +48,28 @@ def class_centroids(network: nn.Module, images: LabelledImages, data: SearchData
     Raises ArchitectureError where the network has no layer of interest.
     """
     by_class = images.take(np.argsort(images.labels, kind="stable"))
-    layers = live_layers(network, next(iter(_batches(network, images, data)))[0][:PROBING_IMAGES])
+    probing = next(iter(_batches(network, images, data)))[0][:PROBING_IMAGES]
+    return centroids_of(network, _batches(network, by_class, data), probing=probing, n_classes=images.n_classes)
+
+
+def centroids_of(network: nn.Module, batches: Iterable[Batch], *, probing: Tensor, n_classes: int) -> Centroids:
+    """The centroids of the images in `batches`: fastest where these are sorted by class.
+
+    Layers are found with the images `probing`, (n, ...). Raises ArchitectureError where there is none of interest.
+    """
+    layers = live_layers(network, probing)
     if not layers:
         raise ArchitectureError("this network has no convolution and no activation that reaches its logits")
-    sums = class_sums(network, _batches(network, by_class, data), n_classes=images.n_classes, layers=layers)
-    counts = np.bincount(images.labels, minlength=images.n_classes)
+    counts = np.zeros(n_classes, dtype=np.int64)
+
+    def counted() -> Iterator[Batch]:
+        for images, labels in batches:
+            counts[:] += torch.bincount(labels, minlength=n_classes).cpu().numpy()
+            yield images, labels
+
+    sums = class_sums(network, counted(), n_classes=n_classes, layers=layers)
     sizes = torch.from_numpy(np.maximum(counts, 1)).to(next(iter(sums.values())).device)
-    means, squares = {}, torch.zeros(images.n_classes, dtype=torch.float64, device=sizes.device)
+    means, squares = {}, torch.zeros(n_classes, dtype=torch.float64, device=sizes.device)
     for name in layers:
         mean = sums.pop(name).flatten(1) / sizes[:, None]  # popped: the sums of all layers are large
         squares += mean.square().sum(dim=1)
@@ -64,7 +79,12 @@ def class_centroids(network: nn.Module, images: LabelledImages, data: SearchData
 
 def judge(network: nn.Module, images: LabelledImages, data: SearchData, centroids: Centroids) -> Judgement:
     """Logits of `images` and their inner products with the centroids, in one pass; keeps no activation."""
-    parts = [_judge(network, batch, centroids) for batch, _ in _batches(network, images, data)]
+    return judge_batches(network, _batches(network, images, data), centroids)
+
+
+def judge_batches(network: nn.Module, batches: Iterable[Batch], centroids: Centroids) -> Judgement:
+    """The same for the images in `batches`, in their order."""
+    parts = [_judge(network, batch, centroids) for batch, _ in batches]
     logits, products, squares = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     return Judgement(logits, products, squares)
 

@@ -12,7 +12,14 @@ from torch import nn
 
 from nasx.data.images import LabelledImages, SearchData
 from nasx.diagnostics.calibration import cross_calibrated
-from nasx.diagnostics.centroids import class_centroids, cosine_distances, distances_without_itself, judge
+from nasx.diagnostics.centroids import (
+    Centroids,
+    Judgement,
+    class_centroids,
+    cosine_distances,
+    distances_without_itself,
+    judge,
+)
 from nasx.diagnostics.class_pairs import confusion_matrix
 from nasx.diagnostics.mislabelled import Suspicion, suspicion
 
@@ -49,10 +56,30 @@ def debug(
     calibrated. The network is left unchanged. Source of the confidence by activations: Carmichael, Moon, Jacobs, 2023.
     """
     centroids = class_centroids(network, data.train, data)
-    held_out = judge(network, data.validation, data, centroids)
-    trained_on = judge(network, data.train, data, centroids)
+    return conclude(
+        centroids,
+        judge(network, data.train, data, centroids),
+        judge(network, data.validation, data, centroids),
+        train=data.train,
+        validation_labels=data.validation.labels,
+        distances=distances,
+        seed=seed,
+    )
+
+
+def conclude(
+    centroids: Centroids,
+    trained_on: Judgement,
+    held_out: Judgement,
+    *,
+    train: LabelledImages,
+    validation_labels: NDArray[np.int64],
+    distances: Mapping[str, NDArray[np.float64]],
+    seed: int = 0,
+) -> Debugging:
+    """What follows from how a network judges the images that it was trained on and those that were held out."""
     predicted = held_out.logits.argmax(axis=1)
-    is_right = predicted == data.validation.labels
+    is_right = predicted == validation_labels
     to_centroids = cosine_distances(held_out.products, held_out.squares, centroids.squares)
     chosen = (np.arange(len(predicted)), predicted)
     measures = {
@@ -66,9 +93,9 @@ def debug(
             Confidence(name, values, cross_calibrated(values, is_right, seed=seed), name == "softmax")
             for name, values in measures.items()
         ),
-        confusion=confusion_matrix(data.validation.labels, predicted, data.n_classes),
-        train=data.train,
-        suspicion=suspicion(distances_without_itself(trained_on, data.train.labels, centroids), data.train.labels),
+        confusion=confusion_matrix(validation_labels, predicted, train.n_classes),
+        train=train,
+        suspicion=suspicion(distances_without_itself(trained_on, train.labels, centroids), train.labels),
         train_probabilities=softmax(trained_on.logits, axis=1),
         distances=distances,
     )

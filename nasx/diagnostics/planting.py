@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.images import LabelledImages, SearchData
-from nasx.diagnostics.centroids import class_centroids, distances_without_itself, judge
+from nasx.diagnostics.centroids import Centroids, Judgement, class_centroids, distances_without_itself, judge
 from nasx.diagnostics.mislabelled import Detection, corrupt_labels, detection, loss, suspicion
 from nasx.errors import SettingError
 from nasx.training import Recipe, fit
@@ -50,11 +52,21 @@ def plant(
     fitted = fit(network, corrupted, replace(recipe, keep="last"), augmentation=augmentation, seed=seed, device=device)
     centroids = class_centroids(network, train, corrupted)
     judgement = judge(network, train, corrupted, centroids)
+    return found_planted(centroids, judgement, labels, is_corrupt, fitted.validation_error)
+
+
+def found_planted(
+    centroids: Centroids,
+    judgement: Judgement,
+    labels: NDArray[np.int64],
+    is_corrupt: NDArray[np.bool_],
+    validation_error: float,
+) -> Planted:
+    """How well a network finds the corrupted ones among the `labels`, (n,), that it was trained on."""
+    suspect = suspicion(distances_without_itself(judgement, labels, centroids), labels).values
     return Planted(
-        share=share,
-        validation_error=fitted.validation_error,
-        by_distance=detection(
-            suspicion(distances_without_itself(judgement, labels, centroids), labels).values, is_corrupt
-        ),
+        share=float(is_corrupt.mean()),
+        validation_error=validation_error,
+        by_distance=detection(suspect, is_corrupt),
         by_loss=detection(loss(judgement.logits, labels), is_corrupt),
     )

@@ -7,7 +7,7 @@ score is the mean cosine distance between classes. Source: Carmichael, Moon, Jac
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasx.errors import SettingError, TrialFailure
+from nasx.errors import SettingError, TrialFailure, did_you_mean
 from nasx.introspection.layers import at_rest, live_layers, watching
 from nasx.introspection.scoring import make_score
 from nasx.introspection.similarity import cosine_distances, gram, mean_distances, means_from_sums
@@ -36,6 +36,7 @@ class ActivationScorer:
         layer_balanced: bool = False,
         max_samples: int = 25_000,
         batch_size: int = 256,
+        layers: tuple[str, ...] | None = None,
         similarity: Path | None = None,
     ) -> None:
         """How activations are grouped and weighed.
@@ -43,15 +44,19 @@ class ActivationScorer:
         `group_by`: the class that a sample counts for; the paper's text says "true", its code does "predicted".
         `layer_balanced`: average the layers' distances; otherwise layers are concatenated, so that large ones dominate.
         `max_samples`: images used at most. `batch_size`: images in memory at a time.
+        `layers`: modules of the network, e.g. stages: what lies inside them counts alone; None: the whole network.
         `similarity`: a CSV of class similarities by which pairs are weighed.
         """
         for name, value in (("max_samples", max_samples), ("batch_size", batch_size)):
             if value < 1:
                 raise SettingError(name, f"must be at least 1, got {value}")
+        if layers is not None and not layers:
+            raise SettingError("layers", "must name at least one module, or be null for the whole network")
         self.group_by = group_by
         self.layer_balanced = layer_balanced
         self.max_samples = max_samples
         self.batch_size = batch_size
+        self.layers = layers
         self.similarity = read_similarity(similarity) if similarity is not None else None
 
     @property
@@ -75,6 +80,8 @@ class ActivationScorer:
         layers = live_layers(network, images[:PROBING_IMAGES])
         if not layers:
             raise TrialFailure(Reason.NO_SCORE, f"{self.name}: no convolution or activation reaches the logits")
+        if self.layers is not None:
+            layers = inside(layers, self.layers)
         grams = class_grams(network, images, labels, n_classes=n_classes, layers=layers, batch_size=self.batch_size)
         by_layer = {name: cosine_distances(products) for name, products in grams.items()}
         if self.layer_balanced:
@@ -82,6 +89,26 @@ class ActivationScorer:
         else:
             distances = cosine_distances(np.sum(list(grams.values()), axis=0))
         return make_score(self.name, distances, by_layer, weights=weights, n_samples=len(images), started=started)
+
+
+def inside(layers: Sequence[str], modules: Sequence[str]) -> list[str]:
+    """Those of the `layers` that lie inside one of the `modules`, or are one.
+
+    Raises SettingError on a module with no such layer.
+
+    >>> inside(["stem.0", "stage1.0.conv", "stage1.0.act", "stage10.0"], ["stage1"])
+    ['stage1.0.conv', 'stage1.0.act']
+    """
+
+    def lies_in(layer: str, module: str) -> bool:
+        return layer == module or layer.startswith((f"{module}.", f"{module}#"))
+
+    for module in modules:
+        if not any(lies_in(layer, module) for layer in layers):
+            known = {layer.rsplit(".", depth)[0] for layer in layers for depth in range(layer.count(".") + 1)}
+            problem = f"names {module!r}, in which no convolution and no activation reaches the logits."
+            raise SettingError("layers", f"{problem} {did_you_mean(module, known)}")
+    return [layer for layer in layers if any(lies_in(layer, module) for module in modules)]
 
 
 def predict(network: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -37,22 +37,38 @@ def tell_debugging(
     repair: Repair | None = None,
 ) -> Page:
     """Everything found in words. `images`, (n_train,): the training images' indices in the dataset's own order."""
+    scores = trial.evaluation.scores
+    facts = (*facts_of(debugging, {s.scorer: s.value for s in scores}), ("architecture", trial.architecture))
+    title = f"Network {trial.arch_id}: debugging"
+    return Page(title, facts, debugging_sections(debugging, images, planted=planted, repair=repair))
+
+
+def facts_of(debugging: Debugging, introspectability: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
+    """Error and introspectability, by scorer, of the network that was looked over."""
     n, right = len(debugging.is_right), int(debugging.is_right.sum())
-    facts = (
+    return (
         ("validation error", f"{percent(1 - right / n)} ({n - right:,} of {n:,} images)"),
-        ("introspectability", ", ".join(f"{s.value:.3f} by {s.scorer}" for s in trial.evaluation.scores) or "-"),
-        ("architecture", trial.architecture),
+        ("introspectability", ", ".join(f"{v:.3f} by {scorer}" for scorer, v in introspectability.items()) or "-"),
     )
+
+
+def debugging_sections(
+    debugging: Debugging,
+    images: NDArray[np.int64],
+    *,
+    planted: Planted | None = None,
+    repair: Repair | None = None,
+) -> tuple[Section, ...]:
+    """What was found, question by question; `images` as in `tell_debugging`."""
     names = debugging.train.class_names
-    sections = [
+    return (
         _trust(debugging),
         _doubt(debugging),
         _suspects(debugging, images),
         *([_planted(planted)] if planted else []),
         _confused(debugging),
         *([_repair(repair, clean(names[repair.pair[0]]), clean(names[repair.pair[1]]))] if repair else []),
-    ]
-    return Page(f"Network {trial.arch_id}: debugging", facts, tuple(sections))
+    )
 
 
 def _trust(debugging: Debugging) -> Section:
@@ -136,7 +152,7 @@ def _suspects(debugging: Debugging, images: NDArray[np.int64]) -> Section:
 def _planted(planted: Planted) -> Section:
     meaning = (
         f"To see how well this finds wrong labels, {percent(planted.share)} of the training labels were corrupted and "
-        "the network trained anew on them, by the run's recipe "
+        "the network trained anew on them, by its own recipe "
         f"(validation error {percent(planted.validation_error)}). Found among the most suspect images:"
     )
     shares = list(planted.by_distance.found)

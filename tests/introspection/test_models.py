@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from dataclasses import FrozenInstanceError
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import nasx
 from nasx.errors import DataError, SettingError
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.attributions import ShapScorer
-from nasx.introspection.models import score
+from nasx.introspection.models import SCORERS, score
 from nasx.introspection.probing import find_probes
 
 from .networks import N_CLASSES, conv_block, labelled, staged_network, with_seeded_weights
@@ -184,21 +188,155 @@ def test_data_that_do_not_fit_are_told():
         score(conv_block(3, 4), [(images, labels)])
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("resnet10t", {}),
-        ("convnext_atto", {}),
-        ("vit_tiny_patch16_224", {"img_size": 64}),
-    ],
-)
-def test_models_of_timm_are_scored(name, settings):
-    try:
-        import timm
-    except (ImportError, RuntimeError) as exc:  # torchvision, which it needs, may not fit the build of torch
-        pytest.skip(f"timm does not load: {exc}")
-    images, labels = labelled(size=64)
-    model = timm.create_model(name, pretrained=False, num_classes=N_CLASSES, **settings)
+class Regression(nn.Module):
+    """One number an image."""
 
-    for scorer in (QUICK, ActivationScorer()):
-        assert 0 < score(model, [(images, labels)], scorer=scorer).value < 2
+    def __init__(self, *, flat: bool = False) -> None:
+        super().__init__()
+        self.stem, self.stage1, self.stage2 = conv_block(3, 4), conv_block(4, 6, stride=2), conv_block(6, 8, stride=2)
+        self.out = nn.Linear(8, 1)
+        self.flat = flat
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.out(self.stage2(self.stage1(self.stem(x))).mean(dim=(2, 3)))
+        return y[:, 0] if self.flat else y
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("scorer", ["shap", "activations"])
+def test_a_regression_is_scored_by_bins_of_its_targets(scorer, flat):
+    images, labels = labelled(48)
+    model = with_seeded_weights(Regression(flat=flat))
+
+    result = score(model, (images, labels + 0.25 * torch.arange(48) / 48), scorer=scorer, bins=3)
+
+    assert result.distances.shape == (3, 3)
+    assert 0 < result.value < 2
+    assert not model._forward_hooks
+
+
+def test_what_is_explained_of_a_regression_is_its_number():
+    images, labels = labelled(48)
+    model = with_seeded_weights(Regression())
+
+    result = score(model, (images, labels.float()), scorer=ShapScorer(samples_per_class=16, draws=200), bins=3)
+
+    assert result.completeness_error < 0.1
+
+
+def test_a_regression_has_no_predicted_class():
+    images, labels = labelled(8)
+    with pytest.raises(SettingError, match="must group by the true target for a regression, got activations_predicted"):
+        score(Regression(), (images, labels.float()), scorer="activations_predicted", bins=3)
+    with pytest.raises(SettingError, match="bins must be at least 2, got 1"):
+        score(Regression(), (images, labels.float()), bins=1)
+    with pytest.raises(DataError, match="for a regression say into how many `bins` its targets go"):
+        score(Regression(), (images, labels.float()))
+    with pytest.raises(DataError, match=r"one number an image, got a tensor of shape \(1, 4\)"):
+        score(staged_network(), (images, labels.float()), bins=3)
+
+
+class Wrapped(nn.Module):
+    """Gives its logits as other libraries do: beside other things, in a record or first in a tuple."""
+
+    def __init__(self, form: type) -> None:
+        super().__init__()
+        self.model, self.form = staged_network(), form
+
+    def forward(self, x: Tensor) -> object:
+        logits = self.model(x)
+        return SimpleNamespace(logits=logits, loss=None) if self.form is SimpleNamespace else (logits, x)
+
+
+@pytest.mark.parametrize("form", [SimpleNamespace, tuple])
+@pytest.mark.parametrize("scorer", ["shap", "activations"])
+def test_logits_are_found_in_the_outputs_of_other_libraries(form, scorer):
+    images, labels = labelled()
+    plain = score(staged_network(), (images, labels), scorer=scorer)
+
+    wrapped = score(Wrapped(form), (images, labels), scorer=scorer)
+
+    assert wrapped.value == pytest.approx(plain.value, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_every_variant_is_recorded_under_the_name_that_it_is_asked_by(name):
+    images, labels = labelled()
+
+    assert score(staged_network(), (images, labels), scorer=name).scorer == name
+
+
+def test_variants_differ_as_their_names_say():
+    images, labels = labelled()
+    network = staged_network()
+    with torch.no_grad():
+        predicted = network(images).argmax(dim=1)
+
+    by_true, by_predicted = (
+        score(network, (images, groups), scorer="activations").distances for groups in (labels, predicted)
+    )
+    assert np.array_equal(
+        score(network, (images, labels), scorer="activations_predicted").distances, by_predicted, equal_nan=True
+    )
+    assert not np.allclose(by_true, by_predicted, equal_nan=True)
+    balanced = score(network, (images, labels), scorer="activations_balanced")
+    assert balanced.value == pytest.approx(np.mean(list(balanced.profile.values())), abs=1e-9)
+
+
+def test_layers_named_are_those_looked_at():
+    images, labels = labelled()
+
+    assert list(score(staged_network(), (images, labels), layers=["stem", "stage2"]).profile) == ["stem", "stage2"]
+    at_stage1 = score(staged_network(), (images, labels), scorer="activations", layers=["stage1"])
+    assert list(at_stage1.profile) == ["stage1.0", "stage1.2"]
+    with pytest.raises(SettingError, match=r"layers names 'stage4', in which no conv.* logits\. Did you mean stage"):
+        score(staged_network(), (images, labels), scorer="activations", layers=["stage4"])
+    with pytest.raises(SettingError, match="layers belongs to a scorer given by name"):
+        score(staged_network(), (images, labels), scorer=QUICK, layers=["stem"])
+    with pytest.raises(SettingError, match=r"scorer is not 'sharp'\. Did you mean shap\?"):
+        score(staged_network(), (images, labels), scorer="sharp")
+
+
+@pytest.mark.parametrize("kind", ["arrays", "float64", "batches", "loader"])
+def test_data_come_as_arrays_or_in_batches(kind):
+    images, labels = labelled()
+    data = {
+        "arrays": (images.numpy(), labels.numpy()),
+        "float64": (images.double().numpy(), labels.int().numpy()),
+        "batches": [(images[:20], labels[:20]), (images[20:], labels[20:])],
+        "loader": torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=16),
+    }[kind]
+
+    assert score(staged_network(), data).value == score(staged_network(), (images, labels)).value
+
+
+def test_a_score_is_shown_in_words():
+    images, labels = labelled()
+    result = score(staged_network(), (images, labels), class_names=["ant", "bee", "cow", "dog"])
+
+    first, *layers, closest, farthest = repr(result).splitlines()
+    assert first.startswith(f"introspectability {result.value:.3f} by shap (40 images, 6 pairs of classes, compl")
+    assert [line.split()[0] for line in layers] == list(result.profile)
+    a, b, distance = result.pairs()[0]
+    assert closest == f"closest  {a} and {b}: {distance:.3f}"
+    assert farthest.split()[0] == "farthest"
+    with pytest.raises(FrozenInstanceError):
+        result.value = 1.0
+    with pytest.raises(DataError, match="3 class names for a model of 4 logits"):
+        score(staged_network(), (images, labels), class_names=["ant", "bee", "cow"])
+
+
+def test_images_that_do_not_fit_the_model_are_told():
+    with pytest.raises(DataError, match=r"the model does not take images of shape \(1, 8, 8\): .*channels"):
+        score(staged_network(), (torch.zeros(4, 1, 8, 8), torch.arange(4)))
+    with pytest.raises(DataError, match=r"a batch has 4 images, but labels of shape \(3,\)"):
+        score(staged_network(), (torch.zeros(4, 3, 8, 8), torch.arange(3)))
+    with pytest.raises(DataError, match=r"each batch must be a pair \(images, labels\), got a tensor of shape"):
+        score(staged_network(), torch.zeros(4, 3, 8, 8))
+
+
+def test_nasx_score_is_this_function_and_torch_waits_for_it():
+    assert nasx.score is score
+    assert {"score", "debug"} <= set(dir(nasx))
+    with pytest.raises(AttributeError, match="module 'nasx' has no attribute 'scores'"):
+        _ = nasx.scores
