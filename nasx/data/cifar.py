@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.files import checked_labels, damaged, find_folder, joined, reading
@@ -50,16 +51,11 @@ class _CIFAR:
     def _read_batch(self, path: Path, class_names: tuple[str, ...], n_expected: int | None) -> LabelledImages:
         """One batch; `n_expected` images, where the meta file says how many."""
         batch = self._load(path)
-        pixels = batch.get("data")
-        n_values = int(np.prod(_SHAPE))
-        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (n_values,):
-            raise damaged(path, f"expected data of shape (n, {n_values}) and type uint8")
-        if len(pixels) == 0:
-            raise damaged(path, "it holds no images")
+        pixels = checked_pixels(path, batch.get("data"), _SHAPE)
         if n_expected is not None and len(pixels) != n_expected:
             raise damaged(path, f"expected {n_expected} images, got {len(pixels)}")
         labels = checked_labels(path, batch.get(self.labels_key), len(pixels), class_names)
-        return LabelledImages(pixels.reshape(-1, *_SHAPE), labels, class_names)
+        return LabelledImages(pixels, labels, class_names)
 
     def _load(self, path: Path) -> dict[str, Any]:
         with reading(path, self.title, self.folder):
@@ -90,6 +86,16 @@ class CIFAR100(_CIFAR):
     test_file = "test"
     names_key = "fine_label_names"
     labels_key = "fine_labels"
+
+
+def checked_pixels(path: Path, pixels: object, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """`pixels` of a batch, a row an image, as images (n, *shape). Raises DataError where they are no such rows."""
+    n_values = int(np.prod(shape))
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (n_values,):
+        raise damaged(path, f"expected data of shape (n, {n_values}) and type uint8")
+    if len(pixels) == 0:
+        raise damaged(path, "it holds no images")
+    return pixels.reshape(-1, *shape)
 
 
 def _class_names(path: Path, meta: dict[str, Any], key: str) -> tuple[str, ...]:

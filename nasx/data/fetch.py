@@ -82,6 +82,12 @@ PUBLICATIONS: Mapping[str, Publication] = {
 }
 
 
+REGISTERED: Mapping[str, str] = {
+    "imagenet16_120": "image-net.org gives ImageNet's 16x16 images to registered users, under Download. "
+    "Unpack them into one folder and give it as dataset.root.",
+}
+
+
 def cache_folder() -> Path:
     """Where nasx keeps what it can make again: the user's cache directory."""
     return Path(pooch.os_cache("nasx"))
@@ -93,6 +99,8 @@ def fetch(name: str, root: Path, *, progress: Progress | None = None) -> Path:
     Files that are there and sound are left alone. Raises DataError where no mirror gives a file, or gives another,
     and ResourceError where the disk does not take it.
     """
+    if name in REGISTERED:
+        raise DataError(f"{name} cannot be fetched: {REGISTERED[name]}")
     if name not in PUBLICATIONS:
         raise DataError(f"nasx knows no place to fetch {name!r} from. {did_you_mean(name, PUBLICATIONS)}")
     return fetch_publication(PUBLICATIONS[name], root, progress=progress)

@@ -74,6 +74,20 @@ def write_cifar100(root: Path) -> dict[str, dict]:
     return files
 
 
+def write_imagenet16(root: Path) -> dict[str, dict]:
+    """The eleven files of ImageNet in 16x16 pixels, of which half of the images are of the first 120 classes."""
+    folder = root / "ImageNet16"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    files = {}
+    for name in (*(f"train_data_batch_{number}" for number in range(1, 11)), "val_data"):
+        labels = np.concatenate([rng.integers(1, 121, 10), rng.integers(121, 1001, 10)])
+        data = rng.integers(256, size=(20, 768), dtype=np.uint8)
+        files[name] = {"data": data, "labels": [int(label) for label in rng.permutation(labels)]}
+        python2_pickle(files[name], folder / name)
+    return files
+
+
 def idx_bytes(array: np.ndarray) -> bytes:
     magic = 0x0800 | array.ndim
     return struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.astype(np.uint8).tobytes()
