@@ -24,7 +24,7 @@ from nasx.data.images import LabelledImages, SearchData
 from nasx.spaces.nb201 import NASBench201
 from nasx.training import Recipe, fit, resolve_precision
 from scripts.bench.measurement import Measurement, Options, interleave
-from scripts.bench.plain_training import by_loader, in_memory, tensors, train
+from scripts.bench.plain_training import Batches, by_loader, in_memory, train, validation_batches
 from scripts.bench.roofline import Limits, training_step
 
 CPU = torch.device("cpu")
@@ -119,18 +119,15 @@ def contenders(setting: Setting, cell: str, data: SearchData) -> Mapping[str, Ca
 
         return measured
 
-    def validation() -> list[tuple[torch.Tensor, torch.Tensor]]:
-        images, labels = tensors(data.validation, data)
-        return list(zip(images.split(1024), labels.split(1024), strict=True))
+    def plain(batches: Callable[..., Batches]) -> Callable[[nn.Module], float]:
+        return lambda network: train(
+            network, batches(data, augmentation, recipe.batch_size, seed=0), validation_batches(data), recipe
+        )
 
     return {
         "nasx": rate(lambda network: fit(network, data, recipe, augmentation=augmentation, seed=0, device=CPU)),
-        "tensors in memory": rate(
-            lambda network: train(network, in_memory(data, augmentation, recipe.batch_size, 0), validation(), recipe)
-        ),
-        "DataLoader": rate(
-            lambda network: train(network, by_loader(data, augmentation, recipe.batch_size, 0), validation(), recipe)
-        ),
+        "tensors in memory": rate(plain(in_memory)),
+        "DataLoader": rate(plain(by_loader)),
     }
 
 

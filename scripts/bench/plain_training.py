@@ -69,13 +69,20 @@ class BatchesInMemory:
         return math.ceil(len(self.labels) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for chosen in torch.randperm(len(self.labels), generator=self.generator).split(self.batch_size):
+        order = torch.randperm(len(self.labels), generator=self.generator)
+        for chosen in torch.split(order, self.batch_size):
             yield augment(self.images[chosen], self.augmentation, self.generator), self.labels[chosen]
 
 
 def tensors(images: LabelledImages, data: SearchData) -> Batch:
     """All images, normalised, and their labels."""
     return normalise(as_tensor(images.images), data.mean, data.std), as_tensor(images.labels)
+
+
+def validation_batches(data: SearchData, batch_size: int = 1024) -> list[Batch]:
+    """The validation images in their order."""
+    images, labels = tensors(data.validation, data)
+    return list(zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True))
 
 
 def by_loader(data: SearchData, augmentation: Augmentation, batch_size: int, seed: int) -> DataLoader[Batch]:
@@ -89,9 +96,10 @@ def in_memory(data: SearchData, augmentation: Augmentation, batch_size: int, see
     return BatchesInMemory(*tensors(data.train, data), augmentation, batch_size, seed)
 
 
-def train(
-    network: nn.Module, batches: DataLoader[Batch] | BatchesInMemory, validation: Iterable[Batch], recipe: Recipe
-) -> float:
+Batches = DataLoader[Batch] | BatchesInMemory  # of one epoch; iterate again for the next
+
+
+def train(network: nn.Module, batches: Batches, validation: Iterable[Batch], recipe: Recipe) -> float:
     """Trains in place and returns the error on the validation images after the last epoch, a share."""
     optimizer = torch.optim.SGD(
         network.parameters(),
@@ -108,7 +116,7 @@ def train(
         for images, labels in batches:
             optimizer.zero_grad()
             loss = F.cross_entropy(network(images), labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         error = error_of(network, validation)

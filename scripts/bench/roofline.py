@@ -62,11 +62,11 @@ class Work:
         self.seconds += max(flops / rate, moved / bandwidth)
 
 
-class Counter(TorchDispatchMode):
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations that run in its block."""
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.limits = limits
         self.work = Work()
 
@@ -91,11 +91,12 @@ def training_step(network: nn.Module, images: Tensor, labels: Tensor, *, bfloat1
     def step() -> None:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             loss = F.cross_entropy(network(images), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
 
     step()  # makes the buffers of the optimiser
-    with Counter(limits) as counter:
+    counter = Counter(limits)
+    with counter:
         step()
     return counter.work

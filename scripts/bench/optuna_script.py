@@ -1,0 +1,182 @@
+"""The search that a good engineer writes in an afternoon: Optuna's NSGA-II, plain PyTorch, two processes. The peer of
+`scripts.bench.whole_search`.
+
+    python -m scripts.bench.optuna_script TASK.npz FRONT.json
+
+The space, the recipe, the images and the number of trainings are those of the nasx search it is compared with; the
+networks are built by `nasx.spaces`, so that they are the same. Everything else is what the libraries offer: processes
+that share a study through Optuna's journal file, a DataLoader, float32, the paper's activation score added up sample by
+sample. Cells that are no network, and repeats of an encoding, are pruned as Optuna's FAQ advises, and cost nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from numpy.typing import NDArray
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
+from torch import Tensor, nn
+
+from nasx.data.augmentation import Augmentation
+from nasx.data.images import LabelledImages, SearchData
+from nasx.recipe import Recipe
+from nasx.spaces.nb201 import NASBench201
+from scripts.bench.plain_training import by_loader, tensors, train, validation_batches
+
+STUDY = "nas"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is searched, by plain values."""
+
+    trainings: int
+    population: int
+    processes: int
+    seed: int
+    channels: int
+    cells: int
+    recipe: dict[str, Any]  # arguments of Recipe
+    augmentation: dict[str, Any]  # arguments of Augmentation
+
+
+def save_task(file: Path, task: Task, data: SearchData) -> None:
+    """The task and its images in one file."""
+    arrays: dict[str, Any] = {"mean": data.mean, "std": data.std, "classes": np.array(data.train.class_names)}
+    for name, part in (("train", data.train), ("validation", data.validation)):
+        arrays |= {f"{name}_images": part.images, f"{name}_labels": part.labels}
+    np.savez(file, task=json.dumps(asdict(task)), **arrays)
+
+
+def load_task(file: Path) -> tuple[Task, SearchData]:
+    """What `save_task` saved."""
+    with np.load(file) as arrays:
+        names = tuple(map(str, arrays["classes"]))
+        train, validation = (
+            LabelledImages(arrays[f"{name}_images"], arrays[f"{name}_labels"], names)
+            for name in ("train", "validation")
+        )
+        return Task(**json.loads(str(arrays["task"]))), SearchData(train, validation, arrays["mean"], arrays["std"])
+
+
+def activation_score(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """The paper's introspectability: mean cosine distance between the class means of all activations.
+
+    Outputs of convolutions and activation layers are flattened, concatenated, and added up sample by sample.
+    """
+    maps: list[NDArray[np.float32]] = []
+    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.ReLU))]
+    hooks = [m.register_forward_hook(lambda _m, _i, output: maps.append(output.flatten(1).numpy())) for m in layers]
+    sums: dict[int, NDArray[np.float64]] = {}
+    network.eval()
+    with torch.no_grad():
+        for batch, classes in zip(torch.split(images, 256), torch.split(labels, 256), strict=True):
+            maps.clear()
+            network(batch)
+            for row, label in enumerate(classes.tolist()):
+                vector = np.concatenate([m[row] for m in maps])
+                if label in sums:
+                    sums[label] += vector
+                else:
+                    sums[label] = vector.astype(np.float64)
+    for hook in hooks:
+        hook.remove()
+    vectors = np.stack([total / np.linalg.norm(total) for total in sums.values()])  # the mean has the sum's direction
+    distances = 1 - vectors @ vectors.T
+    return float(distances[np.triu_indices(len(vectors), 1)].mean())
+
+
+class Objective:
+    """Trains and scores the network of an Optuna trial: (validation error, introspectability)."""
+
+    def __init__(self, task: Task, data: SearchData) -> None:
+        self.task = task
+        self.data = data
+        self.space = NASBench201(channels=task.channels, cells=task.cells)
+        self.recipe = Recipe(**task.recipe)
+        self.augmentation = Augmentation(**task.augmentation)
+        self.images, self.labels = tensors(data.validation, data)
+
+    def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
+        genotype = tuple(
+            trial.suggest_categorical(f"edge{edge}", list(range(size)))
+            for edge, size in enumerate(self.space.gene_sizes)
+        )
+        before = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+        if any(other.params == trial.params and other.number < trial.number for other in before):
+            raise optuna.TrialPruned("trained before")
+        if not self.space.is_connected(genotype):
+            raise optuna.TrialPruned("no network")
+        torch.manual_seed(self.task.seed + trial.number)
+        network = self.space.build(genotype, input_shape=self.data.shape, n_classes=self.data.n_classes)
+        batches = by_loader(self.data, self.augmentation, self.recipe.batch_size, self.task.seed + trial.number)
+        error = train(network, batches, validation_batches(self.data), self.recipe)
+        return error, activation_score(network, self.images, self.labels)
+
+
+def open_study(journal: Path, task: Task, seed: int) -> optuna.Study:
+    """The study that all processes share."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.NSGAIISampler(population_size=task.population, seed=seed)
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+    return optuna.create_study(
+        study_name=STUDY,
+        storage=storage,
+        sampler=sampler,
+        directions=["minimize", "maximize"],
+        load_if_exists=True,
+    )
+
+
+def work(task_file: Path, journal: Path, process: int) -> None:
+    """One process: takes part in the study until enough networks are trained."""
+    torch.set_num_threads(1)
+    task, data = load_task(task_file)
+    study = open_study(journal, task, seed=1000 * task.seed + process)
+    enough = MaxTrialsCallback(task.trainings, states=(TrialState.COMPLETE,))
+    study.optimize(Objective(task, data), callbacks=[enough])
+
+
+def search(task_file: Path) -> list[tuple[float, float]]:
+    """(error, introspectability) of every network trained."""
+    task, _ = load_task(task_file)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder) / "journal.log"
+        open_study(journal, task, task.seed)
+        context = multiprocessing.get_context("spawn")
+        processes = [context.Process(target=work, args=(task_file, journal, n)) for n in range(task.processes)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+            if process.exitcode:
+                raise SystemExit(f"a process of the search ended with status {process.exitcode}")
+        trials = open_study(journal, task, task.seed).get_trials(states=(TrialState.COMPLETE,))
+    return [(trial.values[0], trial.values[1]) for trial in trials[: task.trainings]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench.optuna_script")
+    parser.add_argument("task", type=Path, help="what `scripts.bench.whole_search` saved")
+    parser.add_argument("result", type=Path, help="JSON file for error and introspectability of every network")
+    chosen = parser.parse_args()
+    chosen.result.write_text(json.dumps(search(chosen.task)))
+
+
+if __name__ == "__main__":
+    main()
