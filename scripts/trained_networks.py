@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from rich.progress import Progress
 from torch import nn
 
 from nasx import config as configs
+from nasx.config.components import load_target
 from nasx.evaluation import better_than_chance, load_weights, save_weights
 from nasx.files import write_atomically
 from nasx.networks.costs import count_macs, count_parameters
@@ -82,9 +84,13 @@ class Study:
 
     @classmethod
     def open(cls, cache_dir: Path, dataset: str, overrides: Sequence[str]) -> Study:
-        """The study of a config's settings below `cache_dir`; made where it is new."""
-        config = configs.compose(dataset, [*OVERRIDES.get(dataset, ()), *overrides])
-        folder = cache_dir / f"{dataset}_{config_hash(_what_shapes_networks(config))}"
+        """The study of a dataset's config, made quick by OVERRIDES, below `cache_dir`; made where it is new."""
+        return cls.of(cache_dir, configs.compose(dataset, [*OVERRIDES.get(dataset, ()), *overrides]))
+
+    @classmethod
+    def of(cls, cache_dir: Path, config: Mapping[str, Any]) -> Study:
+        """The study of a composed config, e.g. a run's."""
+        folder = cache_dir / f"{config['name']}_{config_hash(_what_shapes_networks(config))}"
         write_atomically(folder / CONFIG, configs.to_yaml(config).encode())  # anew: the data may have moved
         return cls(folder)
 
@@ -195,9 +201,17 @@ def _id(space: SearchSpace, genotype: Genotype) -> str:
     return arch_id(space.name, space.settings, genotype)
 
 
-def _what_shapes_networks(config: dict[str, Any]) -> dict[str, Any]:
-    shaping = {key: config[key] for key in ("seed", "dataset", "split", "space", "training")}
-    return {**shaping, "dataset": {k: v for k, v in config["dataset"].items() if k != "root"}}
+def _what_shapes_networks(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings behind a training that are not at their defaults, so that a new setting orphans no study."""
+    shaping = {key: config[key] for key in ("seed", "split")}
+    for group in ("dataset", "space", "training"):
+        defaults = signature(load_target(config[group], group)).parameters
+        shaping[group] = {
+            key: value
+            for key, value in config[group].items()
+            if key != "root" and (key not in defaults or defaults[key].default != value)
+        }
+    return shaping
 
 
 @cache

@@ -16,9 +16,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,10 +30,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-import nasx.introspection
 from nasx.data.batches import as_tensor, normalise
 from nasx.errors import NasxError
 from nasx.files import write_atomically
+from nasx.introspection import layers, sampling, similarity
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.attributions import ShapScorer
 from nasx.preparation import score_seed
@@ -49,17 +51,18 @@ SCORERS: Mapping[str, Scorer] = {
     "activations_predicted": ActivationScorer(group_by="predicted"),
     "activations_balanced": ActivationScorer(layer_balanced=True),
 }
-# one knob turned at a time, the others at their defaults: knob -> value -> scorer
+# one knob turned at a time, the others at their defaults: knob -> value -> scorer; the defaults are measured once
 SWEEPS: Mapping[str, Mapping[int, Scorer]] = {
-    "samples_per_class": {n: ShapScorer(samples_per_class=n) for n in (2, 5, 10, 20, 40)},
-    "draws": {n: ShapScorer(draws=n) for n in (1, 2, 4, 8, 16, 32)},
+    "samples_per_class": {n: ShapScorer(samples_per_class=n) for n in (5, 10, 40)},
+    "draws": {n: ShapScorer(draws=n) for n in (2, 4, 16)},
+    "background": {n: ShapScorer(background=n) for n in (8, 64)},
     "quadrature": {n: ShapScorer(path="quadrature", draws=n) for n in (4, 8, 16)},
-    "background": {n: ShapScorer(background=n) for n in (2, 8, 32, 64)},
     "max_samples": {n: ActivationScorer(max_samples=n) for n in (100, 300, 1000)},
 }
-COMPLETENESS_DRAWS = (64, 128, 256)  # on few images: how many draws it takes to come within 2 % of the logit gap
+DEFAULT_OF = {"samples_per_class": DEFAULT, "draws": DEFAULT, "background": DEFAULT, "max_samples": PAPER}
+# on few images: how many draws it takes to come within 2 % of the logit gap
 ACCURATE: Mapping[str, Scorer] = {
-    f"draws={n}, samples_per_class=5": ShapScorer(draws=n, samples_per_class=5) for n in COMPLETENESS_DRAWS
+    f"draws={n} (one image a class)": ShapScorer(draws=n, samples_per_class=1) for n in (64, 128, 256)
 }
 TARGET_ICC, TARGET_COMPLETENESS = 0.7, 0.02
 TOLERANCE = 0.02  # of ICC: settings as good as this are equal, and the cheapest is the knee
@@ -88,7 +91,7 @@ class Quality:
 
 
 def variants(quick: bool) -> dict[str, Scorer]:
-    """Name -> scorer: a variant of a sweep that is the default anyhow goes by that name alone."""
+    """Name -> scorer: all that is measured."""
     named = dict(SCORERS)
     if quick:
         return {**named, **{_named("quadrature", n): SWEEPS["quadrature"][n] for n in (4, 16)}}
@@ -147,11 +150,18 @@ def verdicts(qualities: Mapping[str, Quality], ahead: Interval) -> list[str]:
         + (f"{TARGET_COMPLETENESS:.0%} is reached by {cheapest.name}." if cheapest else "no setting reached 2 %."),
         f"The default takes {default.share_of_training:.1%} of the training time here.",
     ]
-    for knob in ("samples_per_class", "draws", "background"):
-        swept = [qualities[n] for v in SWEEPS[knob] if (n := _named(knob, v)) in qualities]
-        if len(swept) > 1:
-            lines.append(f"Knee of {knob}: {knee(swept).name}.")
+    for knob, names in swept().items():
+        if (measured := [qualities[name] for name in names if name in qualities])[1:]:
+            lines.append(f"Knee of {knob}: {knee(measured).name}.")
     return lines
+
+
+def swept() -> dict[str, list[str]]:
+    """Knob -> the names of the variants that show what it does, the default among them."""
+    return {
+        knob: [*(_named(knob, v) for v in values), *([DEFAULT_OF[knob]] if knob in DEFAULT_OF else [])]
+        for knob, values in SWEEPS.items()
+    }
 
 
 def quality_table(title: str, qualities: Sequence[Quality]) -> Table:
@@ -180,7 +190,9 @@ def main(
     dataset: Annotated[str, typer.Option(help="Name of a config: digits, fashion_mnist, cifar10.")] = "digits",
     architectures: Annotated[int, typer.Option(min=4, help="Networks drawn from the space.")] = 24,
     seeds: Annotated[int, typer.Option(min=2, help="Trainings of each.")] = 4,
-    cache: Annotated[Path, typer.Option(help="Where trained networks and scores are kept.")] = Path("runs/studies"),
+    cache_dir: Annotated[Path, typer.Option("--cache", help="Where trained networks and scores are kept.")] = Path(
+        "runs/studies"
+    ),
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes, of one thread each: 2, or 1 if quick.")] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="6 networks of the digits x 2, 2 epochs, few variants.")
@@ -195,7 +207,7 @@ def main(
     if quick:
         dataset, architectures, seeds, overrides = "digits", 6, 2, ["training.epochs=2"]
     progress = Console(stderr=True)
-    study = Study.open(cache, dataset, overrides)
+    study = Study.open(cache_dir, dataset, overrides)
     genotypes = draw_architectures(study.made_of.space, architectures, seed=0)
     if not no_train:
         train(study, genotypes, seeds, jobs=jobs, console=progress)
@@ -234,7 +246,7 @@ def report(dataset: str, rows: Sequence[Sequence[Trained]], scores: Values, plot
     console.print(correlation_table(means))
     console.print("\n".join(said), highlight=False)
     if plot:
-        draw(dataset, qualities, {k: [_named(k, v) for v in vs] for k, vs in SWEEPS.items()}, plot)
+        draw(dataset, qualities, swept(), plot)
     return {
         "dataset": dataset,
         "architectures": len(rows),
@@ -249,28 +261,29 @@ def report(dataset: str, rows: Sequence[Sequence[Trained]], scores: Values, plot
 
 def _score(study: Study, record: Trained, quick: bool) -> tuple[tuple[str, int], dict[str, Scored]]:
     """What the variants say of one network; only those are computed that the cache lacks."""
-    name = f"scores_{record.replicate}_{_version_of_scorers()}.json"
-    file = arch_dir(study.folder, record.arch_id) / name
-    known = {k: Scored(*v) for k, v in json.loads(file.read_text()).items()} if file.exists() else {}
+    file = arch_dir(study.folder, record.arch_id) / f"scores_{record.replicate}.json"
+    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     wanted = variants(quick)
-    if missing := wanted.keys() - known.keys():
+    keys = {name: f"{name} {_version(type(scorer).__module__)}" for name, scorer in wanted.items()}
+    if missing := [name for name, key in keys.items() if key not in kept]:
         data = study.made_of.data
         network, seed = study.network(record), score_seed(study.made_of.experiment)
         images = normalise(as_tensor(data.validation.images), data.mean, data.std)
         labels = as_tensor(data.validation.labels)
-        for each in sorted(missing):
+        for name in missing:
             started = time.process_time()
-            score = wanted[each].score(network, images, labels, n_classes=data.n_classes, seed=seed)
-            known[each] = Scored(score.value, score.completeness_error, time.process_time() - started)
-        plain = {k: [s.value, s.completeness_error, s.seconds] for k, s in known.items()}
-        write_atomically(file, json.dumps(plain, indent=1).encode())
-    return (record.arch_id, record.replicate), known
+            score = wanted[name].score(network, images, labels, n_classes=data.n_classes, seed=seed)
+            kept[keys[name]] = score.value, score.completeness_error, time.process_time() - started
+        write_atomically(file, json.dumps(kept, indent=1).encode())
+    return (record.arch_id, record.replicate), {name: Scored(*kept[key]) for name, key in keys.items()}
 
 
-def _version_of_scorers() -> str:
-    """A hash of the scorers' source: scores of other scorers are no scores of these."""
-    sources = sorted(Path(nasx.introspection.__path__[0]).glob("*.py"))
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
+@cache
+def _version(module: str) -> str:
+    """A hash of what a scorer is made of: what an earlier version has scored is measured again."""
+    parts = (module, sampling.__name__, similarity.__name__, layers.__name__)
+    sources = b"".join(Path(sys.modules[part].__file__ or "").read_bytes() for part in parts)
+    return hashlib.sha256(sources).hexdigest()[:8]
 
 
 def _named(knob: str, value: int) -> str:

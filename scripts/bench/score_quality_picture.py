@@ -30,9 +30,9 @@ def draw(title: str, qualities: Mapping[str, Quality], sweeps: Mapping[str, Sequ
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for knob, names in sweeps.items():
-        swept = [qualities[name] for name in names if name in qualities]
-        if len(swept) > 1:
-            _icc_line(left, knob, swept)
+        measured = sorted((qualities[name] for name in names if name in qualities), key=lambda q: q.seconds)
+        if len(measured) > 1:
+            _icc_line(left, knob, measured)
     for name in ("shap", "activations"):
         left.annotate(f"default {name}", (qualities[name].seconds, qualities[name].icc.estimate), color=MUTED, size=8)
     left.set(xscale="log", xlabel="seconds a score", ylabel="ICC", title=f"ICC: {title}")

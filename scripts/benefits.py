@@ -1,0 +1,165 @@
+"""What the paper promises of introspectable networks, measured on one trained network at a time.
+
+The promises: classes are disentangled layer by layer; distances to class centroids are a confidence to rely on, and
+find errors and wrong labels; the classes held close are those that are confused; pushing them apart repairs that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasx.data.batches import as_tensor, normalise
+from nasx.data.images import LabelledImages, SearchData
+from nasx.diagnostics.calibration import reliability
+from nasx.diagnostics.centroids import class_centroids, cosine_distances, judge
+from nasx.diagnostics.class_pairs import closeness_and_confusion, confusion_matrix, folded_confusion
+from nasx.diagnostics.mispredictions import error_auroc
+from nasx.diagnostics.planting import plant
+from nasx.diagnostics.repair import repair
+from nasx.introspection.activations import ActivationScorer
+from nasx.introspection.attributions import ShapScorer
+from nasx.preparation import score_seed
+from scripts.trained_networks import CPU, Study, Trained
+
+SCORERS: Final = {"shap": ShapScorer(), "activations": ActivationScorer()}
+IMAGES = 1000  # training images that probes and centroids are made of
+GRID = 2  # side to which maps are averaged before the probe: channels, and roughly where
+BINS = 50  # of confidence, as in the paper
+LOOKED_AT = 0.2  # share of the images, the most suspect first, among which wrong labels are counted
+
+
+def describe(study: Study, record: Trained) -> dict[str, float | None]:
+    """The scores of a network and what can be measured on it as it is; None where there is nothing to measure."""
+    made_of = study.made_of
+    network, data = study.network(record), made_of.data
+    some = data.train.take(np.arange(min(IMAGES, len(data.train))))  # the split has shuffled them
+    found: dict[str, float | None] = {"error": record.error, "parameters": float(record.parameters)}
+    pixels, labels = _pixels(data.validation, data)
+    distances = {}
+    for name, scorer in SCORERS.items():
+        seed = score_seed(made_of.experiment)
+        score = scorer.score(network, pixels, labels, n_classes=data.n_classes, seed=seed)
+        found[f"introspectability {name}"] = score.value
+        distances[name] = score.distances
+    return {**found, **disentanglement(network, some, data), **trust(network, some, data, distances)}
+
+
+def disentanglement(network: nn.Sequential, some: LabelledImages, data: SearchData) -> dict[str, float | None]:
+    """Accuracy of a linear probe and class separability, each the mean over the stages."""
+    train = stage_features(network, _pixels(some, data)[0])
+    held_out = stage_features(network, _pixels(data.validation, data)[0])
+    accuracies, separabilities = [], []
+    for stage, features in train.items():
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(features, some.labels)
+        accuracies.append(probe.score(held_out[stage], data.validation.labels))
+        separabilities.append(between_share(held_out[stage], data.validation.labels))
+    return {"probe": float(np.mean(accuracies)), "separability": float(np.mean(separabilities))}
+
+
+def stage_features(network: nn.Sequential, images: Tensor) -> dict[str, NDArray[np.float64]]:
+    """The output of each stage before the head, averaged over a grid: (n, channels * GRID^2)."""
+    features = {}
+    with torch.no_grad():
+        for name, stage in list(network.named_children())[:-1]:
+            images = stage(images)
+            features[name] = F.adaptive_avg_pool2d(images, GRID).flatten(1).double().numpy()
+    return features
+
+
+def between_share(features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Class separability: the share in [0, 1] of the features' variance, (n, n_features), that is between classes.
+
+    >>> between_share(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1]))  # means 1 and 5 around 3: 4 of 5
+    0.8
+    """
+    centred = features - features.mean(axis=0)
+    between = sum((labels == c).sum() * (centred[labels == c].mean(axis=0) ** 2).sum() for c in np.unique(labels))
+    total = (centred**2).sum()
+    return float(between / total) if total > 0 else 0.0
+
+
+def trust(
+    network: nn.Sequential, some: LabelledImages, data: SearchData, distances: Mapping[str, NDArray[np.float64]]
+) -> dict[str, float | None]:
+    """Confidence by distance beside softmax, and whether the classes held close are those confused."""
+    centroids = class_centroids(network, some, data)
+    seen = judge(network, data.validation, data, centroids)
+    predicted = seen.logits.argmax(axis=1)
+    chosen = (np.arange(len(predicted)), predicted)
+    is_right = predicted == data.validation.labels
+    confidences = {
+        "activations": 1 - cosine_distances(seen.products, seen.squares, centroids.squares)[chosen],
+        "softmax": softmax(seen.logits, axis=1)[chosen],
+    }
+    confusion = confusion_matrix(data.validation.labels, predicted, data.n_classes)
+    found: dict[str, float | None] = {}
+    for name, values in confidences.items():
+        found[f"calibration {name}"] = reliability(values, is_right, BINS).spearman
+        found[f"errors {name}"] = error_auroc(values, is_right)
+    for name, apart in distances.items():
+        found[f"confusions {name}"] = closeness_and_confusion(apart, confusion)[0]
+    return found
+
+
+def planted(study: Study, record: Trained) -> dict[str, float | None]:
+    """Whether the architecture, trained on labels of which 20 % are wrong, shows where they are."""
+    made_of = study.made_of
+    found = plant(
+        lambda: study.untrained(record.genotype, record.seed),
+        made_of.data,
+        made_of.recipe,
+        augmentation=made_of.dataset.augmentation,
+        seed=record.seed,
+        device=CPU,
+    )
+    return {
+        "mislabels activations": found.by_distance.found[LOOKED_AT],
+        "mislabels loss": found.by_loss.found[LOOKED_AT],
+        "mislabels auroc activations": found.by_distance.auroc,
+        "mislabels auroc loss": found.by_loss.auroc,
+    }
+
+
+def repaired(study: Study, record: Trained) -> dict[str, float | None]:
+    """The confusions left of the pair confused most, as a share of those before: after repair, and after its twin."""
+    made_of = study.made_of
+    network, data = study.network(record), made_of.data
+    found = repair(
+        network,
+        data,
+        most_confused_pair(network, data),
+        made_of.recipe,
+        augmentation=made_of.dataset.augmentation,
+        seeds=[record.seed],
+        device=CPU,
+    )
+    if not found.before.confusions:
+        return {"repair": None, "repair twin": None}
+    before = found.before.confusions
+    left = found.repaired[0].confusions / before, found.twins[0].confusions / before
+    return {"repair": 1 - left[0], "repair twin": 1 - left[1]}
+
+
+def most_confused_pair(network: nn.Sequential, data: SearchData) -> tuple[int, int]:
+    """The two classes of the validation images that `network` takes for each other most often."""
+    pixels, labels = _pixels(data.validation, data)
+    with torch.no_grad():
+        predicted = torch.cat([network(batch).argmax(dim=1) for batch in torch.split(pixels, 256)])
+    folded = np.triu(folded_confusion(confusion_matrix(labels.numpy(), predicted.numpy(), data.n_classes)), k=1)
+    first, second = np.unravel_index(folded.argmax(), folded.shape)
+    return (int(first), int(second)) if folded.any() else (0, 1)
+
+
+def _pixels(images: LabelledImages, data: SearchData) -> tuple[Tensor, Tensor]:
+    return normalise(as_tensor(images.images), data.mean, data.std), as_tensor(images.labels)
