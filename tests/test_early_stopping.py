@@ -1,0 +1,185 @@
+"""When a training is cut, by hand: what can still be reached, who dominates it, and when nobody may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nasx.early_stopping import MIN_TRAINED, Prospects, judge
+from nasx.errors import TrialFailure
+from nasx.trial import OBJECTIVES, Bounds, Candidate, Evaluation, Job, Reason, Rival, Rung, Trial, TrialStatus
+
+ERROR = OBJECTIVES["error"]
+SCORE = OBJECTIVES["introspectability"]
+SIZE = OBJECTIVES["parameters"]
+
+
+def epochs(*errors: float) -> tuple[dict[str, float], ...]:
+    return tuple({"validation_error": e, "validation_macro_error": e} for e in errors)
+
+
+def trial(name: str, *errors: float, score: float = 0.1, size: float = 100.0, **evaluation) -> Trial:
+    """A trial with these validation errors; the last one counts."""
+    metrics = {"error": errors[-1], "macro_error": errors[-1], "introspectability": score, "parameters": size}
+    made = Evaluation(**{"status": TrialStatus.COMPLETE, "metrics": metrics, "history": epochs(*errors), **evaluation})
+    return Trial(name, 0, (0,), name, 0, made, Candidate(0, (0,), 0, "random"))
+
+
+def job(*rungs: Rung, rivals: tuple[Rival, ...] = ()) -> Job:
+    return Job(
+        arch_id="new", replicate=0, genotype=(0,), seed=0, weights_file=Path("unused"), rungs=rungs, rivals=rivals
+    )
+
+
+def verdict(a_job: Job, *errors: float, constraints=None, metrics=None, chance: float = 0.9) -> TrialFailure | None:
+    """What is said of a training with these validation errors so far."""
+    try:
+        judge(a_job, epochs(*errors), metrics or {}, constraints or {}, lambda ends: ends["error"] < chance)
+    except TrialFailure as failure:
+        return failure
+    return None
+
+
+def heard(objectives, *trials: Trial) -> Prospects:
+    prospects = Prospects(objectives)
+    for each in trials:
+        prospects.hear(each)
+    return prospects
+
+
+# ten trials whose errors fall by 0.20, 0.18, ..., 0.02 after the first quarter, and end at 0.30, 0.31, ..., 0.39
+TEN = [trial(f"t{i}", 0.5 + 0.01 * i - 0.02 * i, 0.4, 0.35, 0.3 + 0.01 * i) for i in range(MIN_TRAINED)]
+
+
+def test_a_rung_knows_the_largest_fall_from_there_to_the_end_that_was_seen():
+    rungs = heard([ERROR], *TEN).rungs
+
+    assert [rung.epoch for rung in rungs] == [1, 2, 3]
+    assert [rung.improvement["error"] for rung in rungs] == [pytest.approx(x) for x in (0.2, 0.1, 0.05)]
+
+
+def test_nothing_is_judged_before_ten_trials_were_trained_to_their_end():
+    assert heard([ERROR], *TEN[:-1]).rungs == ()
+    assert len(heard([ERROR], *TEN).rungs) == 3
+
+
+@pytest.mark.parametrize("tenth", ["twice", "failed", "cut", "looked up"])
+def test_what_was_not_trained_to_its_end_is_no_evidence(tenth):
+    other = {
+        "twice": TEN[0],
+        "failed": trial("x", 0.9, 0.9, 0.9, 0.1, status=TrialStatus.FAILED),
+        "cut": trial("x", 0.9, 0.9, status=TrialStatus.INFEASIBLE, metrics={"parameters": 100}),
+        "looked up": trial("x", 0.1, history=()),
+    }[tenth]
+
+    assert heard([ERROR], *TEN[:-1], other).rungs == ()
+
+
+def test_short_trainings_have_no_rungs():
+    assert heard([ERROR], *(trial(f"t{i}", 0.5, 0.4, 0.3) for i in range(20))).rungs == ()
+
+
+def test_a_rival_has_the_best_of_what_shows_at_the_end_and_beats_ten_in_what_shows_before():
+    introspectable = trial("best", 0.5, 0.4, 0.35, 0.295, score=0.8)
+
+    assert heard([ERROR, SCORE], introspectable, *TEN[:-1]).rivals == ()
+    assert heard([ERROR, SCORE], introspectable, *TEN).rivals == (Rival("best", {"error": 0.295}),)
+
+
+def test_a_rival_with_the_best_score_but_a_larger_error_than_others_is_not_proved():
+    introspectable = trial("best", 0.5, 0.4, 0.4, 0.35, score=0.8)  # beats those that end at 0.36 to 0.39
+
+    assert heard([ERROR, SCORE], introspectable, *TEN).rivals == ()
+
+
+def test_the_best_score_is_the_best_so_far():
+    first, second = trial("first", 0.5, 0.4, 0.3, 0.1, score=0.8), trial("second", 0.5, 0.4, 0.3, 0.2, score=0.9)
+
+    assert [r.arch_id for r in heard([ERROR, SCORE], first, *TEN, second).rivals] == ["second"]
+    assert [r.arch_id for r in heard([ERROR, SCORE], second, *TEN, first).rivals] == ["second"]
+
+
+def test_with_parameters_in_place_of_a_score_the_rivals_are_the_front():
+    small, good = trial("small", 0.5, 0.4, 0.35, 0.25, size=50), trial("good", 0.5, 0.4, 0.35, 0.2, size=90)
+    neither = trial("neither", 0.5, 0.4, 0.35, 0.26, size=95)
+
+    rivals = heard([ERROR, SIZE], neither, small, *TEN, good).rivals
+
+    assert [r.arch_id for r in rivals] == ["good", "small"]
+
+
+def test_without_an_error_among_the_objectives_nobody_dominates():
+    assert heard([SCORE, SIZE], *TEN, *(trial(f"x{i}", 0.5, 0.4, 0.3, 0.2, size=200) for i in range(20))).rivals == ()
+
+
+GOOD = Rival("good", {"error": 0.2})
+HALF = Rung(2, {"error": 0.1, "macro_error": 0.1})
+
+
+def test_a_training_goes_on_while_it_may_get_past_every_rival():
+    assert verdict(job(HALF, rivals=(GOOD,)), 0.5, 0.29) is None
+
+
+def test_a_training_that_cannot_get_past_a_rival_is_cut_with_all_that_led_to_it():
+    cut = verdict(job(HALF, rivals=(GOOD,)), 0.5, 0.31)
+
+    assert cut.reason is Reason.DOMINATED
+    assert cut.detail == (
+        "stopped after epoch 2: the validation error was 31.00% and could have fallen to 21.00% at best: "
+        "dominated by good with error 20.00%"
+    )
+
+
+def test_equal_is_not_dominated():
+    assert (
+        verdict(job(Rung(1, {"error": 0.25, "macro_error": 0.0}), rivals=(Rival("a", {"error": 0.25}),)), 0.5) is None
+    )
+
+
+def test_a_bad_epoch_after_a_good_one_is_noise():
+    assert verdict(job(HALF, rivals=(GOOD,)), 0.25, 0.9) is None
+
+
+def test_between_rungs_nothing_is_judged():
+    assert verdict(job(HALF, rivals=(GOOD,)), 0.9) is None
+    assert verdict(job(HALF, rivals=(GOOD,)), 0.9, 0.9, 0.9) is None
+
+
+def test_a_smaller_network_escapes_a_larger_rival():
+    rival = Rival("good", {"error": 0.2, "parameters": 1000})
+
+    assert verdict(job(HALF, rivals=(rival,)), 0.5, 0.4, metrics={"parameters": 999}) is None
+    cut = verdict(job(HALF, rivals=(rival,)), 0.5, 0.4, metrics={"parameters": 1000})
+    assert cut.detail.endswith("dominated by good with error 20.00%, 1,000 parameters")
+
+
+def test_macro_error_is_judged_as_error_is():
+    rival = Rival("good", {"macro_error": 0.2})
+
+    assert verdict(job(HALF, rivals=(rival,)), 0.5, 0.31).reason is Reason.DOMINATED
+
+
+def test_what_cannot_meet_a_constraint_or_beat_chance_is_cut_and_says_so():
+    broken = verdict(job(HALF), 0.5, 0.5, constraints={"error": Bounds(max=0.3)})
+    guessing = verdict(job(HALF), 0.9, 0.9, chance=0.75)
+
+    assert broken.reason is Reason.CONSTRAINT
+    assert broken.detail.endswith("could have fallen to 40.00% at best; error 0.4 is outside [None, 0.3]")
+    assert guessing.reason is Reason.CHANCE_LEVEL
+    assert guessing.detail.endswith("to 80.00% at best, which is not better than guessing the commonest class")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_in_which_trials_are_heard_does_not_matter(seed):
+    import random
+
+    rng = random.Random(seed)
+    trials = [
+        trial(f"t{i}", *(rng.random() for _ in range(4)), score=rng.choice((0.1, 0.2)), size=rng.choice((1, 2)))
+        for i in range(60)
+    ]
+    one, other = heard([ERROR, SCORE, SIZE], *trials), heard([ERROR, SCORE, SIZE], *rng.sample(trials, 60))
+
+    assert (one.rungs, one.rivals) == (other.rungs, other.rivals)
+    assert one.rivals
