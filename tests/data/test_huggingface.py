@@ -1,0 +1,142 @@
+"""Parquet files of the Hugging Face hub's form, written here with the library itself."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasx.data.huggingface import HuggingFace
+from nasx.errors import DataError, ResourceError, SettingError
+
+datasets = pytest.importorskip("datasets")
+CLASSES = ["cat", "dog"]
+pytestmark = pytest.mark.filterwarnings("ignore")  # what the library and pyarrow have to say is not ours
+
+
+def png(grey: int) -> dict:
+    out = io.BytesIO()
+    Image.new("RGB", (12, 10), (grey, grey, grey)).save(out, "PNG")
+    return {"bytes": out.getvalue(), "path": None}
+
+
+def write(path: Path, rows: list, labels: list, *, names=CLASSES, image=None, label=None) -> Path:
+    """A parquet file of pictures and labels."""
+    features = datasets.Features(
+        {"label": label or datasets.ClassLabel(names=names), "image": image or datasets.Image()}
+    )
+    columns = {"label": labels, "image": rows}
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    return write(tmp_path / "train.parquet", [png(10 * i) for i in range(20)], [i % 2 for i in range(20)])
+
+
+def test_pictures_labels_and_class_names_of_a_file_are_read(file):
+    dataset = HuggingFace(path=str(file), test_split=None, image_size=8)
+
+    train, test = dataset.train(), dataset.test()
+
+    assert (len(train), len(test)) == (16, 4)
+    assert train.shape == (3, 8, 8)
+    assert train.class_names == ("cat", "dog")
+    assert {int(image.mean()) for image in (*train.images, *test.images)} == {10 * i for i in range(20)}
+    assert all(image.mean() // 10 % 2 == label for image, label in zip(train.images, train.labels, strict=True))
+
+
+def test_a_directory_has_the_splits_that_its_files_are_named_after(file, tmp_path):
+    write(tmp_path / "test.parquet", [png(3), png(5)], [0, 1])
+
+    dataset = HuggingFace(path=str(tmp_path), image_size=8, grayscale=True)
+
+    assert dataset.train().shape == (1, 8, 8)
+    assert dataset.test().images[:, 0, 0, 0].tolist() == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "names"), [("string", ["b", "a", "b"], ("a", "b")), ("int64", [7, 3, 7], ("3", "7"))]
+)
+def test_labels_without_names_name_themselves(kind, labels, names, tmp_path):
+    path = write(tmp_path / "x.parquet", [png(i) for i in range(3)], labels, label=datasets.Value(kind))
+
+    train = HuggingFace(path=str(path), label_column="label", test_split="train", image_size=8).train()
+
+    assert train.class_names == names
+    assert [train.class_names[label] for label in train.labels] == [str(label) for label in labels]
+
+
+def hostile_path(path: Path) -> None:
+    write(path, [{"bytes": None, "path": "/etc/hostname"}] * 2, [0, 1])
+
+
+BAD = {
+    "noise": (lambda p: p.write_bytes(np.random.default_rng(0).bytes(500)), "cannot be read: "),
+    "empty": (lambda p: p.write_bytes(b""), "cannot be read: "),
+    "cut short": (lambda p: p.write_bytes(p.read_bytes()[:-20]), "cannot be read: "),
+    "gone": (lambda p: p.unlink(), "does not exist"),
+    "a damaged picture": (lambda p: write(p, [{"bytes": b"no picture", "path": None}], [0]), "row 0 cannot be read as"),
+    "a path to another file": (hostile_path, "row 0 holds no picture in the column image"),
+    "no pictures": (lambda p: write(p, ["a"], [0], image=datasets.Value("string")), "has no column of kind Image"),
+    "no labels": (lambda p: write(p, [png(1)], [0], label=datasets.Value("int64")), "has no column of kind ClassLabel"),
+    "no rows": (lambda p: write(p, [], []), "holds no pictures|cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_is_told_in_one_line(case, file):
+    change, message = BAD[case]
+    change(file)
+    with pytest.raises(DataError, match=message) as caught:
+        HuggingFace(path=str(file), test_split=None).train()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"path": None}, r"give dataset\.path=NAME"),
+        ({"train_split": "trian", "test_split": "train"}, None),
+        ({"test_split": "test"}, r"has no split 'test'.*say dataset\.test_split=null"),
+        ({"image_column": "imgae"}, r"has no column 'imgae', which dataset\.image_column names\. Did you mean image\?"),
+    ],
+)
+def test_a_wrong_name_is_told(settings, message, file):
+    dataset = HuggingFace(**{"path": str(file), "test_split": None, **settings})
+    if message is None:  # a file is the split that is asked for
+        assert len(dataset.train()) == 20
+        return
+    with pytest.raises(DataError, match=message):
+        dataset.train()
+        dataset.test()
+
+
+def test_without_the_library_the_command_that_installs_it_is_named(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ResourceError, match=r"pip install nasx\[huggingface\]"):
+        HuggingFace(path=str(file)).train()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 7}, "image_size must be 8 to 224 pixels, got 7"),
+        ({"test_fraction": 1.0}, "test_fraction must lie between 0 and 1"),
+        ({"seed": -1}, "seed must be at least 0"),
+    ],
+)
+def test_settings_out_of_range_are_told(settings, message):
+    with pytest.raises(SettingError, match=message):
+        HuggingFace(**settings)
