@@ -26,7 +26,7 @@ LAYERS = [
     {"evaluation", "tabular", "diagnostics", "integrity"},
     {"execution", "reports"},
     {"preparation"},
-    {"search", "run", "any_model"},
+    {"search", "run", "any_model", "foreign"},
     {"final"},
     {"export"},
     {"cli", "__main__"},

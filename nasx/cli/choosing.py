@@ -1,8 +1,10 @@
-"""What commands about one network share: which run, which network, how many threads."""
+"""What commands share: which run, which network, which dataset, how many threads."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -12,6 +14,9 @@ from nasx.reports.summary import summarise
 from nasx.rundir import find_run, runs_home, weights_file
 from nasx.store import RunStore
 from nasx.trial import Trial, resolve_arch_id
+
+if TYPE_CHECKING:
+    from nasx.protocols import Dataset
 
 # Below this a second thread costs more than it brings: on two busy cores the digits took 83 s of CPU time, with one 15.
 SMALL_MACS = 5e6
@@ -45,6 +50,16 @@ def front_trials(run: Path) -> list[Trial]:
     if not front:
         raise RunError(f"{run} has no network on its front. `nasx runs show` says what became of its trials.")
     return [find_trial(run, member.arch_id) for member in front]
+
+
+def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:
+    """The dataset of that name, or a directory of class folders, with `dataset.key=value` overrides on top."""
+    from nasx import config as configs  # here: Hydra takes a while to load
+
+    if Path(name).is_dir():
+        overrides, name = [f"dataset.root={Path(name).resolve()}", *overrides], "folder"
+    dataset: Dataset = configs.build(configs.choice("dataset", name, overrides), "dataset")
+    return dataset
 
 
 def spare_threads(trial: Trial) -> None:

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from nasx.cli.choosing import choose_dataset
+
 if TYPE_CHECKING:
     from nasx.data.check import DataReport, PartReport
-    from nasx.protocols import Dataset
 
 app = typer.Typer(help="Fetch a dataset, check one.", no_args_is_help=True)
 
@@ -52,19 +53,9 @@ def check(
     from nasx.data.check import check as look_over
 
     with Console(stderr=True).status(f"Reading {dataset} ..."):
-        report = look_over(_dataset(dataset, overrides or []))
+        report = look_over(choose_dataset(dataset, overrides or []))
     Console().print(Text(describe(report)), soft_wrap=True)
     return 0 if report.is_sound else 2
-
-
-def _dataset(name: str, overrides: list[str]) -> Dataset:
-    from nasx import config as configs
-
-    if Path(name).is_dir():
-        overrides, name = [f"dataset.root={Path(name).resolve()}", *overrides], "folder"
-    config = configs.compose("lines", [f"dataset={name}", *overrides])
-    dataset: Dataset = configs.build(config["dataset"], "dataset")
-    return dataset
 
 
 def describe(report: DataReport) -> str:

@@ -23,6 +23,7 @@ COMMANDS = {
     "pareto": ("nasx.cli.pareto", "pareto", "Show the Pareto front of a run."),
     "explain": ("nasx.cli.explain", "explain", "Explain one network of a run: pictures and plain words."),
     "debug": ("nasx.cli.debug", "debug", "Debug one network and its data: trust, wrong labels, confused classes."),
+    "score": ("nasx.cli.score", "score", "Score any trained classifier: how far apart it holds its classes inside."),
     "compare": ("nasx.cli.compare", "compare", "Compare runs: fronts, hypervolumes, what the seeds make of them."),
     "report": ("nasx.cli.report", "report", "Write a run as one interactive HTML page, or serve it."),
     "train": ("nasx.cli.train", "train", "Train networks of a run long, with several seeds, and test them once."),

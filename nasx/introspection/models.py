@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -54,7 +55,7 @@ class ModelScore(Score):
         sure = "" if self.completeness_error is None else f", completeness error {100 * self.completeness_error:.0f} %"
         lines = [
             f"introspectability {self.value:.3f} by {self.scorer} "
-            f"({self.n_samples:,} images, {len(pairs):,} pairs of classes{sure})"
+            f"({self.n_samples:,} images, {len(pairs):,} pair{'s' * (len(pairs) != 1)} of classes{sure})"
         ]
         width, highest = max(map(len, self.profile), default=0), max(self.profile.values(), default=0) or 1
         lines += [f"  {n:<{width}}  {v:.3f}  {'█' * round(BAR * v / highest)}" for n, v in self.profile.items()]
@@ -104,8 +105,11 @@ def score(
     return ModelScore(**vars(found), class_names=names)
 
 
-def find_scorer(scorer: str | Scorer, layers: Sequence[str] | None = None) -> Scorer:
-    """The scorer of a name, looking at `layers`; an object stays what it is. Raises SettingError."""
+def find_scorer(scorer: str | Scorer, layers: Sequence[str] | None = None, similarity: Path | None = None) -> Scorer:
+    """The scorer of a name, looking at `layers`, with the pairs of classes weighed by a CSV of their `similarity`.
+
+    An object stays what it is. Raises SettingError, and DataError on a CSV that is none.
+    """
     if not isinstance(scorer, str):
         if layers is not None:
             raise SettingError("layers", "belongs to a scorer given by name: set it where this one is made")
@@ -113,7 +117,7 @@ def find_scorer(scorer: str | Scorer, layers: Sequence[str] | None = None) -> Sc
     if scorer not in SCORERS:
         raise SettingError("scorer", f"is not {scorer!r}. {did_you_mean(scorer, SCORERS)}")
     place = "probes" if scorer.startswith("shap") else "layers"
-    return SCORERS[scorer](**{place: None if layers is None else tuple(layers)})
+    return SCORERS[scorer](**{place: None if layers is None else tuple(layers), "similarity": similarity})
 
 
 def collect(data: Data, at_most: int) -> tuple[Tensor, Tensor]:

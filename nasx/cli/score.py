@@ -1,0 +1,168 @@
+"""`nasx score`: how introspectable any trained classifier is, whoever wrote it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from nasx.cli.choosing import choose_dataset
+from nasx.errors import ConfigError, NasxError, SettingError, TrialFailure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from nasx.data.images import LabelledImages
+    from nasx.introspection.models import ModelScore
+    from nasx.protocols import Dataset
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+class Part(StrEnum):
+    TEST = "test"
+    TRAIN = "train"
+    ALL = "all"
+
+
+def score(
+    model: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="A function that gives the torch module.")],
+    data: Annotated[str, typer.Option(help="A dataset's name, or a directory of class folders.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. dataset.image_size=224.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights: .safetensors, or a state_dict by torch.save.")] = None,
+    scorer: Annotated[list[str] | None, typer.Option(help="shap, activations, ...; may be given repeatedly.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Modules to look at, e.g. layer1,layer2; else found.")] = None,
+    samples: Annotated[int, typer.Option(help="Images used at most.")] = 2000,
+    part: Annotated[
+        Part | None, typer.Option(help="Which images; all of a directory that is not split, else the test images.")
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Of each channel, pixels from 0 to 1, as the model was trained; else of the training images."
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    similarity: Annotated[Path | None, typer.Option(help="CSV of class similarities: weighs the pairs.")] = None,
+    seed: Annotated[int, typer.Option(help="Chooses images and draws.")] = 0,
+    output: Annotated[Format, typer.Option("--format", help="For people, or for programs.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option(help="Directory for pictures of distances and layers.")] = None,
+) -> None:
+    """Score any trained classifier: how far apart it holds its classes inside, layer by layer."""
+    if (mean is None) != (std is None):
+        raise SettingError("--mean", "and --std go together")
+    log = Console(stderr=True)
+    with log.status("Reading the data ...") as status:  # torch takes seconds to load
+        from nasx.foreign import load_model
+        from nasx.introspection.models import find_scorer
+        from nasx.introspection.models import score as score_model
+
+        modules = None if layers is None else [name.strip() for name in layers.split(",")]
+        scorers = [find_scorer(name, modules, similarity) for name in scorer or ["shap"]]
+        network = load_model(model, weights)
+        chosen, pixels, labels = _read(
+            choose_dataset(data, overrides or []), part or _default_part(Path(data)), (mean, std), samples, seed
+        )
+        for each in scorers:
+            if (known := getattr(each, "similarity", None)) is not None:
+                known.check_names(chosen.class_names)
+        found = []
+        for each in scorers:
+            status.update(f"Scoring {len(labels):,} images by {each.name} ...")
+            try:
+                found.append(
+                    score_model(
+                        network,
+                        (pixels, labels),
+                        scorer=each,
+                        class_names=chosen.class_names,
+                        seed=seed,
+                        max_images=samples,
+                    )
+                )
+            except TrialFailure as failure:
+                raise NasxError(f"{model} has no score: {failure.detail}") from failure
+    console = Console()
+    if output is Format.JSON:
+        console.print_json(json.dumps([as_json(s) for s in found]))
+    else:
+        console.print(Text("\n\n".join(map(repr, found))), soft_wrap=True)
+    if out is not None:
+        files = _draw(found, out)
+        log.print(Text(f"Written to {out}: {', '.join(f.name for f in files)}"), soft_wrap=True)
+
+
+def as_json(score: ModelScore) -> dict[str, Any]:
+    """A score as plain values; a distance that is none is null."""
+    rows = [[None if math.isnan(d) else d for d in row] for row in score.distances.tolist()]
+    return {**vars(score), "profile": dict(score.profile), "distances": rows}
+
+
+def numbers(text: str, option: str, n_channels: int) -> NDArray[np.float32]:
+    """One number a channel, of "0.48,0.46,0.41". Raises SettingError."""
+    import numpy as np
+
+    try:
+        values = np.array([float(word) for word in text.split(",")], dtype=np.float32)
+    except ValueError as exc:
+        raise SettingError(option, f"must be numbers, e.g. 0.48,0.46,0.41, got {text!r}") from exc
+    if len(values) != n_channels or not np.isfinite(values).all() or (option == "--std" and (values <= 0).any()):
+        positive = " above 0" if option == "--std" else ""
+        raise SettingError(option, f"must be {n_channels} number{'s' * (n_channels > 1)}{positive}, got {text!r}")
+    return values
+
+
+def _default_part(data: Path) -> Part:
+    is_unsplit = data.is_dir() and not (data / "train").is_dir()
+    return Part.ALL if is_unsplit else Part.TEST
+
+
+def _read(
+    dataset: Dataset, part: Part, normalisation: Sequence[str | None], samples: int, seed: int
+) -> tuple[LabelledImages, Tensor, Tensor]:
+    """The images chosen, their pixels normalised as a tensor, and their labels."""
+    import numpy as np
+
+    from nasx.data.batches import as_tensor, normalise
+    from nasx.data.files import joined
+    from nasx.data.splits import mean_and_std
+
+    if samples < 2:
+        raise ConfigError(f"--samples must be at least 2, got {samples}.")
+    mean, std = normalisation
+    parts = {name: read() for name, read in ((Part.TRAIN, dataset.train), (Part.TEST, dataset.test))
+             if part in (name, Part.ALL) or (name is Part.TRAIN and mean is None)}  # fmt: skip
+    images = joined(list(parts.values())) if part is Part.ALL else parts[part]
+    if mean is None or std is None:
+        center, spread = mean_and_std(parts[Part.TRAIN].images)
+    else:
+        n_channels = images.shape[0]
+        center, spread = numbers(mean, "--mean", n_channels), numbers(std, "--std", n_channels)
+    chosen = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:samples]))
+    return chosen, normalise(as_tensor(chosen.images), center, spread), as_tensor(chosen.labels)
+
+
+def _draw(found: Sequence[ModelScore], out: Path) -> list[Path]:
+    """A heat map of class distances a scorer, and the layers' profiles in one picture."""
+    from nasx.reports.canvas import save
+    from nasx.reports.plots import distances_figure, profile_figure
+
+    figures = {out / f"distances_{s.scorer}.png": distances_figure(s.distances, s.class_names) for s in found}
+    figures[out / "profile.png"] = profile_figure({s.scorer: s.profile for s in found})
+    for file, figure in figures.items():
+        save(figure, file)
+    return list(figures)
