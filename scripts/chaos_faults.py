@@ -77,11 +77,11 @@ def every_trial_fails(table: Path, cwd: Path) -> str:
     return "" if len(finished(cwd / "run")) <= 6 else "it stopped late"
 
 
-def ctrl_c(times: int, seconds: float) -> Check:
+def ctrl_c(times: int, evaluations: int, seconds: float) -> Check:
     """Ctrl-C while trials run: once finishes them, twice ends now; a resumed search finds what it would have found."""
 
     def check(table: Path, cwd: Path) -> str:
-        process = start(*tabular(table, 12, seconds), *WORKERS, "--run-dir=run", cwd=cwd)
+        process = start(*tabular(table, evaluations, seconds), *WORKERS, "--run-dir=run", cwd=cwd)
         wait_for(lambda: any(e.kind == "attempt" for e in events(cwd / "run")), process)
         time.sleep(0.3)
         for _ in range(times):
@@ -98,8 +98,8 @@ def ctrl_c(times: int, seconds: float) -> Check:
             return f"exit status {process.returncode}: {err.strip()[-300:]}"
         if (times == 1) != (kept > 0) or (times == 2 and took > seconds / 2):
             return f"{kept} trials were kept, and it ended {took:.1f} s after the last signal"
-        resumed = run("--resume", "--run-dir=run", "evaluation.seconds=0", *WORKERS, cwd=cwd)
-        run(*tabular(table, 12), "execution=serial", "--run-dir=whole", cwd=cwd)
+        resumed = run("--resume", "--run-dir=run", cwd=cwd)
+        run(*tabular(table, evaluations), "execution=serial", "--run-dir=whole", cwd=cwd)
         same = resumed.returncode == 0 and contents(cwd / "run") == contents(cwd / "whole")
         return "" if same else f"resumed: {resumed.stderr.strip()[-300:] or 'other trials than undisturbed'}"
 
@@ -179,7 +179,7 @@ FAULTS = (
     Fault("node", "its trial is run on another node", lost_node, slow=True),
     Fault("every-trial", "the search stops and names the common reason", every_trial_fails),
     Fault("disk", "a clear stop; resumed, nothing is lost", full_disk),
-    Fault("ctrl-c", "finishes what runs, prints the line that resumes, status 130", ctrl_c(1, 1.0)),
-    Fault("ctrl-c-twice", "ends now, prints the line that resumes, status 130", ctrl_c(2, 20.0)),
+    Fault("ctrl-c", "finishes what runs, prints the line that resumes, status 130", ctrl_c(1, 12, 1.0)),
+    Fault("ctrl-c-twice", "ends now, prints the line that resumes, status 130", ctrl_c(2, 4, 12.0)),
     Fault("second-search", "refused, naming the first", second_search),
 )

@@ -6,17 +6,14 @@ import time
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
-from rich.table import Table
 
+from nasx.cli.panel import SearchPanel, in_frame
+from nasx.cli.progress_words import best, duration, infeasible, starting, to_go
 from nasx.execution.limits import Progress
 from nasx.execution.loop import SearchLoop
-from nasx.reports.wording import format_value
-from nasx.trial import Direction, Objective
+from nasx.trial import Objective
 
 LINE_EVERY = 10.0  # seconds between plain lines
 REDRAW_EVERY = 0.25  # seconds between drawings of the panel
@@ -47,6 +44,8 @@ class PlainLines:
         self.printed_at = time.monotonic()  # a search shorter than `LINE_EVERY` has its last line alone
         self.loop: SearchLoop | None = None
         self.printed = 0  # trials that the last line told of
+        self.told_start = False
+        self.looked_at = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +56,13 @@ class PlainLines:
 
     def watch(self, loop: SearchLoop) -> None:
         self.loop = loop
-        if time.monotonic() - self.printed_at >= LINE_EVERY:
+        now = time.monotonic()
+        if not self.told_start and now - self.looked_at >= REDRAW_EVERY:
+            self.looked_at = now
+            if told := starting(loop.progress()):
+                self.told_start = True
+                self._say(told)
+        if now - self.printed_at >= LINE_EVERY:
             self._print(loop)
 
     def _print(self, loop: SearchLoop) -> None:
@@ -65,18 +70,22 @@ class PlainLines:
         progress = loop.progress()
         if progress.evaluated > self.printed:
             self.printed = progress.evaluated
-            self.console.print(line(progress, loop.objectives), soft_wrap=True, highlight=False, markup=False)
+            self._say(line(progress, loop.objectives))
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 class LivePanel:
     """A panel that is redrawn in place."""
 
     def __init__(self, console: Console) -> None:
-        self.live = Live(console=console, auto_refresh=False, transient=True)
+        before = in_frame("reading the data, starting the workers ...", "Ctrl-C ends")
+        self.live = Live(before, console=console, auto_refresh=False, transient=True)
         self.drawn_at = 0.0
 
     def __enter__(self) -> Self:
-        self.live.start()
+        self.live.start(refresh=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
@@ -84,31 +93,15 @@ class LivePanel:
 
     def watch(self, loop: SearchLoop) -> None:
         if time.monotonic() - self.drawn_at >= REDRAW_EVERY:
-            self.live.update(panel(loop.progress(), loop.objectives, loop.stopping, loop.enough), refresh=True)
+            self.live.update(SearchPanel(loop.progress(), loop.objectives, note(loop)), refresh=True)
             self.drawn_at = time.monotonic()
 
 
-def best(progress: Progress, objective: Objective) -> str:
-    """The best value of an objective on the front, with its unit; a dash before there is one."""
-    values = [trial.metrics[objective.name] for trial in progress.front]
-    if not values:
-        return "-"
-    return format_value(objective, min(values) if objective.direction is Direction.MINIMIZE else max(values))
-
-
-def duration(seconds: float | None) -> str:
-    """A time for people.
-
-    >>> duration(5.2), duration(75), duration(3 * 3600 + 60), duration(None)
-    ('5 s', '1 min 15 s', '3 h 01 min', '-')
-    """
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+def note(loop: SearchLoop) -> str:
+    """What Ctrl-C would do, or why the search ends."""
+    if loop.stopping:
+        return f"{loop.stopping}: finishing what runs; Ctrl-C again to end now"
+    return loop.enough or "Ctrl-C ends after this trial"
 
 
 def line(progress: Progress, objectives: tuple[Objective, ...]) -> str:
@@ -123,47 +116,3 @@ def line(progress: Progress, objectives: tuple[Objective, ...]) -> str:
     parts += [f"{progress.gpu_hours:.2f} GPU-hours"] if progress.gpu_hours else []
     parts += [f"{duration(progress.elapsed)} gone, {to_go(progress)} to go"]
     return ", ".join(parts)
-
-
-def infeasible(progress: Progress) -> str:
-    """How many are infeasible, and how many of them were stopped early: 5 (3 cut)."""
-    return f"{progress.infeasible}" + (f" ({progress.dominated} cut)" if progress.dominated else "")
-
-
-def to_go(progress: Progress) -> str:
-    """The forecast: trials and time; a dash before there is one."""
-    if progress.forecast is None:
-        return "-"
-    return f"{progress.forecast.trials} trials, {duration(progress.forecast.seconds)}"
-
-
-def panel(
-    progress: Progress, objectives: tuple[Objective, ...], stopping: str | None, enough: str | None = None
-) -> Panel:
-    """Where a search stands, as a panel fit for 80 columns."""
-    bar = Bar(TextColumn("trials"), BarColumn(bar_width=None), MofNCompleteColumn(), expand=True)
-    bar.add_task("", total=progress.evaluations, completed=progress.evaluated)
-    facts = Table.grid(padding=(0, 2), expand=True)
-    for _ in range(4):
-        facts.add_column(no_wrap=True)
-    cells = [
-        ("generation", str(progress.generation)),
-        ("running", str(progress.running)),
-        ("complete", str(progress.complete)),
-        ("failed", str(progress.failed)),
-        ("infeasible", infeasible(progress)),
-        ("from the journal", str(progress.cached)),
-        ("replicates", str(progress.replicated)),
-        *((f"best {o.label}", best(progress, o)) for o in objectives),
-        ("front", str(len(progress.front))),
-        ("hypervolume", f"{progress.hypervolume:.4f}"),
-        ("elapsed", duration(progress.elapsed)),
-        ("to go", to_go(progress)),
-        *((("GPU-hours", f"{progress.gpu_hours:.2f}"),) if progress.gpu_hours else ()),
-    ]
-    for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
-        facts.add_row(f"[dim]{left[0]}", f"[bold]{left[1]}", f"[dim]{right[0]}", f"[bold]{right[1]}")
-    note = enough or "Ctrl-C ends after this trial"
-    if stopping:
-        note = f"{stopping}: finishing what runs; Ctrl-C again to end now"
-    return Panel(Group(bar, facts), title="nasx search", subtitle=f"[dim]{note}", border_style="blue")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,13 +40,24 @@ class Forecast:
     trials: int  # networks to be trained
 
 
+@dataclass(frozen=True)
+class Running:
+    """A trial that is out."""
+
+    arch_id: str
+    architecture: str  # string form
+    replicate: int
+    begun: bool  # whether a worker has begun with it
+    seconds: float  # since then, or since it waits for one
+
+
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """Where a search stands: plain data for displays."""
 
     evaluations: int  # the budget
     evaluated: int  # networks trained so far, in this session or before
-    running: int
+    jobs: Sequence[Running]  # that are out, the oldest first
     complete: int
     failed: int
     infeasible: int
@@ -55,10 +66,17 @@ class Progress:
     generation: int  # of the candidate last asked
     replicated: int  # further trainings of networks on or near the front
     front: Sequence[Trial]
+    trials: Collection[Trial]  # all that have been trained, the front among them
+    failures: Sequence[Trial]  # the last of this session, the newest first
     hypervolume: float
     elapsed: float  # seconds of this session
     gpu_hours: float  # of all sessions; 0 on the CPU
     forecast: Forecast | None  # None until it can be told
+
+    @property
+    def running(self) -> int:
+        """Trials that are out."""
+        return len(self.jobs)
 
 
 class Budget:

@@ -7,10 +7,12 @@ is answered from the journal (`nasx.execution.dialogue`), until it comes to a ne
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from nasx.early_stopping import Prospects
@@ -18,7 +20,7 @@ from nasx.execution.dialogue import Dialogue
 from nasx.execution.failures import WORTH_RETRYING, check_failures, last_line
 from nasx.execution.findings import Findings
 from nasx.execution.gpu_time import GpuTime
-from nasx.execution.limits import Budget, Progress, SearchLimits
+from nasx.execution.limits import Budget, Progress, Running, SearchLimits
 from nasx.execution.replication import due_replicates
 from nasx.protocols import SearchAlgorithm, SearchSpace
 from nasx.rundir import weights_file
@@ -36,6 +38,7 @@ from nasx.trial import (
     derive_seed,
 )
 
+SHOWN_FAILURES = 3  # in `progress`
 MAX_FREE_ANSWERS = 1000  # candidates in a row that were known: then the space has nothing new
 
 Key = tuple[str, int]  # of a trial: its network's arch_id, and which training of it
@@ -76,6 +79,7 @@ class SearchLoop:
         self._session: list[Trial] = []  # trained in this session
         self._budget = Budget(limits, objectives, store.info.n_classes)
         self._gpu_time = GpuTime(gpus)
+        self._out: dict[Key, tuple[bool, float]] = {}  # jobs that are out: whether a worker has begun, since when
         self._prospects = Prospects(objectives) if early_stopping else None
         self._found = Findings(run_dir, objectives, self._budget, store.trials_by_time())
         self._budget.begin()
@@ -167,7 +171,12 @@ class SearchLoop:
     def _give(self, job: Job) -> Job:
         self.store.record_attempt(job.arch_id, job.replicate)
         self._gpu_time.start(_key(job))
+        self._out[_key(job)] = False, time.monotonic()
         return job
+
+    def begin(self, job: Job) -> None:
+        """A worker has begun with the job."""
+        self._out[_key(job)] = True, time.monotonic()
 
     def _job(self, canonical: Genotype, identity: str, replicate: int) -> Job:
         return Job(
@@ -226,6 +235,7 @@ class SearchLoop:
             self._try_again(job, f"{evaluation.reason}: {last_line(evaluation.detail)}")
             return
         candidate = self._pending.pop(_key(job))
+        self._out.pop(_key(job), None)
         if job.replicate > 0:
             self._write(candidate, job.genotype, job.arch_id, evaluation, job.replicate)
             return
@@ -288,10 +298,11 @@ class SearchLoop:
 
     def progress(self) -> Progress:
         """Where the search stands."""
+        failed = (trial for trial in reversed(self._session) if trial.status is TrialStatus.FAILED)
         return Progress(
             evaluations=self.limits.evaluations,
             evaluated=self._budget.evaluated,
-            running=self.running,
+            jobs=self._running_jobs(),
             complete=self._found.ended[TrialStatus.COMPLETE],
             failed=self._found.ended[TrialStatus.FAILED],
             infeasible=self._found.ended[TrialStatus.INFEASIBLE],
@@ -300,11 +311,24 @@ class SearchLoop:
             generation=self._generation,
             replicated=len(self._found.replicates),
             front=tuple(self.front),
+            trials=self.trials.values(),
+            failures=tuple(islice(failed, SHOWN_FAILURES)),
             hypervolume=self._budget.hypervolume(self.front),
             elapsed=self._budget.elapsed,
             gpu_hours=(self._budget.gpu_seconds + self._gpu_time.running) / 3600,
             forecast=self._budget.forecast(self._gpu_time.running),
         )
+
+    def _running_jobs(self) -> tuple[Running, ...]:
+        given_back = {_key(job) for job in self._again}
+        now = time.monotonic()
+        jobs = []
+        for (identity, replicate), candidate in self._pending.items():
+            if (identity, replicate) not in given_back:
+                begun, since = self._out[identity, replicate]
+                architecture = self.space.describe(self.space.canonical(candidate.genotype))
+                jobs.append(Running(identity, architecture, replicate, begun, now - since))
+        return tuple(jobs)
 
 
 def _key(trial: Trial | Job) -> Key:

@@ -36,6 +36,7 @@ class SerialExecution:
 
     def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:
         while (job := loop.next_job()) is not None:
+            loop.begin(job)
             watch()
             loop.complete(job, evaluate(job))
             watch()

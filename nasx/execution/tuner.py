@@ -129,6 +129,8 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         worker = trial.temporary_state.ray_actor
         self.running[trial.trial_id] = worker, time.monotonic()
         self.workers[worker._actor_id] = worker
+        if (job := self.searcher.jobs.get(trial.trial_id)) is not None:
+            self.searcher.loop.begin(job)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         try:

@@ -1,0 +1,118 @@
+"""The live panel of a search: figures, a small front, what runs, what has failed; fit for 80 columns and 24 lines."""
+
+from __future__ import annotations
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from nasx.cli.progress_words import best, duration, infeasible, starting, to_go
+from nasx.cli.scatter import scatter
+from nasx.execution.failures import last_line
+from nasx.execution.limits import Progress, Running
+from nasx.reports.wording import clean, format_value
+from nasx.trial import Objective, Trial
+
+SCATTER_LINES = 6
+SHOWN_JOBS = 4  # further ones are counted
+LOWEST = 22  # lines of a terminal below which there is no scatter
+
+
+class SearchPanel:
+    """Where a search stands. Drawn anew for the width and height that the terminal has by then."""
+
+    def __init__(self, progress: Progress, objectives: tuple[Objective, ...], note: str) -> None:
+        """`note`: what Ctrl-C would do, or why the search ends."""
+        self.progress = progress
+        self.objectives = objectives
+        self.note = note
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        progress = self.progress
+        time = f"{duration(progress.elapsed)} gone, {to_go(progress)} to go"
+        parts: list[RenderableType] = [_bar(progress), _line(time), _facts(progress, self.objectives)]
+        if len(self.objectives) > 1 and len(progress.front) > 1 and console.height >= LOWEST:
+            parts.append(_scatter(progress, self.objectives[:2], options.max_width - 4))
+        parts += _jobs(progress)
+        parts += [_line(f"{t.arch_id}  {_why(t)}", "red") for t in progress.failures[:2]]
+        yield in_frame(Group(*parts), self.note)
+
+
+def in_frame(content: RenderableType, note: str) -> Panel:
+    return Panel(content, title="nasx search", subtitle=Text(note, style="dim"), border_style="blue")
+
+
+def _bar(progress: Progress) -> Bar:
+    bar = Bar(TextColumn("trials"), BarColumn(bar_width=None), MofNCompleteColumn(), expand=True)
+    bar.add_task("", total=progress.evaluations, completed=progress.evaluated)
+    return bar
+
+
+def _facts(progress: Progress, objectives: tuple[Objective, ...]) -> Table:
+    """What is to be known in figures, two pairs of name and value a line."""
+    cells = [
+        ("generation", str(progress.generation)),
+        ("running", str(progress.running)),
+        ("complete", str(progress.complete)),
+        ("failed", str(progress.failed)),
+        ("infeasible", infeasible(progress)),
+        ("from the journal", str(progress.cached)),
+        *((f"best {o.label}", best(progress, o)) for o in objectives),
+        ("front", str(len(progress.front))),
+        ("hypervolume", f"{progress.hypervolume:.4f}"),
+    ]
+    cells += [("replicates", str(progress.replicated))] if progress.replicated else []
+    cells += [("GPU-hours", f"{progress.gpu_hours:.2f}")] if progress.gpu_hours else []
+    facts = Table.grid(padding=(0, 2), expand=True)
+    for _ in range(2):
+        facts.add_column(no_wrap=True)
+        facts.add_column(no_wrap=True, min_width=9)  # names are cut before values
+    for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
+        facts.add_row(Text(left[0], "dim"), Text(left[1], "bold"), Text(right[0], "dim"), Text(right[1], "bold"))
+    return facts
+
+
+def _scatter(progress: Progress, objectives: tuple[Objective, ...], width: int) -> Text:
+    """All trained networks by the first two objectives."""
+    x, y = objectives
+    trials = [trial for trial in progress.trials if trial.is_complete]
+    points = [(trial.metrics[x.name], trial.metrics[y.name]) for trial in trials]
+    left, right = (format_value(x, pick(p[0] for p in points)) for pick in (min, max))
+    bottom, top = (format_value(y, pick(p[1] for p in points)) for pick in (min, max))
+    margin = max(len(bottom), len(top))
+    width = max(20, width - margin - 3)
+    on_front = {trial.arch_id for trial in progress.front}
+    drawn = scatter(points, [trial.arch_id in on_front for trial in trials], width, SCATTER_LINES)
+    beside = [top, *[""] * (SCATTER_LINES - 2), bottom]
+    lines = [f"{value:>{margin}} |{line}" for value, line in zip(beside, drawn, strict=True)]
+    between = width - len(left) - len(right)
+    names = f"{x.label} and {y.label}, o: front"
+    lines.append(" " * (margin + 2) + f"{left}{names if len(names) < between else '':^{between}}{right}")
+    return Text("\n".join(lines), no_wrap=True, overflow="crop")
+
+
+def _jobs(progress: Progress) -> list[Text]:
+    """A line for each network that is trained, with the time since its worker began."""
+    begun = [job for job in progress.jobs if job.begun]
+    lines = [_line(_job(job)) for job in begun[:SHOWN_JOBS]]
+    more = len(begun) - SHOWN_JOBS
+    rest = [*([f"and {more} more"] if more > 0 else []), *([told] if (told := starting(progress)) else [])]
+    return [*lines, *([_line(", ".join(rest), "dim")] if rest else [])]
+
+
+def _job(job: Running) -> str:
+    again = f", training {job.replicate + 1}" if job.replicate else ""
+    return f"{job.arch_id}  {duration(job.seconds)}{again}  {job.architecture}"
+
+
+def _why(trial: Trial) -> str:
+    """Why a trial has failed, in the words of whoever noticed."""
+    return f"{trial.evaluation.reason}: {clean(last_line(trial.evaluation.detail))}"
+
+
+def _line(text: str, style: str = "") -> Text:
+    """A line that is cut where the terminal ends."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,209 @@
+"""The search on screen: what it says, at every width, without colour, and in a file."""
+
+from __future__ import annotations
+
+import io
+import re
+from types import SimpleNamespace
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from nasx.cli import live
+from nasx.cli.panel import SearchPanel
+from nasx.cli.scatter import scatter
+from nasx.execution.limits import Forecast, Progress, Running
+from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Trial, TrialStatus
+
+BOTH = (OBJECTIVES["error"], OBJECTIVES["introspectability"])
+CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+
+
+def trial(number, evaluation):
+    return Trial(f"{number:010x}", 0, (0,) * 6, CELL, 0, evaluation, Candidate(number, (0,) * 6, 0, "random"))
+
+
+def complete(number, error, introspectability):
+    metrics = {"error": error, "introspectability": introspectability}
+    return trial(number, Evaluation(TrialStatus.COMPLETE, metrics=metrics))
+
+
+def failed(number, detail):
+    return trial(number, Evaluation.failed(Reason.ERROR, detail))
+
+
+FRONT = (complete(1, 0.02, 0.2), complete(2, 0.06, 0.3), complete(3, 0.1, 0.55))
+
+
+def progress(**changes) -> Progress:
+    """A search at its middle."""
+    facts = {
+        "evaluations": 64,
+        "evaluated": 30,
+        "jobs": (Running("28d5170bc0", CELL, 0, True, 75.0), Running("62af9e8091", CELL, 1, True, 3.0)),
+        "complete": 25,
+        "failed": 1,
+        "infeasible": 4,
+        "dominated": 3,
+        "cached": 7,
+        "generation": 2,
+        "replicated": 0,
+        "front": FRONT,
+        "trials": [*FRONT, complete(4, 0.1, 0.2)],
+        "failures": (failed(5, "Traceback (most recent call last):\n  ...\nValueError: made up"),),
+        "hypervolume": 0.4321,
+        "elapsed": 100.0,
+        "gpu_hours": 0.0,
+        "forecast": Forecast(3700.0, 34),
+    }
+    return Progress(**{**facts, **changes})
+
+
+def drawn(shown, width=80, height=24, **console) -> str:
+    out = io.StringIO()
+    settings = {"color_system": None, "force_terminal": True, **console}
+    Console(file=out, width=width, height=height, **settings).print(SearchPanel(shown, BOTH, "Ctrl-C ends it"))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_no_line_is_longer_than_the_terminal_is_wide(width):
+    lines = drawn(progress(), width).splitlines()
+
+    assert max(map(cell_len, lines)) <= width
+
+
+def test_it_fits_80_columns_and_24_lines_with_all_that_it_may_say():
+    many = tuple(Running(f"{n:010x}", CELL, 0, n < 9, 2.0) for n in range(10))
+    failures = tuple(failed(n, "a long story " * 20) for n in range(3))
+
+    lines = drawn(progress(jobs=many, failures=failures, replicated=3, gpu_hours=1.25)).splitlines()
+
+    assert len(lines) <= 24
+    assert any("and 5 more, starting 1 worker ..." in line for line in lines)
+    assert any("1.25" in line for line in lines)
+
+
+def test_it_tells_what_runs_since_when_and_what_has_failed():
+    shown = drawn(progress(), 160)
+
+    assert re.search(r"28d5170bc0 +1 min 15 s +\|nor_conv_3x3~0\|", shown)
+    assert re.search(r"62af9e8091 +3 s, training 2 ", shown)
+    assert "0000000005  error: ValueError: made up" in shown
+    assert "4 (3 cut)" in shown
+    assert "34 trials, 1 h 01 min to go" in shown
+
+
+def test_the_front_is_drawn_with_its_range():
+    shown = drawn(progress())
+
+    plot = [line for line in shown.splitlines() if " |" in line and "~" not in line]
+    assert sum(line.partition(" |")[2].count("o") for line in plot) == len(FRONT)
+    assert sum(line.partition(" |")[2].count(".") for line in plot) == 1
+    assert "0.550 |" in plot[0]
+    assert "0.200 |" in plot[-1]
+    assert re.search(r"2\.00 % +validation error and introspectability, o: front +10\.00 %", shown)
+
+
+@pytest.mark.parametrize("changes", [{"front": FRONT[:1]}, {"front": (), "trials": []}])
+def test_there_is_no_picture_of_fewer_than_two_points(changes):
+    assert "o: front" not in drawn(progress(**changes))
+
+
+def test_a_low_terminal_has_no_picture():
+    assert "o: front" not in drawn(progress(), height=16)
+
+
+def test_without_colour_nothing_is_lost_and_no_code_is_written():
+    plain, coloured = drawn(progress()), drawn(progress(), color_system="truecolor")
+
+    assert "\x1b" not in plain
+    bar = "━╸╺ "  # what remains of it shows by its colour alone, and by the figures beside it
+    assert re.sub(rf"\x1b\[[0-9;]*m|[{bar}]", "", coloured) == re.sub(f"[{bar}]", "", plain)
+
+
+def test_words_from_outside_stay_words():
+    shown = drawn(progress(failures=(failed(5, "[bold]no\x1b[2J markup[/red]"),)))
+
+    assert "error: [bold]no [2J markup[/red]" in shown
+
+
+def test_the_panel_follows_the_terminal_when_it_is_resized():
+    out = io.StringIO()
+    console = Console(file=out, width=100, height=30, force_terminal=True, color_system=None)
+    shown = SearchPanel(progress(), BOTH, "")
+
+    console.print(shown)
+    console.width = 50
+    console.print(shown)
+
+    wide, narrow = (out.getvalue().splitlines()[i] for i in (0, -1))
+    assert (cell_len(wide), cell_len(narrow)) == (100, 50)
+
+
+class Loop:
+    """What a display asks of a search loop."""
+
+    def __init__(self):
+        self.objectives, self.stopping, self.enough, self.now = BOTH, None, None, progress()
+
+    def progress(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that stands still unless it is moved."""
+    now = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(live.time, "monotonic", lambda: now.seconds)
+    return now
+
+
+def test_a_file_gets_plain_lines_seldom_and_the_last_at_the_end(clock):
+    out, loop = io.StringIO(), Loop()
+
+    with live.display(Console(file=out, width=80)) as shown:
+        for evaluated in (1, 2, 3):
+            loop.now = progress(evaluated=evaluated, jobs=())
+            clock.seconds += 6
+            shown.watch(loop)
+
+    said = out.getvalue().splitlines()
+    assert [line.partition(",")[0] for line in said] == ["2/64 trials", "3/64 trials"]
+    assert said[0].startswith("2/64 trials, 1 failed, 4 (3 cut) infeasible, 7 from the journal, best validation error")
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_file_is_told_once_that_workers_start(clock):
+    out, loop = io.StringIO(), Loop()
+    loop.now = progress(evaluated=0, jobs=tuple(Running("28d5170bc0", CELL, 0, False, 1.0) for _ in range(2)))
+
+    with live.display(Console(file=out)) as shown:
+        for _ in range(5):
+            clock.seconds += 1
+            shown.watch(loop)
+
+    assert out.getvalue() == "starting 2 workers ...\n"
+
+
+def test_a_terminal_shows_the_panel_from_the_start_and_nothing_of_it_afterwards(clock):
+    out, loop = io.StringIO(), Loop()
+    console = Console(file=out, width=80, height=24, force_terminal=True, color_system=None)
+
+    with live.display(console) as shown:
+        assert "starting the workers" in out.getvalue()
+        clock.seconds += 1
+        shown.watch(loop)
+        assert "Ctrl-C ends after this trial" in out.getvalue()
+        loop.stopping = "interrupted"
+        clock.seconds += 1
+        shown.watch(loop)
+        assert "interrupted: finishing what runs; Ctrl-C again to end now" in out.getvalue()
+
+    assert out.getvalue().endswith("\x1b[2K")  # the last line erased
+
+
+def test_points_that_share_a_coordinate_lie_in_the_middle():
+    assert scatter([(0.5, 1.0), (0.5, 2.0)], [True, False], 3, 2) == [" . ", " o "]
+    assert scatter([], [], 3, 2) == ["   ", "   "]
