@@ -49,30 +49,34 @@ def is_picture(path: Path) -> bool:
     return Image.registered_extensions().get(path.suffix.lower()) in _formats() and not path.name.startswith(".")
 
 
-def read_picture(path: Path, *, size: int, channels: int) -> NDArray[np.uint8]:
-    """The picture as (channels, size, size), 0 to 255, of 1 (grey) or 3 channels (red, green, blue).
+def read_picture(path: Path, *, size: int | tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """The picture as (channels, height, width), 0 to 255, of 1 (grey) or 3 channels (red, green, blue).
 
-    It is turned upright as its camera noted, cut to its central square, and resized. What is transparent becomes white.
-    Of an animation the first picture counts. Raises DataError where it cannot be read.
+    `size`: height and width, or one number for both. The picture is turned upright as its camera noted, cut to the
+    middle part of that shape, and resized. What is transparent becomes white. Of an animation the first picture counts.
+    Raises DataError where it cannot be read.
     """
     return decode_picture(path, str(path), size=size, channels=channels)
 
 
-def decode_picture(file: Path | BinaryIO, name: str, *, size: int, channels: int) -> NDArray[np.uint8]:
+def decode_picture(
+    file: Path | BinaryIO, name: str, *, size: int | tuple[int, int], channels: int
+) -> NDArray[np.uint8]:
     """The same of a picture that is open, or in memory; `name` is what errors call it."""
     mode = "RGB" if channels == 3 else "L"
+    height, width = (size, size) if isinstance(size, int) else size
     try:
         with _careful(), Image.open(file, formats=_formats()) as opened:
             # JPEGs of twice the size or more are decoded at a fraction of the cost
-            opened.draft(mode, (2 * size, 2 * size))
+            opened.draft(mode, (2 * width, 2 * height))
             picture = _flat(_eight_bits(ImageOps.exif_transpose(opened))).convert(mode)
-            square = ImageOps.fit(picture, (size, size), method=Image.Resampling.BICUBIC)
+            fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.BICUBIC)
     except _DAMAGE as error:
         reason = str(error).replace(name, "").strip() or type(error).__name__
         raise DataError(
             f"{name} cannot be read as a picture ({' '.join(reason.split())}). Replace it by a sound copy or remove it."
         ) from error
-    pixels: NDArray[np.uint8] = np.asarray(square, dtype=np.uint8)
+    pixels: NDArray[np.uint8] = np.asarray(fitted, dtype=np.uint8)
     return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
 
 

@@ -27,7 +27,8 @@ with safe_open("model.safetensors", "pt") as file:
 }
 NOTES = {
     "onnx": "The file takes uint8 pixels and does the normalisation itself; any number of images at a time.",
-    "torch": "The file takes uint8 pixels and does the normalisation itself. torch unpickles such files: load none of unknown origin.",
+    "torch": "The file takes uint8 pixels and does the normalisation itself; torch unpickles such files: "
+    "load none of unknown origin.",
     "safetensors": "These are weights alone: to classify, `nasx predict` builds the network around them.",
 }
 
@@ -59,14 +60,14 @@ def model_card(source: Source, format_name: str, file: str) -> str:
 
 {NOTES[format_name]}
 
-- Input: images of {height} x {width} pixels, {channels} channel{"s" * (channels > 1)}, uint8, 0 to 255, as (n, channels, height, width).
+- Input: uint8 images (n, {channels}, {height}, {width}), 0 to 255: {"grey" if channels == 1 else "red, green, blue"}.
 - Output: probabilities (n, {len(names)}), and confidence (n,): the chance that the likeliest class is right.
 - Classes, in order: {", ".join(names)}.
 
 ## Data
 
-{described.dataset}. Its test images took no part in the search, nor in training. The confidence was fitted to {source.n_calibration:,} images
-on which the network was not trained.
+{described.dataset}. Its test images took no part in the search, nor in training.
+The confidence was fitted to {source.n_calibration:,} images on which the network was not trained.
 
 ## Figures
 
@@ -84,7 +85,7 @@ Architecture: `{described.architecture}`
 
 - It knows {len(names)} classes: a picture of anything else is given one of them, and confidence need not tell.
 - Figures hold for images like those of {described.dataset}; other cameras, crops or colours are another task.
-- Pictures of other sizes must be resized to {height} x {width} pixels; `nasx predict` cuts them to their central square.
+- Pictures of other sizes must be resized to {height} x {width} pixels; `nasx predict` cuts what juts out first.
 """
 
 

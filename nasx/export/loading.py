@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -170,19 +171,14 @@ def list_pictures(patterns: Sequence[str]) -> list[Path]:
         if path.is_dir():
             some = sorted(child for child in path.rglob("*") if is_picture(child) and child.is_file())
         elif any(c in pattern for c in "*?[") and not path.exists():
-            some = sorted(Path(p) for p in _glob(str(path)) if Path(p).is_file())
+            matches = glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+            some = sorted(match for match in map(Path, matches) if match.is_file())
         else:
             some = [path]
         if not some:
             raise DataError(f"{pattern} names no pictures.")
         found.update(dict.fromkeys(some))
     return list(found)
-
-
-def _glob(pattern: str) -> list[str]:
-    from glob import glob
-
-    return glob(pattern, recursive=True)
 
 
 def _either(names: Any) -> str:

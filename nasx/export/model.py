@@ -13,6 +13,9 @@ from nasx.diagnostics.confidence import Confidence, WithConfidence
 class Deployed(nn.Module):
     """uint8 images (n, channels, height, width) to (probabilities (n, n_classes), confidence (n,)), both float32."""
 
+    mean: Tensor  # (channels, 1, 1)
+    std: Tensor
+
     def __init__(
         self, network: nn.Sequential, confidence: Confidence, *, mean: Sequence[float], std: Sequence[float]
     ) -> None:

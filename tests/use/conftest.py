@@ -10,6 +10,9 @@ import torch
 
 from nasx import config as configs
 from nasx import search as searching
+from nasx.cli.choosing import front_trials
+from nasx.export.package import export
+from nasx.export.source import find_source
 
 OVERRIDES = [
     *("dataset.train_images=300", "dataset.test_images=100", "space.channels=2"),
@@ -40,3 +43,23 @@ def searched(tmp_path_factory) -> Path:
 def run_dir(searched, tmp_path) -> Path:
     """A copy of that run, to be written."""
     return Path(shutil.copytree(searched, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def source(searched):
+    """The best network of that run, with the weights of the search."""
+    return find_source(searched, front_trials(searched)[0])
+
+
+@pytest.fixture(scope="session")
+def exported(source, tmp_path_factory):
+    """From a format to the directory with that network in it; each is made once."""
+    made: dict[str, Path] = {}
+
+    def directory(format_name: str) -> Path:
+        if format_name not in made:
+            made[format_name] = tmp_path_factory.mktemp(format_name)
+            export(source, format_name, made[format_name])
+        return made[format_name]
+
+    return directory

@@ -1,0 +1,206 @@
+"""`nasx predict`: pictures of all sorts, and model files that are not what they seem."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+import re
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save
+
+from nasx.cli.main import main
+from nasx.data.lines import Lines
+from nasx.errors import DataError
+from nasx.export.description import KEY
+from nasx.export.loading import Model, list_pictures, load_model, predict
+from nasx.weights import seal
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """Lines as pictures of several sizes, modes and formats, and one file that is none."""
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    images = Lines().test().images[:, 0]
+    Image.fromarray(images[0]).save(folder / "a.png")
+    Image.fromarray(images[1]).resize((40, 30)).convert("RGB").save(folder / "b.jpg")
+    Image.fromarray(images[2]).convert("RGBA").save(folder / "more" / "c.webp")
+    (folder / "d.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture
+def model(exported) -> Path:
+    return exported("safetensors")
+
+
+def test_every_picture_of_a_folder_has_its_line_and_a_damaged_one_does_not_stop_the_others(model, pictures, capsys):
+    assert main(["predict", str(model), str(pictures), "--format=json"]) == 2
+
+    rows = json.loads(capsys.readouterr().out)
+    assert [Path(row["file"]).name for row in rows] == ["a.png", "b.jpg", "d.png", "c.webp"]
+    assert "cannot be read as a picture" in rows[2]["problem"]
+    for row in (rows[0], rows[1], rows[3]):
+        assert row["class"] in ("none", "horizontal", "vertical", "diagonal")
+        assert 0 < row["probability"] <= 1
+        assert 0 <= row["confidence"] <= 1
+
+
+def test_sound_pictures_end_with_status_0_as_table_and_csv(model, pictures, capsys):
+    assert main(["predict", str(model), f"{pictures}/*.jpg", str(pictures / "a.png")]) == 0
+    assert "confidence" in capsys.readouterr().out
+
+    assert main(["predict", str(model), str(pictures / "a.png"), "--format=csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["problem"] == ""
+
+
+def test_a_picture_is_answered_as_the_array_that_it_was_made_of(model, pictures):
+    loaded = load_model(model)
+    expected = loaded.run(Lines().test().images[:1])
+
+    (answer,) = predict(loaded, [pictures / "a.png"])
+
+    assert answer.label == loaded.description.class_names[expected[0].argmax()]
+    assert answer.probability == pytest.approx(expected[0].max(), abs=1e-6)
+    assert answer.confidence == pytest.approx(expected[1][0], abs=1e-6)
+
+
+def test_a_picture_is_made_as_tall_and_wide_as_the_model_wants_it(pictures):
+    shapes = []
+
+    def run(images):
+        shapes.append(images.shape)
+        return np.full((len(images), 2), 0.5, dtype=np.float32), np.ones(len(images), dtype=np.float32)
+
+    class Described:
+        shape, class_names = (3, 10, 16), ("a", "b")
+
+    list(predict(Model(Described(), run), [pictures / "a.png", pictures / "b.jpg"]))
+
+    assert shapes == [(2, 3, 10, 16)]
+
+
+def test_folders_and_globs_name_each_picture_once(pictures):
+    found = list_pictures([str(pictures), f"{pictures}/**/*.png", str(pictures / "a.png")])
+
+    assert [path.name for path in found] == ["a.png", "b.jpg", "d.png", "c.webp"]
+
+
+def test_a_glob_without_pictures_is_told(pictures):
+    with pytest.raises(DataError, match=r"nothing\*\.png names no pictures"):
+        list_pictures([f"{pictures}/nothing*.png"])
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def weights(description: dict | str | None, **tensors) -> bytes:
+    text = description if isinstance(description, str) else json.dumps(description)
+    return seal(save(tensors, None if description is None else {KEY: text}))
+
+
+@pytest.fixture
+def described(model) -> dict:
+    return json.loads((model / "model.json").read_text())
+
+
+def with_space(described: dict, **space) -> dict:
+    return {**described, "rebuild": {**described["rebuild"], "space": space}}
+
+
+BAD = {
+    "empty.onnx": (lambda d: b"", "cannot be loaded|needs the package"),
+    "text.onnx": (lambda d: b"hello" * 100, "cannot be loaded|needs the package"),
+    "empty.safetensors": (lambda d: b"", "is damaged: not a safetensors file"),
+    "cut.safetensors": (lambda d: weights(d)[:50], "is damaged: not a safetensors file .cut off within its header"),
+    "huge_header.safetensors": (lambda d: b"\xff" * 8 + b"{}", "is damaged: not a safetensors file"),
+    "silent.safetensors": (lambda d: weights(None), "is no model that `nasx export` wrote"),
+    "no_json.safetensors": (lambda d: weights("{"), "is no model that `nasx export` wrote"),
+    "list.safetensors": (lambda d: weights("[]"), "is no model that `nasx export` wrote"),
+    "newer.safetensors": (lambda d: weights({**d, "version": 2}), "describes a model of version 2"),
+    "giant.safetensors": (lambda d: weights({**d, "shape": [3, 10**6, 10**6]}), "expected version 1, 1 or 3 channels"),
+    "flat.safetensors": (lambda d: weights({**d, "shape": [12, 12]}), "expected version 1, 1 or 3 channels"),
+    "no_weights.safetensors": (lambda d: weights(d), "cannot be loaded .*Missing key"),
+    "no_rebuild.safetensors": (lambda d: weights({**d, "rebuild": {}}), "cannot be loaded"),
+    "system.safetensors": (
+        lambda d: weights(with_space(d, _target_="os.system", command="touch owned")),
+        "is of the space os.system, which a file of weights may not bring along",
+    ),
+    "function.safetensors": (
+        lambda d: weights(with_space(d, _target_="nasx.spaces.nb201.normal_form", edges={}, n_nodes=3)),
+        "which a file of weights may not bring along",
+    ),
+    "smuggled.safetensors": (
+        lambda d: weights(
+            with_space(d, _target_="nasx.spaces.cell_yaml.CellSpace", operations={"x": {"_target_": "os.system"}})
+        ),
+        "which a file of weights may not bring along",
+    ),
+    "pickle.safetensors": (lambda d: pickle.dumps(Bomb(Path("owned"))), "is damaged: not a safetensors file"),
+    "pickle.onnx": (lambda d: pickle.dumps(Bomb(Path("owned"))), "cannot be loaded|needs the package"),
+    "program.pt2": (lambda d: pickle.dumps(Bomb(Path("owned"))), "Give --trust if you know where it comes from"),
+    "model.pt": (lambda d: pickle.dumps(Bomb(Path("owned"))), "must end in .onnx or .pt2 or .safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_model_file_is_told_in_one_line_and_nothing_in_it_is_run(
+    described, pictures, tmp_path, monkeypatch, capfd, name
+):
+    make, message = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(make(described))
+
+    assert main(["predict", name, str(pictures / "a.png")]) == 2
+
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1, err
+    assert re.search(message, err), err
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_program_of_torch_that_is_trusted_but_damaged_is_told_in_one_line(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.pt2", "w") as archive:
+        archive.writestr("x", "y")
+
+    with pytest.raises(DataError, match=r"model.pt2 cannot be loaded .* Export the model again"):
+        load_model(tmp_path / "model.pt2", trust=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nowhere", "nowhere does not exist. `nasx export` makes a model"), (".", "holds no exported model, which is")],
+)
+def test_a_model_that_is_not_there_is_told(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(DataError, match=message):
+        load_model(Path(name))
+
+
+def test_a_model_whose_answers_have_another_form_than_it_says_is_refused(model, described, tmp_path):
+    from safetensors.torch import load_file
+
+    more = replace(load_model(model).description, class_names=("a", "b", "c", "d", "e"))
+    tensors = load_file(model / "model.safetensors")
+    (tmp_path / "model.safetensors").write_bytes(seal(save(tensors, {KEY: more.to_json()})))
+
+    with pytest.raises(DataError, match=r"cannot be loaded .*size mismatch"):
+        load_model(tmp_path / "model.safetensors")
