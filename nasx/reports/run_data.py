@@ -244,6 +244,7 @@ def _paper(material: RunMaterial) -> dict[str, Any] | None:
         "ours": [
             [_round(m.metrics["introspectability"]), _round(m.metrics["error"]), m.arch_id] for m in summary.front
         ],
+        "chance": 1 - 1 / n_classes,
         "difference": _round(summary.hypervolume - theirs.hypervolume(n_classes)),
     }
 

@@ -13,6 +13,7 @@ function addChart(id, draw, rows) {
   const place = byElementId(id);
   const chart = { id, draw, rows, place, isSeen: false, isStale: true };
   place.setAttribute("role", "img");
+  place.setAttribute("aria-label", place.closest("section").querySelector("h2").textContent); // until it is drawn
   chart.details = element("details", { ontoggle: () => fillTable(chart) },
     element("summary", {}, "These figures as a table"), element("div"));
   place.after(chart.details);

@@ -54,11 +54,14 @@ function formatWithSpread(network, metric) {
   return spread ? `${mean} ± ${format(metric, spread)}` : mean;
 }
 
+const NARROW = 600; // pixels: below it an axis has room for an arrow, but not for what it means
+
 // The name of a metric with its unit and, for an axis, the direction in which it is better.
 function metricLabel(metric, { arrow = false } = {}) {
   const { label, unit, better } = report.metrics[metric];
   const name = unit ? `${label} (${unit})` : label;
   if (!arrow || !better) return name;
+  if (innerWidth < NARROW) return better < 0 ? `← ${name}` : `${name} →`;
   return better < 0 ? `← ${name}, lower is better` : `${name}, higher is better →`;
 }
 

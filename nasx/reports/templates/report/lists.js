@@ -34,7 +34,7 @@ function drawPhylogenySentence() {
 
 function drawMotifs() {
   byElementId("motifs").hidden = report.motifs.length === 0;
-  const share = (n, of) => (of ? `${n} of ${of} (${(100 * n / of).toFixed(0)} %)` : "-");
+  const share = (n, of) => (of ? `${n} of ${of} (${(100 * n / of).toFixed(0)} %)`.replaceAll(" ", "\u00a0") : "-");
   byElementId("motif-tables").replaceChildren(...report.motifs.map(({ size, rows }) => element("section", {},
     element("h3", {}, size === 1 ? "Single choices" : `${size} together`),
     table(["motif", "on the front", "elsewhere", "times as frequent"], rows.map(([traits, on, front, off, others]) => [

@@ -174,7 +174,10 @@ function phylogenyRows() {
 }
 
 function paperChart() {
-  const { ours, theirs, scorer } = report.paper;
+  const { ours, theirs, scorer, chance } = report.paper;
+  const learned = [...ours, ...theirs].filter(([, error]) => error < 0.95 * chance); // the paper's fronts hold guessing
+  const margin = (values) => [Math.min(...values), Math.max(...values)].map((v, i, [low, high]) =>
+    v + (i ? 0.07 : -0.07) * (high - low || 0.1));
   const line = (points, name, shade, symbol, dash) => ({
     type: "scatter", mode: "lines+markers", name, x: points.map(([x]) => x), y: points.map(([, y]) => y),
     customdata: points.map(([, , id]) => id ?? null), hovertemplate: "error %{y:.2%}, introspectability %{x:.3f}",
@@ -187,8 +190,8 @@ function paperChart() {
       line(ascending(ours), "this run's front, measured alike", "front", "circle", "solid"),
     ],
     layout: {
-      xaxis: { title: { text: plain(`introspectability by ${scorer}, higher is better →`) } },
-      yaxis: { title: { text: "← validation error, lower is better" }, tickformat: ".0%" },
+      xaxis: { title: { text: plain(`introspectability by ${scorer}, higher is better →`) }, range: margin(learned.map(([x]) => x)) },
+      yaxis: { title: { text: "← validation error, lower is better" }, tickformat: ".0%", range: margin(learned.map(([, y]) => y)) },
     },
     label: `This run's front beside the paper's: ${report.paper.sentence}.`,
   };
