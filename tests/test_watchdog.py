@@ -1,4 +1,4 @@
-"""Trials that take too long or get nowhere are stopped: by an alarm, and where that is not heard, with their process."""
+"""Trials that take too long or get nowhere are stopped: by an alarm, or where that is not heard, with their process."""
 
 from __future__ import annotations
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterable
 from pathlib import Path
 
 from nasx.algorithms.nsga2 import NSGA2
+from nasx.early_stopping import judge
+from nasx.errors import TrialFailure
 from nasx.execution.limits import SearchLimits
 from nasx.execution.loop import SearchLoop
 from nasx.protocols import Problem, SearchAlgorithm
 from nasx.rundir import DATABASE
 from nasx.store import RunInfo, RunStore
-from nasx.trial import OBJECTIVES, Candidate, Evaluation, Job, TrialStatus
+from nasx.trial import OBJECTIVES, Candidate, Evaluation, Job, Reason, TrialStatus
 from tests.journals import INFO
 
 FRONT = {(0, 0): (0.1, 0.2), (0, 1): (0.2, 0.4), (0, 2): (0.3, 0.6)}  # genotype -> (error, introspectability)
@@ -60,27 +64,47 @@ class Script:
         self.told[number] = costs
 
 
-def nsga2(seed: int = 0, lag: int = 3) -> NSGA2:
-    space = PairSpace()
+class ManyPairs(PairSpace):
+    """The same with twelve alleles: 77 networks."""
+
+    gene_sizes = (12, 12)
+
+    def describe(self, genotype):
+        return "-".join("abcdefghijkl"[allele] for allele in genotype)
+
+
+def nsga2(seed: int = 0, lag: int = 3, space: PairSpace | None = None, **settings) -> NSGA2:
+    space = space or PairSpace()
     problem = Problem(
         gene_sizes=space.gene_sizes, n_objectives=2, seed=seed, key=space.canonical, is_connected=space.is_connected
     )
-    return NSGA2(population_size=4, initial_samples=3, lag=lag, problem=problem)
+    return NSGA2(**{"population_size": 4, "initial_samples": 3, "lag": lag, **settings}, problem=problem)
 
 
-def make_loop(run_dir: Path, algorithm: SearchAlgorithm, evaluations: int = 100, **limits) -> SearchLoop:
+def make_loop(
+    run_dir: Path,
+    algorithm: SearchAlgorithm,
+    evaluations: int = 100,
+    *,
+    space: PairSpace | None = None,
+    objectives: tuple[str, ...] = ("error", "introspectability"),
+    early_stopping: bool = False,
+    gpus: float = 0.0,
+    **limits,
+) -> SearchLoop:
     """A loop over the journal in `run_dir`: a new one, or the one that is there."""
     run_dir.mkdir(exist_ok=True)
     exists = (run_dir / DATABASE).exists()
     store = RunStore.open(run_dir) if exists else RunStore.create(run_dir, RunInfo(**{**vars(INFO), "workers": 2}))
-    objectives = [OBJECTIVES["error"], OBJECTIVES["introspectability"]]
     return SearchLoop(
         run_dir=run_dir,
         store=store,
         algorithm=algorithm,
-        space=PairSpace(),
-        objectives=objectives,
+        space=space or PairSpace(),
+        objectives=[OBJECTIVES[name] for name in objectives],
         limits=SearchLimits(evaluations=evaluations, **limits),
+        early_stopping=early_stopping,
+        gpus=gpus,
     )
 
 
@@ -91,6 +115,42 @@ def measured(job: Job) -> Evaluation:
     job.weights_file.parent.mkdir(parents=True, exist_ok=True)
     job.weights_file.write_bytes(b"weights")
     return Evaluation(TrialStatus.COMPLETE, metrics={"error": error, "introspectability": score})
+
+
+def trained(job: Job) -> Evaluation:
+    """A training of four epochs whose curve depends on the genotype alone; it is cut where the job says so."""
+    a, b = job.genotype
+    end = 0.1 + 0.004 * (5 * a + 7 * b % 11) + 0.002 * (a * b % 5)
+    parameters = {"parameters": 1000.0 + 10 * ((a * 5 + b) % 13)}
+    history = []
+    for epoch in range(1, 5):
+        error = end + (4 - epoch) * (0.01 + 0.002 * ((a + 2 * b) % 3))
+        history.append({"epoch": epoch, "validation_error": error, "validation_macro_error": error})
+        try:
+            judge(job, history, parameters, {}, lambda errors: True)
+        except TrialFailure as cut:
+            return Evaluation(
+                TrialStatus.INFEASIBLE, Reason(cut.reason), cut.detail, parameters, history=tuple(history)
+            )
+    metrics = {**parameters, "error": end, "macro_error": end, "introspectability": 0.1 + 0.01 * ((3 * a + b) % 7)}
+    return Evaluation(TrialStatus.COMPLETE, metrics=metrics, history=tuple(history))
+
+
+def pool(
+    loop: SearchLoop, workers: int, order: Iterable[str] | None = None, *, seed: int = 0, evaluate=trained
+) -> list[str]:
+    """Evaluate with several workers, which end in an order by chance, or in the `order` given; returns that order."""
+    rng, ended = random.Random(seed), []
+    arriving = None if order is None else iter(order)
+    out: dict[str, Job] = {}
+    while True:
+        while len(out) < workers and (job := loop.next_job()) is not None:
+            out[job.arch_id] = job
+        if not out:
+            return ended
+        ended.append(next(arriving) if arriving else rng.choice(sorted(out)))
+        job = out.pop(ended[-1])
+        loop.complete(job, evaluate(job))
 
 
 def drive(loop: SearchLoop, evaluate=measured, steps: int = 10_000) -> list[str]:

@@ -1,0 +1,143 @@
+"""What may depend on the order in which trials end, and what may not: breeding, early stopping, resuming."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from nasx.store.database import Database
+from nasx.trial import Reason
+from tests.execution.searches import ManyPairs, bare, make_loop, nsga2, pool, trained
+
+EVALUATIONS = 24
+SMALL = ("error", "parameters")  # objectives of which nothing is left to the end, so that many trainings are cut
+
+
+def begin(run_dir, mode: str, objectives=SMALL, evaluations: int = EVALUATIONS):
+    space = ManyPairs()
+    algorithm = nsga2(space=space, mode=mode, population_size=8, screening=1)
+    return make_loop(run_dir, algorithm, evaluations, space=space, objectives=objectives, early_stopping=True)
+
+
+def found(loop) -> list:
+    """All that the journal holds of networks, without times."""
+    trials = loop.store.trials()
+    details = [(t.evaluation.detail, len(t.evaluation.history)) for t in trials]
+    return [bare(trials), details, loop.store.candidates()]
+
+
+class Killed(BaseException):
+    pass
+
+
+@contextmanager
+def killed_after(writes: int, monkeypatch):
+    """The process dies right after that many transactions have been committed."""
+    plain = Database.transaction
+    left = writes
+
+    @contextmanager
+    def transaction(self, *, write: bool = True, sync: bool = False):
+        nonlocal left
+        with plain(self, write=write, sync=sync):
+            yield
+        left -= write
+        if not left:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "transaction", transaction)
+        with suppress(Killed):
+            yield
+
+
+@pytest.mark.parametrize("mode", ["steady_state", "generational"])
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_same_trials_are_cut_at_the_same_epochs_with_any_number_of_workers(tmp_path, mode, workers):
+    alone, together = begin(tmp_path / "1", mode), begin(tmp_path / "n", mode)
+
+    pool(alone, 1)
+    pool(together, workers, seed=workers)
+
+    assert found(together) == found(alone)
+    assert Reason.DOMINATED in {t.evaluation.reason for t in alone.store.trials()}
+
+
+def test_a_cut_trial_has_its_history_so_far_no_error_and_no_offspring(tmp_path):
+    loop = begin(tmp_path, "steady_state")
+    pool(loop, 1)
+
+    cut = [t for t in loop.store.trials() if t.evaluation.reason is Reason.DOMINATED]
+
+    assert {len(t.evaluation.history) for t in cut} <= {1, 2, 3}
+    assert not any("error" in t.metrics for t in cut)
+    assert not {t.candidate.number for t in cut} & {
+        n for entry in loop.store.candidates() for n in entry.candidate.parents
+    }
+    assert loop.progress().dominated == len(cut)
+
+
+@pytest.mark.parametrize("mode", ["free_running", "steady_state"])
+def test_a_search_killed_after_any_write_goes_on_as_if_it_had_never_been(tmp_path, monkeypatch, mode):
+    whole = begin(tmp_path / "whole", mode)
+    order = pool(whole, 3)
+    expected, ended = found(whole), []
+    for writes in range(1, 3 * EVALUATIONS, 4):
+        run_dir = tmp_path / str(writes)
+        with killed_after(writes, monkeypatch):
+            pool(begin(run_dir, mode), 3, order)
+
+        resumed = begin(run_dir, mode)
+        done = {t.arch_id for t in resumed.store.trials()}
+        pool(resumed, 3, [arch_id for arch_id in order if arch_id not in done])
+
+        assert found(resumed) == expected
+        ended.append(len(done))
+        resumed.store.close()
+    assert len(set(ended)) > EVALUATIONS / 2
+
+
+def test_a_free_running_search_breeds_from_what_had_arrived(tmp_path):
+    one, other = begin(tmp_path / "1", "free_running"), begin(tmp_path / "2", "free_running")
+
+    pool(one, 3, seed=1)
+    pool(other, 3, seed=2)
+
+    assert found(one) != found(other)
+    heard = [number for entry in one.store.candidates() for number in entry.candidate.heard]
+    assert heard != sorted(heard)
+
+
+def test_what_an_algorithm_has_heard_is_in_the_journal(tmp_path):
+    loop = begin(tmp_path, "generational", evaluations=17)
+    pool(loop, 4)
+
+    heard = {entry.candidate.number: entry.candidate.heard for entry in loop.store.candidates()}
+
+    assert {number for number, numbers in heard.items() if numbers} == {8, 16}
+    assert heard[8] == tuple(range(8))
+
+
+def test_a_replicate_is_never_cut(tmp_path):
+    space, rungs = ManyPairs(), {}
+
+    def noted(job):
+        rungs.setdefault(job.replicate, []).append(job.rungs)
+        return trained(job)
+
+    loop = make_loop(tmp_path, nsga2(space=space), 14, space=space, objectives=SMALL, early_stopping=True, replicates=1)
+    while (job := loop.next_job()) is not None:
+        loop.complete(job, noted(job))
+
+    assert any(rungs[0])
+    assert not any(rungs[1])
+
+
+def test_without_early_stopping_nothing_is_cut(tmp_path):
+    space = ManyPairs()
+    loop = make_loop(tmp_path, nsga2(space=space), EVALUATIONS, space=space, objectives=SMALL)
+
+    pool(loop, 2)
+
+    assert all(t.is_complete for t in loop.store.trials())
