@@ -9,6 +9,7 @@ An **algorithm** asks for genotypes and is told objectives (`nasx.algorithms`).
 A **trial** is one architecture trained and scored once; a **run** is a set of trials in one directory.
 
 In Python, on any model and data: `nasx.score(model, data)` and `nasx.debug(model, train, validation)`.
+On a run: `nasx.load_run(directory)`.
 """
 
 from importlib import import_module
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nasx.any_model import debug as debug
     from nasx.introspection.models import score as score
+    from nasx.results import load_run as load_run
 
 __version__ = "0.1.0"
 
 # name -> its module; imported when first asked for: torch takes seconds to load
-_LAZY = {"score": "nasx.introspection.models", "debug": "nasx.any_model"}
+_LAZY = {"score": "nasx.introspection.models", "debug": "nasx.any_model", "load_run": "nasx.results"}
 
 
 def __getattr__(name: str) -> Any:

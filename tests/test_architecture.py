@@ -29,6 +29,7 @@ LAYERS = [
     {"search", "run", "any_model", "foreign"},
     {"final"},
     {"export"},
+    {"results"},
     {"cli", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

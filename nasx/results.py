@@ -1,0 +1,215 @@
+"""A run in Python and in notebooks: its trials as a frame, its front as networks that answer questions.
+
+::
+
+    run = nasx.load_run("runs/latest")
+    run.trials().sort_values("error")
+    best = run.front()[0]
+    best.predict(images).classes
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasx.errors import DataError, ResourceError
+from nasx.reports.summary import ArchitectureResult, FrontSummary, summarise
+from nasx.reports.wording import format_value, hypervolume_sentence, trials_sentence
+from nasx.rundir import find_run, runs_home, weights_file
+from nasx.store import RunInfo, RunStore
+from nasx.trial import Trial, resolve_arch_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from nasx.export.source import Source
+
+BATCH = 256  # images a forward pass
+
+
+def load_run(run_dir: str | Path | None = None) -> Run:
+    """The run in a directory; the newest one of ./runs where none is given. Reads its journal, changes nothing.
+
+    Raises RunError where there is no run.
+    """
+    path = find_run(None if run_dir is None else Path(run_dir), runs_home())
+    with RunStore.open(path, read_only=True) as store:
+        return Run(path, store.info, tuple(store.trials()))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says of n images."""
+
+    classes: tuple[str, ...]  # n names: the likeliest class of each
+    probabilities: NDArray[np.float32]  # (n, n_classes)
+    confidence: NDArray[np.float32]  # (n,) the chance that the likeliest class is right
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """One network of a run."""
+
+    run_dir: Path
+    trial: Trial  # its first training whose weights are kept, or else the first
+    metrics: Mapping[str, float]  # means over its trainings in the search
+
+    @property
+    def arch_id(self) -> str:
+        return self.trial.arch_id
+
+    @property
+    def architecture(self) -> str:
+        """The string form."""
+        return self.trial.architecture
+
+    def network(self) -> nn.Sequential:
+        """The trained network, in evaluation mode on the CPU; it takes normalised images and gives logits.
+
+        The finally trained one where `nasx train` has made one, else that of the search.
+        Raises RunError where the search keeps no weights of it: only members of the front keep theirs.
+        """
+        return self._source.network
+
+    def predict(self, images: NDArray[np.uint8] | Sequence[str | Path]) -> Predictions:
+        """What the network says of images, (n, channels, height, width) or (n, height, width), uint8, 0 to 255.
+
+        Or of picture files, which are cut and resized as it wants. Raises DataError for images of another form.
+        """
+        from nasx.export.formats import run_module
+        from nasx.export.model import Deployed
+
+        source = self._source
+        pixels = as_pixels(images, source.description.shape)
+        run = run_module(Deployed(source.network, source.confidence, mean=source.mean, std=source.std).eval())
+        parts = [run(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+        probabilities, confidence = (np.concatenate(some) for some in zip(*parts, strict=True))
+        names = source.description.class_names
+        return Predictions(tuple(names[i] for i in probabilities.argmax(axis=1)), probabilities, confidence)
+
+    @cached_property
+    def _source(self) -> Source:
+        from nasx.export.source import find_source  # torch takes seconds to load
+
+        return find_source(self.run_dir, self.trial)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run as it lies on disk at the moment of loading."""
+
+    path: Path
+    info: RunInfo
+    records: tuple[Trial, ...]  # every trial of the journal, in the order of finishing
+
+    def trials(self) -> pd.DataFrame:
+        """Every trial on a row: which network, from whom it descends, what became of it, and every metric."""
+        front = {member.arch_id for member in self.summary.front}
+        return _pandas().DataFrame([{**_row(trial), "front": trial.arch_id in front} for trial in self.records])
+
+    def history(self) -> pd.DataFrame:
+        """The learning curves: every epoch of every trial on a row."""
+        keys = ("arch_id", "replicate")
+        return _pandas().DataFrame(
+            [{**{k: getattr(t, k) for k in keys}, **epoch} for t in self.records for epoch in t.evaluation.history]
+        )
+
+    def front(self) -> list[Network]:
+        """The networks that no other one beats in every objective, best first objective first."""
+        return [self._network(member) for member in self.summary.front]
+
+    def __getitem__(self, prefix: str) -> Network:
+        """The complete network whose id begins with `prefix`. Raises ArchitectureError where none or several do."""
+        results = {result.arch_id: result for result in self.summary.architectures}
+        return self._network(results[resolve_arch_id(prefix, results)])
+
+    @cached_property
+    def summary(self) -> FrontSummary:
+        """The front and where it stands among everything that was tried."""
+        return summarise(self.records, self.info.objectives, n_classes=self.info.n_classes)
+
+    def _network(self, result: ArchitectureResult) -> Network:
+        own = [t for t in self.records if t.arch_id == result.arch_id]
+        kept = (t for t in own if weights_file(self.path, t.arch_id, t.replicate).is_file())
+        return Network(self.path, next(kept, own[0]), result.metrics)
+
+    def __repr__(self) -> str:
+        return f"<nasx run {self.path}: {trials_sentence(self.summary)}, front of {len(self.summary.front)}>"
+
+    def _repr_html_(self) -> str:
+        """The front as a picture and a table, for notebooks."""
+        from nasx.reports import canvas, plots  # matplotlib takes half a second to import
+
+        png = canvas.as_png(plots.front_figure(self.summary, title=f"Pareto front of {self.info.name}"))
+        picture = f'<img alt="Pareto front" width="640" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        sentences = f"{trials_sentence(self.summary)}; {hypervolume_sentence(self.summary)}"
+        return f"<p><code>{html.escape(str(self.path))}</code>: {html.escape(sentences)}</p>{picture}{self._table()}"
+
+    def _table(self) -> str:
+        objectives = self.summary.objectives
+        header = "".join(f"<th>{html.escape(o.label)}</th>" for o in objectives)
+        rows = "".join(
+            f"<tr><td><code>{member.arch_id}</code></td>"
+            + "".join(f"<td>{format_value(o, member.metrics[o.name])}</td>" for o in objectives)
+            + "</tr>"
+            for member in self.summary.front
+        )
+        return f"<table><tr><th>network</th>{header}</tr>{rows}</table>"
+
+
+def as_pixels(images: NDArray[np.uint8] | Sequence[str | Path], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Images as a network of `shape`, (channels, height, width), takes them: (n, channels, height, width).
+
+    Raises DataError where they are of another type or shape, or a file cannot be read.
+    """
+    channels, height, width = shape
+    if not isinstance(images, np.ndarray):
+        from nasx.data.pictures import read_picture
+
+        files = [read_picture(Path(file), size=(height, width), channels=channels) for file in images]
+        images = np.stack(files) if files else np.empty((0, *shape), dtype=np.uint8)
+    pixels = images[:, np.newaxis] if images.ndim == 3 else images
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or len(pixels) == 0:
+        raise DataError(
+            f"expected at least one uint8 image of shape (n, {channels}, {height}, {width}), "
+            f"got {images.dtype} of shape {images.shape}."
+        )
+    return np.ascontiguousarray(pixels)
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    evaluation, candidate = trial.evaluation, trial.candidate
+    return {
+        "arch_id": trial.arch_id,
+        "replicate": trial.replicate,
+        "number": candidate.number,
+        "generation": candidate.generation,
+        "operator": candidate.operator,
+        "parents": candidate.parents,
+        "status": str(trial.status),
+        "reason": None if evaluation.reason is None else str(evaluation.reason),
+        "architecture": trial.architecture,
+        "seed": trial.seed,
+        "train_seconds": evaluation.train_seconds,
+        "score_seconds": evaluation.score_seconds,
+        "finished": trial.finished,
+        **trial.metrics,
+    }
+
+
+def _pandas() -> Any:
+    try:
+        return import_module("pandas")
+    except ModuleNotFoundError as exc:
+        raise ResourceError("frames need the package pandas: pip install 'nasx[notebook]'.") from exc
