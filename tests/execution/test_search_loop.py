@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from nasx.errors import RunError
-from nasx.execution import limits as limits_module
 from nasx.rundir import kept_weights
 from nasx.trial import Evaluation, Reason, TrialStatus
 from tests.execution.searches import Script, bare, drive, front_of, make_loop, measured, nsga2
@@ -246,37 +245,6 @@ def test_an_algorithm_that_asks_nothing_though_all_is_answered_is_a_bug(tmp_path
 
     with pytest.raises(RuntimeError, match=r"^Script\.ask gives nothing though all is answered$"):
         loop.next_job()
-
-
-def test_a_search_ends_when_its_hours_are_over(tmp_path, monkeypatch):
-    clock = iter(range(0, 36_000, 400))  # time passes with each look
-    monkeypatch.setattr(limits_module.time, "monotonic", lambda: next(clock))
-    loop = make_loop(tmp_path, nsga2(), evaluations=12, max_hours=0.5)
-
-    assert len(drive(loop)) == 2
-    assert loop.finished
-    assert loop.stopping == "the time of search.max_hours=0.5 is over"
-
-
-def test_a_search_ends_when_its_hypervolume_has_stopped_growing(tmp_path):
-    loop = make_loop(tmp_path, Script((0, 0), (0, 1), (2, 2), (2, 3), (3, 3), (1, 1), (0, 2)), patience=3)
-
-    assert len(drive(loop)) == 5
-    assert loop.enough == "the hypervolume has not grown by 0.1% within search.patience=3 trials"
-
-
-def test_progress_tells_counts_and_a_forecast_from_the_third_trial_on(tmp_path):
-    loop = make_loop(tmp_path, nsga2(), evaluations=10)
-    drive(loop, steps=2)
-    assert loop.progress().forecast is None
-    drive(loop, steps=2)
-    loop.next_job()
-    progress = loop.progress()
-
-    assert (progress.evaluated, progress.complete, progress.running) == (4, 4, 1)
-    assert progress.forecast.seconds == pytest.approx(progress.elapsed * 6 / 4, rel=0.2)
-    assert progress.forecast.trials == 6
-    assert progress.hypervolume > 0
 
 
 def test_after_the_evaluations_the_front_and_its_rivals_are_trained_again_with_further_seeds(tmp_path):

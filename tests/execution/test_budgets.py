@@ -1,0 +1,209 @@
+"""When a search ends, what it still does then, and what it foretells."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from nasx.errors import ConfigError
+from nasx.execution import gpu_time, limits
+from nasx.preparation import check_gpu_budget, gpus_of_a_trial
+from nasx.trial import Evaluation, Job, Reason
+from tests.execution.searches import Script, drive, make_loop, measured, nsga2
+
+STAGNANT = ((0, 0), (0, 1), (2, 2), (2, 3), (3, 3), (1, 1), (0, 2))  # the hypervolume grows twice, then not for long
+HOUR = 3600.0
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that budgets see; tests move it."""
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(limits, "time", clock)
+    monkeypatch.setattr(gpu_time, "time", clock)
+    return clock
+
+
+def lasting(clock, seconds: float):
+    """An evaluator whose trials take that long."""
+
+    def evaluate(job: Job) -> Evaluation:
+        clock.now += seconds
+        return measured(job)
+
+    return evaluate
+
+
+def test_a_search_ends_when_its_hours_are_over(tmp_path, clock):
+    loop = make_loop(tmp_path, nsga2(), evaluations=12, max_hours=0.5)
+
+    assert len(drive(loop, lasting(clock, HOUR / 4))) == 2
+    assert loop.finished
+    assert loop.stopping == "the time of search.max_hours=0.5 is over"
+
+
+def test_a_search_ends_when_its_gpu_hours_are_spent_and_a_resumed_one_goes_on_counting(tmp_path, clock):
+    first = make_loop(tmp_path, nsga2(), evaluations=12, max_gpu_hours=1, gpus=0.25)
+    assert len(drive(first, lasting(clock, HOUR), steps=3)) == 3
+    assert first.progress().gpu_hours == 0.75
+    first.store.close()
+    clock.now += 1000 * HOUR  # nobody searches, nobody counts
+
+    resumed = make_loop(tmp_path, nsga2(), evaluations=12, max_gpu_hours=1, gpus=0.25)
+    assert len(drive(resumed, lasting(clock, HOUR))) == 1
+
+    assert resumed.finished
+    assert resumed.stopping == "the GPU time of search.max_gpu_hours=1 is spent"
+    assert [t.gpu_seconds for t in resumed.store.trials()] == [HOUR / 4] * 4
+
+
+def test_gpu_hours_of_trials_that_are_out_count_and_so_do_those_of_every_attempt(tmp_path, clock):
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, max_gpu_hours=3, gpus=0.5)
+    lost, other = loop.next_job(), loop.next_job()
+    clock.now += HOUR
+    loop.lose(lost, "its worker process died")
+    clock.now += HOUR  # the lost one waits and holds nothing
+    assert loop.progress().gpu_hours == 1.5
+
+    again = loop.next_job()
+    clock.now += 2 * HOUR
+    assert loop.progress().gpu_hours == 3.5
+    assert loop.next_job() is None
+    for job in (again, other):
+        loop.complete(job, measured(job))
+
+    assert [t.gpu_seconds for t in loop.store.trials()] == [1.5 * HOUR, 2 * HOUR]
+    assert loop.finished
+
+
+def test_on_the_cpu_nothing_is_counted(tmp_path, clock):
+    loop = make_loop(tmp_path, nsga2(), evaluations=3)
+    drive(loop, lasting(clock, HOUR))
+
+    assert loop.progress().gpu_hours == 0
+    assert {t.gpu_seconds for t in loop.store.trials()} == {0.0}
+
+
+@pytest.mark.parametrize(("evaluation", "gpus", "counted"), [(None, 0.5, 0.5), (None, 0.0, 0.0), ({"a": 1}, 0.5, 0.0)])
+def test_gpu_hours_without_a_gpu_are_refused_with_what_to_say_instead(evaluation, gpus, counted):
+    experiment = SimpleNamespace(evaluation=evaluation, search=SimpleNamespace(max_gpu_hours=2.0))
+    execution = SimpleNamespace(gpus=gpus)
+
+    assert gpus_of_a_trial(experiment, execution) == counted
+    if counted:
+        check_gpu_budget(experiment, execution)
+        return
+    with pytest.raises(
+        ConfigError,
+        match=r"^search\.max_gpu_hours counts the time that trials hold GPUs, and here they hold none: "
+        r"set search\.max_hours instead, or give them GPUs by execution\.device and execution\.gpus_per_trial\.$",
+    ):
+        check_gpu_budget(experiment, execution)
+
+
+def test_a_search_ends_when_its_hypervolume_has_stopped_growing(tmp_path):
+    loop = make_loop(tmp_path, Script(*STAGNANT), patience=3)
+
+    assert len(drive(loop)) == 5
+    assert loop.finished
+    assert loop.stopping is None
+    assert loop.enough == "the hypervolume has not grown by 0.1% within search.patience=3 trials"
+
+
+def test_a_trial_that_is_still_out_may_renew_the_patience(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1), (2, 2), (2, 3), (3, 3), (0, 2), (1, 1), (1, 2)), patience=3)
+    drive(loop, steps=3)
+    jobs = [loop.next_job() for _ in range(3)]
+    for job in jobs[:2]:
+        loop.complete(job, measured(job))
+    assert loop.next_job() is None
+    assert loop.enough
+
+    loop.complete(jobs[2], measured(jobs[2]))
+
+    assert loop.enough is None
+    assert loop.next_job().genotype == (1, 1)
+
+
+@pytest.mark.parametrize("kills", [False, True])
+def test_replicates_follow_when_patience_ends_a_search_also_after_a_kill(tmp_path, kills):
+    steps = 0
+    for _ in range(20 if kills else 1):
+        loop = make_loop(tmp_path, Script(*STAGNANT), patience=3, replicates=1)
+        steps += len(drive(loop, steps=2 if kills else 100))
+        loop.next_job()  # one is out
+        loop.store.close()
+
+    loop = make_loop(tmp_path, Script(*STAGNANT), patience=3, replicates=1)
+    assert drive(loop) == []
+    replicates = [t for t in loop.store.trials() if t.replicate]
+    assert {t.arch_id for t in loop.front} <= {t.arch_id for t in replicates}
+    assert steps == 5 + len(replicates)
+    assert loop.finished
+
+
+def test_replicates_follow_when_the_space_is_exhausted(tmp_path, monkeypatch):
+    monkeypatch.setattr("nasx.execution.loop.MAX_FREE_ANSWERS", 5)
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1), *[(0, 0)] * 5), replicates=1)
+
+    drive(loop)
+
+    assert [t.replicate for t in loop.store.trials()] == [0, 1, 0, 1]
+    assert loop.enough == "5 candidates in a row were known: the space has no network left to try"
+
+
+@pytest.mark.parametrize("ending", ["hours", "interrupt"])
+def test_replicates_do_not_follow_when_time_is_over_or_somebody_stops_the_search(tmp_path, clock, ending):
+    loop = make_loop(tmp_path, nsga2(), evaluations=4, max_hours=3.5, replicates=1)
+    drive(loop, lasting(clock, HOUR), steps=4 if ending == "hours" else 2)
+    if ending == "interrupt":
+        loop.stop("interrupted")
+
+    assert loop.next_job() is None
+    assert loop.finished
+    assert not any(t.replicate for t in loop.all_trials)
+
+
+def test_replicates_wait_for_the_last_networks(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, replicates=1)
+    first, second = loop.next_job(), loop.next_job()
+    loop.complete(first, measured(first))
+
+    assert loop.next_job() is None
+    loop.complete(second, measured(second))
+    assert loop.next_job().replicate == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "seconds", "trials"),
+    [
+        ({}, 600, 6),
+        ({"max_hours": 1 / 6}, 200, 2),  # of 600 s, 400 are gone
+        ({"max_gpu_hours": 1 / 12}, 200, 2),  # half a GPU at a time: 200 of 300 s are spent
+    ],
+)
+def test_the_forecast_goes_by_the_first_limit_that_will_be_reached(tmp_path, clock, setting, seconds, trials):
+    loop = make_loop(tmp_path, nsga2(), evaluations=10, gpus=0.5, **setting)
+    drive(loop, lasting(clock, 100), steps=2)
+    assert loop.progress().forecast is None
+    drive(loop, lasting(clock, 100), steps=2)
+
+    progress = loop.progress()
+    assert (progress.evaluated, progress.complete, progress.elapsed) == (4, 4, 400)
+    assert progress.forecast.seconds == pytest.approx(seconds)
+    assert progress.forecast.trials == trials
+    assert progress.hypervolume > 0
+
+
+def test_a_trial_that_failed_by_a_stall_is_tried_again(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0)), evaluations=1)
+    job = loop.next_job()
+    loop.complete(job, Evaluation.failed(Reason.TIMEOUT, "no progress within search.stall_limit, 5 s"))
+
+    again = loop.next_job()
+    loop.complete(again, measured(again))
+
+    assert loop.trials[job.arch_id].is_complete
+    assert loop.store.events()[1].message == f"trial {job.arch_id}: timeout: no progress within search.stall_limit, 5 s"
