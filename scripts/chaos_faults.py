@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,34 +120,44 @@ def second_search(table: Path, cwd: Path) -> str:
 
 def lost_node(table: Path, cwd: Path) -> str:
     """A node of a Ray cluster dies with its trial: that is tried again on the other."""
-    os.environ |= {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
-    from ray.cluster_utils import Cluster
-
-    run(*tabular(table, 12), "execution=serial", "algorithm.lag=4", "--run-dir=whole", cwd=cwd)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        second = cluster.add_node(num_cpus=1)
-        options = [
-            "execution=cluster",
-            f"execution.address={cluster.address}",
-            "execution.workers=2",
-            "algorithm.lag=4",
-        ]
-        process = start(*tabular(table, 12, 2.0), *options, "--run-dir=run", cwd=cwd)
-        wait_for(lambda: len(finished(cwd / "run")) >= 2, process)
-        cluster.remove_node(second, allow_graceful=False)
+    with cluster() as two_nodes:
+        assert two_nodes.stdin and two_nodes.stdout
+        address = two_nodes.stdout.readline().strip()
+        ray = ["execution=cluster", f"execution.address={address}", "execution.workers=2", "algorithm.lag=4"]
+        process = start(*tabular(table, 12, 2.0), *ray, "--run-dir=run", cwd=cwd)
         try:
-            _, err = process.communicate(timeout=120)
+            wait_for(lambda: len(finished(cwd / "run")) >= 2, process)
+            two_nodes.stdin.write("kill\n")
+            two_nodes.stdin.flush()
+            _, err = process.communicate(timeout=180)
         except subprocess.TimeoutExpired:
             kill(process)
             return "it did not end"
-    finally:
-        cluster.shutdown()
     if process.returncode:
         return f"exit status {process.returncode}: {err.strip()[-300:]}"
     if not any(e.kind == "retry" and "its worker process died" in e.message for e in events(cwd / "run")):
         return "no trial was lost, or the journal does not tell"
+    run(*tabular(table, 12), "execution=serial", "algorithm.lag=4", "--run-dir=whole", cwd=cwd)
     return "" if contents(cwd / "run") == contents(cwd / "whole") else "other trials than undisturbed"
+
+
+@contextmanager
+def cluster() -> Iterator[subprocess.Popen[str]]:
+    """`scripts.chaos_cluster`, ended with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.chaos_cluster"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        try:
+            process.communicate(timeout=60)  # the end of its stdin ends it
+        except subprocess.TimeoutExpired:
+            kill(process)
 
 
 def faulty(evaluations: int) -> tuple[str, ...]:
@@ -180,6 +191,6 @@ FAULTS = (
     Fault("every-trial", "the search stops and names the common reason", every_trial_fails),
     Fault("disk", "a clear stop; resumed, nothing is lost", full_disk),
     Fault("ctrl-c", "finishes what runs, prints the line that resumes, status 130", ctrl_c(1, 12, 1.0)),
-    Fault("ctrl-c-twice", "ends now, prints the line that resumes, status 130", ctrl_c(2, 4, 12.0)),
+    Fault("ctrl-c-twice", "ends now, prints the line that resumes, status 130", ctrl_c(2, 2, 30.0)),
     Fault("second-search", "refused, naming the first", second_search),
 )

@@ -116,6 +116,13 @@ class Peaceful:
 def disturb(case: Case, peaceful: Peaceful, cwd: Path, seed: int) -> Outcome:
     """Search in `cwd`, killed and resumed as often as the case says, and compare."""
     began = time.monotonic()
+    try:
+        return _disturb(case, peaceful, cwd, seed, began)
+    except Exception as error:  # of one case: the others go on
+        return Outcome(case, 0, 0, 0, False, time.monotonic() - began, f"{type(error).__name__}: {error}")
+
+
+def _disturb(case: Case, peaceful: Peaceful, cwd: Path, seed: int, began: float) -> Outcome:
     rng = random.Random(f"{seed} {case.number}")
     run_dir, known, kills, lost, longest = cwd / "killed", dict[str, str](), 0, 0, 3.0
     options = (*case.options(peaceful.table, 0.05), *case.workers)

@@ -51,7 +51,10 @@ Result = Outcome | Suffered
 def suffer(fault: Fault, table: Path, cwd: Path) -> Suffered:
     """Let a search suffer the fault in `cwd`."""
     began = time.monotonic()
-    wrong = fault.check(table, cwd)
+    try:
+        wrong = fault.check(table, cwd)
+    except Exception as error:
+        wrong = f"{type(error).__name__}: {error}"
     return Suffered(fault, wrong, time.monotonic() - began)
 
 
@@ -68,7 +71,11 @@ def run_all(
         result = do(todo[number], cwd)
         if result.bad:
             what = result.case if isinstance(result, Outcome) else result.fault.name
-            why = f"lost {result.lost}, twice {result.twice}" if isinstance(result, Outcome) else result.wrong
+            why = (
+                f"lost {result.lost}, twice {result.twice}, {result.note}"
+                if isinstance(result, Outcome)
+                else result.wrong
+            )
             console.print(f"BAD: {what}: {why}; kept in {cwd}", soft_wrap=True, markup=False)
         else:
             shutil.rmtree(cwd, ignore_errors=True)
