@@ -7,7 +7,6 @@ is answered from the journal (`nasx.execution.dialogue`), until it comes to a ne
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 
 from nasx.early_stopping import Prospects
+from nasx.execution.clocks import Clocks, Key
 from nasx.execution.dialogue import Dialogue
 from nasx.execution.failures import WORTH_RETRYING, check_failures, last_line
 from nasx.execution.findings import Findings
-from nasx.execution.gpu_time import GpuTime
 from nasx.execution.limits import Budget, Progress, Running, SearchLimits
 from nasx.execution.replication import due_replicates
 from nasx.protocols import SearchAlgorithm, SearchSpace
@@ -40,8 +39,6 @@ from nasx.trial import (
 
 SHOWN_FAILURES = 3  # in `progress`
 MAX_FREE_ANSWERS = 1000  # candidates in a row that were known: then the space has nothing new
-
-Key = tuple[str, int]  # of a trial: its network's arch_id, and which training of it
 
 
 class SearchLoop:
@@ -78,8 +75,7 @@ class SearchLoop:
         self._cached = self._known_in_a_row = self._generation = 0
         self._session: list[Trial] = []  # trained in this session
         self._budget = Budget(limits, objectives, store.info.n_classes)
-        self._gpu_time = GpuTime(gpus)
-        self._out: dict[Key, tuple[bool, float]] = {}  # jobs that are out: whether a worker has begun, since when
+        self._clocks = Clocks(gpus)
         self._prospects = Prospects(objectives) if early_stopping else None
         self._found = Findings(run_dir, objectives, self._budget, store.trials_by_time())
         self._budget.begin()
@@ -133,7 +129,7 @@ class SearchLoop:
 
     def next_job(self) -> Job | None:
         """The next network to train; None while the algorithm waits for jobs that are out, and when the search ends."""
-        if not self.finished and (spent := self._budget.spent(self._gpu_time.running)):
+        if not self.finished and (spent := self._budget.spent(self._clocks.gpu_seconds)):
             self.stop(spent)
         if self.stopping is not None:
             return None
@@ -170,13 +166,12 @@ class SearchLoop:
 
     def _give(self, job: Job) -> Job:
         self.store.record_attempt(job.arch_id, job.replicate)
-        self._gpu_time.start(_key(job))
-        self._out[_key(job)] = False, time.monotonic()
+        self._clocks.give(_key(job))
         return job
 
     def begin(self, job: Job) -> None:
         """A worker has begun with the job."""
-        self._out[_key(job)] = True, time.monotonic()
+        self._clocks.begin(_key(job))
 
     def _job(self, canonical: Genotype, identity: str, replicate: int) -> Job:
         return Job(
@@ -235,7 +230,6 @@ class SearchLoop:
             self._try_again(job, f"{evaluation.reason}: {last_line(evaluation.detail)}")
             return
         candidate = self._pending.pop(_key(job))
-        self._out.pop(_key(job), None)
         if job.replicate > 0:
             self._write(candidate, job.genotype, job.arch_id, evaluation, job.replicate)
             return
@@ -254,7 +248,7 @@ class SearchLoop:
     def requeue(self, job: Job) -> None:
         """Take back a job that was stopped through no fault of its own; it is given again."""
         self.store.withdraw_attempt(job.arch_id, job.replicate)
-        self._gpu_time.stop(_key(job))
+        self._clocks.stop(_key(job))
         self._again.append(job)
 
     def close(self) -> None:
@@ -266,7 +260,7 @@ class SearchLoop:
 
     def _try_again(self, job: Job, why: str) -> None:
         self._retries[_key(job)] += 1
-        self._gpu_time.stop(_key(job))
+        self._clocks.stop(_key(job))
         with_less = f", in {job.micro_batches} parts a batch" if job.micro_batches > 1 else ""
         self.store.record_event("retry", f"trial {job.arch_id}{with_less}: {why}")
         self._again.append(job)
@@ -289,7 +283,7 @@ class SearchLoop:
             evaluation=evaluation,
             candidate=candidate,
             retries=self._retries[identity, replicate],
-            gpu_seconds=self._gpu_time.take((identity, replicate)),
+            gpu_seconds=self._clocks.take((identity, replicate)),
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
         self.store.record_trial(trial)
@@ -315,19 +309,16 @@ class SearchLoop:
             failures=tuple(islice(failed, SHOWN_FAILURES)),
             hypervolume=self._budget.hypervolume(self.front),
             elapsed=self._budget.elapsed,
-            gpu_hours=(self._budget.gpu_seconds + self._gpu_time.running) / 3600,
-            forecast=self._budget.forecast(self._gpu_time.running),
+            gpu_hours=(self._budget.gpu_seconds + self._clocks.gpu_seconds) / 3600,
+            forecast=self._budget.forecast(self._clocks.gpu_seconds),
         )
 
     def _running_jobs(self) -> tuple[Running, ...]:
-        given_back = {_key(job) for job in self._again}
-        now = time.monotonic()
         jobs = []
-        for (identity, replicate), candidate in self._pending.items():
-            if (identity, replicate) not in given_back:
-                begun, since = self._out[identity, replicate]
-                architecture = self.space.describe(self.space.canonical(candidate.genotype))
-                jobs.append(Running(identity, architecture, replicate, begun, now - since))
+        for (identity, replicate), begun, seconds in self._clocks.out():
+            candidate = self._pending[identity, replicate]
+            architecture = self.space.describe(self.space.canonical(candidate.genotype))
+            jobs.append(Running(identity, architecture, replicate, begun, seconds))
         return tuple(jobs)
 
 

@@ -161,6 +161,7 @@ def drive(loop: SearchLoop, evaluate=measured, steps: int = 10_000) -> list[str]
         if job is None:
             break
         ids.append(job.arch_id)
+        loop.begin(job)
         loop.complete(job, evaluate(job))
     return ids
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from nasx.errors import ConfigError
-from nasx.execution import gpu_time, limits
+from nasx.execution import clocks, limits
 from nasx.preparation import check_gpu_budget, gpus_of_a_trial
 from nasx.trial import Evaluation, Job, Reason
 from tests.execution.searches import Script, drive, make_loop, measured, nsga2
@@ -22,7 +22,7 @@ def clock(monkeypatch):
     clock = SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
     monkeypatch.setattr(limits, "time", clock)
-    monkeypatch.setattr(gpu_time, "time", clock)
+    monkeypatch.setattr(clocks, "time", clock)
     return clock
 
 
@@ -62,12 +62,16 @@ def test_a_search_ends_when_its_gpu_hours_are_spent_and_a_resumed_one_goes_on_co
 def test_gpu_hours_of_trials_that_are_out_count_and_so_do_those_of_every_attempt(tmp_path, clock):
     loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, max_gpu_hours=3, gpus=0.5)
     lost, other = loop.next_job(), loop.next_job()
+    clock.now += 10 * HOUR  # they wait for their workers
+    loop.begin(lost)
+    loop.begin(other)
     clock.now += HOUR
     loop.lose(lost, "its worker process died")
     clock.now += HOUR  # the lost one waits and holds nothing
     assert loop.progress().gpu_hours == 1.5
 
     again = loop.next_job()
+    loop.begin(again)
     clock.now += 2 * HOUR
     assert loop.progress().gpu_hours == 3.5
     assert loop.next_job() is None
