@@ -1,0 +1,161 @@
+"""What memory a search takes: peak of the driver and of each worker, and what 1,000 trials in reused workers add.
+
+    python -m scripts.bench memory [--quick]
+    python -m scripts.bench.memory --execution serial --trials 300
+
+`nasx search` on the digits, networks and trainings so small that 1,000 take minutes, with Ray's two workers; or in one
+process (`execution=serial`), which shows what training and scoring themselves leave behind. Resident
+memory is sampled every two seconds from outside, by psutil. Growth: the slope of the line through the samples of the
+second half, a thousand trials.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+
+from nasx.errors import RunError
+from nasx.rundir import is_run
+from nasx.store import RunStore
+from scripts.bench.measurement import Measurement, Options
+
+WORKERS = 2
+TINY = (
+    "algorithm=random",
+    "space.channels=4",
+    "training.epochs=1",
+    "split.train_images=200",
+    "split.validation_images=100",
+    "execution.device=cpu",
+    "scorer.samples_per_class=5",
+)
+MIN_TRIALS = 200  # for growth to be told
+PERIOD = 2.0  # seconds between samples
+NOISE = 16.0  # MiB in 1,000 trials that count as none: allocators keep what they once had
+MIB = 2**20
+
+Role = Literal["driver", "worker"]
+
+
+class Sample(NamedTuple):
+    """The memory of one process at one time."""
+
+    trials: int  # that the search had finished
+    role: Role
+    pid: int
+    mib: float  # resident
+
+
+def role_of(process: psutil.Process, driver: int) -> Role | None:
+    """What a process of a search is; None for Ray's own and for workers that wait to be used."""
+    if process.pid == driver:
+        return "driver"
+    title = process.cmdline()[0]  # Ray has processes call themselves after what they do
+    return "worker" if title.startswith("ray::") and not title.endswith(("IDLE", "Agent")) else None
+
+
+def sample(driver: psutil.Process, trials: int) -> list[Sample]:
+    """All processes of a search now."""
+    found = []
+    for process in (driver, *driver.children(recursive=True)):
+        try:
+            if (role := role_of(process, driver.pid)) is not None:
+                found.append(Sample(trials, role, process.pid, process.memory_info().rss / MIB))
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):  # it has ended meanwhile
+            continue
+    return found
+
+
+def finished(run_dir: Path) -> int:
+    """Trials in a journal that another process is writing; 0 before there is one."""
+    if not is_run(run_dir):
+        return 0
+    try:
+        with RunStore.open(run_dir, read_only=True) as store:
+            return len(store.trials())
+    except RunError:  # its schema is being written
+        return 0
+
+
+def watch(execution: str, trials: int) -> list[Sample]:
+    """Samples of a whole search, one a process every two seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        command = [sys.executable, "-m", "nasx", "search", "--config", "digits", "--run-dir", str(run_dir), *TINY]
+        command += [f"execution={execution}", f"algorithm.evaluations={trials}", f"runs_dir={folder}"]
+        command += [f"execution.workers={WORKERS}"] if execution == "local" else []
+        log = Path(folder) / "log.txt"
+        with log.open("w") as output:
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            search = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+            driver = psutil.Process(search.pid)
+            samples: list[Sample] = []
+            while search.poll() is None:
+                samples += sample(driver, finished(run_dir))
+                time.sleep(PERIOD)
+        if search.returncode:
+            raise SystemExit(f"{' '.join(command)} ended with status {search.returncode}:\n{log.read_text()[-2000:]}")
+    return samples
+
+
+def growth(samples: list[Sample]) -> float:
+    """MiB that a process gains in 1,000 trials: least squares over the second half of the trials.
+
+    >>> round(growth([Sample(n, "worker", 7, 300 + 0.01 * n) for n in range(100)]), 6)
+    10.0
+    """
+    last = max(s.trials for s in samples)
+    late = [s for s in samples if s.trials >= last / 2]
+    if len({s.trials for s in late}) < 2:
+        return 0.0
+    return 1000 * float(np.polyfit([s.trials for s in late], [s.mib for s in late], deg=1)[0])
+
+
+def by_process(samples: list[Sample], role: Role) -> list[list[Sample]]:
+    """The samples of each process of a role that lived for more than a third of the search."""
+    found: dict[int, list[Sample]] = {}
+    for s in samples:
+        if s.role == role:
+            found.setdefault(s.pid, []).append(s)
+    longest = max(map(len, found.values()), default=0)
+    return [each for each in found.values() if len(each) > longest / 3]
+
+
+def measure(execution: str, trials: int) -> Iterator[Measurement]:
+    """Peak and growth of each role of a search; of growth after a few trials nothing can be said."""
+    samples = watch(execution, trials)
+    for role in ("driver", "worker"):
+        processes = by_process(samples, role)
+        if not processes:
+            continue
+        row = partial(Measurement, unit="MiB", note=f"{trials} trials, {len(processes)} process(es)")
+        name = f"execution={execution}, {role}"
+        yield row(f"{name}: peak memory", "none", tuple(max(s.mib for s in each) for each in processes))
+        if trials >= MIN_TRIALS:
+            grown = tuple(growth(each) for each in processes)
+            yield row(f"{name}: growth in 1,000 trials", "noise", grown, target=NOISE)
+
+
+def benchmark(options: Options) -> Iterator[Measurement]:
+    """1,000 trials in Ray's reused workers; for CI a few in one process."""
+    return measure("serial", 20) if options.quick else measure("local", 1000)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench.memory")
+    parser.add_argument("--execution", choices=("serial", "local"), default="local")
+    parser.add_argument("--trials", type=int, default=1000)
+    chosen = parser.parse_args()
+    for measurement in measure(chosen.execution, chosen.trials):
+        print(f"{measurement.what}: {', '.join(f'{mib:.0f}' for mib in measurement.ours)} MiB ({measurement.note})")
