@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,14 +15,22 @@ from nasx.errors import SettingError
 from nasx.rundir import CONFIG, arch_dir
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nasx.config import Experiment
+    from nasx.data.images import SearchData
     from nasx.introspection.attributions import ShapScorer
+    from nasx.reports.explanation import Page
+    from nasx.trial import Trial
 
 
 def explain(
     arch_id: Annotated[str, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")],
     run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run where none is given.")] = None,
     samples: Annotated[int, typer.Option(help="Images shown of each class.")] = 2,
+    sample: Annotated[
+        str | None, typer.Option(help="Explain one image: a picture file, or the index of a validation image.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the pages; explanation/ beside the weights.")] = None,
 ) -> None:
     """Explain a network: which classes it holds apart, which it confuses, where it separates them, and by what."""
@@ -36,11 +45,14 @@ def explain(
         from nasx.diagnostics.explain import explain as explain_network
         from nasx.preparation import score_seed
         from nasx.reports.explanation_files import write_explanation
-        from nasx.reports.screen import page_on_screen
         from nasx.run import rebuild
 
         spare_threads(trial)
         network, data = rebuild(run, trial)
+        if sample is not None:
+            page, directory, files = _explain_image(run, trial, network, data, sample, out)
+            _show(page, directory, files, log)
+            return
         experiment = configs.read(configs.load_resolved(run / CONFIG))
         scorer = _shap_scorer(experiment)
         explanation = explain_network(
@@ -56,8 +68,40 @@ def explain(
         edges = space.edges(trial.genotype) if hasattr(space, "edges") else None  # not every space has cells
         directory = out or arch_dir(run, trial.arch_id) / "explanation"
         page, files = write_explanation(explanation, trial, directory, edges=edges)
+    _show(page, directory, files, log)
+
+
+def _show(page: Page, directory: Path, files: Sequence[Path], log: Console) -> None:
+    from nasx.reports.screen import page_on_screen
+
     Console().print(page_on_screen(page))
     log.print(Text(f"Written to {directory}: {', '.join(f.name for f in files)}"), soft_wrap=True)
+
+
+def _explain_image(
+    run: Path, trial: Trial, network: nn.Sequential, data: SearchData, sample: str, out: Path | None
+) -> tuple[Page, Path, list[Path]]:
+    """One image explained: `sample` is the index of a validation image, or a picture file."""
+    from nasx.data.pictures import read_picture
+    from nasx.diagnostics.one_image import explain_image
+    from nasx.reports.one_image import write_image
+
+    if sample.isdecimal():
+        index, n = int(sample), len(data.validation)
+        if index >= n:
+            raise SettingError("--sample", f"must be below {n}, the number of validation images, got {index}.")
+        image, label = data.validation.images[index], int(data.validation.labels[index])
+        name, key = f"validation image {index}", sample
+    else:
+        channels, height, _ = data.shape
+        if not Path(sample).is_file():
+            raise SettingError("--sample", f"names {sample!r}, which is neither a file nor an index.")
+        image, label = read_picture(Path(sample), size=height, channels=channels), None
+        name, key = Path(sample).name, Path(sample).stem
+    directory = out or arch_dir(run, trial.arch_id) / "explanation" / f"image_{key}"
+    found = explain_image(network, data, image, name=name, label=label, seed=trial.seed)
+    page, files = write_image(found, trial.arch_id, directory)
+    return page, directory, files
 
 
 def _shap_scorer(experiment: Experiment) -> ShapScorer:

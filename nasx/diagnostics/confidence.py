@@ -97,7 +97,7 @@ def fit_confidence(network: nn.Sequential, images: Tensor, labels: Tensor, *, n_
         raise ArchitectureError("a confidence is fitted to a torch.nn.Sequential of at least two stages, head included")
     if len(images) == 0:
         raise DataError("no images to fit a confidence to")
-    features, logits = _features(network, images)
+    features, logits = channel_means(network, images)
     given = labels.cpu().numpy()
     temperature = fit_temperature(logits.double().numpy(), given)
     answer = logits.argmax(dim=1)
@@ -185,8 +185,8 @@ def _channels(output: Tensor) -> Tensor:
     return output.flatten(2).mean(dim=2) if output.dim() > 2 else output
 
 
-def _features(network: nn.Sequential, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Channel means after each stage but the last, stage -> (n, channels), and the logits; on the CPU."""
+def channel_means(network: nn.Sequential, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Channel means of `images` after each stage but the last, stage -> (n, channels), and the logits; on the CPU."""
     parts: dict[str, list[Tensor]] = {}
     with at_rest(network), torch.no_grad():
         for batch in torch.split(images, BATCH):

@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import LabelledImages, SearchData
+from nasx.diagnostics.class_map import class_map
 from nasx.diagnostics.class_pairs import confusion_matrix
+from nasx.diagnostics.confidence import channel_means
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
+from nasx.diagnostics.operations import edge_shares
 from nasx.diagnostics.shap_images import shap_images
 from nasx.errors import TrialFailure
 from nasx.introspection.attributions import Probe, ShapScorer, stage_probes
@@ -20,6 +23,8 @@ from nasx.trial import Score
 BATCH = 1024  # images a forward pass
 BACKGROUND = 100  # training images that stand for "no evidence"
 RIVALRIES = 4  # wrong samples shown, and as many unsure ones
+MAPPED = 1000  # validation images by which the classes are mapped
+CARRIED = 40  # validation images by which the share of each operation is measured
 MAX_CLASSES = 20  # classes whose samples are shown; where there are more, those with the most errors
 
 
@@ -57,7 +62,13 @@ def explain(
     labels = as_tensor(data.validation.labels).to(device)
     score = recorded or scorer.score(network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
     layers = layer_distances(scorer, network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
-    return Explanation(data.train.class_names, confusion, score, layers, samples)
+    shown = np.sort(generator.permutation(len(pixels))[:MAPPED])
+    vectors = channel_means(network, pixels[as_tensor(shown).to(device)])[0]
+    maps = tuple(class_map(n, v.numpy(), data.validation.labels[shown], data.n_classes) for n, v in vectors.items())
+    carried = np.sort(generator.permutation(len(pixels))[:CARRIED])
+    references = background[as_tensor(generator.integers(len(background), size=len(carried))).to(device)]
+    shares = edge_shares(network, pixels[as_tensor(carried).to(device)], references)
+    return Explanation(data.train.class_names, confusion, score, layers, samples, maps, shares)
 
 
 def layer_distances(

@@ -4,13 +4,15 @@ by `nasx.reports`. Needs no torch."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasx.diagnostics.class_map import ClassMap
 from nasx.diagnostics.class_pairs import ClassPair, class_pairs
+from nasx.networks.edge import Edge
 from nasx.trial import Score
 
 
@@ -45,6 +47,8 @@ class Explanation:
     score: Score  # by the scorer that `layer_distances` come from
     layer_distances: Mapping[str, NDArray[np.float64]]  # layer -> (n_classes, n_classes), from input to output
     samples: tuple[ExplainedSample, ...]
+    maps: tuple[ClassMap, ...] = ()  # the classes after each stage
+    edge_shares: Mapping[Edge, float] = field(default_factory=dict)  # of what the cells carry; empty: no cells
 
     @property
     def n_images(self) -> int:

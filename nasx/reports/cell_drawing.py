@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -39,8 +39,10 @@ RISE: Final = 0.62  # of the curve's control point for every node that it passes
 
 
 @styled
-def cell_figure(edges: Iterable[Edge], *, title: str = "") -> Figure:
+def cell_figure(edges: Iterable[Edge], *, title: str = "", shares: Mapping[Edge, float] | None = None) -> Figure:
     """The edges of a cell; those that carry nothing are left out. Node 0 is the input, the highest the output.
+
+    `shares`: how much of the decision each edge carries, written beside it.
 
     Arcs over one node go above or below in turn, so that no two cross in a cell of four nodes.
     """
@@ -50,7 +52,7 @@ def cell_figure(edges: Iterable[Edge], *, title: str = "") -> Figure:
     figure.suptitle(title or "The cell", x=0.015, ha="left", fontsize=11.5, fontweight="bold")
     axes = figure.add_subplot()
     for edge in edges:
-        _draw_edge(axes, edge)
+        _draw_edge(axes, edge, (shares or {}).get(edge))
     used = {n for e in edges for n in (e.source, e.target)}
     for node in range(output + 1):
         _draw_node(axes, node, {0: "in", output: "out"}.get(node, str(node)), is_used=node in used)
@@ -70,7 +72,7 @@ def _pen(operation: str) -> Pen:
     return PENS.get(operation, Pen(operation, PURPLE, 2.4))
 
 
-def _draw_edge(axes: Axes, edge: Edge) -> None:
+def _draw_edge(axes: Axes, edge: Edge, share: float | None) -> None:
     span = edge.target - edge.source
     side = -1 if span == 2 and edge.source % 2 else 1
     source, target = np.array([edge.source, 0.0]), np.array([edge.target, 0.0])
@@ -85,6 +87,10 @@ def _draw_edge(axes: Axes, edge: Edge) -> None:
     )
     line.set_label(f"{edge.source}→{edge.target} {edge.operation}")
     axes.add_patch(line)
+    if share is not None:
+        x, y = (start + 2 * control + neck) / 4  # of the curve
+        box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}
+        axes.text(x, y, f"{100 * share:.0f} %", ha="center", va="center", color=INK, bbox=box, zorder=4)
     across = 0.45 * (neck - tip)[::-1] * [1, -1]
     axes.add_patch(Polygon([tip, neck + across, neck - across], closed=True, facecolor=pen.color, linewidth=0))
 

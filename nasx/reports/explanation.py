@@ -15,6 +15,7 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from nasx.diagnostics.class_map import class_tree
 from nasx.diagnostics.class_pairs import ClassPair, most_confused, separated_at
 from nasx.diagnostics.explanation import Explanation
 from nasx.reports.wording import clean, format_value
@@ -23,6 +24,7 @@ from nasx.trial import OBJECTIVES, Trial
 SHOWN_PAIRS: Final = 5
 CELL_HEADING, SHAP_HEADING = "The cell", "What its decisions rest on"
 CELL, DISTANCES, PROFILE, SHAP = "cell.png", "distances.png", "profile.png", "shap.png"
+MAPS, TREE = "maps.png", "tree.png"
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,15 @@ def tell(explanation: Explanation, trial: Trial, *, has_cell: bool) -> Page:
     sections = [
         _held_apart(explanation, pairs),
         _confused(explanation, pairs),
+        *([_alike()] if class_tree(explanation.score.distances) is not None else []),
         _separated(explanation, pairs),
+        *([_mapped(explanation)] if explanation.maps else []),
         _rests_on(),
     ]
     return Page(
         title=f"Network {trial.arch_id}",
         facts=_facts(explanation, trial),
-        sections=(*([_cell()] if has_cell else []), *sections),
+        sections=(*([_cell(explanation)] if has_cell else []), *sections),
     )
 
 
@@ -73,9 +77,38 @@ def _facts(explanation: Explanation, trial: Trial) -> tuple[tuple[str, str], ...
     return (*facts, ("architecture", trial.architecture))
 
 
-def _cell() -> Section:
+def _cell(explanation: Explanation) -> Section:
     text = "The cell that every stage of the network repeats. Operations that do not reach its output are left out."
-    return Section(CELL_HEADING, (text,), picture=CELL, alt="the operations on the edges of the cell")
+    alt = "the operations on the edges of the cell"
+    if not explanation.edge_shares:
+        return Section(CELL_HEADING, (text,), picture=CELL, alt=alt)
+    last = max(edge.target for edge in explanation.edge_shares)
+    (source, target, operation), share = max(explanation.edge_shares.items(), key=lambda item: item[1])
+    ends = [{0: "the input", last: "the output"}.get(node, f"node {node}") for node in (source, target)]
+    carried = (
+        "Percentages say how much of the decision each edge carries: its share of the SHAP mass that runs through all "
+        f"edges, averaged over the cells. Most goes through {operation} from {ends[0]} to {ends[1]}: "
+        f"{100 * share:.0f} %."
+    )
+    return Section(CELL_HEADING, (text, carried), picture=CELL, alt=f"{alt}, with their share of the decision")
+
+
+def _alike() -> Section:
+    text = (
+        "Classes joined from the closest pair on: the farther right two branches meet, the farther apart the network "
+        "holds the classes on them."
+    )
+    return Section("Which classes are alike", (text,), picture=TREE, alt="a tree of the classes by their distance")
+
+
+def _mapped(explanation: Explanation) -> Section:
+    last = explanation.maps[-1]
+    text = (
+        "Each dot is a validation image, each name the mean image of a class, by the means of a stage's channels, on "
+        "the plane that shows most of how the classes spread (principal components). "
+        f"At {last.layer} it shows {100 * last.shown:.0f} %."
+    )
+    return Section("Where the classes lie", (text,), picture=MAPS, alt="the classes on a plane after each stage")
 
 
 def _held_apart(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:

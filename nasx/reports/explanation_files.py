@@ -1,16 +1,18 @@
-"""The files of an explanation: four pictures, and the page as Markdown and as one HTML file."""
+"""The files of an explanation: its pictures, and the page as Markdown and as one HTML file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from nasx.diagnostics.class_map import class_tree
 from nasx.diagnostics.explanation import Explanation
 from nasx.files import write_atomically
 from nasx.networks.edge import Edge
 from nasx.reports.canvas import as_png
 from nasx.reports.cell_drawing import cell_figure
-from nasx.reports.explanation import CELL, DISTANCES, PROFILE, SHAP, Page, as_html, as_markdown, tell
+from nasx.reports.explanation import CELL, DISTANCES, MAPS, PROFILE, SHAP, TREE, Page, as_html, as_markdown, tell
+from nasx.reports.inside_plots import map_figure, tree_figure
 from nasx.reports.plots import distances_figure, profile_figure
 from nasx.reports.shap_sheet import shap_figure
 from nasx.trial import Trial
@@ -27,12 +29,16 @@ def write_explanation(
     """
     page = tell(explanation, trial, has_cell=edges is not None)
     profiles = {s.scorer: s.profile for s in (explanation.score, *trial.evaluation.scores)}
-    figures = {} if edges is None else {CELL: cell_figure(edges)}
+    figures = {} if edges is None else {CELL: cell_figure(edges, shares=explanation.edge_shares)}
     figures |= {
         SHAP: shap_figure(explanation),
         DISTANCES: distances_figure(explanation.score.distances, explanation.class_names),
         PROFILE: profile_figure(profiles),
     }
+    if (tree := class_tree(explanation.score.distances)) is not None:
+        figures[TREE] = tree_figure(tree, explanation.class_names)
+    if explanation.maps:
+        figures[MAPS] = map_figure(explanation.maps, explanation.class_names)
     contents = {name: as_png(figure) for name, figure in figures.items()}
     contents |= {MARKDOWN: as_markdown(page).encode(), HTML: as_html(page, contents).encode()}
     for name, content in contents.items():

@@ -14,7 +14,7 @@ from nasx.reports.explanation_files import write_explanation
 from nasx.reports.screen import page_on_screen
 
 GOLD = Path(__file__).parent / "gold"
-PICTURES = dict.fromkeys(("cell.png", "distances.png", "profile.png", "shap.png"), b"png")
+PICTURES = dict.fromkeys(("cell.png", "distances.png", "profile.png", "shap.png", "tree.png"), b"png")
 HOSTILE = ("<script>alert(1)</script>", "**bold** [link](http://x) `code` | cell", "a\x1b[2J\nb{{ 7 * 7 }}")
 
 
@@ -90,7 +90,7 @@ class Reader(HTMLParser):
 
 def test_the_html_page_needs_no_other_file(trial):
     reader = Reader(as_html(page_of(trial), PICTURES))
-    assert len(reader.sources) == 4
+    assert len(reader.sources) == 5
     assert all(source.startswith("data:image/png;base64,") for source in reader.sources)
 
 
@@ -130,6 +130,7 @@ def test_the_files_are_the_pictures_and_the_pages(trial, tmp_path):
         "explanation.md",
         "profile.png",
         "shap.png",
+        "tree.png",
     ]
     assert all(f.stat().st_size > 500 for f in files)
     for name in re.findall(r"\]\((\S+)\)", (tmp_path / "new" / "explanation.md").read_text()):

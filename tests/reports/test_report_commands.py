@@ -179,8 +179,19 @@ def test_a_network_of_a_real_run_is_explained(tmp_path, monkeypatch, capsys, one
     assert out.startswith(f"Network {arch_id}\nvalidation error")
     assert f"{100 * front[0]['error']:.2f} % (" in out  # the rebuilt network errs as it did when it was trained
     assert "Of 6 pairs:" in out
-    names = {"cell.png", "distances.png", "profile.png", "shap.png", "explanation.md", "explanation.html"}
-    assert {p.name for p in (tmp_path / "out").iterdir()} == names
+    pictures = {f"{name}.png" for name in ("cell", "distances", "maps", "profile", "shap", "tree")}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {*pictures, "explanation.md", "explanation.html"}
+    assert "how much of the decision each edge carries" in (tmp_path / "out" / "explanation.html").read_text()
+
+    one_image = ["explain", "--arch-id", arch_id, "--out", str(tmp_path / "image")]
+    assert main([*one_image, "--sample", "3"]) == 0
+    assert "validation image 3 " in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "image").iterdir()} == {"maps.png", "image.md", "image.html"}
+    assert main([*one_image, "--sample", str(tmp_path / "out" / "cell.png")]) == 0
+    assert "cell.png" in capsys.readouterr().out
+    for sample, message in (("80", "--sample must be below 80"), ("no.png", "neither a file nor an index")):
+        assert main([*one_image, "--sample", sample]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_runs_show_lists_every_trial_and_tells_why_some_are_not_complete(home, capsys):

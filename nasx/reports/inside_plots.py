@@ -1,0 +1,74 @@
+"""Pictures of where the classes lie inside a network: planes after each stage, and a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import dendrogram
+
+from nasx.diagnostics.class_map import ClassMap
+from nasx.reports.canvas import styled
+from nasx.reports.style import BLUE, INK, MUTED, WIDTH
+from nasx.reports.wording import shorten
+
+COLUMNS: Final = 2
+NAMED: Final = 30  # classes at most whose names are written
+
+
+@styled
+def map_figure(maps: Sequence[ClassMap], class_names: Sequence[str], *, title: str = "") -> Figure:
+    """One plane a stage, from the input to the output: images as dots, the mean of each class by its name."""
+    rows = -(-len(maps) // COLUMNS)
+    figure = Figure(figsize=(WIDTH, 0.5 + 3.1 * rows), layout="constrained")
+    heading = title or "Where the classes lie after each stage"
+    figure.suptitle(heading, x=0.015, ha="left", fontsize=11.5, fontweight="bold")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    colors = mpl.colormaps["tab20" if len(class_names) > 10 else "tab10"]
+    for axes, found in zip(panels, maps, strict=False):
+        _draw_map(axes, found, class_names, [colors(i % colors.N) for i in range(len(class_names))])
+    for axes in panels[len(maps) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _draw_map(axes: Axes, found: ClassMap, names: Sequence[str], colors: Sequence[object]) -> None:
+    x, y = found.images.T
+    axes.scatter(x, y, s=7, c=[colors[c] for c in found.labels], alpha=0.5, linewidths=0)
+    for c, (across, upright) in enumerate(found.centroids):
+        if np.isfinite(across) and len(names) <= NAMED:
+            box = {"boxstyle": "round,pad=0.18", "facecolor": "white", "edgecolor": colors[c], "linewidth": 1.2}
+            axes.text(across, upright, shorten(names[c], 10), fontsize=8, ha="center", va="center", color=INK, bbox=box)
+    axes.set_title(f"{found.layer}: {100 * found.shown:.0f} % of the spread", fontsize=9.5, fontweight="normal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+@styled
+def tree_figure(tree: NDArray[np.float64], class_names: Sequence[str], *, title: str = "") -> Figure:
+    """The classes joined from the closest pair (left) to all of them (right), at their average distance."""
+    n = len(class_names)
+    figure = Figure(figsize=(WIDTH, float(np.clip(0.9 + 0.24 * n, 2.2, 12.0))), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title or "Which classes are alike inside the network")
+    drawn = dendrogram(tree, no_plot=True)
+    for heights, places in zip(drawn["dcoord"], drawn["icoord"], strict=True):
+        axes.plot(heights, places, color=BLUE, linewidth=1.6, solid_joinstyle="round")
+    step = 1 + (n - 1) // 60  # more names cannot be read
+    ticks = np.arange(n)[::step]
+    names = [shorten(class_names[drawn["leaves"][i]], 18) for i in ticks]
+    axes.set_yticks(5.0 + 10.0 * ticks, names)  # where scipy puts its leaves
+    axes.set_ylim(0, 10 * n)
+    axes.set_xlim(0, None)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("cosine distance at which they are joined", color=MUTED)
+    return figure

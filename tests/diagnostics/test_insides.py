@@ -1,0 +1,168 @@
+"""Where classes lie inside a network, which edges carry its decision, and one image explained."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from stages import N_CLASSES, make_data, make_network
+
+from nasx.diagnostics.class_map import class_map, class_tree
+from nasx.diagnostics.one_image import INPUT, OneImage, explain_image
+from nasx.diagnostics.operations import conductances, edge_shares
+from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, SKIP, Edge
+from nasx.networks.skeleton import cell_network
+from nasx.reports.inside_plots import map_figure, tree_figure
+from nasx.reports.one_image import maps_figure, tell_image
+
+EDGES = [Edge(0, 1, CONV_3X3), Edge(0, 2, SKIP), Edge(1, 2, CONV_1X1), Edge(0, 3, AVG_POOL), Edge(2, 3, SKIP)]
+
+
+def test_the_plane_is_that_of_principal_components():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 5
+    vectors = rng.normal(size=(60, 7)) + 3 * rng.normal(size=(5, 7))[labels]
+    found = class_map("stem", vectors, labels, n_classes=5)
+
+    means = np.stack([vectors[labels == c].mean(axis=0) for c in range(5)])
+    expected = PCA(2).fit(means)
+    assert found.shown == pytest.approx(expected.explained_variance_ratio_.sum())
+    assert np.abs(found.centroids) == pytest.approx(np.abs(expected.transform(means)))
+    assert np.abs(found.images) == pytest.approx(np.abs(expected.transform(vectors)))
+
+
+def test_a_class_without_images_has_no_place():
+    found = class_map("stem", np.eye(4), [0, 1, 3, 3], n_classes=4)
+    assert np.isnan(found.centroids[2]).all()
+    assert np.isfinite(found.centroids[[0, 1, 3]]).all()
+
+
+def test_two_classes_lie_on_a_line():
+    found = class_map("stem", [[0.0, 1.0], [2.0, 1.0]], [0, 1], n_classes=2)
+    assert found.centroids.tolist() == [[-1.0, 0.0], [1.0, 0.0]]
+
+
+def test_a_pair_without_a_distance_counts_as_far_and_too_few_classes_make_no_tree():
+    distances = np.array([[0, 0.1, np.nan], [0.1, 0, 0.6], [np.nan, 0.6, 0]])
+    assert class_tree(distances)[:, 2].tolist() == pytest.approx([0.1, 0.6])
+    assert class_tree(distances[:2, :2]) is None
+    assert class_tree(np.where(np.eye(3, dtype=bool), 0, np.nan)) is None
+
+
+def cells(seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return cell_network(EDGES, widths=(4, 8, 16), cells=1, input_shape=(1, 8, 8), n_classes=N_CLASSES).eval()
+
+
+def test_what_edges_bring_to_the_output_sums_to_the_logit_gap():
+    network = cells()
+    images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    parts = conductances(network, images[0], images[1], steps=400)
+
+    with torch.no_grad():
+        logits, reference = network(images)
+    gap = float((logits - reference)[logits.argmax()])
+    for cell in ("stage1.0", "stage2.1", "stage3.1"):
+        into_output = [float(v.sum()) for (name, edge), v in parts.items() if name == cell and edge.target == 3]
+        into_inner = [float(v.sum()) for (name, edge), v in parts.items() if name == cell and edge.target == 2]
+        through_skip = float(parts[cell, Edge(2, 3, SKIP)].sum())
+        assert len(into_output) == 2
+        assert sum(into_output) == pytest.approx(gap, rel=0.02)
+        assert sum(into_inner) == pytest.approx(through_skip, rel=1e-3)  # a skip passes on what came into its node
+
+
+def test_shares_of_edges_sum_to_one_and_leave_no_trace():
+    network, images = cells().train(), torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+    shares = edge_shares(network, images[:3], images[3:])
+
+    assert set(shares) == set(EDGES)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert network.training
+    assert not any(m._forward_hooks for m in network.modules())
+
+
+def test_a_network_without_cells_has_no_shares():
+    images = torch.randn(4, 1, 8, 8)
+    assert edge_shares(make_network(), images[:2], images[2:]) == {}
+
+
+@pytest.fixture(scope="module")
+def one():
+    data = make_data()
+    return explain_image(make_network(), data, data.validation.images[4], name="image 4", label=1), data
+
+
+def test_an_image_is_answered_with_a_calibrated_confidence(one):
+    found, _ = one
+    assert found.probabilities.sum() == pytest.approx(1)
+    assert 0 < found.confidence < 1
+    assert list(found.maps) == [INPUT, "stem"]
+    assert all(map_.shape == (8, 8) for map_ in found.maps.values())
+
+
+def test_the_maps_sum_to_the_same_gap(one):
+    maps = one[0].maps
+    assert maps[INPUT].sum() == pytest.approx(maps["stem"].sum(), abs=0.05 * np.abs(maps[INPUT]).sum())
+
+
+def test_distances_are_to_the_mean_images_of_the_classes(one):
+    found, data = one
+    network = make_network()
+    pixels = torch.from_numpy((data.validation.images / 255 - data.mean) / data.std).float()
+    with torch.no_grad():
+        vectors = network.stem(pixels).mean(dim=(2, 3)).numpy()
+    means = [vectors[data.validation.labels == c].mean(axis=0) for c in range(N_CLASSES)]
+    cosines = [vectors[4] @ m / np.linalg.norm(vectors[4]) / np.linalg.norm(m) for m in means]
+    assert found.distances["stem"] == pytest.approx(1 - np.array(cosines), abs=1e-5)
+
+
+def made_up(label):
+    return OneImage(
+        name="cat[1].png",
+        image=np.zeros((3, 4, 4), dtype=np.uint8),
+        label=label,
+        probabilities=np.array([0.05, 0.949, 0.001]),
+        confidence=0.912,
+        maps={INPUT: np.eye(4), "stem": -np.eye(2)},
+        distances={"stem": np.array([0.1, 0.2, 0.3]), "stage1": np.array([0.4, 0.1, 0.3])},
+        class_names=("cat", "dog", "ship"),
+    )
+
+
+def test_an_image_is_told_in_words():
+    page = tell_image(made_up(label=0), "a1b2c3d4e5")
+    assert dict(page.facts) == {
+        "image": "cat[1].png",
+        "answer": "dog",
+        "true class": "cat (the answer is wrong)",
+        "confidence": "91.2 %: so many of 100 answers as sure as this one are right",
+        "likeliest": "dog 94.9 %; cat 5.0 %; ship 0.1 %",
+    }
+    maps, nearest = page.sections
+    assert "speaks for dog (orange)" in maps.paragraphs[0]
+    assert "first lies nearest to the class answered at stage1." in nearest.paragraphs[0]
+    assert nearest.table[1] == ("stem", "cat (0.100)", "dog (0.200)", "ship (0.300)")
+    assert "true class" not in dict(tell_image(made_up(label=None), "a").facts)
+
+
+@pytest.mark.parametrize("n_classes", [2, 12, 40])
+def test_pictures_are_drawn_for_few_and_many_classes(n_classes):
+    rng = np.random.default_rng(0)
+    labels = np.arange(80) % n_classes
+    maps = [class_map(name, rng.normal(size=(80, 5)), labels, n_classes) for name in ("stem", "stage1", "stage2")]
+    names = [f"class {c}" for c in range(n_classes)]
+    figure = map_figure(maps, names)
+    shown = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes if axes.axison]
+    assert [title.partition(":")[0] for title in shown] == ["stem", "stage1", "stage2"]
+    distances = rng.uniform(0.1, 1, (n_classes, n_classes))
+    distances = (distances + distances.T) / 2 * (1 - np.eye(n_classes))
+    if n_classes > 2:
+        ticks = [label.get_text() for label in tree_figure(class_tree(distances), names).axes[0].get_yticklabels()]
+        assert sorted(ticks) == sorted(names)
+
+
+def test_an_image_and_its_maps_stand_side_by_side():
+    figure = maps_figure(made_up(label=0))
+    assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes] == ["the image", "pixels", "stem"]
