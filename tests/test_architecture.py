@@ -20,7 +20,7 @@ LAYERS = [
     {"files"},
     {"trial", "pareto", "protocols", "rundir", "weights", "early_stopping", "watchdog"},
     {"networks", "data", "introspection"},
-    {"recipe", "checkpoint"},
+    {"recipe", "checkpoint", "cuda_graphs"},
     {"classifier"},
     {"spaces", "training", "algorithms", "store", "config"},
     {"evaluation", "tabular", "diagnostics", "integrity"},
@@ -108,6 +108,7 @@ def loaded_by(code: str) -> set[str]:
     [
         "import nasx",
         "import nasx.store, nasx.reports.summary, nasx.reports.tables, nasx.cli.pareto",
+        "import nasx.cli.gathering, nasx.reports.run_page, nasx.reports.page_server, nasx.reports.comparison_tables",
         "import nasx.config",
         "from nasx.cli.main import main; main(['--version'])",
     ],

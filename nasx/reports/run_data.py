@@ -133,13 +133,11 @@ def _network(
     metrics |= {"train_seconds": float(np.mean([t.evaluation.train_seconds for t in trials]))}
     return {
         "id": first.arch_id,
-        "number": candidate.number,
         "generation": candidate.generation,
         "operator": candidate.operator,
         "status": str(first.status),
         "reason": str(evaluation.reason or ""),
         "detail": evaluation.detail.strip()[-TOLD:],
-        "finished": first.finished,
         "architecture": first.architecture,
         "trainings": len(trials),
         "failed_trainings": sum(not t.is_complete for t in trials),
@@ -147,7 +145,6 @@ def _network(
         "metrics": {name: _round(value) for name, value in metrics.items()},
         "spread": {name: _round(value) for name, value in result.spread.items()} if result else {},
         "scores": [_score(score, layers, whole=whole) for score in evaluation.scores],
-        "history": [[_round(e[k]) for k in ("train_error", "validation_error")] for e in evaluation.history],
     }
 
 

@@ -47,10 +47,11 @@ def with_descent(trials, seed=0):
     return found
 
 
-def make_picture(path, size=(1400, 700), seed=0):
-    """A PNG of a few gentle shapes, as large as those of `nasx explain`."""
+def make_picture(path, size=(1400, 700), seed=0, noise=0):
+    """A PNG of a few gentle shapes, as large as those of `nasx explain`; `noise`, in grey levels, makes it heavy."""
     x, y = np.meshgrid(np.linspace(0, 6, size[0]), np.linspace(0, 3, size[1]))
     values = 127 + 60 * np.sin(x * (1 + seed)) + 60 * np.cos(y)
+    values = np.clip(values + noise * np.random.default_rng(seed).standard_normal(values.shape), 0, 255)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.dstack([values, values[::-1], values]).astype(np.uint8)).save(path)
     return path

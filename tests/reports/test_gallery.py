@@ -14,7 +14,7 @@ def test_pictures_are_taken_in_the_order_of_reading_and_made_small(tmp_path):
 
     assert first.caption.startswith("What its decisions rest on")
     assert second.caption.startswith("Can its confidence be trusted?")
-    assert (first.width, first.height) == (WIDEST, 461)
+    assert (first.width, first.height) == (WIDEST, 414)
     head, _, content = first.source.partition(",")
     assert head == "data:image/webp;base64"
     assert Image.open(io.BytesIO(base64.b64decode(content))).size == (first.width, first.height)

@@ -7,7 +7,7 @@ const PENS = {
   avg_pool_3x3: { label: "3×3 average pooling", color: "--orange", width: 4, dashes: "9 4" },
   skip_connect: { label: "skip", color: "--muted", width: 2 },
 };
-const STEP = 100, RADIUS = 15;
+const STEP = 100, RADIUS = 15, RISE = 62; // between nodes, of a node, of an arc for every node that it passes
 
 function pen(operation) {
   return PENS[operation] ?? { label: operation, color: "--purple", width: 3, dashes: "2 3" };
@@ -19,8 +19,10 @@ function cellInWords(edges) {
 
 function drawCell(edges, { legend = true } = {}) {
   const output = Math.max(1, ...edges.map(([, target]) => target));
+  const above = 20 + RISE / 2 * Math.max(...edges.map(([source, target]) => target - source - 1), 0);
+  const below = edges.some(goesBelow) ? 25 + RISE / 2 : 20;
   const picture = svg("svg", {
-    viewBox: `-30 -75 ${output * STEP + 60} 160`, role: "img", class: "cell", "aria-label": `cell: ${cellInWords(edges)}`,
+    viewBox: `-30 ${-above} ${output * STEP + 60} ${above + below}`, role: "img", class: "cell", "aria-label": `cell: ${cellInWords(edges)}`,
   });
   picture.append(...edges.map((edge) => drawEdge(edge)));
   for (let node = 0; node <= output; node++) {
@@ -36,8 +38,7 @@ function drawCell(edges, { legend = true } = {}) {
 function drawEdge([source, target, operation]) {
   const { label, color, width, dashes } = pen(operation);
   const span = target - source;
-  const side = span === 2 && source % 2 ? 1 : -1; // neighbouring arcs on different sides: none cross in four nodes
-  const middle = (source + target) / 2 * STEP, rise = side * 62 * (span - 1);
+  const middle = (source + target) / 2 * STEP, rise = (goesBelow([source, target]) ? 1 : -1) * RISE * (span - 1);
   const [x0, y0] = towards(source * STEP, middle, rise, RADIUS);
   const [x1, y1] = towards(target * STEP, middle, rise, RADIUS + 12);
   const [tipX, tipY] = towards(target * STEP, middle, rise, RADIUS + 1);
@@ -50,6 +51,11 @@ function drawEdge([source, target, operation]) {
   });
   head.style.cssText = `fill: var(${color})`;
   return svg("g", {}, svg("title", {}, `${source} → ${target}: ${label}`), line, head);
+}
+
+// Neighbouring arcs lie on different sides: none cross in a cell of four nodes.
+function goesBelow([source, target]) {
+  return target - source === 2 && source % 2 === 1;
 }
 
 function towards(x, goalX, goalY, length) {

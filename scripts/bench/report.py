@@ -1,0 +1,89 @@
+"""The report of a large run: how long it takes to build, how large it is, how soon it opens.
+
+    python -m scripts.bench.report [--trials 2000] [--explained 10] [--rounds 3]
+
+Trials, distances and pictures are made up, as large as real ones. Targets: built in 10 s, at most 8 MB, opened in 2 s:
+from the start of loading until the front is drawn and the page answers. Opening takes Chromium and the extra `browser`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "reports"))  # made-up runs
+
+from made_up import make_run
+from materials import make_material, make_picture, with_descent
+
+from nasx.reports.gallery import PICTURES, gallery
+from nasx.reports.run_data import RunMaterial, run_data
+from nasx.reports.run_page import run_page
+
+
+def large_run(n_trials: int, n_explained: int, directory: Path) -> tuple[RunMaterial, float]:
+    """A run, and how many seconds the reading of its pictures takes."""
+    material = make_material(trials=with_descent(make_run(n_trials)))
+    complete = [t.arch_id for t in material.trials if t.is_complete][:n_explained]
+    for i, arch_id in enumerate(complete):
+        for folder, files in PICTURES.items():
+            for name in files:
+                make_picture(directory / arch_id / folder / name, size=(1520, 1400), seed=i, noise=12)
+    started = time.perf_counter()
+    pictures = {arch_id: gallery(directory / arch_id) for arch_id in complete}
+    seconds = time.perf_counter() - started
+    return make_material(trials=material.trials, pictures=pictures), seconds
+
+
+def opening(page: Path, rounds: int) -> list[float]:
+    """Seconds from the start of loading until the front is drawn and the page answers, in a browser that is running."""
+    from playwright.sync_api import sync_playwright
+
+    found = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for _ in range(rounds):
+            tab = browser.new_page()
+            started = time.perf_counter()
+            tab.goto(page.as_uri())
+            tab.wait_for_selector("#front-chart .main-svg")
+            tab.evaluate("document.getElementById('shown').textContent")
+            found.append(time.perf_counter() - started)
+            tab.close()
+        browser.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--explained", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        material, shrinking = large_run(arguments.trials, arguments.explained, Path(directory))
+        started = time.perf_counter()
+        data = run_data(material)
+        told = time.perf_counter()
+        text = run_page(data)
+        done = time.perf_counter()
+        page = Path(directory) / "report.html"
+        page.write_text(text)
+        print(f"{arguments.trials:,} trials, {arguments.explained} explained networks")
+        print(f"built in      {shrinking + done - started:.2f} s", end=" ")
+        print(f"(pictures {shrinking:.2f}, figures {told - started:.2f}, page {done - told:.2f})")
+        parts = {"data": len(json.dumps(data | {"pictures": {}})), "pictures": len(json.dumps(data["pictures"]))}
+        sizes = ", ".join(f"{name} {size / 1e6:.2f}" for name, size in parts.items())
+        print(f"size          {page.stat().st_size / 1e6:.2f} MB ({sizes})")
+        times = opening(page, arguments.rounds)
+        print(f"opened in     {median(times):.2f} s (median of {len(times)}; {min(times):.2f} to {max(times):.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""`nasx report` and `nasx compare`, as they are called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from made_up import make_run
+from materials import make_picture, with_descent
+from test_report_commands import write_run
+
+import nasx
+from nasx.cli.main import main
+
+VENDOR = Path(nasx.__file__).parent / "reports" / "vendor"
+PLOTLY_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"  # as npm has it
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of 40 networks, the best of which has been explained."""
+    trials = with_descent(make_run(40))
+    run = write_run(tmp_path_factory.mktemp("runs") / "a run", trials)
+    best = min((t for t in trials if t.is_complete), key=lambda t: t.metrics["error"])
+    make_picture(run / "archs" / best.arch_id / "explanation" / "shap.png")
+    make_picture(run / "archs" / "stranger" / "explanation" / "shap.png")
+    return run
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_report_is_written_into_the_run(run, capsys):
+    assert main(["report", "--run-dir", str(run)]) == 0
+    assert capsys.readouterr().err.endswith(f"Written: {run}/report.html\n")
+    data = data_of((run / "report.html").read_text())
+
+    assert len(data["networks"]) == 40
+    assert len(data["pictures"]) == 1
+    assert data["motifs"]
+    assert data["paper"]["scorer"] == "activations"
+    assert any(n["edges"] for n in data["networks"])
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(run, tmp_path):
+    assert main(["report", "--run-dir", str(run), "--out", str(tmp_path / "sub" / "page.html")]) == 0
+    page = (tmp_path / "sub" / "page.html").read_text()
+
+    assert not re.findall(r"<(?:script|img|link|iframe)[^>]*(?:src|href)=\"(?!data:)", page)
+    assert "connect-src 'none'" in page.replace("&#39;", "'")
+
+
+def test_commands_name_the_run_as_a_shell_wants_it(run):
+    assert main(["report", "--run-dir", str(run)]) == 0
+    texts = [command["text"] for command in data_of((run / "report.html").read_text())["commands"]]
+
+    assert f"nasx explain --run-dir '{run}' --arch-id" in texts
+
+
+def test_a_file_cannot_be_served(run, capsys):
+    assert main(["report", "--run-dir", str(run), "--serve", "--out", "x.html"]) == 2
+    assert "--out cannot be given with --serve: a served page is no file." in capsys.readouterr().err
+
+
+def test_a_served_report_ends_cleanly_at_ctrl_c(run):
+    command = [sys.executable, "-u", "-m", "nasx", "report", "--run-dir", str(run), "--serve", "--port", "0"]
+    environment = os.environ | {"COLUMNS": "300"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            address = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())[0]
+            with urllib.request.urlopen(address + "data.json", timeout=60) as answer:
+                assert len(json.loads(answer.read())["networks"]) == 40
+            process.send_signal(signal.SIGINT)
+            assert process.stderr.read() == "Ended.\n"
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+
+
+def test_plotly_is_the_file_that_was_published():
+    assert hashlib.sha256((VENDOR / "plotly-basic.min.js").read_bytes()).hexdigest() == PLOTLY_SHA256
+
+
+def test_runs_are_compared_and_drawn(run, tmp_path, capsys):
+    other = write_run(tmp_path / "other", make_run(30, seed=1))
+    assert main(["compare", str(run), str(other), "--plot", str(tmp_path / "both.png"), "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+
+    assert [g["label"] for g in json.loads(out)["groups"]] == ["all"]
+    assert err == f"Drawn: {tmp_path}/both.png\n"
+    assert (tmp_path / "both.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{run}"], "RUN RUN... must be two or more run directories, got 1."),
+        (["{run}", "{run}"], "RUN RUN... names a run twice."),
+        (["{run}", "/nowhere"], "/nowhere does not exist."),
+        (["{run}", "{run}", "--plot", "x.gif"], "the picture's file name must end in .png, .svg or .pdf"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_in_one_line(run, capsys, arguments, message):
+    assert main(["compare", *(a.format(run=run) for a in arguments)]) == 2
+    assert message in capsys.readouterr().err
