@@ -21,7 +21,7 @@ from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.attributions import ShapScorer
 from nasx.spaces.nb201 import NASBench201
 from nasx.training import Recipe
-from nasx.trial import Bounds, Reason, TrialStatus
+from nasx.trial import Bounds, Reason, Rival, Rung, TrialStatus
 
 GENOTYPE = (3, 1, 0, 1, 0, 3)
 
@@ -145,6 +145,39 @@ def test_a_trial_that_takes_too_long_is_stopped(job, spec, data):
     assert evaluation.reason is Reason.TIMEOUT
     assert "took longer than search.time_limit, 2 s" in evaluation.detail
     assert signal.getsignal(signal.SIGALRM) is handler
+
+
+def test_a_training_that_can_no_longer_reach_the_front_is_cut_and_keeps_its_history(job, spec, data):
+    whole = evaluate(job, spec, data)
+    job.weights_file.unlink()
+    rungs = tuple(Rung(epoch, {"error": 0.0, "macro_error": 0.0}) for epoch in (2, 3))
+    hopeless = replace(job, rungs=rungs, rivals=(Rival("best", {"error": 0.0}),))
+
+    evaluation = evaluate(hopeless, spec, data)
+
+    assert (evaluation.status, evaluation.reason) == (TrialStatus.INFEASIBLE, Reason.DOMINATED)
+    assert evaluation.detail.startswith("stopped after epoch 2: the validation error was ")
+    assert evaluation.detail.endswith("dominated by best with error 0.00%")
+    assert evaluation.history == whole.history[:2]
+    assert evaluation.metrics == {name: whole.metrics[name] for name in ("parameters", "macs")}
+    assert evaluation.train_seconds > 0
+    assert not job.weights_file.exists()
+
+
+def test_a_training_that_may_reach_the_front_ends_as_if_nobody_had_looked(job, spec, data):
+    rungs = tuple(Rung(epoch, {"error": 1.0, "macro_error": 1.0}) for epoch in (1, 2, 3))
+    watched = replace(job, rungs=rungs, rivals=(Rival("best", {"error": 0.01}),))
+
+    assert evaluate(watched, spec, data).metrics == evaluate(job, spec, data).metrics
+
+
+def test_a_trial_that_gets_nowhere_is_stopped_and_keeps_what_it_has(job, spec, data):
+    evaluation = evaluate(job, replace(spec, scorer=Sleeping(), stall_limit=2.0), data)
+
+    assert (evaluation.status, evaluation.reason) == (TrialStatus.FAILED, Reason.TIMEOUT)
+    assert evaluation.detail == "no progress within search.stall_limit, 2 s"
+    assert len(evaluation.history) == 4
+    assert evaluation.metrics["error"] < 0.75
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")

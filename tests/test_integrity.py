@@ -45,6 +45,11 @@ def test_a_whole_run_has_no_problems(run_dir: Path) -> None:
             "candidate 2",
             "descends from candidate 2, which does",
         ),
+        (
+            "UPDATE candidates SET heard = '[0,2]' WHERE number = 2",
+            "candidate 2",
+            "was bred from the answer to candidate 2, which does",
+        ),
         ("UPDATE candidates SET number = 5 WHERE number = 2", "candidate 5", "candidate 2 is missing before it"),
         (
             "UPDATE candidates SET answered = 1 WHERE number = 2",

@@ -74,9 +74,10 @@ def trials(draw: st.DrawFn) -> Trial:
             train_seconds=draw(finite),
             score_seconds=draw(finite),
         ),
-        candidate=Candidate(draw(counts), draw(genotypes), draw(counts), draw(names), draw(genotypes)),
+        candidate=Candidate(draw(counts), draw(genotypes), draw(counts), draw(names), draw(genotypes), draw(genotypes)),
         finished=draw(names),
         retries=draw(counts),
+        gpu_seconds=draw(finite),
     )
 
 
@@ -209,6 +210,31 @@ def test_a_database_of_another_kind_is_told(tmp_path: Path, change: str, message
         connection.execute(change)
     with pytest.raises(RunError, match=message):
         RunStore.open(tmp_path)
+
+
+def test_the_journal_of_an_older_nasx_is_read_but_not_continued(tmp_path: Path) -> None:
+    with RunStore.create(tmp_path, INFO) as store:
+        record(store, make_trial())
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:  # as the first version was
+        connection.executescript(
+            "ALTER TABLE candidates DROP COLUMN heard; ALTER TABLE trials DROP COLUMN gpu_seconds;"
+            "PRAGMA user_version = 1"
+        )
+    with RunStore.open(tmp_path, read_only=True) as store:
+        assert contents(store.trials()[0]) == contents(make_trial())
+    with pytest.raises(
+        RunError,
+        match=r"run\.db was written by an older nasx \(schema 1, this one writes 2\): it can be read, but its search "
+        r"goes on only with the nasx that began it\. Start a new run\.$",
+    ):
+        RunStore.open(tmp_path)
+
+
+def test_trials_also_come_in_the_order_of_finishing(tmp_path: Path) -> None:
+    first, second, again = make_trial(0, "zz"), make_trial(1, "aa"), make_trial(0, "zz", replicate=1)
+    with RunStore.create(tmp_path, INFO) as store:
+        record(store, second, first, again)
+        assert [(t.arch_id, t.replicate) for t in store.trials_by_time()] == [("aa", 0), ("zz", 0), ("zz", 1)]
 
 
 def test_pages_overwritten_by_something_else_are_told(tmp_path: Path) -> None:

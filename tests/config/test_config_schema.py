@@ -37,11 +37,18 @@ def test_read_gives_the_root_as_a_typed_record(lines: dict[str, Any]) -> None:
     assert set(experiment.also_scored) == {"activations"}
 
 
-def test_evaluations_are_the_searchs_and_no_setting_of_the_algorithm(lines: dict[str, Any]) -> None:
+def test_evaluations_and_early_stopping_are_the_searchs_and_no_setting_of_the_algorithm(lines: dict[str, Any]) -> None:
     experiment = read(lines)
 
     assert experiment.evaluations == lines["algorithm"]["evaluations"]
-    assert "evaluations" not in experiment.algorithm
+    assert experiment.early_stopping is True
+    assert not {"evaluations", "early_stopping"} & experiment.algorithm.keys()
+
+
+def test_an_algorithm_that_says_nothing_of_early_stopping_has_none(lines: dict[str, Any]) -> None:
+    algorithm = {name: value for name, value in lines["algorithm"].items() if name != "early_stopping"}
+
+    assert read({**lines, "algorithm": algorithm}).early_stopping is False
 
 
 @pytest.mark.parametrize(
@@ -84,6 +91,10 @@ def test_evaluations_are_the_searchs_and_no_setting_of_the_algorithm(lines: dict
         ("split.validation_fraction", "20%", r"^split\.validation_fraction must be a number, got '20%'\.$"),
         ("split.train_images", 0, r"^split\.train_images must be at least 1, got 0\.$"),
         ("search.time_limit", 0, r"^search\.time_limit must be more than 0 seconds, got 0\.$"),
+        ("search.stall_limit", -1, r"^search\.stall_limit must be more than 0 seconds, got -1\.$"),
+        ("search.max_gpu_hours", 0, r"^search\.max_gpu_hours must be more than 0, got 0\.$"),
+        ("algorithm.early_stopping", "yes", r"^algorithm\.early_stopping must be true or false, got 'yes'\.$"),
+        ("early_stopping", True, r"^unknown key early_stopping\. Did you mean algorithm\.early_stopping\?$"),
         ("search.retries", -1, r"^search\.retries must be at least 0, got -1\.$"),
         ("search.max_failure_share", 0, r"^search\.max_failure_share must lie in \(0, 1\], got 0\.$"),
         ("algorithm.evaluations", 0, r"^algorithm\.evaluations must be at least 1, got 0\.$"),

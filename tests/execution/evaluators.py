@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
 from pathlib import Path
 
+from nasx import watchdog
 from nasx.errors import ResourceError
 from nasx.trial import Evaluation, Job
-from tests.execution.searches import measured
+from tests.execution.searches import measured, trained
 
 KILLERS = ((0, 1), (0, 2))  # on the front: every search here comes to them
 
@@ -59,6 +61,22 @@ def stuck_once(job: Job) -> Evaluation:
     if job.genotype == (0, 0) and first_time(job):
         os.kill(os.getpid(), signal.SIGSTOP)
     return measured(job)
+
+
+def hangs(job: Job) -> Evaluation:
+    """The first network hangs outside Python, where no alarm is heard."""
+    watchdog.GRACE = 0.2
+    with watchdog.watchdog(None, 0.2, watchdog.hang_file(job.weights_file)):
+        if job.genotype == (0, 0):
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+            ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock
+    return measured(job)
+
+
+def out_of_order(job: Job) -> Evaluation:
+    """A training whose time depends on the network: several at once end in another order than they began."""
+    time.sleep(0.04 * (sum(job.genotype) % 4))
+    return trained(job)
 
 
 def process_ids(run_dir: Path) -> set[int]:

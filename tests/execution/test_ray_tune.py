@@ -81,6 +81,20 @@ def test_a_worker_that_is_stuck_is_killed_beyond_the_time_limit(workers, tmp_pat
     assert other.is_complete
 
 
+def test_a_worker_that_hears_no_alarm_ends_itself_and_tells_where_it_hung(workers, tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, stall_limit=0.2, retries=0)
+
+    workers.run(loop, evaluators.hangs, lambda: None)
+
+    stuck, other = loop.store.trials()
+    assert stuck.evaluation.reason is Reason.TIMEOUT
+    assert "in hangs\n" in stuck.evaluation.detail
+    assert stuck.evaluation.detail.splitlines()[-1] == (
+        "no progress within search.stall_limit, 0.2 s, and would not stop"
+    )
+    assert other.is_complete
+
+
 def test_what_the_watcher_raises_ends_the_search_soon(workers, tmp_path):
     class Enough(BaseException):
         pass

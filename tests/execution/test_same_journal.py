@@ -1,0 +1,74 @@
+"""One worker and four write the same journal: in every table the same rows, but for times and their order."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nasx.execution.ray_tune import RayExecution
+from nasx.rundir import DATABASE
+from nasx.trial import Reason
+from tests.execution import evaluators
+from tests.execution.searches import ManyPairs, make_loop, nsga2
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+# columns that say when, or how long
+TIMES = {
+    "run": {"created"},
+    "candidates": set(),
+    "trials": {"train_seconds", "score_seconds", "finished", "gpu_seconds"},
+    "scores": {"seconds"},
+    "events": {"time"},
+}
+# rows are recorded as things happen; these columns tell them apart
+KEYS = {
+    "run": ["name"],
+    "candidates": ["number"],
+    "trials": ["arch_id", "replicate"],
+    "scores": ["arch_id", "replicate", "scorer"],
+    "events": ["arch_id", "replicate", "kind", "message"],
+}
+
+
+def contents(run_dir: Path) -> dict[str, list[dict]]:
+    """Every table without times, in the order of its key."""
+    with closing(sqlite3.connect(run_dir / DATABASE)) as connection:
+        connection.row_factory = sqlite3.Row
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        assert tables == TIMES.keys()
+        rows = {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in TIMES}
+    for table, found in rows.items():
+        found.sort(key=lambda row: tuple(row[column] for column in KEYS[table]))
+        for row in found:
+            for column in TIMES[table]:
+                del row[column]
+    return rows
+
+
+def test_one_worker_and_four_write_the_same_journal(tmp_path):
+    space, loops = ManyPairs(), {}
+    four = RayExecution(device="cpu", workers=4)
+    with four.started():
+        for execution in (four, RayExecution(device="cpu", workers=1)):  # the second uses the Ray of the first
+            workers = execution.planned_workers
+            loops[workers] = make_loop(
+                tmp_path / str(workers),
+                nsga2(space=space, mode="generational", population_size=8, screening=1),
+                24,
+                space=space,
+                objectives=("error", "parameters"),
+                early_stopping=True,
+                replicates=1,
+            )
+            execution.run(loops[workers], evaluators.out_of_order, lambda: None)
+            loops[workers].store.close()
+
+    assert contents(tmp_path / "4") == contents(tmp_path / "1")
+    # nothing were shown if all had ended in one order, been trained to the end, or been trained once
+    assert list(loops[1].trials) != list(loops[4].trials)
+    assert any(t.evaluation.reason is Reason.DOMINATED for t in loops[1].all_trials)
+    assert any(t.replicate for t in loops[1].all_trials)
