@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nasx.checkpoint import Checkpoint
+from nasx.cuda_graphs import GraphedForward
 from nasx.errors import TrialFailure
 from nasx.introspection.regulariser import BatchSimilarity
 from nasx.recipe import Recipe, learning_rate_factor
@@ -37,6 +38,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         self.network = network
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
+        self.graphed: GraphedForward | None = None  # takes the network's place in training steps
         self.average = None
         if recipe.average:
             decay = get_ema_multi_avg_fn(recipe.average)  # type: ignore[no-untyped-call]
@@ -74,7 +76,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         images, labels = batch
         penalty: Tensor | float = 0.0
         if self.similarity is None:
-            logits = self.network(images)
+            logits = (self.graphed or self.network)(images)
         else:
             logits, penalty = self.similarity(self.network, images, labels)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
@@ -147,10 +149,9 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
 
 def _add(sums: Tensor | None, loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """Running sums (loss, wrong predictions, images), on the device."""
-    wrong = (logits.argmax(dim=1) != labels).sum()
-    batch = torch.stack(
-        [loss.float() * len(labels), wrong.float(), torch.tensor(float(len(labels)), device=loss.device)]
-    )
+    wrong = (logits.argmax(dim=1) != labels).sum().float()
+    # full_like: filled on the device, where torch.tensor would copy from the host and wait for it
+    batch = torch.stack([loss.float() * len(labels), wrong, torch.full_like(wrong, len(labels))])
     return batch if sums is None else sums + batch
 
 

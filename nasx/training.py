@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from nasx.checkpoint import load_checkpoint, save_checkpoint
 from nasx.classifier import Classifier
+from nasx.cuda_graphs import GraphedForward
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.data.images import SearchData
@@ -67,6 +68,7 @@ def fit(
     pair_weights: Tensor | None = None,
     checkpoint: Path | None = None,
     report: Callable[[Mapping[str, float]], None] | None = None,
+    cuda_graphs: bool = False,
 ) -> Fit:
     """Train `network` in place on `data.train`, watching `data.validation`.
 
@@ -76,10 +78,13 @@ def fit(
     adds to the loss; None: all the same.
     `checkpoint`: a file that is written after every epoch; where it is there already, the training goes on from it, to
     the same result. `report` is given the record of every epoch when it ends.
+    `cuda_graphs`: launch forward and backward pass as a whole; on a GPU alone, without micro-batches and regulariser.
     The order of images and the augmentation draw from generators of `seed`; nothing else is random. The network ends
     on `device`, in evaluation mode, with the weights of the epoch that `recipe.keep` names.
     Raises TrialFailure(Reason.DIVERGED) when the loss is not finite, RunError where the checkpoint is another one's.
     """
+    if cuda_graphs and (device.type != "cuda" or micro_batches > 1 or recipe.regulariser > 0):
+        raise ValueError("CUDA graphs need a GPU, whole batches (micro_batches=1) and no regulariser")
     started = time.perf_counter()
     bfloat16 = resolve_precision(recipe.precision, device) == "bfloat16"
     # channels last: faster for convolutions on CPUs and GPUs alike
@@ -116,6 +121,8 @@ def fit(
             report(trained.history[-1])
 
     classifier = Classifier(network, recipe, steps_per_epoch, similarity, after_epoch)
+    if cuda_graphs:
+        classifier.graphed = GraphedForward(network)
     if checkpoint is not None and (found := load_checkpoint(checkpoint, identity)) is not None:
         classifier.restore(found)
         batches.epoch = len(found.history)

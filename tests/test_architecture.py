@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"errors", "__init__"},
     {"files"},
-    {"trial", "pareto", "protocols", "rundir", "weights", "early_stopping", "watchdog"},
+    {"trial", "pareto", "protocols", "rundir", "weights", "early_stopping", "watchdog", "finetuned"},
     {"networks", "data", "introspection"},
     {"recipe", "checkpoint", "cuda_graphs"},
     {"classifier"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"evaluation", "tabular", "diagnostics", "integrity"},
     {"execution", "reports"},
     {"preparation"},
-    {"search", "run", "any_model", "foreign"},
+    {"search", "run", "any_model", "foreign", "finetuning"},
     {"final"},
     {"export"},
     {"results"},
