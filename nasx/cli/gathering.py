@@ -5,16 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from nasx import config as configs
+from nasx.final.record import read_record
 from nasx.networks.edge import NONE
 from nasx.protocols import SearchSpace
 from nasx.reports.gallery import Picture, gallery
 from nasx.reports.run_data import RunMaterial
-from nasx.rundir import ARCHS, CONFIG, kept_weights
+from nasx.reports.wording import format_value
+from nasx.rundir import ARCHS, CONFIG, arch_dir, kept_weights
 from nasx.store import RunStore
-from nasx.trial import Genotype, Trial
+from nasx.trial import OBJECTIVES, Genotype, Trial
 
 # what goes on from a network, by command: what it is for, and whether it takes the trained weights
 ONWARD = {
@@ -46,6 +49,7 @@ def gather(run: Path, commands: Sequence[str]) -> RunMaterial:
         edges={a: space.edges(g) for a, g in genotypes.items()} if has_cells else {},
         traits={a: _traits(space, g, has_cells=has_cells) for a, g in genotypes.items()},
         pictures=_pictures(run, trials),
+        tested=_tested(run, trials),
         trained=frozenset(arch_id for arch_id, _ in kept_weights(run)),
         commands=[
             {"text": f"nasx {name} --run-dir {place} --arch-id", "what": what, "needs_weights": needs_weights}
@@ -74,6 +78,19 @@ def _traits(space: SearchSpace, genotype: Genotype, *, has_cells: bool) -> list[
 def _pictures(run: Path, trials: Sequence[Trial]) -> dict[str, list[Picture]]:
     """The pictures of every network that has some; only directories of the run's own networks are looked into."""
     return {a: found for a in dict.fromkeys(t.arch_id for t in trials) if (found := gallery(run / ARCHS / a))}
+
+
+def _tested(run: Path, trials: Sequence[Trial]) -> dict[str, str]:
+    """The error on the test images of every network that has been trained to the end, over its seeds."""
+    found = {}
+    for arch_id in dict.fromkeys(t.arch_id for t in trials):
+        record = read_record(arch_dir(run, arch_id) / "final")
+        tests = [t.test["error"] for t in record.trainings if t.test] if record else []
+        if errors := [error for error in tests if error is not None]:
+            spread = f" ± {100 * stdev(errors):.2f}" if len(errors) > 1 else ""
+            mean = format_value(OBJECTIVES["error"], fmean(errors)).removesuffix(" %")
+            found[arch_id] = f"{mean}{spread} % ({len(errors)} final training{'s' if len(errors) > 1 else ''})"
+    return found
 
 
 def _reproduce(config: Mapping[str, Any], place: str) -> list[str]:

@@ -16,6 +16,8 @@ QUALITY = 75  # of WebP, in 0..100
 PICTURES = {
     "explanation": {
         "shap.png": "What its decisions rest on: sample images with what speaks for and against each class",
+        "maps.png": "Where the classes lie after each stage",
+        "tree.png": "Which classes are alike",
     },
     "diagnostics": {
         "reliability.png": "Can its confidence be trusted? Accuracy against confidence",

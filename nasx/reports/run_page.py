@@ -18,7 +18,17 @@ from markupsafe import Markup
 
 from nasx.reports import palette
 
-SCRIPTS: Final = ("dom", "state", "cell", "charts", "views", "panel", "lists", "main")  # in the order of loading
+SCRIPTS: Final = (
+    "dom",
+    "state",
+    "cell",
+    "charts",
+    "views",
+    "descent",
+    "panel",
+    "lists",
+    "main",
+)  # in the order of loading
 COLORS: Final = ("blue", "vermillion", "green", "sky", "orange", "purple")
 
 

@@ -19,9 +19,32 @@ from test_report_commands import write_run
 
 import nasx
 from nasx.cli.main import main
+from nasx.final.record import FinalRecord, Training, write_record
 
 VENDOR = Path(nasx.__file__).parent / "reports" / "vendor"
 PLOTLY_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"  # as npm has it
+
+
+def final_record(trial):
+    """Three final trainings, two of which have been tested."""
+    errors = (0.04, 0.05, None)
+    trainings = [Training(i, i, 1.0, (), None if e is None else {"error": e}) for i, e in enumerate(errors)]
+    return FinalRecord(
+        arch_id=trial.arch_id,
+        architecture=trial.architecture,
+        genotype=trial.genotype,
+        course={},
+        class_names=("a", "b"),
+        shape=(1, 8, 8),
+        mean=(0.0,),
+        std=(1.0,),
+        images={},
+        parameters=1,
+        macs=1,
+        validation_error=0.1,
+        versions={},
+        trainings=tuple(trainings),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +54,7 @@ def run(tmp_path_factory):
     run = write_run(tmp_path_factory.mktemp("runs") / "a run", trials)
     best = min((t for t in trials if t.is_complete), key=lambda t: t.metrics["error"])
     make_picture(run / "archs" / best.arch_id / "explanation" / "shap.png")
+    write_record(final_record(best), run / "archs" / best.arch_id / "final")
     make_picture(run / "archs" / "stranger" / "explanation" / "shap.png")
     return run
 
@@ -49,6 +73,7 @@ def test_the_report_is_written_into_the_run(run, capsys):
     assert data["motifs"]
     assert data["paper"]["scorer"] == "activations"
     assert any(n["edges"] for n in data["networks"])
+    assert {n["test_error"] for n in data["networks"]} == {"", "4.50 ± 0.71 % (2 final trainings)"}
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(run, tmp_path):

@@ -31,11 +31,11 @@ function figures(network) {
   const other = opened.length === 2 && opened[1] === network.id ? networks.get(opened[0]) : null;
   const rows = known.map((metric) => [metricLabel(metric), formatWithSpread(network, metric),
     ...(other ? [difference(metric, network, other)] : [])]);
-  rows.push(["trainings", network.failed_trainings ? `${network.trainings}, ${network.failed_trainings} without a result`
-    : String(network.trainings), ...(other ? [""] : [])]);
-  if (network.p_front !== null) {
-    rows.push(["probability of the front", `${(100 * network.p_front).toFixed(0)} %`, ...(other ? [""] : [])]);
-  }
+  const row = (name, text) => rows.push([name, text, ...(other ? [""] : [])]);
+  if (network.test_error) row("test error, trained to the end", network.test_error);
+  row("trainings", network.failed_trainings ? `${network.trainings}, ${network.failed_trainings} without a result`
+    : String(network.trainings));
+  if (network.p_front !== null) row("probability of the front", `${(100 * network.p_front).toFixed(0)}\u00a0%`);
   return table(["figure", "value", ...(other ? [`against ${other.id}`] : [])], rows, `figures of network ${network.id}`);
 }
 

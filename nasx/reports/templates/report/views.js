@@ -135,44 +135,6 @@ function costChart(metric) {
   };
 }
 
-function phylogenyChart() {
-  const { nodes, links } = report.phylogeny;
-  const places = new Map(nodes.map(([id, generation, height, led]) => [id, { generation, height, led }]));
-  const isShown = (id) => passes(networks.get(id));
-  const ends = links.filter((link) => link.every(isShown));
-  const xs = ends.flatMap((link) => [...link.map((id) => places.get(id).generation), null]);
-  const ys = ends.flatMap((link) => [...link.map((id) => places.get(id).height), null]);
-  const of = (filter, name, marker) => {
-    const own = nodes.map(([id]) => networks.get(id)).filter((network) => isShown(network.id) && filter(network));
-    return points(own, ({ id }) => places.get(id).generation, ({ id }) => places.get(id).height, { name, marker });
-  };
-  const isFront = ({ id }) => report.front.includes(id);
-  const traces = [
-    { type: "scatter", mode: "lines", x: xs, y: ys, hoverinfo: "skip", showlegend: false, line: { color: color("cloud"), width: 1 } },
-    of((network) => !isFront(network) && !places.get(network.id).led, "ancestor",
-      { color: color("paper"), size: 9, line: { color: color("muted"), width: 1.5 } }),
-    of((network) => !isFront(network) && places.get(network.id).led, "ancestor that led its generation",
-      { color: color("sky"), size: 11, symbol: "diamond" }),
-    of(isFront, "front", { color: color("front"), size: 13 }),
-  ];
-  return {
-    traces: traces.filter((trace) => trace.x.length),
-    layout: { xaxis: { title: { text: "generation" }, dtick: 1, tickformat: "d" }, yaxis: { visible: false } },
-    label: `Descent of the front: ${count(nodes.length, "network")}, ${count(links.length, "line")} from parent to child.`,
-  };
-}
-
-function phylogenyRows() {
-  const parents = Map.groupBy(report.phylogeny.links, ([, child]) => child);
-  return {
-    header: ["network", "generation", "what", "parents"],
-    rows: report.phylogeny.nodes.filter(([id]) => passes(networks.get(id))).map(([id, generation, , led]) => [
-      opener(id), String(generation), report.front.includes(id) ? "front" : led ? "led its generation" : "ancestor",
-      element("span", {}, (parents.get(id) ?? []).flatMap(([parent]) => [opener(parent), " "])),
-    ]),
-  };
-}
-
 function paperChart() {
   const { ours, theirs, scorer, chance } = report.paper;
   const learned = [...ours, ...theirs].filter(([, error]) => error < 0.95 * chance); // the paper's fronts hold guessing

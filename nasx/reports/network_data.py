@@ -1,0 +1,89 @@
+"""One network as the report shows it: figures, scores, and what is known of one that failed, as plain JSON values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasx.reports.summary import ArchitectureResult
+from nasx.reports.wording import clean
+from nasx.trial import Score, Trial
+
+SHOWN_PAIRS = 5  # of the closest and of the farthest classes, where not all pairs are told
+TOLD = 600  # characters of why a trial is not complete; `nasx runs show` tells the rest
+
+
+class Interned:
+    """Lists of layer names, each kept once: all networks of a kind share theirs."""
+
+    def __init__(self) -> None:
+        self.values: list[list[str]] = []
+        self._places: dict[tuple[str, ...], int] = {}
+
+    def place(self, names: Sequence[str]) -> int:
+        key = tuple(clean(name) for name in names)
+        if key not in self._places:
+            self._places[key] = len(self.values)
+            self.values.append(list(key))
+        return self._places[key]
+
+
+def network_data(
+    trials: Sequence[Trial], result: ArchitectureResult | None, layers: Interned, *, whole: bool
+) -> dict[str, Any]:
+    """A network: the means of its complete trials, else what is known of the first one."""
+    first = next((t for t in trials if t.is_complete), trials[0])
+    evaluation, candidate = first.evaluation, first.candidate
+    metrics = dict(result.metrics if result else first.metrics)
+    metrics |= {"train_seconds": float(np.mean([t.evaluation.train_seconds for t in trials]))}
+    return {
+        "id": first.arch_id,
+        "generation": candidate.generation,
+        "operator": candidate.operator,
+        "status": str(first.status),
+        "reason": str(evaluation.reason or ""),
+        "detail": evaluation.detail.strip()[-TOLD:],
+        "architecture": first.architecture,
+        "trainings": len(trials),
+        "failed_trainings": sum(not t.is_complete for t in trials),
+        "p_front": rounded(result.front_probability) if result else None,
+        "metrics": {name: rounded(value) for name, value in metrics.items()},
+        "spread": {name: rounded(value) for name, value in result.spread.items()} if result else {},
+        "scores": [_score(score, layers, whole=whole) for score in evaluation.scores],
+    }
+
+
+def _score(score: Score, layers: Interned, *, whole: bool) -> dict[str, Any]:
+    upper = score.distances[np.triu_indices(len(score.distances), k=1)]
+    record: dict[str, Any] = {
+        "scorer": clean(score.scorer),
+        "value": rounded(score.value),
+        "layers": layers.place(list(score.profile)),
+        "profile": [rounded(v, 3) for v in score.profile.values()],
+        "samples": score.n_samples,
+        "completeness_error": None if score.completeness_error is None else rounded(score.completeness_error, 3),
+    }
+    if whole:
+        return record | {"distances": [rounded(v, 3) for v in upper.tolist()]}
+    return record | dict(zip(("closest", "farthest"), _extremes(upper, len(score.distances)), strict=True))
+
+
+def _extremes(upper: NDArray[np.float64], n_classes: int) -> tuple[list[list[Any]], list[list[Any]]]:
+    """The closest and the farthest pairs as [first class, second class, distance]."""
+    first, second = np.triu_indices(n_classes, k=1)
+    known = np.flatnonzero(np.isfinite(upper))
+    order = known[np.argsort(upper[known], kind="stable")]
+    pairs = [[int(first[i]), int(second[i]), rounded(float(upper[i]), 3)] for i in order]
+    return pairs[:SHOWN_PAIRS], pairs[: -SHOWN_PAIRS - 1 : -1]
+
+
+def rounded(value: float, digits: int = 5) -> float | int | None:
+    """A number as JSON knows it, to as many digits as can be seen; None where there is none."""
+    if not math.isfinite(value):
+        return None
+    number = float(value)
+    return int(number) if number.is_integer() else round(number, digits)
