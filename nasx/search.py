@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nasx
 from nasx import config as configs
@@ -26,6 +26,9 @@ from nasx.rundir import CONFIG, check_free, find_run, lock, mark_latest, new_run
 from nasx.store import RunInfo, RunStore
 from nasx.trial import derive_seed
 
+if TYPE_CHECKING:
+    from nasx.trackers.tracking import Tracking
+
 INTERRUPTED = "interrupted"  # why a loop is stopping after Ctrl-C
 
 # what may differ when a search is resumed: how much, how fast and where, but nothing that changes a result
@@ -36,6 +39,8 @@ CHANGEABLE = (
     "runs_dir",
     "dataset.root",
     "evaluation.table",
+    "logger",
+    "finetune_front",
     "provenance",
 )
 
@@ -126,20 +131,35 @@ def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> S
         early_stopping=experiment.early_stopping,
         gpus=gpus_of_a_trial(experiment, parts.execution),
     )
+    tracking = _tracking(experiment, run_dir)
     try:
         with _interruptible(loop, at_once=parts.execution.in_process) as check:
 
             def step() -> None:
                 check()
-                if watch:
-                    watch(loop)
+                for each in (watch, tracking and tracking.watch):
+                    if each:
+                        each(loop)
 
             parts.execution.run(loop, parts.evaluate, step)
     except Interrupted:
         pass  # `loop.stopping` tells it
     finally:
+        if tracking:
+            tracking.watch(loop)
+            tracking.close(finished=loop.stopping != INTERRUPTED)
         loop.close()
     return loop
+
+
+def _tracking(experiment: configs.Experiment, run_dir: Path) -> Tracking | None:
+    """What shows the trials elsewhere, if the config asks for it."""
+    if experiment.logger is None:
+        return None
+    from nasx.trackers.tracking import Tracking
+
+    config = configs.load_resolved(run_dir / CONFIG)
+    return Tracking(configs.build(experiment.logger, "logger"), experiment.name, config, run_dir)
 
 
 @contextmanager

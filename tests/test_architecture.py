@@ -26,6 +26,7 @@ LAYERS = [
     {"evaluation", "tabular", "diagnostics", "integrity"},
     {"execution", "reports"},
     {"preparation"},
+    {"trackers"},
     {"search", "run", "any_model", "foreign", "finetuning"},
     {"final"},
     {"export"},
@@ -44,7 +45,9 @@ DOORS = {
     "hydra": {"config", "cli"},
     "omegaconf": {"config", "cli"},
     "typer": {"cli"},
-    "pytorch_lightning": {"training.py", "classifier.py"},
+    "mlflow": {"trackers"},
+    "wandb": {"trackers"},
+    "pytorch_lightning": {"trackers", "training.py", "classifier.py"},
 }
 
 

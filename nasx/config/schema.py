@@ -6,6 +6,7 @@ are built (`nasx.config.components`); here they are plain mappings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,8 @@ class Experiment:
     also_scored: Mapping[str, Mapping[str, Any]]  # further scorers, by a name of the user's choice
     evaluations: int  # algorithm.evaluations: candidates that the algorithm is asked for
     early_stopping: bool = False  # algorithm.early_stopping: whether trainings that cannot reach the front are cut
+    finetune_front: float | None = None  # weight of the regulariser in training the front on; None: left as it is
+    logger: Mapping[str, Any] | None = None  # a component that shows the trials elsewhere; None: nowhere
     evaluation: Mapping[str, Any] | None = None  # a component that answers in place of training; None: by training
     provenance: Mapping[str, Any] = field(default_factory=dict)  # versions and overrides; in a run's config.yaml alone
 
@@ -93,6 +96,10 @@ class Experiment:
             raise SettingError("name", f"must be the name of a folder, without a path, got {self.name!r}")
         _at_least("seed", self.seed, 0)
         _at_least("algorithm.evaluations", self.evaluations, 1)
+        if self.finetune_front is not None and not 0 < self.finetune_front < math.inf:
+            raise SettingError("finetune_front", f"must be more than 0, or null, got {self.finetune_front:g}")
+        if self.finetune_front is not None and self.evaluation is not None:
+            raise SettingError("finetune_front", "needs trained networks, but candidates are looked up in a table")
         _check_objectives(self.objectives)
         for metric, bounds in self.constraints.items():
             _check_bounds(metric, bounds)
@@ -107,8 +114,9 @@ def read(config: Mapping[str, Any]) -> Experiment:
                 continue
             raise ConfigError(f"{group} is missing: choose one in the config's defaults list, as `- {group}: NAME`.")
         _check_component(group, config[group])
-    if looked_up:
-        _check_component("evaluation", config["evaluation"])
+    for group in ("evaluation", "logger"):
+        if config.get(group) is not None:
+            _check_component(group, config[group])
     also_scored = config.get("also_scored")
     for name, node in also_scored.items() if isinstance(also_scored, Mapping) else ():
         _check_component(f"also_scored.{name}", node)
