@@ -23,7 +23,13 @@ from collections.abc import Iterable
 
 
 class NasxError(Exception):
-    """Something that the user can mend. The message is one line for people."""
+    """Something that the user can mend. The message is one line for people.
+
+    It may quote what came from outside: characters that would break the line, or that a terminal obeys, are escaped.
+    """
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
 
 
 class ConfigError(NasxError):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -225,7 +226,13 @@ def load_weights(network: nn.Module, file: Path) -> None:
     """Read what `save_weights` wrote into a network of the same architecture. Raises RunError where it is damaged."""
     if problem := damage(file):
         raise RunError(f"the weights {file} cannot be used: {problem}. Train the network again in a new run.")
-    network.load_state_dict(load_file(file))
+    try:
+        network.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:  # RuntimeError is torch's word for other names or shapes
+        raise RunError(
+            f"the weights {file} cannot be used: they are of another network than the run's config builds. "
+            "Restore both from a copy, or train the network again in a new run."
+        ) from error
 
 
 @contextmanager

@@ -255,9 +255,10 @@ def resolve_arch_id(prefix: str, known: Iterable[str]) -> str:
     if len(matches) == 1:
         return matches[0]
     if not matches:
+        shown = prefix if len(prefix) <= 4 * ARCH_ID_DIGITS else f"{prefix[: 4 * ARCH_ID_DIGITS]}..."
         near = difflib.get_close_matches(prefix, {i[: len(prefix)] for i in ids}, n=1)
         hint = f"Did you mean {near[0]}?" if near else "`nasx pareto` lists those on the front."
-        raise ArchitectureError(f"no architecture {prefix!r} in this run. {hint}")
+        raise ArchitectureError(f"no architecture {shown!r} in this run. {hint}")
     more = f" and {len(matches) - 8} more" if len(matches) > 8 else ""
     raise ArchitectureError(
         f"{prefix!r} may mean {len(matches)} architectures: {', '.join(matches[:8])}{more}. Give more digits."

@@ -34,10 +34,14 @@ def damage(path: Path) -> str | None:
     except ValueError as exc:
         return f"not a safetensors file ({exc})"
     metadata = header.pop("__metadata__", {})
-    size = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    try:
+        size = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+        seal_found = metadata.get(_SEAL, "")
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return "not a safetensors file (its header does not say where each tensor lies)"
     if size != len(tensors):
         return f"holds {len(tensors)} bytes of tensors, {size} expected"
-    if metadata.get(_SEAL, "") not in ("", hashlib.sha256(tensors).hexdigest()):
+    if seal_found not in ("", hashlib.sha256(tensors).hexdigest()):
         return "its tensors are not those that were written (their hash differs)"
     return None
 
@@ -49,7 +53,10 @@ def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
     end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
     if end > len(data):
         raise ValueError("cut off within its header")
-    header = json.loads(data[_LENGTH.size : end])
+    try:
+        header = json.loads(data[_LENGTH.size : end])
+    except RecursionError as exc:
+        raise ValueError("its header is nested without end") from exc
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     return header, data[end:]

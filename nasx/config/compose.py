@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import nasx
 from nasx.config import mistakes, schema
+from nasx.config.extent import check_extent
 from nasx.config.finding import find_config, known_choices, known_groups, packaged_directory, search_path
 
 Config = dict[str, Any]  # plain data, everything resolved
@@ -32,6 +33,7 @@ def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_mi
     missing, or the root is not as `nasx.config.schema` asks.
     """
     file = find_config(name_or_path)
+    check_extent(file)
     parsed = mistakes.parse_overrides(overrides)
     composed = _compose(file, parsed)
     unresolved: Config = OmegaConf.to_container(composed)  # type: ignore[assignment]

@@ -72,6 +72,8 @@ def explain(
             text = _one_line(error).partition(". ")[0]
             return ConfigError(f"{file}: {text}: no defaults list names that group, so there is nothing to choose.")
         return _unknown_key(file, overrides, compose) or ConfigError(f"{file}: {_one_line(error)}")
+    if isinstance(error, RecursionError):
+        return ConfigError(f"{file} cannot be composed: its defaults lead back to it without end.")
     if isinstance(error, ValueError):  # Hydra's word for overrides and defaults of the wrong type
         return ConfigError(f"{file} cannot be composed: {_one_line(error)}")
     if isinstance(error, (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError)):

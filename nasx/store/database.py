@@ -152,7 +152,7 @@ def _translate(exc: sqlite3.DatabaseError, path: Path) -> NasxError | None:
             f"the disk failed while {path} was read or written ({exc.sqlite_errorname}). "
             "Check its free space and health, then go on with --resume: every trial that had finished is kept."
         )
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "no such table" in str(exc):
         return RunError(f"{path} is damaged ({exc}). `nasx runs check` tells more; restore it from a copy.")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return RunError(f"{path} is held by another process ({exc}). Close it there and try again.")

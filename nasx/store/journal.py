@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,19 @@ _BY_NUMBER, _BY_TIME = "trials.number, trials.replicate", "trials.rowid"  # rows
 _SCORES = "SELECT * FROM scores WHERE {} ORDER BY arch_id, replicate, position"
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Tells rows that no nasx has written as a RunError."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError) as exc:
+        reason = " ".join(str(exc).split()) or type(exc).__name__
+        raise RunError(
+            f"{path} is damaged: its records cannot be read ({reason}). `nasx runs check` tells more; "
+            "restore it from a copy."
+        ) from exc
+
+
 class RunStore:
     """The journal of one run directory. A context manager; belongs to the thread that opened it.
 
@@ -38,7 +53,8 @@ class RunStore:
         """Use `create` or `open`."""
         self._database = database
         self.run_dir = database.path.parent
-        self.info = records.run_info(database.rows("SELECT * FROM run")[0])
+        with _readable(database.path):
+            self.info = records.run_info(database.rows("SELECT * FROM run")[0])
 
     @classmethod
     def create(cls, run_dir: Path, info: RunInfo) -> RunStore:
@@ -103,7 +119,8 @@ class RunStore:
 
     def candidates(self) -> list[Lineage]:
         """All candidates, in the order of asking."""
-        return [records.lineage(row) for row in self._database.rows("SELECT * FROM candidates ORDER BY number")]
+        with _readable(self._database.path):
+            return [records.lineage(row) for row in self._database.rows("SELECT * FROM candidates ORDER BY number")]
 
     def record_trial(self, trial: Trial) -> None:
         """Record a finished trial and its scores, all or nothing. Its candidate must have been recorded."""
@@ -131,9 +148,10 @@ class RunStore:
         with self._database.transaction(write=False):  # both queries see one state while a search writes
             score_rows = self._database.rows(_SCORES.format(condition.format("scores")), *values)
             trial_rows = self._database.rows(_TRIALS.format(condition.format("trials"), order), *values)
-        for row in score_rows:
-            scores.setdefault((row["arch_id"], row["replicate"]), []).append(records.score(row))
-        return [records.trial(row, scores.get((row["arch_id"], row["replicate"]), ())) for row in trial_rows]
+        with _readable(self._database.path):
+            for row in score_rows:
+                scores.setdefault((row["arch_id"], row["replicate"]), []).append(records.score(row))
+            return [records.trial(row, scores.get((row["arch_id"], row["replicate"]), ())) for row in trial_rows]
 
     def record_attempt(self, arch_id: str, replicate: int = 0) -> None:
         """Record that a trial starts, so that one that takes the search down can be told when it is resumed."""

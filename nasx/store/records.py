@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nasx.trial import Candidate, Evaluation, Reason, Score, Trial, TrialStatus
+from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Score, Trial, TrialStatus
 
 Row = Mapping[str, Any]  # column -> value
 _DISTANCES = np.dtype("<f8")
@@ -63,6 +63,8 @@ def run_row(info: RunInfo) -> Row:
 
 def run_info(row: Row) -> RunInfo:
     lists = {name: tuple(json.loads(row[name])) for name in ("objectives", "class_names")}
+    if unknown := [name for name in lists["objectives"] if name not in OBJECTIVES]:
+        raise ValueError(f"there is no objective {unknown[0]!r}")
     return RunInfo(**{**row, **lists})
 
 
