@@ -7,7 +7,6 @@ is answered from the journal (`nasx.execution.dialogue`), until it comes to a ne
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,11 +14,11 @@ from itertools import islice
 from pathlib import Path
 
 from nasx.early_stopping import Prospects
-from nasx.execution.clocks import Clocks, Key
 from nasx.execution.dialogue import Dialogue
-from nasx.execution.failures import WORTH_RETRYING, check_failures, last_line
+from nasx.execution.failures import check_failures
 from nasx.execution.findings import Findings
-from nasx.execution.limits import Budget, Progress, Running, SearchLimits
+from nasx.execution.jobs import Jobs, key
+from nasx.execution.limits import Budget, Progress, SearchLimits
 from nasx.execution.replication import due_replicates
 from nasx.protocols import SearchAlgorithm, SearchSpace
 from nasx.rundir import weights_file
@@ -68,14 +67,11 @@ class SearchLoop:
         self.limits = limits
         self.stopping: str | None = None  # why no further job is given
         self._arch_ids: list[str] = []  # of the candidates, by number
-        self._pending: dict[Key, Candidate] = {}  # trials that wait for their evaluation
-        self._again: deque[Job] = deque()  # jobs of pending networks that came back without one
-        self._waiting: dict[str, list[Candidate]] = {}  # further candidates of a pending network
-        self._retries: Counter[Key] = Counter()
+        self._jobs = Jobs(store, run_dir, retries=limits.retries, gpus=gpus)
+        self._waiting: dict[str, list[Candidate]] = {}  # further candidates of a network whose job is not done
         self._cached = self._known_in_a_row = self._generation = 0
         self._session: list[Trial] = []  # trained in this session
         self._budget = Budget(limits, objectives, store.info.n_classes)
-        self._clocks = Clocks(gpus)
         self._prospects = Prospects(objectives) if early_stopping else None
         self._found = Findings(run_dir, objectives, self._budget, store.trials_by_time())
         self._budget.begin()
@@ -87,12 +83,12 @@ class SearchLoop:
         """Whether all is done: no job is out, and no more will be given."""
         if self.running:
             return False
-        return self.stopping is not None or not (self._again or self._wants_networks or self._due())
+        return self.stopping is not None or not (self._jobs.come_back or self._wants_networks or self._due())
 
     @property
     def running(self) -> int:
         """Jobs that are out."""
-        return len(self._pending) - len(self._again)
+        return self._jobs.running
 
     @property
     def trials(self) -> Mapping[str, Trial]:
@@ -121,7 +117,7 @@ class SearchLoop:
 
     @property
     def _wants_networks(self) -> bool:
-        return self._budget.evaluated + len(self._pending) < self.limits.evaluations and self.enough is None
+        return self._budget.evaluated + len(self._jobs.pending) < self.limits.evaluations and self.enough is None
 
     def stop(self, why: str) -> None:
         """Give no further job; those that are out may finish."""
@@ -129,16 +125,16 @@ class SearchLoop:
 
     def next_job(self) -> Job | None:
         """The next network to train; None while the algorithm waits for jobs that are out, and when the search ends."""
-        if not self.finished and (spent := self._budget.spent(self._clocks.gpu_seconds)):
+        if not self.finished and (spent := self._budget.spent(self._jobs.clocks.gpu_seconds)):
             self.stop(spent)
         if self.stopping is not None:
             return None
-        if self._again:
-            return self._give(self._again.popleft())
+        if self._jobs.come_back:
+            return self._jobs.give_again()
         while self._wants_networks:
             candidate = self._dialogue.ask()
             if candidate is None:
-                if not self._pending:
+                if not self._jobs.pending:
                     raise RuntimeError(f"{type(self.algorithm).__name__}.ask gives nothing though all is answered")
                 return None
             self._generation = candidate.generation
@@ -146,17 +142,16 @@ class SearchLoop:
             job = self._take(candidate)
             self._known_in_a_row = self._known_in_a_row + 1 if self._cached > cached else 0
             if job is not None:
-                return self._give(job)
+                return self._jobs.give(job, candidate)
         return self._next_replicate()
 
     def _next_replicate(self) -> Job | None:
         """After the search proper: the next training of a network on or near the front with a further seed."""
-        if any(replicate == 0 for _, replicate in self._pending):
+        if any(replicate == 0 for _, replicate in self._jobs.pending):
             return None  # the front may still change
         for first, number in self._due():
-            if (first.arch_id, number) not in self._pending:
-                self._pending[first.arch_id, number] = first.candidate
-                return self._give(self._job(first.genotype, first.arch_id, number))
+            if (first.arch_id, number) not in self._jobs.pending:
+                return self._jobs.give(self._job(first.genotype, first.arch_id, number), first.candidate)
         return None
 
     def _due(self) -> list[tuple[Trial, int]]:
@@ -164,14 +159,9 @@ class SearchLoop:
             return []
         return due_replicates(self.all_trials, self.objectives, self.limits.replicates)
 
-    def _give(self, job: Job) -> Job:
-        self.store.record_attempt(job.arch_id, job.replicate)
-        self._clocks.give(_key(job))
-        return job
-
     def begin(self, job: Job) -> None:
         """A worker has begun with the job."""
-        self._clocks.begin(_key(job))
+        self._jobs.clocks.begin(key(job))
 
     def _job(self, canonical: Genotype, identity: str, replicate: int) -> Job:
         return Job(
@@ -187,7 +177,7 @@ class SearchLoop:
         canonical = self.space.canonical(candidate.genotype)
         identity = arch_id(self.space.name, self.space.settings, canonical)
         known = self.trials.get(identity)
-        is_new = known is None and (identity, 0) not in self._pending
+        is_new = known is None and (identity, 0) not in self._jobs.pending
         is_first = is_new or (known is not None and known.candidate.number == candidate.number)
         # written before anything is trained: the journal then refuses a search that asks for something else
         self.store.record_candidate(candidate, identity, answered=not is_first)
@@ -206,14 +196,13 @@ class SearchLoop:
         if not self.space.is_connected(candidate.genotype):
             self._cached += 1
             detail = "no path leads from the cell's input to its output"
-            self._answer(candidate, canonical, identity, Evaluation.infeasible(Reason.DISCONNECTED, detail))
+            self._settle(candidate, canonical, identity, Evaluation.infeasible(Reason.DISCONNECTED, detail))
             return None
         crashes = self.store.attempts(identity)
         if crashes >= self.limits.max_crashes:
             detail = f"the search died {crashes} times while this network was trained (search.max_crashes)"
-            self._answer(candidate, canonical, identity, Evaluation.failed(Reason.ERROR, detail))
+            self._settle(candidate, canonical, identity, Evaluation.failed(Reason.ERROR, detail))
             return None
-        self._pending[identity, 0] = candidate
         job = self._job(canonical, identity, 0)
         if self._prospects is not None and (rungs := self._prospects.rungs):
             return replace(job, rungs=rungs, rivals=self._prospects.rivals)
@@ -224,16 +213,13 @@ class SearchLoop:
 
         Raises RunError when most trials fail for one reason.
         """
-        if evaluation.reason in WORTH_RETRYING and self._retries[_key(job)] < self.limits.retries:
-            if evaluation.reason is Reason.OUT_OF_MEMORY:
-                job = replace(job, micro_batches=2 * job.micro_batches)
-            self._try_again(job, f"{evaluation.reason}: {last_line(evaluation.detail)}")
+        if self._jobs.tries_again(job, evaluation):
             return
-        candidate = self._pending.pop(_key(job))
+        candidate, retries, gpu_seconds = self._jobs.end(job)
+        trial = self._write(candidate, job.genotype, job.arch_id, evaluation, job.replicate, retries, gpu_seconds)
         if job.replicate > 0:
-            self._write(candidate, job.genotype, job.arch_id, evaluation, job.replicate)
             return
-        trial = self._answer(candidate, job.genotype, job.arch_id, evaluation)
+        self._dialogue.tell(candidate.number, trial)
         self._session.append(trial)
         self._budget.trained()
         for other in self._waiting.pop(job.arch_id, []):
@@ -242,37 +228,30 @@ class SearchLoop:
 
     def lose(self, job: Job, how: str, reason: Reason = Reason.ERROR) -> None:
         """The job's worker is gone: try again as often as `retries` allows, then record the trial as failed."""
-        tries = self._retries[_key(job)] + 1
+        tries = self._jobs.attempts(job)
         self.complete(job, Evaluation.failed(reason, how if tries == 1 else f"{how}, at the last of {tries} attempts"))
 
     def requeue(self, job: Job) -> None:
         """Take back a job that was stopped through no fault of its own; it is given again."""
-        self.store.withdraw_attempt(job.arch_id, job.replicate)
-        self._clocks.stop(_key(job))
-        self._again.append(job)
+        self._jobs.take_back(job)
 
     def close(self) -> None:
         """Take back every job that is out: a resumed search asks for it again, and its attempt does not count."""
-        given_back = {_key(job) for job in self._again}
-        for identity, replicate in self._pending.keys() - given_back:
-            self.store.withdraw_attempt(identity, replicate)
-            weights_file(self.run_dir, identity, replicate).unlink(missing_ok=True)
+        self._jobs.close()
 
-    def _try_again(self, job: Job, why: str) -> None:
-        self._retries[_key(job)] += 1
-        self._clocks.stop(_key(job))
-        with_less = f", in {job.micro_batches} parts a batch" if job.micro_batches > 1 else ""
-        self.store.record_event("retry", f"trial {job.arch_id}{with_less}: {why}")
-        self._again.append(job)
-
-    def _answer(self, candidate: Candidate, canonical: Genotype, identity: str, evaluation: Evaluation) -> Trial:
-        """Record a network's first training, and tell it."""
-        trial = self._write(candidate, canonical, identity, evaluation, 0)
-        self._dialogue.tell(candidate.number, trial)
-        return trial
+    def _settle(self, candidate: Candidate, canonical: Genotype, identity: str, evaluation: Evaluation) -> None:
+        """Record and tell what needs no training."""
+        self._dialogue.tell(candidate.number, self._write(candidate, canonical, identity, evaluation))
 
     def _write(
-        self, candidate: Candidate, canonical: Genotype, identity: str, evaluation: Evaluation, replicate: int
+        self,
+        candidate: Candidate,
+        canonical: Genotype,
+        identity: str,
+        evaluation: Evaluation,
+        replicate: int = 0,
+        retries: int = 0,
+        gpu_seconds: float = 0.0,
     ) -> Trial:
         trial = Trial(
             arch_id=identity,
@@ -282,8 +261,8 @@ class SearchLoop:
             seed=derive_seed(self.store.info.seed, identity, replicate),
             evaluation=evaluation,
             candidate=candidate,
-            retries=self._retries[identity, replicate],
-            gpu_seconds=self._clocks.take((identity, replicate)),
+            retries=retries,
+            gpu_seconds=gpu_seconds,
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
         self.store.record_trial(trial)
@@ -296,7 +275,7 @@ class SearchLoop:
         return Progress(
             evaluations=self.limits.evaluations,
             evaluated=self._budget.evaluated,
-            jobs=self._running_jobs(),
+            jobs=self._jobs.out(self.space),
             complete=self._found.ended[TrialStatus.COMPLETE],
             failed=self._found.ended[TrialStatus.FAILED],
             infeasible=self._found.ended[TrialStatus.INFEASIBLE],
@@ -309,18 +288,6 @@ class SearchLoop:
             failures=tuple(islice(failed, SHOWN_FAILURES)),
             hypervolume=self._budget.hypervolume(self.front),
             elapsed=self._budget.elapsed,
-            gpu_hours=(self._budget.gpu_seconds + self._clocks.gpu_seconds) / 3600,
-            forecast=self._budget.forecast(self._clocks.gpu_seconds),
+            gpu_hours=(self._budget.gpu_seconds + self._jobs.clocks.gpu_seconds) / 3600,
+            forecast=self._budget.forecast(self._jobs.clocks.gpu_seconds),
         )
-
-    def _running_jobs(self) -> tuple[Running, ...]:
-        jobs = []
-        for (identity, replicate), begun, seconds in self._clocks.out():
-            candidate = self._pending[identity, replicate]
-            architecture = self.space.describe(self.space.canonical(candidate.genotype))
-            jobs.append(Running(identity, architecture, replicate, begun, seconds))
-        return tuple(jobs)
-
-
-def _key(trial: Trial | Job) -> Key:
-    return trial.arch_id, trial.replicate

@@ -1,0 +1,103 @@
+"""The jobs of a search: which wait for their evaluation, which are out, which came back and are given again."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import replace
+from pathlib import Path
+
+from nasx.execution.clocks import Clocks, Key
+from nasx.execution.failures import WORTH_RETRYING, last_line
+from nasx.execution.limits import Running
+from nasx.protocols import SearchSpace
+from nasx.rundir import weights_file
+from nasx.store import RunStore
+from nasx.trial import Candidate, Evaluation, Job, Reason, Trial
+
+
+class Jobs:
+    """Trials from when they are given to a worker until they are recorded; every attempt is in the journal.
+
+    `retries`: further attempts that a trial has. `gpus`: of a trial; 0 on the CPU.
+    """
+
+    def __init__(self, store: RunStore, run_dir: Path, *, retries: int, gpus: float) -> None:
+        self.store = store
+        self.run_dir = run_dir
+        self.retries = retries
+        self.clocks = Clocks(gpus)
+        self.pending: dict[Key, Candidate] = {}  # trials that wait for their evaluation, be they out or not
+        self._again: deque[Job] = deque()  # jobs of them that came back without one
+        self._retried: Counter[Key] = Counter()
+
+    @property
+    def running(self) -> int:
+        """Jobs that are out."""
+        return len(self.pending) - len(self._again)
+
+    @property
+    def come_back(self) -> int:
+        """Jobs that are to be given again."""
+        return len(self._again)
+
+    def give(self, job: Job, candidate: Candidate) -> Job:
+        """The job of a candidate, as it goes out."""
+        self.store.record_attempt(job.arch_id, job.replicate)
+        self.pending[key(job)] = candidate
+        self.clocks.give(key(job))
+        return job
+
+    def give_again(self) -> Job:
+        """The job that came back first, as it goes out again."""
+        job = self._again.popleft()
+        return self.give(job, self.pending[key(job)])
+
+    def take_back(self, job: Job) -> None:
+        """The job was stopped through no fault of its own: the attempt does not count."""
+        self.store.withdraw_attempt(job.arch_id, job.replicate)
+        self._come_back(job)
+
+    def tries_again(self, job: Job, evaluation: Evaluation) -> bool:
+        """Whether the job is tried again: what may have been the machine's fault, as often as `retries` allows."""
+        if evaluation.reason not in WORTH_RETRYING or self._retried[key(job)] >= self.retries:
+            return False
+        if evaluation.reason is Reason.OUT_OF_MEMORY:
+            job = replace(job, micro_batches=2 * job.micro_batches)
+        self._retried[key(job)] += 1
+        with_less = f", in {job.micro_batches} parts a batch" if job.micro_batches > 1 else ""
+        why = f"{evaluation.reason}: {last_line(evaluation.detail)}"
+        self.store.record_event("retry", f"trial {job.arch_id}{with_less}: {why}")
+        self._come_back(job)
+        return True
+
+    def _come_back(self, job: Job) -> None:
+        self.clocks.stop(key(job))
+        self._again.append(job)
+
+    def attempts(self, job: Job) -> int:
+        """Attempts at the job in this session, this one included."""
+        return self._retried[key(job)] + 1
+
+    def end(self, job: Job) -> tuple[Candidate, int, float]:
+        """The job has its evaluation: its candidate, attempts before this one, GPU-seconds of all attempts."""
+        return self.pending.pop(key(job)), self._retried[key(job)], self.clocks.take(key(job))
+
+    def close(self) -> None:
+        """Take back every job that is out: a resumed search asks for it again."""
+        given_back = {key(job) for job in self._again}
+        for identity, replicate in self.pending.keys() - given_back:
+            self.store.withdraw_attempt(identity, replicate)
+            weights_file(self.run_dir, identity, replicate).unlink(missing_ok=True)
+
+    def out(self, space: SearchSpace) -> tuple[Running, ...]:
+        """The jobs that are out, the oldest first."""
+        jobs = []
+        for (identity, replicate), begun, seconds in self.clocks.out():
+            candidate = self.pending[identity, replicate]
+            architecture = space.describe(space.canonical(candidate.genotype))
+            jobs.append(Running(identity, architecture, replicate, begun, seconds))
+        return tuple(jobs)
+
+
+def key(trial: Trial | Job) -> Key:
+    return trial.arch_id, trial.replicate
