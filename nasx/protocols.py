@@ -106,7 +106,9 @@ class SearchAlgorithm(Protocol):
     """Asks for genotypes and is told what they cost.
 
     Constructed with its settings and, by the search, with `problem`, a `Problem`.
-    The same seed and the same answers give the same questions, in whatever order the answers arrive.
+    The same seed and the same answers give the same questions, in whatever order the answers arrive; or the candidates
+    tell what they are bred from and in which order that was heard (`Candidate.heard`), so that a resumed search can
+    repeat it. Early stopping needs to know it, too: without it no training is cut.
     """
 
     def ask(self) -> Candidate | None:

@@ -96,6 +96,16 @@ def test_the_global_generators_are_left_alone(make):
 
 
 @over_all
+def test_every_answer_is_heard_once_and_no_parent_before_it_was(make):
+    heard = set()
+    for candidate in drive(build(make), 60, workers=4):
+        assert not heard & set(candidate.heard)
+        heard |= set(candidate.heard)
+        assert set(candidate.parents) <= heard
+    assert heard <= set(range(60))
+
+
+@over_all
 def test_parents_were_asked_before_and_have_costs(make):
     def answer(genotype):
         return None if genotype[3] == 4 else costs(genotype)
