@@ -98,11 +98,11 @@ def random_data(setting: Setting) -> SearchData:
     return SearchData(part(setting.images), part(setting.images // 5), half, half)
 
 
-def network_of(setting: Setting, cell: str) -> nn.Sequential:
-    """A fresh network, the same every time."""
+def network_of(setting: Setting, cell: str, seed: int = 0) -> nn.Sequential:
+    """A fresh network, the same for the same seed."""
     space = NASBench201(channels=setting.channels, cells=setting.cells)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return space.build(space.parse(CELLS[cell]), input_shape=setting.shape, n_classes=N_CLASSES)
 
 
