@@ -100,8 +100,4 @@ def _reproduce(config: Mapping[str, Any], place: str) -> list[str]:
     if "config" not in provenance:  # begun from Python
         return [goes_on]
     words = [str(provenance["config"]), *map(str, provenance.get("overrides", ()))]
-    version = provenance.get("nasx")
-    installed = (
-        [f"pip install nasx=={version} torch=={str(provenance.get('torch')).partition('+')[0]}"] if version else []
-    )
-    return [*installed, f"nasx search --config {shlex.join(words)}", goes_on]
+    return [f"nasx search --config {shlex.join(words)}", goes_on]

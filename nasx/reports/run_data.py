@@ -71,6 +71,7 @@ def run_data(material: RunMaterial) -> dict[str, Any]:
         "motifs": _motifs(material, front, summary.architectures),
         "paper": _paper(material),
         "pictures": {a: [asdict(p) for p in own] for a, own in material.pictures.items() if own},
+        "looked_up": not material.dataset,
         "commands": [dict(c) for c in material.commands],
         "facts": _facts(info),
         "config": material.config,
@@ -112,6 +113,8 @@ def _metrics(networks: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -
     for name in [n for n in recorded if n.startswith("introspectability_")]:
         if all(metrics.get(name) == metrics.get("introspectability") for metrics in complete):
             del recorded[name]  # the scorer that is the objective goes by that name alone
+    if not any(metrics["train_seconds"] for metrics in complete):
+        recorded.pop("train_seconds", None)  # looked up
     names = [*objectives, *(m for m in OBJECTIVES if m in recorded and m not in objectives)]
     names += [m for m in recorded if m not in names]
     return {name: _metric(name) for name in names}

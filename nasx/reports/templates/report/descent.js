@@ -18,7 +18,7 @@ function phylogenyChart() {
     of((network) => !isFront(network) && !places.get(network.id).led, "ancestor",
       { color: color("paper"), size: 9, line: { color: color("muted"), width: 1.5 } }),
     of((network) => !isFront(network) && places.get(network.id).led, "ancestor that led its generation",
-      { color: color("sky"), size: 11, symbol: "diamond" }),
+      { color: color("green"), size: 11, symbol: "diamond" }),
     of(isFront, "front", { color: color("front"), size: 13 }),
   ];
   return {

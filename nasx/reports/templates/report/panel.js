@@ -118,7 +118,9 @@ function pictureOf({ caption, source, width, height }) {
 
 function commands({ id, has_weights }) {
   const usable = report.commands.filter(({ needs_weights }) => has_weights || !needs_weights);
-  if (!usable.length) return element("p", { class: "note" }, "Its weights are not kept: only those of the front are.");
+  const why = report.looked_up ? "Looked up in a table: there is no trained network."
+    : "Its weights are not kept: only those of the front are.";
+  if (!usable.length) return element("p", { class: "note" }, why);
   return element("div", { class: "commands" }, element("h4", {}, "Go on from here"),
     usable.map(({ text, what }) => copyable(`${text} ${id}`, what)));
 }

@@ -21,7 +21,7 @@ function offer(id, metrics, chosen) {
 
 function addViews() {
   const metrics = Object.keys(report.metrics), [first, second] = report.objectives;
-  const partner = second ?? metrics.find((metric) => metric !== first && metric !== "train_seconds") ?? metrics.at(-1);
+  const partner = second ?? metrics.find((metric) => metric !== first) ?? first;
   offer("front-x", metrics, partner);
   offer("front-y", metrics, first);
   offer("time-y", metrics, first);
