@@ -205,12 +205,13 @@ def _what_shapes_networks(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings behind a training that are not at their defaults, so that a new setting orphans no study."""
     shaping = {key: config[key] for key in ("seed", "split")}
     for group in ("dataset", "space", "training"):
-        defaults = signature(load_target(config[group], group)).parameters
+        target = load_target(config[group], group)
+        defaults = {name: parameter.default for name, parameter in signature(target).parameters.items()}
+        settings = {key: value for key, value in config[group].items() if key not in ("root", "_target_")}
         shaping[group] = {
-            key: value
-            for key, value in config[group].items()
-            if key != "root" and (key not in defaults or defaults[key].default != value)
+            key: value for key, value in settings.items() if key not in defaults or defaults[key] != value
         }
+        shaping[group]["class"] = target.__name__  # type: ignore[attr-defined]  # wherever it lives
     return shaping
 
 

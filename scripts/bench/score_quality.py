@@ -61,9 +61,7 @@ SWEEPS: Mapping[str, Mapping[int, Scorer]] = {
 }
 DEFAULT_OF = {"samples_per_class": DEFAULT, "draws": DEFAULT, "background": DEFAULT, "max_samples": PAPER}
 # on few images: how many draws it takes to come within 2 % of the logit gap
-ACCURATE: Mapping[str, Scorer] = {
-    f"draws={n} (one image a class)": ShapScorer(draws=n, samples_per_class=1) for n in (64, 128, 256)
-}
+ACCURATE: Mapping[int, Scorer] = {n: ShapScorer(draws=n, samples_per_class=1) for n in (64, 128, 256)}
 TARGET_ICC, TARGET_COMPLETENESS = 0.7, 0.02
 TOLERANCE = 0.02  # of ICC: settings as good as this are equal, and the cheapest is the knee
 
@@ -97,7 +95,7 @@ def variants(quick: bool) -> dict[str, Scorer]:
         return {**named, **{_named("quadrature", n): SWEEPS["quadrature"][n] for n in (4, 16)}}
     for knob, values in SWEEPS.items():
         named |= {_named(knob, value): scorer for value, scorer in values.items()}
-    return {**named, **ACCURATE}
+    return {**named, **{_accurate(n): scorer for n, scorer in ACCURATE.items()}}
 
 
 def measure(study: Study, rows: Sequence[Sequence[Trained]], *, quick: bool, jobs: int, console: Console) -> Values:
@@ -162,6 +160,13 @@ def swept() -> dict[str, list[str]]:
         knob: [*(_named(knob, v) for v in values), *([DEFAULT_OF[knob]] if knob in DEFAULT_OF else [])]
         for knob, values in SWEEPS.items()
     }
+
+
+def gradients() -> dict[str, dict[int, str]]:
+    """Path -> gradients a sample and probe -> the variant that has so many: for the curve of completeness."""
+    random = {n: _named("draws", n) for n in SWEEPS["draws"]} | {n: _accurate(n) for n in ACCURATE}
+    random[ShapScorer().draws] = DEFAULT
+    return {"random": random, "quadrature": {n: _named("quadrature", n) for n in SWEEPS["quadrature"]}}
 
 
 def quality_table(title: str, qualities: Sequence[Quality]) -> Table:
@@ -246,7 +251,7 @@ def report(dataset: str, rows: Sequence[Sequence[Trained]], scores: Values, plot
     console.print(correlation_table(means))
     console.print("\n".join(said), highlight=False)
     if plot:
-        draw(dataset, qualities, swept(), plot)
+        draw(dataset, qualities, swept(), gradients(), plot)
     return {
         "dataset": dataset,
         "architectures": len(rows),
@@ -288,6 +293,10 @@ def _version(module: str) -> str:
 
 def _named(knob: str, value: int) -> str:
     return f"{knob}={value}"
+
+
+def _accurate(draws: int) -> str:
+    return f"draws={draws}, 1 image a class"
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from nasx.reports.canvas import save, styled
-from nasx.reports.style import BLUE, GREEN, MUTED, ORANGE, PURPLE, VERMILLION, WIDTH
+from nasx.reports.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILLION, WIDTH
 
 if TYPE_CHECKING:
     from scripts.bench.score_quality import Quality
@@ -22,41 +23,51 @@ COLOURS = {
     "background": GREEN,
     "max_samples": PURPLE,
 }
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # the house draws no mathematics
 
 
 @styled
-def draw(title: str, qualities: Mapping[str, Quality], sweeps: Mapping[str, Sequence[str]], path: Path) -> None:
-    """ICC, with its interval, against processor time, a line a knob; and completeness error against time."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+def draw(
+    title: str,
+    qualities: Mapping[str, Quality],
+    sweeps: Mapping[str, Sequence[str]],
+    gradients: Mapping[str, Mapping[int, str]],
+    path: Path,
+) -> None:
+    """ICC with its interval against processor time, a line a knob; completeness error against gradients, a line a path.
+
+    `sweeps` and `gradients` name the variants; those that were not measured are left out.
+    """
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for knob, names in sweeps.items():
         measured = sorted((qualities[name] for name in names if name in qualities), key=lambda q: q.seconds)
         if len(measured) > 1:
             _icc_line(left, knob, measured)
     for name in ("shap", "activations"):
-        left.annotate(f"default {name}", (qualities[name].seconds, qualities[name].icc.estimate), color=MUTED, size=8)
-    left.set(xscale="log", xlabel="seconds a score", ylabel="ICC", title=f"ICC: {title}")
-    left.legend()
-    _completeness(right, [q for q in qualities.values() if q.completeness_error])
+        left.plot(qualities[name].seconds, qualities[name].icc.estimate, "o", ms=9, mfc="none", mec=INK, mew=1.2)
+    left.set(xscale="log", xlabel="seconds a score", ylabel="ICC", ylim=(None, 1), title=f"{title}: share of variance")
+    for axis, (name, counts) in enumerate(gradients.items()):
+        found = {n: qualities[v].completeness_error for n, v in sorted(counts.items()) if v in qualities}
+        errors = [100 * (error or 0) for error in found.values()]
+        right.plot(list(found), errors, "o-", ms=4, lw=1.2, color=(VERMILLION, ORANGE)[axis], label=f"path={name}")
+    right.axhline(2, color=MUTED, lw=0.8)
+    right.set(xscale="log", yscale="log", xlabel="gradients a sample and layer", title="Completeness error")
+    right.set_ylabel("% of the logit gap")
+    for axes in (left, right):
+        axes.xaxis.set_major_formatter(PLAIN)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
+    right.yaxis.set_major_formatter(PLAIN)
+    right.yaxis.set_minor_formatter(PLAIN)
     save(figure, path)
 
 
-def _icc_line(axes: Axes, knob: str, swept: Sequence[Quality]) -> None:
-    estimates = [q.icc.estimate for q in swept]
-    low = [q.icc.estimate - q.icc.low for q in swept]
-    high = [q.icc.high - q.icc.estimate for q in swept]
-    seconds = [q.seconds for q in swept]
-    axes.errorbar(
-        seconds, estimates, [low, high], color=COLOURS[knob], label=knob, marker="o", ms=4, lw=1.2, elinewidth=0.6
-    )
-
-
-def _completeness(axes: Axes, qualities: Sequence[Quality]) -> None:
-    axes.scatter(
-        [q.seconds for q in qualities], [100 * (q.completeness_error or 0) for q in qualities], color=BLUE, s=16
-    )
-    for q in qualities:
-        axes.annotate(q.name, (q.seconds, 100 * (q.completeness_error or 0)), color=MUTED, size=6)
-    axes.axhline(2, color=VERMILLION, lw=0.8)
-    axes.set(xscale="log", yscale="log", xlabel="seconds a score", ylabel="completeness error, % of the logit gap")
-    axes.set_title("Completeness")
+def _icc_line(axes: Axes, knob: str, measured: Sequence[Quality]) -> None:
+    estimates = [q.icc.estimate for q in measured]
+    low = [q.icc.estimate - q.icc.low for q in measured]
+    high = [q.icc.high - q.icc.estimate for q in measured]
+    seconds = [q.seconds for q in measured]
+    colour = COLOURS[knob]
+    axes.errorbar(seconds, estimates, [low, high], color=colour, label=knob, marker="o", ms=4, lw=1.2, elinewidth=0.6)

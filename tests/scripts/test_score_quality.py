@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from scripts.bench.score_quality import DEFAULT, PAPER, Quality, Scored, judge, knee, swept, variants, verdicts
+from scripts.bench.score_quality import (
+    DEFAULT,
+    PAPER,
+    Quality,
+    Scored,
+    gradients,
+    judge,
+    knee,
+    swept,
+    variants,
+    verdicts,
+)
+from scripts.bench.score_quality_picture import draw
 from scripts.measures import Interval
 
 
@@ -47,3 +59,11 @@ def test_the_questions_are_answered_in_sentences():
 def test_every_variant_of_a_sweep_is_measured():
     assert {name for names in swept().values() for name in names} <= variants(quick=False).keys()
     assert variants(quick=True).keys() <= variants(quick=False).keys()
+
+
+def test_the_curves_are_drawn(tmp_path):
+    measured = {name: quality(name, seconds=i + 1, error=0.5 / (i + 1)) for i, name in enumerate(variants(quick=False))}
+
+    draw("digits", measured, swept(), gradients(), tmp_path / "curves.png")
+
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
