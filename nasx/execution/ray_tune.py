@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from typing import Literal
 
 # Read by Ray when it is imported. Loggers cost 20 ms a trial, the experiment's state grows with it and is never read;
 # Ray's own memory monitor crashes Tune; its network stays on loopback unless a cluster is asked for; its workers, niced
-# by 15, would starve beside any other program.
+# by 15, would starve beside any other program; those started ahead would be ended between Tune's claim of their cores
+# and its first trial.
 os.environ.update(
     {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -28,6 +30,7 @@ os.environ.update(
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_memory_monitor_refresh_ms": "0",
         "RAY_worker_niceness": "0",
+        "RAY_idle_worker_killing_time_threshold_ms": "3600000",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
@@ -41,6 +44,7 @@ from nasx.execution.loop import SearchLoop
 from nasx.execution.workers import WorkerPlan, plan_workers
 from nasx.trial import Evaluator
 
+PATIENCE = 30.0  # seconds for worker processes to start before the search goes on without waiting
 MAX_RESTARTS = 10  # of Tune, should it crash; the journal loses nothing by it
 IMPORTS = "nasx.execution.tuner"  # what every worker needs
 PRELOAD = "RAY_preload_python_modules"  # where Ray looks for what workers import before there is anything to do
@@ -169,6 +173,19 @@ def _start(address: str | None, plan: WorkerPlan, imports: Sequence[str], folder
         raise ResourceError(f"could not {where}: {error}".splitlines()[0]) from error
     finally:
         del os.environ[PRELOAD]
+    if address is None:
+        _wait_for_workers(plan.workers)
+
+
+def _wait_for_workers(n: int) -> None:
+    """Until Ray knows the processes that it has started ahead: asked before, it would start others beside them.
+
+    How many there are is private to Ray: should it ever look different, a search starts more slowly, and nothing else.
+    """
+    deadline = time.monotonic() + PATIENCE
+    with contextlib.suppress(AttributeError):
+        while len(ray._private.state.workers()) < n and time.monotonic() < deadline:
+            time.sleep(0.02)
 
 
 def _check_reachable(address: str | None) -> None:
