@@ -19,7 +19,7 @@ from typing import Final
 from nasx.errors import NasxError, SettingError
 
 HOST: Final = "127.0.0.1"
-REST: Final = 5.0  # times as long as the data took to make, at least, before they are made anew
+REST: Final = 5.0  # times as long as the data took to make, before they are made anew: the page asks by itself
 
 
 class Report:
@@ -44,7 +44,8 @@ class Report:
                 started = time.monotonic()
                 content = make().encode()
                 ended = time.monotonic()
-                made = self._made[path] = (version, content, ended + REST * (ended - started))
+                rest = REST * (ended - started) if path != "/" else 0.0
+                made = self._made[path] = (version, content, ended + rest)
             return made[1], media_type
 
 
