@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -31,6 +32,8 @@ from nasx.recipe import Recipe
 from nasx.trial import INFEASIBLE_REASONS, Bounds, Evaluation, Job, Reason, Score, TrialStatus
 from nasx.watchdog import Progress, hang_file, watchdog
 from nasx.weights import damage, seal
+
+MOST_SCORED: Final = 25_000  # images of a dataset that does not fit into memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +170,8 @@ def take_scores(
 
     `progress` is called after each.
     """
+    if images.on_disk and len(images) > MOST_SCORED:  # scorers are given their images in memory
+        images = images.take(np.sort(np.random.default_rng(spec.score_seed).permutation(len(images))[:MOST_SCORED]))
     pixels = normalise(as_tensor(images.images).to(device), data.mean, data.std)
     labels = as_tensor(images.labels).to(device)
     scorers: dict[str, Scorer] = {}

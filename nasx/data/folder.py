@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,10 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.fetch import cache_folder
 from nasx.data.files import existing_folder, expand
 from nasx.data.images import SIZES, LabelledImages
+from nasx.data.mapped import open_rows, stays_on_disk, write_rows
 from nasx.data.pictures import is_picture, read_picture
 from nasx.data.splits import hold_out
-from nasx.errors import DataError, ResourceError, SettingError
+from nasx.errors import DataError, SettingError
 
 _AUGMENTATION = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0.25)
 
@@ -51,6 +51,7 @@ class ImageFolder:
     grayscale: bool = False  # one channel in place of three
     test_fraction: float = 0.2  # share kept apart as the test, where the directory has no parts of its own
     seed: int = 0  # of that split
+    memory_map: bool | None = None  # stream batches from disk; None: where images take over a quarter of memory
     cache: str | None = None  # directory for the resized images; None: the user's cache directory
     augmentation: Augmentation = _AUGMENTATION
 
@@ -110,7 +111,9 @@ class ImageFolder:
         channels = 1 if self.grayscale else 3
         folder = cache_folder() if self.cache is None else expand(self.cache)
         images = cached_pictures(files.paths, size=self.image_size, channels=channels, folder=folder)
-        return LabelledImages(images, np.array(files.labels, dtype=np.int64), files.class_names)
+        labels = np.array(files.labels, dtype=np.int64)
+        on_disk = stays_on_disk(self.memory_map, images.nbytes)
+        return LabelledImages(images, labels, files.class_names, on_disk=on_disk)
 
 
 def list_files(folder: Path, *, class_names: Sequence[str] | None = None) -> LabelledFiles:
@@ -151,30 +154,10 @@ def cached_pictures(paths: Sequence[Path], *, size: int, channels: int, folder: 
     shape = (len(paths), channels, size, size)
     target = folder / f"images-{_fingerprint(paths, shape)}.npy"
     try:
-        return np.load(target, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        return open_rows(target)
     except (OSError, ValueError, EOFError):  # not there yet, or cut short from outside: made anew
         pass
-    part = target.with_suffix(f".{os.getpid()}.part")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                _write(file, paths, shape)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            f"{folder} cannot take the resized images ({error.strerror or error}): give dataset.cache=DIR."
-        ) from error
-    return np.load(target, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-
-
-def _write(file: BinaryIO, paths: Sequence[Path], shape: tuple[int, int, int, int]) -> None:
-    """An .npy file, one picture after the other. (Writing through a memory map crashes when the disk is full.)"""
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    for path in paths:
-        file.write(read_picture(path, size=shape[2], channels=shape[1]).tobytes())
+    return write_rows(target, shape, (read_picture(path, size=size, channels=channels) for path in paths))
 
 
 def _fingerprint(paths: Sequence[Path], shape: tuple[int, ...]) -> str:

@@ -7,6 +7,7 @@ that up, and nasx asks for none.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.data.augmentation import Augmentation
+from nasx.data.fetch import cache_folder
 from nasx.data.files import expand
 from nasx.data.images import SIZES, LabelledImages
+from nasx.data.mapped import stays_on_disk, write_rows
 from nasx.data.pictures import decode_picture
 from nasx.data.splits import hold_out
 from nasx.errors import DataError, ResourceError, SettingError, did_you_mean
@@ -42,6 +45,8 @@ class HuggingFace:
     grayscale: bool = False  # one channel in place of three
     test_fraction: float = 0.2  # share kept apart as the test, where there is no split for it
     seed: int = 0  # of that split
+    memory_map: bool | None = None  # stream batches from disk; None: where images take over a quarter of memory
+    cache: str | None = None  # directory for the resized images that stay on disk; None: the user's cache directory
     augmentation: Augmentation = _AUGMENTATION
 
     name: ClassVar[str] = "huggingface"
@@ -76,14 +81,27 @@ class HuggingFace:
         if not len(numbers):
             raise DataError(f"{self.path}, split {split}, holds no pictures.")
         channels = 1 if self.grayscale else 3
-        pixels = np.empty((len(numbers), channels, self.image_size, self.image_size), np.uint8)
-        for number, value in enumerate(_undecoded(rows, images)):
-            where = f"{self.path}, split {split}, row {number}"
-            raw = value.get("bytes") if isinstance(value, dict) else None
-            if not isinstance(raw, bytes):  # a path instead: whoever made the file could name any file of this machine
-                raise DataError(f"{where} holds no picture in the column {images}: pictures must be stored as bytes.")
-            pixels[number] = decode_picture(io.BytesIO(raw), where, size=self.image_size, channels=channels)
-        return LabelledImages(pixels, numbers, class_names)
+        shape = (len(numbers), channels, self.image_size, self.image_size)
+        where = f"{self.path}, split {split}"
+        pictures = (
+            self._decoded(value, f"{where}, row {number}", images, channels)
+            for number, value in enumerate(_undecoded(rows, images))
+        )
+        on_disk = stays_on_disk(self.memory_map, math.prod(shape))
+        if on_disk:
+            folder = cache_folder() if self.cache is None else expand(self.cache)
+            pixels = write_rows(folder / f"huggingface-{split}-{rows._fingerprint}.npy", shape, pictures)
+        else:
+            pixels = np.empty(shape, np.uint8)
+            for number, picture in enumerate(pictures):
+                pixels[number] = picture
+        return LabelledImages(pixels, numbers, class_names, on_disk=on_disk)
+
+    def _decoded(self, value: Any, where: str, column: str, channels: int) -> NDArray[np.uint8]:
+        raw = value.get("bytes") if isinstance(value, dict) else None
+        if not isinstance(raw, bytes):  # a path instead: whoever made the file could name any file of this machine
+            raise DataError(f"{where} holds no picture in the column {column}: pictures must be stored as bytes.")
+        return decode_picture(io.BytesIO(raw), where, size=self.image_size, channels=channels)
 
     def _rows(self, split: str) -> Any:
         """The split as the library gives it, nothing decoded."""

@@ -1,11 +1,15 @@
-"""Labelled images in memory: what every reader gives, and what a search trains and scores on."""
+"""Labelled images, in memory or mapped from disk: what every reader gives, and what a search trains and scores on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nasx.data.mapped import open_rows, take_rows
 
 SIZES = (8, 224)  # pixels a side, smallest and largest: what the networks are made for
 
@@ -17,6 +21,7 @@ class LabelledImages:
     images: NDArray[np.uint8]  # (n, channels, height, width), 0 to 255
     labels: NDArray[np.int64]  # (n,), 0 <= label < len(class_names)
     class_names: tuple[str, ...]
+    on_disk: bool = False  # `images` is mapped from a file and not to be loaded whole: batches stream from it
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -31,8 +36,21 @@ class LabelledImages:
         return len(self.class_names)
 
     def take(self, indices: NDArray[np.int64]) -> LabelledImages:
-        """The images at `indices`, in that order."""
+        """The images at `indices`, in that order; on disk where these are."""
+        if self.on_disk:
+            return LabelledImages(take_rows(self.images, indices), self.labels[indices], self.class_names, on_disk=True)
         return LabelledImages(self.images[indices], self.labels[indices], self.class_names)
+
+    def __reduce__(self) -> Any:
+        """Travels to other processes by the path of its file, where it is on disk: numpy would send all pixels."""
+        if not self.on_disk:
+            return LabelledImages, (self.images, self.labels, self.class_names)
+        assert isinstance(self.images, np.memmap)
+        return _reopened, (self.images.filename, self.labels, self.class_names)
+
+
+def _reopened(file: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> LabelledImages:
+    return LabelledImages(open_rows(Path(file)), labels, class_names, on_disk=True)
 
 
 @dataclass(frozen=True, eq=False)

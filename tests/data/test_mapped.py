@@ -1,0 +1,122 @@
+"""Images larger than memory: mapped from disk, streamed in batches, and trained on to the same result."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nasx.data import mapped
+from nasx.data.augmentation import Augmentation
+from nasx.data.batches import EvaluationBatches, TrainingBatches
+from nasx.data.folder import ImageFolder
+from nasx.data.images import LabelledImages
+from nasx.data.lines import Lines
+from nasx.data.splits import split
+from nasx.errors import ResourceError
+from nasx.spaces.nb201 import NASBench201
+from nasx.training import Recipe, fit
+
+AUGMENTATION = Augmentation(crop_padding=0.2, horizontal_flip=True, cutout=0.25)
+
+
+@pytest.fixture
+def both(tmp_path) -> tuple[LabelledImages, LabelledImages]:
+    """The same images in memory and on disk."""
+    images = Lines(train_images=240).train()
+    rows = mapped.write_rows(tmp_path / "lines.npy", images.images.shape, images.images)
+    return images, LabelledImages(rows, images.labels, images.class_names, on_disk=True)
+
+
+def test_a_training_from_disk_gives_the_same_weights_to_the_last_bit(both):
+    results = []
+    for images in both:
+        data = split(images, seed=0)
+        assert data.train.on_disk == images.on_disk
+        torch.manual_seed(0)
+        network = NASBench201(channels=4, cells=1).build((3, 1, 0, 1, 0, 3), input_shape=data.shape, n_classes=4)
+        recipe = Recipe(epochs=2, batch_size=32, precision="float32")
+        fitted = fit(network, data, recipe, augmentation=AUGMENTATION, seed=1, device=torch.device("cpu"))
+        results.append((fitted.history, network.state_dict()))
+
+    (history, weights), (streamed_history, streamed) = results
+    assert history == streamed_history
+    assert all(torch.equal(weights[name], streamed[name]) for name in weights)
+
+
+def test_batches_from_disk_are_those_from_memory(both):
+    scale = {"mean": np.float32([0.5]), "std": np.float32([0.25]), "batch_size": 50}
+    batches = [
+        (EvaluationBatches(images, **scale), TrainingBatches(images, **scale, augmentation=AUGMENTATION, seed=3))
+        for images in both
+    ]
+
+    for one, other in zip(*batches, strict=True):
+        for (images, labels), (streamed, streamed_labels) in zip(one, other, strict=True):
+            assert torch.equal(images, streamed)
+            assert torch.equal(labels, streamed_labels)
+
+
+def test_nothing_is_loaded_whole(both):
+    _, on_disk = both
+
+    chosen = on_disk.take(np.arange(0, 240, 3))
+
+    assert isinstance(chosen.images, np.memmap)
+    assert chosen.images.tolist() == on_disk.images[::3].tolist()
+    assert EvaluationBatches(
+        on_disk, mean=np.zeros(1, np.float32), std=np.ones(1, np.float32), batch_size=9
+    ).images.data_ptr() == (on_disk.images.ctypes.data)
+
+
+def test_a_choice_of_images_is_copied_once(both, monkeypatch):
+    _, on_disk = both
+    indices = np.arange(0, 240, 2)
+    first = on_disk.take(indices)
+    monkeypatch.setattr(mapped, "write_rows", None)
+
+    assert on_disk.take(indices).images.filename == first.images.filename
+
+
+def test_it_travels_by_the_path_of_its_file(both):
+    in_memory, on_disk = both
+    sent = pickle.dumps(on_disk)
+
+    arrived = pickle.loads(sent)
+
+    assert len(sent) < on_disk.images.nbytes / 5
+    assert arrived.on_disk
+    assert np.array_equal(arrived.images, in_memory.images)
+    assert np.array_equal(pickle.loads(pickle.dumps(in_memory)).images, in_memory.images)
+
+
+@pytest.mark.parametrize(
+    ("memory_map", "n_bytes", "expected"), [(True, 1, True), (False, 99, False), (None, 24, False), (None, 26, True)]
+)
+def test_the_config_decides_or_a_quarter_of_the_memory(memory_map, n_bytes, expected, monkeypatch):
+    monkeypatch.setattr(mapped, "_memory", lambda: 100)
+
+    assert mapped.stays_on_disk(memory_map, n_bytes) is expected
+
+
+@pytest.mark.parametrize("memory_map", [True, False])
+def test_a_folder_of_pictures_is_streamed_where_it_is_asked_for(memory_map, tmp_path):
+    for kind in ("cat", "dog"):
+        (tmp_path / "images" / kind).mkdir(parents=True)
+        for number in range(5):
+            Image.new("L", (9, 9), 20 * number).save(tmp_path / "images" / kind / f"{number}.png")
+    dataset = ImageFolder(root=str(tmp_path / "images"), cache=str(tmp_path / "cache"), memory_map=memory_map)
+
+    data = split(dataset.train(), validation_fraction=0.25, seed=0)
+
+    assert isinstance(data.train.images, np.memmap) is data.validation.on_disk is memory_map
+
+
+def test_a_disk_that_takes_no_more_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ResourceError, match=r"cannot take the resized images .*give dataset\.cache=DIR"):
+        mapped.write_rows(tmp_path / "file" / "x.npy", (1, 2), np.zeros((1, 2), np.uint8))
