@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from nasx.cli.finetuned import print_finetuned
 from nasx.reports import paper as papers
 from nasx.reports import tables
 from nasx.reports.summary import FrontSummary, summarise
@@ -50,6 +51,8 @@ def pareto(
         trials = papers.in_paper_measure(trials, theirs)
         summary = summarise(trials, papers.OBJECTIVE_NAMES, n_classes=info.n_classes)
     _print(summary, format)
+    if format is Format.TABLE:
+        print_finetuned(run)
     if theirs is not None:
         sentence = papers.comparison(summary, theirs, n_classes=info.n_classes)
         Console(stderr=format is not Format.TABLE).print(Text(sentence))

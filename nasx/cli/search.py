@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 
 from nasx.errors import ConfigError
+from nasx.rundir import CONFIG
 
 
 def search(
@@ -58,6 +60,8 @@ def search(
     names = [objective.name for objective in loop.objectives]
     Console().print(front_table(summarise(loop.all_trials, names, n_classes=loop.store.info.n_classes)))
     console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
+    if loop.stopping != searching.INTERRUPTED:
+        _finetune(loop.run_dir, overrides or [] if resume else [], console)
     ended = loop.stopping or loop.enough
     if ended is None:
         return 0
@@ -68,3 +72,20 @@ def search(
         f"Go on with: nasx search --resume --run-dir {loop.run_dir}", soft_wrap=True, highlight=False, markup=False
     )
     return 130
+
+
+def _finetune(run_dir: Path, overrides: Sequence[str], console: Console) -> None:
+    """Train the front on where the config asks for it, and show what came of it."""
+    from nasx import config as configs
+
+    weight = configs.read(configs.load_resolved(run_dir / CONFIG, overrides)).finetune_front
+    if weight is None:
+        return
+    from nasx.cli.finetuned import print_finetuned
+    from nasx.finetuning import finetune_front
+
+    def tell(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    finetune_front(run_dir, weight, tell)
+    print_finetuned(run_dir)

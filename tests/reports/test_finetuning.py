@@ -1,0 +1,124 @@
+"""Fine-tuning the front: what is recorded, what is trained again, and how it is told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from made_up import make_trial
+from rich.console import Console
+
+from nasx import finetuning
+from nasx.cli.main import main
+from nasx.errors import RunError
+from nasx.finetuned import Finetuned, read_finetuned, weights_path, write_finetuned
+from nasx.reports.finetuned import finetuned_table
+from nasx.reports.summary import summarise
+from nasx.rundir import arch_dir, find_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A tiny search, its front fine-tuned by the same command."""
+    torch.set_num_threads(1)
+    runs = tmp_path_factory.mktemp("runs")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(finetuning, "EPOCHS", 1)
+    overrides = ["algorithm.evaluations=4", "algorithm.population_size=4", "training.epochs=4", "name=tiny"]
+    overrides += ["split.train_images=240", "split.validation_images=80", f"runs_dir={runs}", "finetune_front=0.5"]
+    with patch.context():
+        assert main(["search", "--config", "lines", "execution=serial", *overrides]) == 0
+    yield find_run(None, runs), patch
+    patch.undo()
+
+
+def records_of(run):
+    return {path.parent.name: json.loads(path.read_text()) for path in run.glob("archs/*/finetuned.json")}
+
+
+def test_every_member_of_the_front_has_a_record_and_weights(run, capsys):
+    run_dir, _ = run
+    assert main(["pareto", "--run-dir", str(run_dir), "--format", "json"]) == 0
+    front = {member["arch_id"]: member for member in json.loads(capsys.readouterr().out)["front"]}
+
+    records = records_of(run_dir)
+
+    assert set(records) == set(front)
+    for arch_id, record in records.items():
+        assert record["before"]["error"] == front[arch_id]["error"]
+        assert record["regulariser"] == 0.5
+        assert set(record["before"]) == set(record["after"]) == set(record["twin"])
+        assert record["after"] != record["twin"]
+        assert weights_path(run_dir, arch_id).is_file()
+
+
+def test_the_front_itself_stays_that_of_the_search(run, capsys):
+    assert main(["runs", "check", str(run[0])]) == 0
+    assert ": whole" in capsys.readouterr().err
+
+
+def test_what_is_finished_is_not_trained_again(run):
+    run_dir, _ = run
+    arch_id, before = next(iter(records_of(run_dir).items()))
+    (arch_dir(run_dir, arch_id) / "finetuned.json").unlink()
+    told = []
+
+    found = finetuning.finetune_front(run_dir, 0.5, told.append)
+
+    assert [line.split(",")[0] for line in told] == [f"fine-tuning {arch_id}"]
+    assert {record.arch_id for record in found} == set(records_of(run_dir))
+    again = records_of(run_dir)[arch_id]
+    assert (again["after"], again["twin"]) == (before["after"], before["twin"])  # the same seed, the same course
+
+
+def test_pareto_tells_of_it_below_the_front(run, capsys):
+    assert main(["pareto", "--run-dir", str(run[0])]) == 0
+    out = capsys.readouterr().out
+    assert "with the regulariser at 0.5" in out
+    assert "as long without it" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def record_of(trial, **changes):
+    values = dict(  # noqa: C408
+        arch_id=trial.arch_id,
+        replicate=0,
+        regulariser=0.5,
+        epochs=5,
+        learning_rate=0.01,
+        before={"error": 0.1, "introspectability": 0.2, "introspectability_shap": 0.2},
+        after={"error": 0.1, "introspectability": 0.4, "introspectability_shap": 0.4},
+        twin={"error": 0.05, "introspectability": 0.2, "introspectability_shap": 0.2},
+        seconds=1.0,
+    )
+    return Finetuned(**(values | changes))
+
+
+def test_hypervolume_counts_the_front_and_what_was_made_of_it():
+    trial = make_trial(7, genotype=(3, 1, 4, 0, 2, 3), error=0.1, introspectability=0.2)
+    summary = summarise([trial], ["error", "introspectability"], n_classes=10)
+    console = Console(width=200, record=True)
+
+    console.print(finetuned_table([record_of(trial)], summary))
+
+    # (0.9 - 0.1) * 0.2 = 0.16; with (0.1, 0.4): 0.8 * 0.4 = 0.32; with (0.05, 0.2): 0.85 * 0.2 = 0.17
+    text = console.export_text()
+    assert "Hypervolume of the front 0.1600, with them 0.3200 (0.1700)." in text
+    assert "10.00 → 10.00 (5.00)" in text
+    assert "0.200 → 0.400 (0.200)" in text
+
+
+def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_told(tmp_path):
+    record = record_of(make_trial(7, genotype=(3, 1, 4, 0, 2, 3)))
+    assert read_finetuned(tmp_path, record.arch_id) is None
+    write_finetuned(record, tmp_path)
+    assert read_finetuned(tmp_path, record.arch_id) == record
+    (arch_dir(tmp_path, record.arch_id) / "finetuned.json").write_text("{")
+    with pytest.raises(RunError, match=r"finetuned\.json is damaged .* Remove it to fine-tune anew"):
+        read_finetuned(tmp_path, record.arch_id)
+
+
+def test_weights_that_make_no_sense_are_refused(capsys):
+    assert main(["search", "--config", "lines", "--dry-run", "finetune_front=0"]) == 2
+    assert "finetune_front must be more than 0, or null, got 0" in capsys.readouterr().err
