@@ -1,6 +1,6 @@
 """All benchmarks, one after the other, in one table.
 
-    python -m scripts.bench [NAMES...] [--quick] [--data-root DIR] [--json FILE] [--plot DIR]
+    python -m scripts.bench [NAMES...] [--quick] [--data-root DIR] [--repeats N] [--json FILE] [--plot DIR]
 
 In full it takes half an hour on two idle cores, `--quick` less than three minutes. Needs the extra "bench". The data
 root is laid out as for `nasx search dataset.root=DIR`; without one, what needs published images is skipped.
@@ -48,6 +48,9 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(BENCHMARKS)}; all by default.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Short, for CI: few repetitions, small tasks.")] = False,
     data_root: Annotated[Path | None, typer.Option(envvar="NASX_DATA", help="Where published datasets lie.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Turns of whole_search: 2 digits, 1 Fashion-MNIST.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw bench.png into this directory.")] = None,
 ) -> None:
@@ -59,7 +62,7 @@ def main(
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     from scripts.bench import machine
 
-    started, facts, options = time.monotonic(), machine.facts(), Options(quick, data_root)
+    started, facts, options = time.monotonic(), machine.facts(), Options(quick, data_root, repeats)
     results: dict[str, list[Result]] = {}
     for name in names or BENCHMARKS:
         results[name] = run(name, options)

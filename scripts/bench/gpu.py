@@ -16,7 +16,6 @@ import json
 import multiprocessing
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,23 +24,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 from rich.console import Console
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import SearchData
 from nasx.introspection.attributions import ShapScorer
-from nasx.recipe import learning_rate_factor
 from nasx.training import Recipe, fit, resolve_precision
 from scripts.bench import machine
 from scripts.bench.candidate import CELLS, Setting, network_of, random_data
+from scripts.bench.lightning_loop import lightning_rate
 from scripts.bench.measurement import Measurement, Options
-from scripts.bench.plain_training import AugmentedImages, Batch, tensors
 from scripts.bench.roofline import Limits, training_step
 from scripts.bench.table import record, table
 
@@ -156,58 +150,6 @@ def _process(plan: Plan, cell: str, seed: int, together: Any) -> None:
         raise
 
 
-class PlainModule(pl.LightningModule):  # type: ignore[misc]
-    """The baseline: what Lightning's documentation teaches, in float32."""
-
-    def __init__(self, network: nn.Module, recipe: Recipe, steps: int) -> None:
-        super().__init__()
-        self.network, self.recipe, self.steps = network, recipe, steps
-        self.ends: list[float] = []  # of epochs, by the clock
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = F.cross_entropy(self.network(batch[0]), batch[1])
-        self.log("loss", loss, prog_bar=True)
-        return loss
-
-    def configure_optimizers(self) -> Any:
-        recipe = self.recipe
-        optimizer = torch.optim.SGD(
-            self.network.parameters(), recipe.learning_rate, recipe.momentum, 0, recipe.weight_decay, nesterov=True
-        )
-        warm_up = recipe.warmup_epochs * self.steps / recipe.epochs
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.steps, warm_up)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_train_epoch_end(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
-
-
-def baseline_rate(plan: Plan, cell: str, data: SearchData) -> float:
-    """Images a second in the second epoch of plain Lightning with a DataLoader: its start is not held against it."""
-    recipe = replace(plan.setting.recipe, epochs=2)
-    images = AugmentedImages(*tensors(data.train, data), plan.setting.augmentation, seed=0)
-    loader = DataLoader(
-        images,
-        recipe.batch_size,
-        shuffle=True,
-        num_workers=plan.workers,
-        pin_memory=plan.device == "cuda",
-        persistent_workers=plan.workers > 0,
-    )
-    module = PlainModule(network_of(plan.setting, cell), recipe, steps=recipe.epochs * len(loader))
-    accelerator = "gpu" if plan.device == "cuda" else "cpu"
-    with tempfile.TemporaryDirectory() as folder:  # for its checkpoints
-        trainer = pl.Trainer(
-            max_epochs=recipe.epochs, accelerator=accelerator, devices=1, logger=False, default_root_dir=folder
-        )
-        trainer.fit(module, loader)
-    return len(images) / (module.ends[1] - module.ends[0])
-
-
 def least_seconds(plan: Plan, cell: str, data: SearchData, limits: Limits) -> float:
     """Of training, by the roofline of a step."""
     device, recipe = torch.device(plan.device), plan.setting.recipe
@@ -259,7 +201,11 @@ def of_cell(plan: Plan, cell: str, chosen: argparse.Namespace, limits: Limits) -
                     target=target,
                 )
     if not chosen.no_baseline:
-        baseline = tuple(baseline_rate(plan, cell, data) for _ in range(len(rates)))
+        augmentation, recipe = plan.setting.augmentation, plan.setting.recipe
+        baseline = tuple(
+            lightning_rate(network_of(plan.setting, cell), data, recipe, augmentation, plan.device, plan.workers)
+            for _ in rates
+        )
         yield Measurement(
             f"{plan.setting.name}, {cell} cell: training",
             "Lightning, DataLoader, float32",

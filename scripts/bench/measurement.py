@@ -21,6 +21,7 @@ class Options:
 
     quick: bool = False  # minutes in all, for CI: does everything run, roughly how fast
     data_root: Path | None = None  # directory of the published datasets; None: what needs them is skipped
+    repeats: int | None = None  # turns of a whole search; None: as many as fit into the runner's time
 
 
 @dataclass(frozen=True)

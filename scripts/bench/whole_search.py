@@ -1,6 +1,6 @@
 """A whole search, from the command to the front: nasx beside the script of a good engineer (`optuna_script.py`).
 
-    python -m scripts.bench whole_search [--quick] [--data-root DIR]
+    python -m scripts.bench whole_search [--quick] [--data-root DIR] [--repeats N]
 
 The same space, recipe, epochs, validation images, number of trainings and objectives (validation error and the paper's
 activation score), two processes of one thread each. A turn is a seed, for both; each search is a process of its own, so
@@ -35,12 +35,12 @@ PROCESSES = 2
 FASHION = (  # 8,000 images to train on, networks and epochs that two cores can bear
     "split.train_images=8000",
     "split.validation_images=2000",
-    "training.epochs=3",
+    "training.epochs=2",
     "training.batch_size=256",
     "space.channels=8",
     "space.cells=1",
-    "algorithm.evaluations=32",
-    "algorithm.population_size=16",
+    "algorithm.evaluations=24",
+    "algorithm.population_size=8",
 )
 COMMON = (
     "scorer=activations",  # the objective of both
@@ -74,12 +74,12 @@ def comparisons(options: Options) -> Iterator[Comparison | Skipped]:
     if options.quick:
         yield Comparison("digits", "digits", ("algorithm.evaluations=6", "training.epochs=2"), repeats=1)
         return
-    yield Comparison("digits", "digits", (), repeats=3)
+    yield Comparison("digits", "digits", (), options.repeats or 2)
     name = "8,000 Fashion-MNIST images"
     if options.data_root is None:
         yield Skipped(name, "no data root: name one with --data-root or NASX_DATA")
     else:
-        yield Comparison(name, "fashion_mnist", (*FASHION, f"dataset.root={options.data_root}"), repeats=2)
+        yield Comparison(name, "fashion_mnist", (*FASHION, f"dataset.root={options.data_root}"), options.repeats or 1)
 
 
 def hypervolume(points: Sequence[tuple[float, float]], data: SearchData) -> tuple[float, int]:
