@@ -59,10 +59,11 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
             self.error = self.error or exc
 
     def _take(self, job: Job, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
+        hung = why_it_hung(job.weights_file, self.loop.limits.stall_limit) if error else None
         if trial_id in self.too_late:
             how = f"took longer than search.time_limit, {self.loop.limits.time_limit:g} s, and would not stop"
             self.loop.lose(job, how, Reason.TIMEOUT)
-        elif error and (hung := why_it_hung(job.weights_file, self.loop.limits.stall_limit)):
+        elif hung is not None:
             self.loop.lose(job, hung, Reason.TIMEOUT)
         elif error:
             self.loop.lose(job, "its worker process died")
