@@ -21,7 +21,7 @@ SCORE = "introspectability_"  # a metric's name begins so, the scorer's follows
 def finetuned_table(records: Sequence[Finetuned], summary: FrontSummary) -> Group:
     """Error and each scorer's introspectability of each fine-tuned network: before, after, and of its twin."""
     scorers = [name.removeprefix(SCORE) for name in records[0].after if name.startswith(SCORE)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))  # two scorers fit into 80 columns
     table.add_column("fine-tuned", no_wrap=True)
     for name in ("error, %", *scorers):
         table.add_column(Text(name), justify="right")
