@@ -118,3 +118,7 @@ def loaded_by(code: str) -> set[str]:
 )
 def test_what_only_reads_loads_neither_torch_nor_ray_nor_shap(code):
     assert not loaded_by(code) & {"torch", "ray", "shap", "pytorch_lightning", "matplotlib"}
+
+
+def test_who_plans_trials_or_reads_a_run_does_not_load_lightning():
+    assert not loaded_by("import nasx.evaluation, nasx.run, nasx.recipe") & {"pytorch_lightning", "ray", "shap"}

@@ -9,6 +9,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from nasx.errors import SettingError
+from nasx.execution import cluster
 from nasx.execution.ray_tune import RayExecution
 from tests.execution import evaluators
 from tests.execution.searches import bare, drive, make_loop, nsga2
@@ -24,21 +25,21 @@ def test_a_node_that_dies_costs_its_trials_a_retry_and_the_search_goes_on(tmp_pa
     serial = make_loop(tmp_path / "serial", nsga2(), evaluations=12)
     drive(serial)
     loop = make_loop(tmp_path / "cluster", nsga2(), evaluations=12)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    second = cluster.add_node(num_cpus=1)
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second = nodes.add_node(num_cpus=1)
     killed: list[float] = []
 
     def watch() -> None:
         if not killed and len(evaluators.process_ids(tmp_path / "cluster")) == 2:
-            cluster.remove_node(second, allow_graceful=False)
+            nodes.remove_node(second, allow_graceful=False)
             killed.append(time.monotonic())
 
     try:
-        RayExecution(device="cpu", workers=2, address=cluster.address).run(loop, evaluators.slowly, watch)
+        RayExecution(device="cpu", workers=2, address=nodes.address).run(loop, evaluators.slowly, watch)
     finally:
         if ray.is_initialized():
             ray.shutdown()
-        cluster.shutdown()
+        nodes.shutdown()
 
     assert killed
     assert bare(loop.store.trials()) == bare(serial.store.trials())
@@ -47,3 +48,8 @@ def test_a_node_that_dies_costs_its_trials_a_retry_and_the_search_goes_on(tmp_pa
 def test_the_workers_of_a_cluster_are_not_guessed():
     with pytest.raises(SettingError, match=r"^workers must be given for a cluster: how many trials it runs at a time$"):
         RayExecution(address="auto")
+
+
+def test_who_waits_for_a_cluster_that_never_comes_is_told(capsys):
+    assert cluster.main("127.0.0.1:1", 2, patience=0.1) == 2
+    assert capsys.readouterr().err == "nasx: the Ray cluster at 127.0.0.1:1 has not 2 nodes after 0.1 s.\n"

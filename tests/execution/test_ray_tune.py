@@ -45,6 +45,15 @@ def test_it_finds_what_a_serial_search_finds_and_its_workers_live_through_every_
     assert 1 <= len(evaluators.process_ids(tmp_path / "ray")) <= 2
 
 
+def test_trials_run_in_the_processes_that_ray_has_started_ahead(workers, tmp_path):
+    loop = make_loop(tmp_path, nsga2(), evaluations=4)
+
+    workers.run(loop, evaluators.with_environment, lambda: None)
+
+    assert len(loop.trials) >= 4
+    assert not (tmp_path / "own-environment").exists()
+
+
 def test_a_worker_killed_in_mid_trial_costs_a_retry_only(workers, serial, tmp_path):
     loop = make_loop(tmp_path / "ray", nsga2(), evaluations=12)
 
