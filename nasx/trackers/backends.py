@@ -113,9 +113,9 @@ class MLflow(LightningTracker):
         super().__init__()
         self.tracking_uri = tracking_uri
         self.experiment = experiment
-        # a server that is down is to be found out in seconds, not in the minutes of MLflow's own defaults
+        # a server that refuses is to be found out in seconds, not in the minutes of MLflow's own retries
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for the front
 
     def open_search(self, known: str | None) -> tuple[Logger, str]:
         logger = self._logger(self.run_dir.name, known=known, tags={"nasx.run_dir": str(self.run_dir)})

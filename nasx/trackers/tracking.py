@@ -18,7 +18,7 @@ from nasx.files import write_atomically
 from nasx.trial import Trial
 
 STATE = "tracker.json"  # in the run directory: what has been logged where
-WAIT = 15.0  # seconds at the end of a search for what is still in the queue
+WAIT = 30.0  # seconds at the end of a search in which a tracker must have taken in a further trial
 
 Warn = Callable[[str], None]
 
@@ -77,9 +77,12 @@ class Tracking:
                 self._queue.put(self._entry(trial, loop))
 
     def close(self, *, finished: bool) -> None:
-        """Log what is still queued, for at most `WAIT` seconds."""
+        """Wait for what is still queued, as long as something is logged in every `WAIT` seconds."""
         self._queue.put(finished)
-        self._thread.join(WAIT)
+        before = -1
+        while self._thread.is_alive() and before < len(self._logged):
+            before = len(self._logged)
+            self._thread.join(WAIT)
         if self._thread.is_alive():
             self._problem = self._problem or f"it takes more than {WAIT:g} s to answer"
         if self._problem is not None:
