@@ -320,7 +320,11 @@ def test_in_print_every_chart_is_drawn_in_ink(reader):
 
     assert drawn == 0
     assert reader.page.evaluate("document.documentElement.dataset.theme") == "light"
+    width = "document.querySelector('#front-chart .main-svg').getBoundingClientRect().width"
+    assert reader.page.evaluate(width) < 680  # A4 less its margins
     reader.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    reader.page.wait_for_timeout(50)
+    assert reader.page.evaluate(width) > 1000
 
 
 def test_hostile_names_stay_text(read):

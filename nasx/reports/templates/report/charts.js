@@ -3,6 +3,8 @@
 
 const MANY_ROWS = 200; // of a table, before "more" is asked for
 const charts = new Map(); // id -> chart
+const PAPER = { whole: 660, part: 310 }; // pixels: how wide a chart is in print, alone or beside others
+let printing = false;
 
 function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -39,7 +41,8 @@ function drawChart(chart) {
   chart.isStale = false;
   chart.place.setAttribute("aria-label", label);
   const isNew = !chart.place.classList.contains("js-plotly-plot");
-  Plotly.react(chart.place, traces, { ...baseLayout(), ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) },
+  const width = printing ? PAPER[chart.place.closest(".grid") ? "part" : "whole"] : chart.place.clientWidth;
+  Plotly.react(chart.place, traces, { ...baseLayout(), width, ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) },
     { displayModeBar: false, responsive: true, doubleClick: "reset+autosize" });
   if (!isNew) return;
   chart.place.on("plotly_click", ({ points }) => points[0].customdata && openNetwork(points[0].customdata));

@@ -59,10 +59,14 @@ function addTheme() {
   let before = "";
   addEventListener("beforeprint", () => {
     before = isDark() ? "dark" : "light";
+    printing = true;
     setTheme("light"); // ink on paper
     drawAllCharts();
   });
-  addEventListener("afterprint", () => setTheme(before));
+  addEventListener("afterprint", () => {
+    printing = false;
+    setTheme(before);
+  });
 }
 
 // A served page asks whether there is anything new; the answer is 304 where there is not.
