@@ -48,13 +48,22 @@ def check(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. dataset.root=DIR.")
     ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Draw a contact sheet of it: a .png, .svg or .pdf file.")] = None,
 ) -> int:
     """Say what is there: counts, classes, balance, damaged files, leaks. Exit status 2 where it is not sound."""
     from nasx.data.check import check as look_over
 
+    if sheet is not None:
+        from nasx.reports.canvas import check_format, save  # matplotlib takes half a second
+        from nasx.reports.contact_sheet import contact_sheet
+
+        check_format(sheet)  # before anything slow
     with Console(stderr=True).status(f"Reading {dataset} ..."):
         report = look_over(choose_dataset(dataset, overrides or []))
     Console().print(Text(describe(report)), soft_wrap=True)
+    if sheet is not None:
+        save(contact_sheet(report), sheet)
+        Console(stderr=True).print(Text(f"Contact sheet: {sheet}"), soft_wrap=True)
     return 0 if report.is_sound else 2
 
 

@@ -25,6 +25,7 @@ class PartReport:
     shape: tuple[int, int, int] | None  # (channels, height, width); None: no sound image
     damaged: tuple[str, ...]  # one sentence for each file that cannot be read
     repeated: int  # images that equal an earlier one of the part, pixel for pixel
+    samples: tuple[tuple[NDArray[np.uint8], ...], ...] = ()  # some sound images of each class, for people to look at
 
     @property
     def n_images(self) -> int:
@@ -66,6 +67,8 @@ def check(dataset: Dataset) -> DataReport:
     return DataReport(dataset.name, train, test, leaked)
 
 
+N_SAMPLES = 10  # images kept of each class
+
 Digests = Counter[bytes]  # of the pixels, with how often they occur
 
 
@@ -102,13 +105,19 @@ def _report(
     class_names: tuple[str, ...], images: Iterable[tuple[NDArray[np.uint8], int]], damaged: list[str]
 ) -> tuple[PartReport, Digests]:
     counts, digests = [0] * len(class_names), Counter[bytes]()
+    samples: list[list[NDArray[np.uint8]]] = [[] for _ in class_names]
+    rng = np.random.default_rng(0)
     shape = None
     for image, label in images:
         counts[label] += 1
+        if len(samples[label]) < N_SAMPLES:
+            samples[label].append(np.array(image))
+        elif (place := rng.integers(counts[label])) < N_SAMPLES:  # so that every image has the same chance to be kept
+            samples[label][place] = np.array(image)
         shape = image.shape
         digests[hashlib.sha256(image.tobytes()).digest()] += 1
     repeated = digests.total() - len(digests)
-    return PartReport(class_names, tuple(counts), shape, tuple(damaged), repeated), digests
+    return PartReport(class_names, tuple(counts), shape, tuple(damaged), repeated, tuple(map(tuple, samples))), digests
 
 
 def _unreadable(error: DataError) -> PartReport:

@@ -47,3 +47,28 @@ def test_an_unknown_dataset_is_one_line_with_the_known_ones(capsys):
 def test_fetching_what_nobody_publishes_is_told(capsys):
     assert main(["data", "fetch", "imagnet"]) == 2
     assert "knows no place to fetch 'imagnet' from" in capsys.readouterr().err
+
+
+def test_a_contact_sheet_has_a_row_of_images_for_each_class(folder, tmp_path, capsys):
+    sheet = tmp_path / "sheets" / "mine.png"
+
+    assert main(["data", "check", str(folder), "--sheet", str(sheet)]) == 0
+
+    assert f"Contact sheet: {sheet}" in capsys.readouterr().err
+    with Image.open(sheet) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    assert (abs(pixels.astype(int) - 22) < 4).sum() > 6 * 40 * 40  # six dark images
+    assert (abs(pixels.astype(int) - 232) < 4).sum() > 6 * 40 * 40
+
+
+def test_a_sheet_of_an_unknown_format_is_told_before_anything_is_read(capsys):
+    assert main(["data", "check", "lines", "--sheet", "x.jpg"]) == 2
+    assert "must end in .png, .svg or .pdf, got 'x.jpg'" in capsys.readouterr().err
+
+
+def test_unbalanced_classes_are_told_with_their_ratio(folder, capsys):
+    for name in ("1", "2", "3"):
+        (folder / "dark" / f"{name}.png").unlink()
+
+    assert main(["data", "check", str(folder), "dataset.test_fraction=0.3"]) == 0
+    assert "images of the commonest class for each one of the rarest" in capsys.readouterr().out
