@@ -19,7 +19,6 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import LabelledImages, SearchData
 from nasx.diagnostics.calibration import reliability
 from nasx.diagnostics.centroids import class_centroids, cosine_distances, judge
@@ -30,7 +29,7 @@ from nasx.diagnostics.repair import repair
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.attributions import ShapScorer
 from nasx.preparation import score_seed
-from scripts.trained_networks import CPU, Study, Trained
+from scripts.trained_networks import Study, Trained, device, pixels_of
 
 SCORERS: Final = {"shap": ShapScorer(), "activations": ActivationScorer()}
 IMAGES = 1000  # training images that probes and centroids are made of
@@ -45,7 +44,7 @@ def describe(study: Study, record: Trained) -> dict[str, float | None]:
     network, data = study.network(record), made_of.data
     some = data.train.take(np.arange(min(IMAGES, len(data.train))))  # the split has shuffled them
     found: dict[str, float | None] = {"error": record.error, "parameters": float(record.parameters)}
-    pixels, labels = _pixels(data.validation, data)
+    pixels, labels = pixels_of(data.validation, data)
     distances = {}
     for name, scorer in SCORERS.items():
         seed = score_seed(made_of.experiment)
@@ -57,8 +56,8 @@ def describe(study: Study, record: Trained) -> dict[str, float | None]:
 
 def disentanglement(network: nn.Sequential, some: LabelledImages, data: SearchData) -> dict[str, float | None]:
     """Accuracy of a linear probe and class separability, each the mean over the stages."""
-    train = stage_features(network, _pixels(some, data)[0])
-    held_out = stage_features(network, _pixels(data.validation, data)[0])
+    train = stage_features(network, pixels_of(some, data)[0])
+    held_out = stage_features(network, pixels_of(data.validation, data)[0])
     accuracies, separabilities = [], []
     for stage, features in train.items():
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(features, some.labels)
@@ -73,7 +72,7 @@ def stage_features(network: nn.Sequential, images: Tensor) -> dict[str, NDArray[
     with torch.no_grad():
         for name, stage in list(network.named_children())[:-1]:
             images = stage(images)
-            features[name] = F.adaptive_avg_pool2d(images, GRID).flatten(1).double().numpy()
+            features[name] = F.adaptive_avg_pool2d(images, GRID).flatten(1).double().cpu().numpy()
     return features
 
 
@@ -121,7 +120,7 @@ def planted(study: Study, record: Trained) -> dict[str, float | None]:
         made_of.recipe,
         augmentation=made_of.dataset.augmentation,
         seed=record.seed,
-        device=CPU,
+        device=device(),
     )
     return {
         "mislabels activations": found.by_distance.found[LOOKED_AT],
@@ -142,7 +141,7 @@ def repaired(study: Study, record: Trained) -> dict[str, float | None]:
         made_of.recipe,
         augmentation=made_of.dataset.augmentation,
         seeds=[record.seed],
-        device=CPU,
+        device=device(),
     )
     if not found.before.confusions:
         return {"repair": None, "repair twin": None}
@@ -153,13 +152,11 @@ def repaired(study: Study, record: Trained) -> dict[str, float | None]:
 
 def most_confused_pair(network: nn.Sequential, data: SearchData) -> tuple[int, int]:
     """The two classes of the validation images that `network` takes for each other most often."""
-    pixels, labels = _pixels(data.validation, data)
+    pixels, labels = pixels_of(data.validation, data)
     with torch.no_grad():
         predicted = torch.cat([network(batch).argmax(dim=1) for batch in torch.split(pixels, 256)])
-    folded = np.triu(folded_confusion(confusion_matrix(labels.numpy(), predicted.numpy(), data.n_classes)), k=1)
+    folded = np.triu(
+        folded_confusion(confusion_matrix(labels.cpu().numpy(), predicted.cpu().numpy(), data.n_classes)), k=1
+    )
     first, second = np.unravel_index(folded.argmax(), folded.shape)
     return (int(first), int(second)) if folded.any() else (0, 1)
-
-
-def _pixels(images: LabelledImages, data: SearchData) -> tuple[Tensor, Tensor]:
-    return normalise(as_tensor(images.images), data.mean, data.std), as_tensor(images.labels)

@@ -8,7 +8,8 @@ A score is worth searching for if it says more about the architecture than about
 share of its variance that is due to the architecture. Every network is scored by every variant, with the seed of scores
 that a search gives to all of its networks. Settings are chosen on one half of the architectures (at even places in the
 order of drawing) and reported on the other. Trained networks and their scores are kept in the cache directory; a second
-run measures only what is missing, and kills do no harm. Seconds are of processor time, on one thread.
+run measures only what is missing, and kills do no harm. Seconds are of processor time, on one thread; of the clock
+where a GPU does the work.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import hashlib
 import json
 import math
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from nasx.data.batches import as_tensor, normalise
 from nasx.errors import NasxError
 from nasx.files import write_atomically
 from nasx.introspection import layers, sampling, similarity
@@ -41,7 +40,7 @@ from nasx.protocols import Scorer
 from nasx.rundir import arch_dir
 from scripts.bench.score_quality_picture import draw
 from scripts.measures import Interval, bootstrap, icc, icc_interval, spearman
-from scripts.trained_networks import Study, Trained, draw_architectures, in_processes, train
+from scripts.trained_networks import Study, Trained, draw_architectures, in_processes, pixels_of, seconds, train
 
 DEFAULT, PAPER = "shap", "activations"
 SCORERS: Mapping[str, Scorer] = {
@@ -50,16 +49,23 @@ SCORERS: Mapping[str, Scorer] = {
     PAPER: ActivationScorer(),
     "activations_predicted": ActivationScorer(group_by="predicted"),
     "activations_balanced": ActivationScorer(layer_balanced=True),
+    "shap_quadrature": ShapScorer(path="quadrature"),
 }
 # one knob turned at a time, the others at their defaults: knob -> value -> scorer; the defaults are measured once
 SWEEPS: Mapping[str, Mapping[int, Scorer]] = {
     "samples_per_class": {n: ShapScorer(samples_per_class=n) for n in (5, 10, 40)},
     "draws": {n: ShapScorer(draws=n) for n in (2, 4, 16)},
     "background": {n: ShapScorer(background=n) for n in (8, 64)},
-    "quadrature": {n: ShapScorer(path="quadrature", draws=n) for n in (4, 8, 16)},
+    "quadrature": {n: ShapScorer(path="quadrature", draws=n) for n in (4, 16)},
     "max_samples": {n: ActivationScorer(max_samples=n) for n in (100, 300, 1000)},
 }
-DEFAULT_OF = {"samples_per_class": DEFAULT, "draws": DEFAULT, "background": DEFAULT, "max_samples": PAPER}
+DEFAULT_OF = {
+    "samples_per_class": DEFAULT,
+    "draws": DEFAULT,
+    "background": DEFAULT,
+    "max_samples": PAPER,
+    "quadrature": "shap_quadrature",
+}
 # on few images: how many draws it takes to come within 2 % of the logit gap
 ACCURATE: Mapping[int, Scorer] = {n: ShapScorer(draws=n, samples_per_class=1) for n in (64, 128, 256)}
 TARGET_ICC, TARGET_COMPLETENESS = 0.7, 0.02
@@ -88,24 +94,24 @@ class Quality:
     share_of_training: float  # of its seconds; median over the networks
 
 
-def variants(quick: bool) -> dict[str, Scorer]:
-    """Name -> scorer: all that is measured."""
+def variants(sweeps: bool) -> dict[str, Scorer]:
+    """Name -> scorer: all that is measured, or the scorers as they are shipped."""
     named = dict(SCORERS)
-    if quick:
-        return {**named, **{_named("quadrature", n): SWEEPS["quadrature"][n] for n in (4, 16)}}
+    if not sweeps:
+        return named
     for knob, values in SWEEPS.items():
         named |= {_named(knob, value): scorer for value, scorer in values.items()}
     return {**named, **{_accurate(n): scorer for n, scorer in ACCURATE.items()}}
 
 
-def measure(study: Study, rows: Sequence[Sequence[Trained]], *, quick: bool, jobs: int, console: Console) -> Values:
+def measure(study: Study, rows: Sequence[Sequence[Trained]], *, sweeps: bool, jobs: int, console: Console) -> Values:
     """Every network scored by every variant: variant -> (n_architectures, n_seeds) of `Scored`."""
     networks = [network for row in rows for network in row]
-    jobs_wanted = [(study, network, quick) for network in networks]
+    jobs_wanted = [(study, network, sweeps) for network in networks]
     found = dict(in_processes(_score, jobs_wanted, jobs=jobs, title="scoring", console=console))
     return {
         name: [[found[network.arch_id, network.replicate][name] for network in row] for row in rows]
-        for name in variants(quick)
+        for name in variants(sweeps)
     }
 
 
@@ -150,23 +156,22 @@ def verdicts(qualities: Mapping[str, Quality], ahead: Interval) -> list[str]:
     ]
     for knob, names in swept().items():
         if (measured := [qualities[name] for name in names if name in qualities])[1:]:
-            lines.append(f"Knee of {knob}: {knee(measured).name}.")
+            chosen = knee(measured)
+            lines.append(f"Knee of {knob}: {chosen.name}; ICC on the other half {chosen.reported_on}.")
     return lines
 
 
 def swept() -> dict[str, list[str]]:
     """Knob -> the names of the variants that show what it does, the default among them."""
-    return {
-        knob: [*(_named(knob, v) for v in values), *([DEFAULT_OF[knob]] if knob in DEFAULT_OF else [])]
-        for knob, values in SWEEPS.items()
-    }
+    return {knob: [*(_named(knob, v) for v in values), DEFAULT_OF[knob]] for knob, values in SWEEPS.items()}
 
 
 def gradients() -> dict[str, dict[int, str]]:
     """Path -> gradients a sample and probe -> the variant that has so many: for the curve of completeness."""
     random = {n: _named("draws", n) for n in SWEEPS["draws"]} | {n: _accurate(n) for n in ACCURATE}
-    random[ShapScorer().draws] = DEFAULT
-    return {"random": random, "quadrature": {n: _named("quadrature", n) for n in SWEEPS["quadrature"]}}
+    quadrature = {n: _named("quadrature", n) for n in SWEEPS["quadrature"]}
+    shipped = ShapScorer().draws
+    return {"random": random | {shipped: DEFAULT}, "quadrature": quadrature | {shipped: "shap_quadrature"}}
 
 
 def quality_table(title: str, qualities: Sequence[Quality]) -> Table:
@@ -199,11 +204,10 @@ def main(
         "runs/studies"
     ),
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes, of one thread each: 2, or 1 if quick.")] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="6 networks of the digits x 2, 2 epochs, few variants.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="6 networks of the digits x 2, 2 epochs, no sweeps.")] = False,
     train_only: Annotated[bool, typer.Option("--train-only", help="Train what is missing, and stop.")] = False,
     no_train: Annotated[bool, typer.Option("--no-train", help="Measure what has been trained so far.")] = False,
+    sweeps: Annotated[bool, typer.Option("--sweeps/--no-sweeps", help="Turn the knobs of the scorers, too.")] = True,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves here: .png, .svg or .pdf.")] = None,
 ) -> None:
@@ -221,7 +225,7 @@ def main(
     rows = study.records(genotypes, seeds)
     if len(rows) < 4:
         raise SystemExit(f"{len(rows)} architectures have learned the task with {seeds} seeds: 4 are needed at least")
-    scores = measure(study, rows, quick=quick, jobs=jobs, console=progress)
+    scores = measure(study, rows, sweeps=sweeps and not quick, jobs=jobs, console=progress)
     figures = report(dataset, rows, scores, plot)
     if json_path:
         json_path.write_text(json.dumps({"study": study.folder.name, **figures}, indent=1) + "\n")
@@ -264,21 +268,20 @@ def report(dataset: str, rows: Sequence[Sequence[Trained]], scores: Values, plot
     }
 
 
-def _score(study: Study, record: Trained, quick: bool) -> tuple[tuple[str, int], dict[str, Scored]]:
+def _score(study: Study, record: Trained, sweeps: bool) -> tuple[tuple[str, int], dict[str, Scored]]:
     """What the variants say of one network; only those are computed that the cache lacks."""
     file = arch_dir(study.folder, record.arch_id) / f"scores_{record.replicate}.json"
     kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    wanted = variants(quick)
+    wanted = variants(sweeps)
     keys = {name: f"{name} {_version(type(scorer).__module__)}" for name, scorer in wanted.items()}
     if missing := [name for name, key in keys.items() if key not in kept]:
         data = study.made_of.data
         network, seed = study.network(record), score_seed(study.made_of.experiment)
-        images = normalise(as_tensor(data.validation.images), data.mean, data.std)
-        labels = as_tensor(data.validation.labels)
+        images, labels = pixels_of(data.validation, data)
         for name in missing:
-            started = time.process_time()
+            started = seconds()
             score = wanted[name].score(network, images, labels, n_classes=data.n_classes, seed=seed)
-            kept[keys[name]] = score.value, score.completeness_error, time.process_time() - started
+            kept[keys[name]] = score.value, score.completeness_error, seconds() - started
         write_atomically(file, json.dumps(kept, indent=1).encode())
     return (record.arch_id, record.replicate), {name: Scored(*kept[key]) for name, key in keys.items()}
 

@@ -57,12 +57,12 @@ def test_the_questions_are_answered_in_sentences():
 
 
 def test_every_variant_of_a_sweep_is_measured():
-    assert {name for names in swept().values() for name in names} <= variants(quick=False).keys()
-    assert variants(quick=True).keys() <= variants(quick=False).keys()
+    assert {name for names in swept().values() for name in names} <= variants(sweeps=True).keys()
+    assert variants(sweeps=False).keys() <= variants(sweeps=True).keys()
 
 
 def test_the_curves_are_drawn(tmp_path):
-    measured = {name: quality(name, seconds=i + 1, error=0.5 / (i + 1)) for i, name in enumerate(variants(quick=False))}
+    measured = {name: quality(name, seconds=i + 1, error=0.5 / (i + 1)) for i, name in enumerate(variants(sweeps=True))}
 
     draw("digits", measured, swept(), gradients(), tmp_path / "curves.png")
 
