@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -68,3 +68,8 @@ def spare_threads(trial: Trial) -> None:
 
     if trial.metrics.get("macs", 0) < SMALL_MACS:
         torch.set_num_threads(1)
+
+
+def dataset_name(config: Mapping[str, Any]) -> str:
+    """The dataset of a run's config, by the name of its reader's class in lower case."""
+    return str(config["dataset"]["_target_"]).rpartition(".")[2].lower()

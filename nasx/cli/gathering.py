@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from nasx import config as configs
+from nasx.cli.choosing import dataset_name
 from nasx.final.record import read_record
 from nasx.networks.edge import NONE
 from nasx.protocols import SearchSpace
@@ -59,11 +60,6 @@ def gather(run: Path, commands: Sequence[str]) -> RunMaterial:
         config=(run / CONFIG).read_text("utf-8"),
         reproduce=_reproduce(config, place),
     )
-
-
-def dataset_name(config: Mapping[str, Any]) -> str:
-    """The dataset of a run, by the name of its reader's class in lower case."""
-    return str(config["dataset"]["_target_"]).rpartition(".")[2].lower()
 
 
 def _traits(space: SearchSpace, genotype: Genotype, *, has_cells: bool) -> list[str]:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from nasx.cli.choosing import dataset_name
 from nasx.cli.finetuned import print_finetuned
 from nasx.reports import paper as papers
 from nasx.reports import tables
@@ -74,4 +75,4 @@ def _dataset(run: Path) -> str:
     """The dataset of a run, by the name of its reader's class in lower case."""
     from nasx.config import load_resolved  # Hydra takes 0.3 s to import
 
-    return str(load_resolved(run / CONFIG)["dataset"]["_target_"]).rpartition(".")[2].lower()
+    return dataset_name(load_resolved(run / CONFIG))
