@@ -18,6 +18,7 @@ PICTURES = {
         "shap.png": "What its decisions rest on: sample images with what speaks for and against each class",
         "maps.png": "Where the classes lie after each stage",
         "tree.png": "Which classes are alike",
+        "activity.png": "How active each block is for each class",
     },
     "diagnostics": {
         "reliability.png": "Can its confidence be trusted? Accuracy against confidence",
