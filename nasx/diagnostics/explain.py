@@ -9,20 +9,23 @@ from torch import Tensor, nn
 
 from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import LabelledImages, SearchData
-from nasx.diagnostics.class_map import class_map
+from nasx.diagnostics.class_map import activity_by_block, class_map
 from nasx.diagnostics.class_pairs import confusion_matrix
 from nasx.diagnostics.confidence import channel_means
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
 from nasx.diagnostics.operations import edge_shares
 from nasx.diagnostics.shap_images import shap_images
 from nasx.errors import TrialFailure
+from nasx.introspection.activations import by_class, class_sums
 from nasx.introspection.attributions import Probe, ShapScorer, stage_probes
-from nasx.introspection.layers import at_rest
+from nasx.introspection.layers import at_rest, live_layers
 from nasx.trial import Score
 
 BATCH = 1024  # images a forward pass
 BACKGROUND = 100  # training images that stand for "no evidence"
 RIVALRIES = 4  # wrong samples shown, and as many unsure ones
+ACTIVITY_BATCH = 256  # images a forward pass whose activations are looked at
+PROBING_IMAGES = 16  # with which live layers are told from dead ones
 MAPPED = 1000  # validation images by which the classes are mapped
 CARRIED = 40  # validation images by which the share of each operation is measured
 MAX_CLASSES = 20  # classes whose samples are shown; where there are more, those with the most errors
@@ -68,7 +71,25 @@ def explain(
     carried = np.sort(generator.permutation(len(pixels))[:CARRIED])
     references = background[as_tensor(generator.integers(len(background), size=len(carried))).to(device)]
     shares = edge_shares(network, pixels[as_tensor(carried).to(device)], references)
-    return Explanation(data.train.class_names, confusion, score, layers, samples, maps, shares)
+    return Explanation(
+        class_names=data.train.class_names,
+        confusion=confusion,
+        score=score,
+        layer_distances=layers,
+        samples=samples,
+        maps=maps,
+        activity=activity_by_block(mean_activity(network, pixels, labels, data.n_classes)),
+        edge_shares=shares,
+    )
+
+
+def mean_activity(network: nn.Module, pixels: Tensor, labels: Tensor, n_classes: int) -> dict[str, NDArray[np.float64]]:
+    """Live layer -> mean activation over the images of each class, (n_classes,); 0 for a class without images."""
+    layers = live_layers(network, pixels[:PROBING_IMAGES])
+    order = torch.split(by_class(labels), ACTIVITY_BATCH)
+    sums = class_sums(network, ((pixels[i], labels[i]) for i in order), n_classes=n_classes, layers=layers)
+    counts = torch.bincount(labels, minlength=n_classes).clamp(min=1)
+    return {name: (sums[name].flatten(1).mean(dim=1) / counts).cpu().numpy() for name in layers}
 
 
 def layer_distances(

@@ -48,6 +48,8 @@ class Explanation:
     layer_distances: Mapping[str, NDArray[np.float64]]  # layer -> (n_classes, n_classes), from input to output
     samples: tuple[ExplainedSample, ...]
     maps: tuple[ClassMap, ...] = ()  # the classes after each stage
+    # block -> (n_classes,) how strongly each class drives it, in standard deviations over the classes
+    activity: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     edge_shares: Mapping[Edge, float] = field(default_factory=dict)  # of what the cells carry; empty: no cells
 
     @property

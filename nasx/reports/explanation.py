@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nasx.diagnostics.class_map import class_tree
@@ -24,7 +25,7 @@ from nasx.trial import OBJECTIVES, Trial
 SHOWN_PAIRS: Final = 5
 CELL_HEADING, SHAP_HEADING = "The cell", "What its decisions rest on"
 CELL, DISTANCES, PROFILE, SHAP = "cell.png", "distances.png", "profile.png", "shap.png"
-MAPS, TREE = "maps.png", "tree.png"
+ACTIVITY, MAPS, TREE = "activity.png", "maps.png", "tree.png"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def tell(explanation: Explanation, trial: Trial, *, has_cell: bool) -> Page:
         *([_alike()] if class_tree(explanation.score.distances) is not None else []),
         _separated(explanation, pairs),
         *([_mapped(explanation)] if explanation.maps else []),
+        *([_driven(explanation)] if explanation.activity else []),
         _rests_on(),
     ]
     return Page(
@@ -109,6 +111,17 @@ def _mapped(explanation: Explanation) -> Section:
         f"At {last.layer} it shows {100 * last.shown:.0f} %."
     )
     return Section("Where the classes lie", (text,), picture=MAPS, alt="the classes on a plane after each stage")
+
+
+def _driven(explanation: Explanation) -> Section:
+    activity = explanation.activity
+    block = max(activity, key=lambda name: float(np.ptp(activity[name])))
+    most, least = (clean(explanation.class_names[int(i)]) for i in (activity[block].argmax(), activity[block].argmin()))
+    text = (
+        "Mean activations of each class, block by block, beside those of the other classes: orange is more than the "
+        f"average class, blue less. The block that differs most is {block}: {most} drives it most, {least} least."
+    )
+    return Section("Which classes drive which blocks", (text,), picture=ACTIVITY, alt="activations by class and block")
 
 
 def _held_apart(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:

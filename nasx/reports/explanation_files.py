@@ -11,8 +11,20 @@ from nasx.files import write_atomically
 from nasx.networks.edge import Edge
 from nasx.reports.canvas import as_png
 from nasx.reports.cell_drawing import cell_figure
-from nasx.reports.explanation import CELL, DISTANCES, MAPS, PROFILE, SHAP, TREE, Page, as_html, as_markdown, tell
-from nasx.reports.inside_plots import map_figure, tree_figure
+from nasx.reports.explanation import (
+    ACTIVITY,
+    CELL,
+    DISTANCES,
+    MAPS,
+    PROFILE,
+    SHAP,
+    TREE,
+    Page,
+    as_html,
+    as_markdown,
+    tell,
+)
+from nasx.reports.inside_plots import activity_figure, map_figure, tree_figure
 from nasx.reports.plots import distances_figure, profile_figure
 from nasx.reports.shap_sheet import shap_figure
 from nasx.trial import Trial
@@ -39,6 +51,8 @@ def write_explanation(
         figures[TREE] = tree_figure(tree, explanation.class_names)
     if explanation.maps:
         figures[MAPS] = map_figure(explanation.maps, explanation.class_names)
+    if explanation.activity:
+        figures[ACTIVITY] = activity_figure(explanation.activity, explanation.class_names)
     contents = {name: as_png(figure) for name, figure in figures.items()}
     contents |= {MARKDOWN: as_markdown(page).encode(), HTML: as_html(page, contents).encode()}
     for name, content in contents.items():

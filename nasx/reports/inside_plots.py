@@ -1,8 +1,8 @@
-"""Pictures of where the classes lie inside a network: planes after each stage, and a tree."""
+"""Pictures of where the classes lie inside a network: planes, a tree, and what each class drives."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import matplotlib as mpl
@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import dendrogram
 
 from nasx.diagnostics.class_map import ClassMap
 from nasx.reports.canvas import styled
-from nasx.reports.style import BLUE, INK, MUTED, WIDTH
+from nasx.reports.style import BLUE, DIVERGING, INK, MUTED, WIDTH
 from nasx.reports.wording import shorten
 
 COLUMNS: Final = 2
@@ -71,4 +71,31 @@ def tree_figure(tree: NDArray[np.float64], class_names: Sequence[str], *, title:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("cosine distance at which they are joined", color=MUTED)
+    return figure
+
+
+@styled
+def activity_figure(
+    activity: Mapping[str, NDArray[np.float64]], class_names: Sequence[str], *, title: str = ""
+) -> Figure:
+    """How strongly each class (row) drives each block (column), from the input to the output."""
+    values = np.stack(list(activity.values()), axis=1)
+    n_classes, n_blocks = values.shape
+    height = float(np.clip(1.5 + 0.24 * n_classes, 2.4, 12.0))
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title or "Which classes drive which blocks")
+    limit = float(np.abs(values).max()) or 1.0
+    image = axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label("activation, in standard deviations", color=INK)
+    bar.outline.set_visible(False)
+    rows = np.arange(n_classes)[:: 1 + (n_classes - 1) // 60]
+    columns = np.arange(n_blocks)[:: 1 + (n_blocks - 1) // 24]
+    blocks = list(activity)
+    axes.set_yticks(rows, [shorten(class_names[i], 18) for i in rows])
+    axes.set_xticks(columns, [shorten(blocks[i], 14) for i in columns], rotation=45, ha="right")
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
     return figure

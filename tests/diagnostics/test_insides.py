@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from stages import N_CLASSES, make_data, make_network
+from stages import N_CLASSES, make_data, make_network, pixels_of
 
-from nasx.diagnostics.class_map import class_map, class_tree
+from nasx.diagnostics.class_map import activity_by_block, class_map, class_tree
+from nasx.diagnostics.explain import mean_activity
 from nasx.diagnostics.one_image import INPUT, OneImage, explain_image
 from nasx.diagnostics.operations import conductances, edge_shares
 from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, SKIP, Edge
 from nasx.networks.skeleton import cell_network
-from nasx.reports.inside_plots import map_figure, tree_figure
+from nasx.reports.inside_plots import activity_figure, map_figure, tree_figure
 from nasx.reports.one_image import maps_figure, tell_image
 
 EDGES = [Edge(0, 1, CONV_3X3), Edge(0, 2, SKIP), Edge(1, 2, CONV_1X1), Edge(0, 3, AVG_POOL), Edge(2, 3, SKIP)]
@@ -166,3 +167,14 @@ def test_pictures_are_drawn_for_few_and_many_classes(n_classes):
 def test_an_image_and_its_maps_stand_side_by_side():
     figure = maps_figure(made_up(label=0))
     assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes] == ["the image", "pixels", "stem"]
+
+
+def test_mean_activity_is_that_of_each_class():
+    data, network = make_data(), make_network()
+    pixels, labels = pixels_of(data.validation, data), torch.from_numpy(data.validation.labels)
+    found = mean_activity(network, pixels, labels, N_CLASSES)
+    with torch.no_grad():
+        convolved = network.stem[0](pixels)
+    expected = [convolved[labels == c].mean().item() for c in range(N_CLASSES)]
+    assert found["stem.0"] == pytest.approx(expected, abs=1e-5)
+    assert len(activity_figure(activity_by_block(found), data.train.class_names).axes) == 2

@@ -179,7 +179,7 @@ def test_a_network_of_a_real_run_is_explained(tmp_path, monkeypatch, capsys, one
     assert out.startswith(f"Network {arch_id}\nvalidation error")
     assert f"{100 * front[0]['error']:.2f} % (" in out  # the rebuilt network errs as it did when it was trained
     assert "Of 6 pairs:" in out
-    pictures = {f"{name}.png" for name in ("cell", "distances", "maps", "profile", "shap", "tree")}
+    pictures = {f"{name}.png" for name in ("activity", "cell", "distances", "maps", "profile", "shap", "tree")}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*pictures, "explanation.md", "explanation.html"}
     assert "how much of the decision each edge carries" in (tmp_path / "out" / "explanation.html").read_text()
 
