@@ -52,8 +52,8 @@ class Database:
             )
         if version < SCHEMA_VERSION and not read_only:
             raise RunError(
-                f"{self.path} was written by an older nasx (schema {version}, this one writes {SCHEMA_VERSION}): it can "
-                "be read, but its search goes on only with the nasx that began it. Start a new run."
+                f"{self.path} was written by an older nasx (schema {version}, this one writes {SCHEMA_VERSION}): "
+                "it can be read, but its search goes on only with the nasx that began it. Start a new run."
             )
 
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
