@@ -166,4 +166,4 @@ def test_ctrl_c_once_finishes_what_runs_twice_ends_now_and_both_say_how_to_go_on
         assert 1 <= len(finished(tmp_path / "run")) <= 4
     else:
         assert finished(tmp_path / "run") == {}
-        assert time.monotonic() - signalled < 5  # 2 s and some for a busy machine
+        assert time.monotonic() - signalled < 15  # of the 30 that a trial takes; 2 where nothing else runs
