@@ -9,7 +9,6 @@ from the start of loading until the front is drawn and the page answers. Opening
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from materials import make_material, make_picture, with_descent
 
 from nasx.reports.gallery import PICTURES, gallery
 from nasx.reports.run_data import RunMaterial, run_data
-from nasx.reports.run_page import run_page
+from nasx.reports.run_page import json_in_html, run_page
 
 
 def large_run(n_trials: int, n_explained: int, directory: Path) -> tuple[RunMaterial, float]:
@@ -78,7 +77,7 @@ def main() -> None:
         print(f"{arguments.trials:,} trials, {arguments.explained} explained networks")
         print(f"built in      {shrinking + done - started:.2f} s", end=" ")
         print(f"(pictures {shrinking:.2f}, figures {told - started:.2f}, page {done - told:.2f})")
-        parts = {"data": len(json.dumps(data | {"pictures": {}})), "pictures": len(json.dumps(data["pictures"]))}
+        parts = {"data": len(json_in_html(data | {"pictures": {}})), "pictures": len(json_in_html(data["pictures"]))}
         sizes = ", ".join(f"{name} {size / 1e6:.2f}" for name, size in parts.items())
         print(f"size          {page.stat().st_size / 1e6:.2f} MB ({sizes})")
         times = opening(page, arguments.rounds)

@@ -49,7 +49,7 @@ def test_a_network_brings_its_distances_pair_by_pair(data, material):
     score = network(data, trial.arch_id)["scores"][0]
 
     recorded = trial.evaluation.scores[0].distances[np.triu_indices(10, k=1)]
-    assert score["distances"] == pytest.approx(recorded.tolist(), abs=5e-4)
+    assert score["thousandths"] == pytest.approx((1000 * recorded).tolist(), abs=0.5)
 
 
 def test_layer_names_are_kept_once(data):
@@ -160,8 +160,8 @@ def test_many_classes_are_told_in_full_for_the_front_and_in_extremes_for_others(
     )
     member, other = (network(data, t.arch_id)["scores"][0] for t in trials)
 
-    assert len(member["distances"]) == 190
-    assert "distances" not in other
+    assert len(member["thousandths"]) == 190
+    assert "thousandths" not in other
     upper = np.sort(trials[1].evaluation.scores[0].distances[np.triu_indices(20, k=1)])
     assert [d for *_, d in other["closest"]] == pytest.approx(upper[:5].tolist(), abs=5e-4)
     assert [d for *_, d in other["farthest"]] == pytest.approx(upper[:-6:-1].tolist(), abs=5e-4)
@@ -178,7 +178,7 @@ def test_a_class_pair_without_distance_is_null():
         )
     )
 
-    assert data["networks"][0]["scores"][0]["distances"] == [None, 0.2, 0.4]
+    assert data["networks"][0]["scores"][0]["thousandths"] == [None, 200, 400]
 
 
 def test_a_large_run_keeps_its_data_small():

@@ -60,7 +60,7 @@ function scoreSection(score, id) {
     element("p", { class: "note" }, `From ${count(score.samples, "validation image")}${quality}.`),
     element("h4", {}, "Layer by layer, from the input"), profile(score, id),
     element("h4", {}, "Distances between classes"),
-    score.distances ? distanceTable(score, id) : null, pairs(score));
+    score.thousandths ? distanceTable(score, id) : null, pairs(score));
 }
 
 function profile({ layers, profile: values, scorer }, id) {
@@ -77,17 +77,19 @@ function className(place) {
   return report.class_names[place] ?? String(place);
 }
 
-// [first, second, distance] of every pair; the upper triangle is kept row by row.
-function allPairs(distances) {
-  const n = (1 + Math.sqrt(1 + 8 * distances.length)) / 2, found = [];
-  for (let a = 0, i = 0; a < n; a++) for (let b = a + 1; b < n; b++, i++) found.push([a, b, distances[i]]);
+// [first, second, distance] of every pair that has a distance; the upper triangle is kept row by row, in thousandths.
+function allPairs(thousandths) {
+  const n = (1 + Math.sqrt(1 + 8 * thousandths.length)) / 2, found = [];
+  for (let a = 0, i = 0; a < n; a++) {
+    for (let b = a + 1; b < n; b++, i++) if (isNumber(thousandths[i])) found.push([a, b, thousandths[i] / 1000]);
+  }
   return { n, found };
 }
 
-function distanceTable({ distances, scorer }, id) {
-  const { n, found } = allPairs(distances);
+function distanceTable({ thousandths, scorer }, id) {
+  const { n, found } = allPairs(thousandths);
   const lookup = new Map(found.map(([a, b, distance]) => [b * n + a, distance]));
-  const highest = Math.max(1, ...distances.filter(isNumber));
+  const highest = Math.max(1, ...lookup.values());
   const cell = (row, column) => {
     const distance = lookup.get(row * n + column);
     const field = element("span", {}, isNumber(distance) ? distance.toFixed(2) : column < row ? "-" : "");
@@ -101,9 +103,9 @@ function distanceTable({ distances, scorer }, id) {
   return box;
 }
 
-function pairs({ distances, closest, farthest }) {
-  if (distances) {
-    const sorted = allPairs(distances).found.filter(([, , d]) => isNumber(d)).sort(([, , a], [, , b]) => a - b);
+function pairs({ thousandths, closest, farthest }) {
+  if (thousandths) {
+    const sorted = allPairs(thousandths).found.sort(([, , a], [, , b]) => a - b);
     closest = sorted.slice(0, 5);
     farthest = sorted.slice(-5).reverse();
   }
