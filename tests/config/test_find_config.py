@@ -75,7 +75,8 @@ def test_the_users_own_are_known_beside_the_packaged_ones(elsewhere: Path) -> No
     assert {"mine", "digits"} <= set(known_configs())
     assert "base" not in known_configs()
     assert {"pixels", "shap"} <= set(known_choices("scorer"))
-    assert known_groups() == ["algorithm", "dataset", "evaluation", "execution", "scorer", "space", "training"]
+    groups = ["algorithm", "dataset", "evaluation", "execution", "logger", "scorer", "space", "training"]
+    assert known_groups() == groups
 
 
 def test_the_packaged_configs_of_a_wheel_lie_inside_the_package(

@@ -17,6 +17,7 @@ from nasx.export.source import find_source
 OVERRIDES = [
     *("dataset.train_images=300", "dataset.test_images=100", "space.channels=2"),
     *("training.epochs=2", "training.batch_size=16", "training.precision=float32"),
+    *("scorer.samples_per_class=4", "scorer.draws=2", "scorer.background=8"),
     *("algorithm.population_size=4", "algorithm.evaluations=5", "execution.device=cpu"),
 ]
 

@@ -104,7 +104,7 @@ def test_the_front_is_trained_as_a_whole(run_dir, capsys):
 
 
 def test_a_training_killed_at_any_instant_goes_on_to_the_same_weights(run_dir, trial, tmp_path):
-    settings = [*SHORT, "training.epochs=8"]
+    settings = [*SHORT, "training.epochs=4"]
     call = [sys.executable, "-m", "nasx", "train", f"--run-dir={run_dir}", f"--arch-id={trial.arch_id}", *settings]
     directory = final_dir(run_dir, trial.arch_id)
     process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ})

@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from nasx.cli.main import main
+from nasx.reports.summary import summarise
+from nasx.reports.tables import front_json
+from nasx.store import RunStore
+
 PLUGIN = Path(__file__).parent / "plugin"
 
 
@@ -26,18 +31,26 @@ def user(tmp_path_factory) -> Path:
     return home
 
 
-def nasx(user: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(user / "site"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "nasx", *arguments]
-    return subprocess.run(command, cwd=user, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def front(user) -> dict:
-    """The front of a search by the user's own parts alone."""
-    done = nasx(user, "search", "--config", "shapes.yaml")
+    """The front of a search by the user's own parts alone, in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(user / "site"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "nasx", "search", "--config", "shapes.yaml"]
+    done = subprocess.run(command, cwd=user, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(nasx(user, "pareto", "--format", "json").stdout)
+    with RunStore.open(user / "runs" / "latest", read_only=True) as store:
+        summary = summarise(store.trials(), store.info.objectives, n_classes=store.info.n_classes)
+    return json.loads(front_json(summary))
+
+
+@pytest.fixture
+def at_home(user, monkeypatch):
+    """In the user's directory, with their package."""
+    monkeypatch.chdir(user)
+    monkeypatch.syspath_prepend(user / "site")
+    yield user
+    for name in [name for name in sys.modules if name.partition(".")[0] == "shapes"]:
+        del sys.modules[name]
 
 
 def test_a_search_runs_on_the_users_own_dataset_space_scorer_and_algorithm(front):
@@ -46,20 +59,17 @@ def test_a_search_runs_on_the_users_own_dataset_space_scorer_and_algorithm(front
     assert all("introspectability_head_centroids" in member for member in front["front"])
 
 
-def test_the_users_settings_are_checked_as_ours_are(user):
-    wrong = nasx(user, "search", "--config", "shapes.yaml", "dataset.images=3", "--dry-run")
+def test_the_users_settings_are_checked_as_ours_are(at_home, capsys):
+    assert main(["search", "--config", "shapes.yaml", "dataset.images=3", "--dry-run"]) == 2
 
-    assert wrong.returncode == 2
-    assert wrong.stderr == "nasx: dataset.images must be at least 30, got 3.\n"
+    assert capsys.readouterr().err == "nasx: dataset.images must be at least 30, got 3.\n"
 
 
-def test_the_users_network_is_finally_trained_and_exported(user, front):
-    call = ["--arch-id", front["knee"], "training.epochs=4", "training.batch_size=16"]
-    trained = nasx(user, "train", *call, "--format=json")
-    assert trained.returncode == 0, trained.stderr
-    assert json.loads(trained.stdout)[0]["images"]["test"] == 80
+def test_the_users_network_is_finally_trained_and_exported(at_home, front, capsys):
+    call = ["--arch-id", front["knee"], "--run-dir", "runs/latest"]
+    assert main(["train", *call, "training.epochs=4", "training.batch_size=16", "--format=json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["images"]["test"] == 80
 
-    exported = nasx(user, "export", "--arch-id", front["knee"], "--format", "safetensors", "--out", "model")
+    assert main(["export", *call, "--format", "safetensors", "--out", "model"]) == 0
 
-    assert exported.returncode == 0, exported.stderr
-    assert "square, disc, cross" in (user / "model" / "README.md").read_text()
+    assert "square, disc, cross" in (at_home / "model" / "README.md").read_text()

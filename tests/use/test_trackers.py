@@ -244,3 +244,17 @@ def test_a_search_does_not_mind_a_server_that_is_not_there(tmp_path, capsys, mon
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nasx:")]
     assert len(lines) == 1
     assert "MLflow cannot be reached" in lines[0]
+
+
+@pytest.mark.filterwarnings("ignore")  # wandb's own
+@pytest.mark.skipif(not find_spec("wandb"), reason="wandb is not installed")
+def test_wandb_has_a_run_for_the_search_and_one_for_each_trial(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+
+    trials = search_with(["logger=wandb", "logger.mode=offline"], tmp_path / "run")
+
+    assert len(trials) == 3
+    files = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(files) == 4
+    assert sum(trial.arch_id.encode() in file.read_bytes() for trial in trials for file in files) >= 3
