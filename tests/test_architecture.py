@@ -45,6 +45,7 @@ DOORS = {
     "hydra": {"config", "cli"},
     "omegaconf": {"config", "cli"},
     "typer": {"cli"},
+    "datasets": {"data/huggingface.py"},
     "mlflow": {"trackers"},
     "wandb": {"trackers"},
     "pytorch_lightning": {"trackers", "training.py", "classifier.py"},

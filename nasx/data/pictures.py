@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nasx.errors import DataError
 
@@ -73,6 +73,8 @@ def decode_picture(
             fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.BICUBIC)
     except _DAMAGE as error:
         reason = str(error).replace(name, "").strip() or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "it is of no format that is known"
         raise DataError(
             f"{name} cannot be read as a picture ({' '.join(reason.split())}). Replace it by a sound copy or remove it."
         ) from error

@@ -65,9 +65,10 @@ def _with_spread(member: ArchitectureResult, metric: str) -> str:
 
 
 def _shown_metrics(summary: FrontSummary) -> list[str]:
-    """The objectives first, then what else is recorded; the macro error is the error again on balanced data."""
+    """The objectives first, then what else is recorded, but of the two errors one alone: both are too much for a line."""
     objectives = [o.name for o in summary.objectives]
-    others = [m for m in OBJECTIVES if m not in (*objectives, "macro_error")]
+    hidden = {"error", "macro_error"} if "macro_error" in objectives else {"macro_error"}
+    others = [m for m in OBJECTIVES if m not in hidden.union(objectives)]
     return objectives + [m for m in others if any(m in a.metrics for a in summary.front)]
 
 
