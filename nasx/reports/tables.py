@@ -65,7 +65,7 @@ def _with_spread(member: ArchitectureResult, metric: str) -> str:
 
 
 def _shown_metrics(summary: FrontSummary) -> list[str]:
-    """The objectives first, then what else is recorded, but of the two errors one alone: both are too much for a line."""
+    """The objectives first, then what else is recorded; of the two errors one alone: a line has no room for both."""
     objectives = [o.name for o in summary.objectives]
     hidden = {"error", "macro_error"} if "macro_error" in objectives else {"macro_error"}
     others = [m for m in OBJECTIVES if m not in hidden.union(objectives)]
