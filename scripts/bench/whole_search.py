@@ -5,8 +5,8 @@
 The same space, recipe, epochs, validation images, number of trainings and objectives (validation error and the paper's
 activation score), two processes of one thread each. A turn is a seed, for both; each search is a process of its own, so
 that imports and the start of workers count. nasx has its defaults: it trains no network twice under two encodings, and
-cuts trainings that can no longer reach the front; a training that is cut counts as one. The front is judged by the hypervolume of the networks that are better than
-chance, from error 1 - 1/classes and introspectability 0.
+cuts trainings that can no longer reach the front; a training that is cut counts as one. The front is judged by the
+hypervolume of the networks that are better than chance, from error 1 - 1/classes and introspectability 0.
 """
 
 from __future__ import annotations
