@@ -33,7 +33,8 @@ def large_run(n_trials: int, n_explained: int, directory: Path) -> tuple[RunMate
     for i, arch_id in enumerate(complete):
         for folder, files in PICTURES.items():
             for name in files:
-                make_picture(directory / arch_id / folder / name, size=(1520, 1400), seed=i, noise=12)
+                # as heavy as the seven of a network of the digits are on average: 38 kB each, once shrunk
+                make_picture(directory / arch_id / folder / name, size=(1520, 1400), seed=i, noise=10)
     started = time.perf_counter()
     pictures = {arch_id: gallery(directory / arch_id) for arch_id in complete}
     seconds = time.perf_counter() - started
