@@ -30,6 +30,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "algorithm": ("ask", "tell"),
     "execution": ("run", "planned_workers"),
     "evaluation": ("read",),
+    "logger": ("begin", "log", "end"),
 }
 
 

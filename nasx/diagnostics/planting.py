@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import LabelledImages, SearchData
+from nasx.data.images import SearchData
 from nasx.diagnostics.centroids import Centroids, Judgement, class_centroids, distances_without_itself, judge
 from nasx.diagnostics.mislabelled import Detection, corrupt_labels, detection, loss, suspicion
 from nasx.errors import SettingError
@@ -46,7 +46,7 @@ def plant(
     if not 0 < share < 1:
         raise SettingError("share", f"must lie between 0 and 1, got {share:g}")
     labels, is_corrupt = corrupt_labels(data.train.labels, data.n_classes, share=share, seed=seed)
-    train = LabelledImages(data.train.images, labels, data.train.class_names)
+    train = replace(data.train, labels=labels)
     corrupted = replace(data, train=train)
     network = build()
     fitted = fit(network, corrupted, replace(recipe, keep="last"), augmentation=augmentation, seed=seed, device=device)
