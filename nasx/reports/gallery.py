@@ -55,7 +55,7 @@ def shrink(path: Path, caption: str) -> Picture:
     """A picture file as WebP of at most `WIDEST` pixels across."""
     with Image.open(path) as image:
         flat = image.convert("RGB")
-    flat.thumbnail((WIDEST, 4 * WIDEST), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    flat.thumbnail((WIDEST, 4 * WIDEST), Image.Resampling.HAMMING)  # half the time of LANCZOS, and fewer bytes
     buffer = io.BytesIO()
     flat.save(buffer, "WEBP", quality=QUALITY, method=2)  # method 2 of 6: half the time for 5 % more bytes
     source = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
