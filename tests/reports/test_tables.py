@@ -126,7 +126,14 @@ def test_names_from_outside_lose_what_does_not_print(name):
 def test_every_objective_has_a_way_to_be_written():
     from nasx.reports.wording import format_value
 
-    assert [format_value(o, 1.0) for o in OBJECTIVES.values()] == ["100.00 %", "100.00 %", "1.000", "1", "1", "1.000 ms"]
+    assert [format_value(o, 1.0) for o in OBJECTIVES.values()] == [
+        "100.00 %",
+        "100.00 %",
+        "1.000",
+        "1",
+        "1",
+        "1.000 ms",
+    ]
 
 
 def test_replicates_are_shown_with_spread_and_probability():
