@@ -1,4 +1,4 @@
-"""What tests that start a Ray cluster share."""
+"""What all tests share, and those that start a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import signal
 import tempfile
 
 import pytest
+
+# a shell that starts the tests in the background has them ignore Ctrl-C, and every process that they start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -105,8 +105,8 @@ def test_a_served_report_ends_cleanly_at_ctrl_c(run):
             with urllib.request.urlopen(address + "data.json", timeout=60) as answer:
                 assert len(json.loads(answer.read())["networks"]) == 40
             process.send_signal(signal.SIGINT)
-            assert process.stderr.read() == "Ended.\n"
-            assert process.wait(timeout=30) == 0
+            assert process.communicate(timeout=30)[1] == "Ended.\n"
+            assert process.returncode == 0
         finally:
             process.kill()
 
