@@ -7,6 +7,8 @@ import tempfile
 
 import pytest
 
+collect_ignore = ["conftest.py"]  # it holds no doctests, and is not the only module of its name
+
 # a shell that starts the tests in the background has them ignore Ctrl-C, and every process that they start
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

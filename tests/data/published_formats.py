@@ -80,9 +80,10 @@ def write_imagenet16(root: Path) -> dict[str, dict]:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     files = {}
-    for name in (*(f"train_data_batch_{number}" for number in range(1, 11)), "val_data"):
-        labels = np.concatenate([rng.integers(1, 121, 10), rng.integers(121, 1001, 10)])
-        data = rng.integers(256, size=(20, 768), dtype=np.uint8)
+    kept = dict(zip((f"train_data_batch_{i}" for i in range(1, 11)), np.arange(1, 121).reshape(10, 12), strict=True))
+    for name, classes in (kept | {"val_data": np.arange(1, 121)}).items():
+        labels = np.concatenate([classes, rng.integers(121, 1001, len(classes))])
+        data = rng.integers(256, size=(len(labels), 768), dtype=np.uint8)
         files[name] = {"data": data, "labels": [int(label) for label in rng.permutation(labels)]}
         python2_pickle(files[name], folder / name)
     return files

@@ -305,7 +305,8 @@ def test_nothing_sticks_out_at_any_width(reader, data, width):
     reader.page.set_viewport_size({"width": width, "height": 900})
     reader.page.evaluate("ids => { openNetwork(ids[0]); comparing = true; openNetwork(ids[1]); }", data["front"])
 
-    assert reader.page.evaluate("document.documentElement.scrollWidth") <= width
+    # charts that are drawn follow the window, a moment later
+    reader.page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
     if folder := os.environ.get("NASX_SCREENSHOTS"):  # to be looked at
         reader.page.evaluate("drawAllCharts(); scrollTo(0, 0)")
         reader.page.screenshot(path=Path(folder) / f"report_{width}.png", full_page=True)
