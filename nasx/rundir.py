@@ -82,12 +82,10 @@ def new_run_dir(runs_dir: Path, name: str, now: datetime) -> Path:
 def check_free(run_dir: Path) -> None:
     """Raise RunError unless a new run may be begun at `run_dir`: nothing is there, or an empty directory.
 
-    What a search leaves that was killed before it had a journal does not count.
+    What a search leaves that was killed as it began does not count; a journal is `RunStore.check_unbegun`'s.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir} is a file: name a new directory by --run-dir.")
-    if is_run(run_dir) and (run_dir / DATABASE).stat().st_size:
-        raise RunError(f"{run_dir} holds a run already. Go on with it by --resume, or name another --run-dir.")
     ours = (CONFIG, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", _LOCK, _HOLDER)
     others = sorted(p.name for p in run_dir.iterdir() if p.name not in ours) if run_dir.is_dir() else []
     if others:

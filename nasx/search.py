@@ -58,6 +58,7 @@ def start(config: Mapping[str, Any], *, run_dir: Path | None = None, watch: Watc
     """
     if run_dir is not None:
         check_free(run_dir)  # before anything slow
+        RunStore.check_unbegun(run_dir)
     with ExitStack() as workers:
         return _begin(prepare(config, workers), config, run_dir, watch)
 

@@ -174,6 +174,8 @@ def test_a_run_is_not_begun_twice(tmp_path: Path) -> None:
     RunStore.create(tmp_path, INFO).close()
     with pytest.raises(RunError, match=r"holds a run already\. Go on with it by --resume"):
         RunStore.create(tmp_path, INFO)
+    with pytest.raises(RunError, match="holds a run already"):
+        RunStore.check_unbegun(tmp_path)
 
 
 def test_a_directory_without_journal_is_no_run(tmp_path: Path) -> None:
@@ -189,9 +191,19 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path, read_only: bool) -> 
         RunStore.open(tmp_path, read_only=read_only)
 
 
+def write_header(path: Path) -> None:
+    """What SQLite writes of a database before it has a table."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    assert path.stat().st_size > 0
+
+
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_search_killed_while_it_began_is_told_and_may_begin_again(tmp_path: Path, read_only: bool) -> None:
-    (tmp_path / "run.db").touch()
+@pytest.mark.parametrize("begin", [Path.touch, write_header])
+def test_a_search_killed_while_it_began_is_told_and_may_begin_again(tmp_path: Path, begin, read_only: bool) -> None:
+    begin(tmp_path / "run.db")
+    RunStore.check_unbegun(tmp_path)
     with pytest.raises(RunError, match=r"run\.db is empty: its search was stopped while it began\. Start it again"):
         RunStore.open(tmp_path, read_only=read_only)
     RunStore.create(tmp_path, INFO).close()

@@ -62,7 +62,7 @@ class RunStore:
         database = Database(run_dir / DATABASE)
         try:
             if not database.is_empty:
-                raise RunError(f"{run_dir} holds a run already. Go on with it by --resume, or name another --run-dir.")
+                raise _holds_a_run(run_dir)
             with database.transaction(sync=True):  # a kill leaves a whole journal or an empty file
                 database.write_schema()
                 database.insert("run", records.run_row(info))
@@ -70,6 +70,18 @@ class RunStore:
         except BaseException:
             database.close()
             raise
+
+    @classmethod
+    def check_unbegun(cls, run_dir: Path) -> None:
+        """Raise RunError where the directory has a journal; an empty one, of a search killed as it began, is none."""
+        path = run_dir / DATABASE
+        if path.is_file() and path.stat().st_size:
+            database = Database(path, read_only=True)
+            try:
+                if not database.is_empty:
+                    raise _holds_a_run(run_dir)
+            finally:
+                database.close()
 
     @classmethod
     def open(cls, run_dir: Path, *, read_only: bool = False) -> RunStore:
@@ -186,3 +198,7 @@ class RunStore:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _holds_a_run(run_dir: Path) -> RunError:
+    return RunError(f"{run_dir} holds a run already. Go on with it by --resume, or name another --run-dir.")
