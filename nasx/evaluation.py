@@ -28,7 +28,7 @@ from nasx.errors import ResourceError, RunError, TrialFailure
 from nasx.files import write_atomically
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
-from nasx.recipe import Recipe
+from nasx.training.recipe import Recipe
 from nasx.trial import INFEASIBLE_REASONS, Bounds, Evaluation, Job, Reason, Score, TrialStatus
 from nasx.watchdog import Progress, hang_file, watchdog
 from nasx.weights import damage, seal
@@ -62,7 +62,7 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
     machine's (no GPU, no space left) raises a NasxError.
     """
     # here: who only plans trials need not load Lightning; not within the watchdog: its alarm would leave half a module
-    import nasx.training  # noqa: F401
+    import nasx.training.fitting  # noqa: F401
 
     so_far = _SoFar()
     hang = None if spec.in_process else hang_file(job.weights_file)
@@ -95,7 +95,7 @@ class _SoFar:
 
 def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, so_far: _SoFar, progress: Progress) -> Evaluation:
     """The steps of an evaluation."""
-    from nasx.training import fit
+    from nasx.training.fitting import fit
 
     metrics = so_far.metrics
     device = resolve_device(spec.device)

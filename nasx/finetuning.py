@@ -26,7 +26,7 @@ from nasx.reports.summary import summarise
 from nasx.run import Materials, materials, trained
 from nasx.rundir import lock, weights_file
 from nasx.store import RunStore
-from nasx.training import fit
+from nasx.training.fitting import fit
 from nasx.trial import Trial, derive_seed
 
 EPOCHS: Final = 5

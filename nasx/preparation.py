@@ -47,7 +47,7 @@ def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Part
     objectives = tuple(OBJECTIVES[name] for name in experiment.objectives)
     evaluation = _by_training if experiment.evaluation is None else _by_table
     if workers is not None:
-        imports = ["nasx.evaluation", "nasx.training"] if evaluation is _by_training else []
+        imports = ["nasx.evaluation", "nasx.training.fitting"] if evaluation is _by_training else []
         workers.enter_context(execution.started(imports))
     return Parts(experiment, space, execution, objectives, *evaluation(experiment, space, execution))
 

@@ -18,8 +18,8 @@ from nasx.errors import RunError
 from nasx.evaluation import load_weights
 from nasx.preparation import split_data
 from nasx.protocols import Dataset, SearchSpace
-from nasx.recipe import Recipe
 from nasx.rundir import CONFIG, weights_file
+from nasx.training.recipe import Recipe
 from nasx.trial import Trial, derive_seed
 
 

@@ -36,7 +36,7 @@ from nasx.protocols import SearchSpace
 from nasx.run import Materials, materials
 from nasx.rundir import CONFIG, arch_dir, weights_file
 from nasx.search import config_hash
-from nasx.training import fit
+from nasx.training.fitting import fit
 from nasx.trial import Genotype, arch_id, derive_seed
 
 # what makes a network a matter of half a minute on one core; the digits' config does so already

@@ -20,8 +20,6 @@ LAYERS = [
     {"files"},
     {"trial", "pareto", "protocols", "rundir", "weights", "early_stopping", "watchdog", "finetuned"},
     {"networks", "data", "introspection"},
-    {"recipe", "checkpoint", "cuda_graphs"},
-    {"classifier"},
     {"spaces", "training", "algorithms", "store", "config"},
     {"evaluation", "tabular", "diagnostics", "integrity"},
     {"execution", "reports"},
@@ -48,7 +46,7 @@ DOORS = {
     "datasets": {"data/huggingface.py"},
     "mlflow": {"trackers"},
     "wandb": {"trackers"},
-    "pytorch_lightning": {"trackers", "training.py", "classifier.py"},
+    "pytorch_lightning": {"trackers", "training/fitting.py", "training/classifier.py"},
 }
 
 
@@ -122,4 +120,8 @@ def test_what_only_reads_loads_neither_torch_nor_ray_nor_shap(code):
 
 
 def test_who_plans_trials_or_reads_a_run_does_not_load_lightning():
-    assert not loaded_by("import nasx.evaluation, nasx.run, nasx.recipe") & {"pytorch_lightning", "ray", "shap"}
+    assert not loaded_by("import nasx.evaluation, nasx.run, nasx.training.recipe") & {
+        "pytorch_lightning",
+        "ray",
+        "shap",
+    }

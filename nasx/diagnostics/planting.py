@@ -15,7 +15,8 @@ from nasx.data.images import SearchData
 from nasx.diagnostics.centroids import Centroids, Judgement, class_centroids, distances_without_itself, judge
 from nasx.diagnostics.mislabelled import Detection, corrupt_labels, detection, loss, suspicion
 from nasx.errors import SettingError
-from nasx.training import Recipe, fit
+from nasx.training import Recipe
+from nasx.training.fitting import fit
 
 
 @dataclass(frozen=True)

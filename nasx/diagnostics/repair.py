@@ -22,7 +22,8 @@ from nasx.data.images import SearchData
 from nasx.diagnostics.class_pairs import confusion_matrix, folded_confusion
 from nasx.introspection.activations import ActivationScorer, predict
 from nasx.introspection.regulariser import emphasis
-from nasx.training import Recipe, fit
+from nasx.training import Recipe
+from nasx.training.fitting import fit
 
 EPOCHS, LEARNING_RATE = 5, 0.001
 REGULARISER, EMPHASIS = 0.5, 25.0  # weight of the term in the loss, and of the pair in the term

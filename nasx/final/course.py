@@ -20,8 +20,8 @@ from nasx.errors import ConfigError, RunError, SettingError
 from nasx.evaluation import EvaluationSpec
 from nasx.preparation import score_seed
 from nasx.protocols import Dataset, SearchSpace
-from nasx.recipe import Recipe
 from nasx.rundir import CONFIG
+from nasx.training.recipe import Recipe
 from nasx.trial import Genotype, derive_seed
 
 RECIPE = "final"  # the choice of the group `training` where none is named

@@ -26,7 +26,7 @@ from nasx.final.course import Course
 from nasx.final.record import FinalRecord, Touch, Training, note_touch, read_record, write_record
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.rundir import arch_dir
-from nasx.training import fit
+from nasx.training.fitting import fit
 from nasx.trial import Trial
 
 FINAL = "final"

@@ -22,7 +22,8 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import LabelledImages, SearchData
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe, fit, resolve_precision
+from nasx.training import Recipe
+from nasx.training.fitting import fit, resolve_precision
 from scripts.bench.measurement import Measurement, Options, interleave
 from scripts.bench.plain_training import Batches, by_loader, in_memory, train, validation_batches
 from scripts.bench.roofline import Limits, training_step

@@ -31,7 +31,8 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import SearchData
 from nasx.introspection.attributions import ShapScorer
-from nasx.training import Recipe, fit, resolve_precision
+from nasx.training import Recipe
+from nasx.training.fitting import fit, resolve_precision
 from scripts.bench import machine
 from scripts.bench.candidate import CELLS, Setting, network_of, random_data
 from scripts.bench.lightning_loop import lightning_rate

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.images import SearchData
-from nasx.recipe import Recipe, learning_rate_factor
+from nasx.training.recipe import Recipe, learning_rate_factor
 from scripts.bench.plain_training import AugmentedImages, Batch, tensors
 
 

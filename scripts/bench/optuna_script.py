@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.images import LabelledImages, SearchData
-from nasx.recipe import Recipe
 from nasx.spaces.nb201 import NASBench201
+from nasx.training.recipe import Recipe
 from scripts.bench.plain_training import by_loader, tensors, train, validation_batches
 
 STUDY = "nas"

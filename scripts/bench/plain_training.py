@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from nasx.data.augmentation import Augmentation, augment
 from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import LabelledImages, SearchData
-from nasx.recipe import Recipe, learning_rate_factor
+from nasx.training.recipe import Recipe, learning_rate_factor
 
 Batch = tuple[Tensor, Tensor]  # images (n, channels, height, width) float32, labels (n,)
 

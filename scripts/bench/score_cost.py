@@ -31,7 +31,8 @@ from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.attributions import ShapScorer, stage_probes
 from nasx.networks.costs import count_macs
 from nasx.preparation import score_seed
-from nasx.training import Recipe, fit
+from nasx.training import Recipe
+from nasx.training.fitting import fit
 
 SHIPPED: Mapping[str, tuple[tuple[int, int, int], int]] = {  # config: shape of an image, training images published
     "fashion_mnist": ((1, 28, 28), 60_000),

@@ -18,7 +18,8 @@ from nasx.data.lines import Lines
 from nasx.data.splits import split
 from nasx.errors import ResourceError
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe, fit
+from nasx.training import Recipe
+from nasx.training.fitting import fit
 
 AUGMENTATION = Augmentation(crop_padding=0.2, horizontal_flip=True, cutout=0.25)
 

@@ -21,7 +21,8 @@ from nasx.diagnostics.confidence import (
     log_odds,
 )
 from nasx.errors import ArchitectureError, DataError
-from nasx.training import Recipe, fit
+from nasx.training import Recipe
+from nasx.training.fitting import fit
 
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 

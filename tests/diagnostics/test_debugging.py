@@ -6,7 +6,8 @@ from stages import N_CLASSES, make_data, make_network, pixels_of
 from nasx.data.augmentation import Augmentation
 from nasx.data.images import LabelledImages
 from nasx.diagnostics.debugging import debug
-from nasx.training import Recipe, fit
+from nasx.training import Recipe
+from nasx.training.fitting import fit
 
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 

@@ -21,16 +21,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from nasx.checkpoint import load_checkpoint, save_checkpoint
-from nasx.classifier import Classifier
-from nasx.cuda_graphs import GraphedForward
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.data.images import SearchData
 from nasx.introspection.regulariser import BatchSimilarity
-from nasx.recipe import Recipe, learning_rate_factor
-
-__all__ = ["Fit", "Recipe", "fit", "learning_rate_factor", "resolve_precision"]
+from nasx.training.checkpoint import load_checkpoint, save_checkpoint
+from nasx.training.classifier import Classifier
+from nasx.training.cuda_graphs import GraphedForward
+from nasx.training.recipe import Recipe
 
 EVALUATION_BATCH = 1024  # images a forward pass without gradients
 

@@ -13,7 +13,9 @@ from nasx.data.splits import split
 from nasx.errors import RunError, SettingError, TrialFailure
 from nasx.introspection.activations import ActivationScorer
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe, fit, learning_rate_factor
+from nasx.training import Recipe
+from nasx.training.fitting import fit
+from nasx.training.recipe import learning_rate_factor
 
 CPU = torch.device("cpu")
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)

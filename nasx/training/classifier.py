@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nasx.checkpoint import Checkpoint
-from nasx.cuda_graphs import GraphedForward
 from nasx.errors import TrialFailure
 from nasx.introspection.regulariser import BatchSimilarity
-from nasx.recipe import Recipe, learning_rate_factor
+from nasx.training.checkpoint import Checkpoint
+from nasx.training.cuda_graphs import GraphedForward
+from nasx.training.recipe import Recipe, learning_rate_factor
 from nasx.trial import Reason
 
 

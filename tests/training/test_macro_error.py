@@ -7,7 +7,6 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from nasx.classifier import _add_by_class, _macro_error
 from nasx.data.augmentation import NO_AUGMENTATION
 from nasx.data.batches import EvaluationBatches
 from nasx.data.images import LabelledImages
@@ -15,7 +14,9 @@ from nasx.data.lines import Lines
 from nasx.data.splits import split
 from nasx.evaluation import balanced_better_than_chance, better_than_chance
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe, fit
+from nasx.training import Recipe
+from nasx.training.classifier import _add_by_class, _macro_error
+from nasx.training.fitting import fit
 from nasx.trial import OBJECTIVES
 
 

@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nasx.classifier import Classifier
-from nasx.cuda_graphs import GraphedForward
 from nasx.data.augmentation import Augmentation
 from nasx.data.images import SearchData
 from nasx.data.lines import Lines
 from nasx.data.splits import split
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe, fit
+from nasx.training import Recipe
+from nasx.training.classifier import Classifier
+from nasx.training.cuda_graphs import GraphedForward
+from nasx.training.fitting import fit
 
 CPU = torch.device("cpu")
 ALL = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.25)

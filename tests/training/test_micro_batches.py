@@ -9,7 +9,8 @@ from torch import nn
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.images import LabelledImages, SearchData
-from nasx.training import Recipe, fit
+from nasx.training import Recipe
+from nasx.training.fitting import fit
 
 NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
