@@ -231,6 +231,7 @@ def test_an_archive_is_unpacked_once(server, tmp_path):
         (archive(("other/a", b"1")), r"a\.tar\.gz does not hold the folder published\."),
         (archive(("published/a", b"1"), ("../outside", b"1")), r"a\.tar\.gz cannot be unpacked"),
     ],
+    ids=["no archive", "another folder", "a way out"],  # of their own: an archive holds the time at which it was made
 )
 def test_a_bad_archive_is_told_and_leaves_nothing_behind(content, message, server, tmp_path):
     with pytest.raises(DataError, match=message):
