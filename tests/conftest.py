@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 
+import hypothesis
 import pytest
 
 collect_ignore = ["conftest.py"]  # it holds no doctests, and is not the only module of its name
@@ -12,6 +13,11 @@ collect_ignore = ["conftest.py"]  # it holds no doctests, and is not the only mo
 # a shell that starts the tests in the background has them ignore Ctrl-C, and every process that they start
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# how long an example takes depends on what else the machine does
+hypothesis.settings.register_profile("nasx", deadline=None)
+hypothesis.settings.load_profile("nasx")
 
 
 @pytest.fixture
