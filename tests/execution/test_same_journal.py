@@ -68,7 +68,8 @@ def test_one_worker_and_four_write_the_same_journal(tmp_path):
             loops[workers].store.close()
 
     assert contents(tmp_path / "4") == contents(tmp_path / "1")
-    # nothing were shown if all had ended in one order, been trained to the end, or been trained once
-    assert list(loops[1].trials) != list(loops[4].trials)
+    # nothing were shown if all had been trained to the end, or been trained once; that they end in another order, as
+    # `out_of_order` sees to, cannot be asked for where the machine is so busy that one worker does it all: orders are
+    # tried out in test_any_order.py
     assert any(t.evaluation.reason is Reason.DOMINATED for t in loops[1].all_trials)
     assert any(t.replicate for t in loops[1].all_trials)
