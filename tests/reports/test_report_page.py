@@ -322,7 +322,7 @@ def test_in_print_every_chart_is_drawn_in_ink(reader):
     assert drawn == 0
     assert reader.page.evaluate("document.documentElement.dataset.theme") == "light"
     width = "document.querySelector('#front-chart .main-svg').getBoundingClientRect().width"
-    reader.page.wait_for_function(f"{width} < 680")  # A4 less its margins, once a drawing that is under way has ended
+    reader.page.wait_for_function(f"() => {width} < 680")  # A4 less its margins; a drawing may be under way
     reader.page.evaluate("dispatchEvent(new Event('afterprint'))")
     reader.page.wait_for_timeout(50)
     assert reader.page.evaluate(width) > 1000
