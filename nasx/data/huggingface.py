@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from nasx.data.augmentation import Augmentation
 from nasx.data.fetch import cache_folder
 from nasx.data.files import expand
-from nasx.data.images import SIZES, LabelledImages
+from nasx.data.images import LabelledImages
 from nasx.data.mapped import stays_on_disk, write_rows
-from nasx.data.pictures import decode_picture
+from nasx.data.pictures import check_picture_settings, decode_picture
 from nasx.data.splits import hold_out
-from nasx.errors import DataError, ResourceError, SettingError, did_you_mean
+from nasx.errors import DataError, ResourceError, did_you_mean
 
 _AUGMENTATION: Final = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0.25)
 _ADVICE: Final = "dataset.image_column and dataset.label_column name the columns"
@@ -52,13 +52,7 @@ class HuggingFace:
     name: ClassVar[str] = "huggingface"
 
     def __post_init__(self) -> None:
-        low, high = SIZES
-        if not low <= self.image_size <= high:
-            raise SettingError("image_size", f"must be {low} to {high} pixels, got {self.image_size}")
-        if not 0 < self.test_fraction < 1:
-            raise SettingError("test_fraction", f"must lie between 0 and 1, got {self.test_fraction}")
-        if self.seed < 0:
-            raise SettingError("seed", f"must be at least 0, got {self.seed}")
+        check_picture_settings(self.image_size, self.test_fraction, self.seed)
 
     def train(self) -> LabelledImages:
         images = self._read(self.train_split)

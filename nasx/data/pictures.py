@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from nasx.errors import DataError
+from nasx.data.images import SIZES
+from nasx.errors import DataError, SettingError
 
 # What Pillow's decoders raise on damaged files
 _DAMAGE = (
@@ -104,3 +105,14 @@ def _flat(picture: Image.Image) -> Image.Image:
         return picture
     layer = picture.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+
+
+def check_picture_settings(image_size: int, test_fraction: float, seed: int) -> None:
+    """Raise SettingError where pictures cannot be resized, or their test part cut, so."""
+    low, high = SIZES
+    if not low <= image_size <= high:
+        raise SettingError("image_size", f"must be {low} to {high} pixels, got {image_size}")
+    if not 0 < test_fraction < 1:
+        raise SettingError("test_fraction", f"must lie between 0 and 1, got {test_fraction}")
+    if seed < 0:
+        raise SettingError("seed", f"must be at least 0, got {seed}")

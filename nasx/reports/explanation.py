@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nasx.diagnostics.class_map import class_tree
 from nasx.diagnostics.class_pairs import ClassPair, most_confused, separated_at
 from nasx.diagnostics.explanation import Explanation
+from nasx.reports.jinja import render
 from nasx.reports.wording import clean, format_value
 from nasx.trial import OBJECTIVES, Trial
 
@@ -238,16 +238,7 @@ def _both(pair: ClassPair, names: Sequence[str]) -> str:
 
 def as_markdown(page: Page) -> str:
     """The page as Markdown beside its pictures; names that look like Markdown stay text."""
-    environment = Environment(
-        loader=PackageLoader("nasx.reports"),
-        undefined=StrictUndefined,
-        autoescape=False,
-        finalize=lambda value: escape_markdown(value) if isinstance(value, str) else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("explanation.md.jinja").render(page=page)
+    return render("explanation.md.jinja", escape=escape_markdown, page=page)
 
 
 def escape_markdown(text: str) -> str:
@@ -261,12 +252,5 @@ def escape_markdown(text: str) -> str:
 
 def as_html(page: Page, pictures: Mapping[str, bytes]) -> str:
     """The page as one HTML file that needs no other: `pictures` maps each picture's file name to its PNG."""
-    environment = Environment(
-        loader=PackageLoader("nasx.reports"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sources = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in pictures.items()}
-    return environment.get_template("explanation.html.jinja").render(page=page, sources=sources)
+    return render("explanation.html.jinja", page=page, sources=sources)

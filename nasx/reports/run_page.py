@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from nasx.reports import palette
+from nasx.reports.jinja import render
 
 SCRIPTS: Final = (
     "dom",
@@ -34,19 +34,13 @@ COLORS: Final = ("blue", "vermillion", "green", "sky", "orange", "purple")
 
 def run_page(data: Mapping[str, Any], *, live: bool = False) -> str:
     """The page of `nasx.reports.run_data.run_data`; `live`: it asks its server for newer data."""
-    environment = Environment(
-        loader=PackageLoader("nasx.reports"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     here = files("nasx.reports")
     sources = [here / "vendor" / "plotly-basic.min.js"]
     sources += [here / "templates" / "report" / f"{name}.js" for name in SCRIPTS]
     scripts = [source.read_text("utf-8") for source in sources]
     members = {network["id"]: network for network in data["networks"]}
-    return environment.get_template("report.html.jinja").render(
+    return render(
+        "report.html.jinja",
         data=data,
         front=[members[arch_id] for arch_id in data["front"]],
         live=live,

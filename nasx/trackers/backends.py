@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
 
-class LightningTracker:
+class LightningTracker(ABC):
     """What the three have in common: settings once, learning curves and metrics a trial, progress for the search."""
 
     package: str  # that it needs
@@ -53,13 +54,13 @@ class LightningTracker:
         logger.save()  # TensorBoard's writes settings on success alone
         logger.finalize("success" if finished else "failed")
 
+    @abstractmethod
     def open_search(self, known: str | None) -> tuple[Logger, str]:
         """The logger of the search and its id; `known`: the id that it had before."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open_trial(self, name: str) -> Logger:
         """The logger of one trial."""
-        raise NotImplementedError
 
 
 def describe(entry: Entry) -> dict[str, Any]:

@@ -8,33 +8,21 @@ import sys
 import pytest
 import torch
 from made_up import make_run
+from materials import make_info
 
 from nasx import config as configs
 from nasx.cli.main import main
 from nasx.files import write_atomically
-from nasx.store import RunInfo, RunStore
+from nasx.store import RunStore
 
 
 def write_run(run_dir, trials, config="cifar10"):
-    info = RunInfo(
-        name="made_up",
-        created="2025-01-01T00:00:00+00:00",
-        nasx_version="0.1.0",
-        torch_version="2.13.0",
-        python_version="3.11.7",
-        seed=0,
-        objectives=("error", "introspectability"),
-        n_classes=10,
-        class_names=tuple("0123456789"),
-        config_hash="abc",
-        workers=1,
-    )
     run_dir.mkdir(parents=True)
     write_atomically(
         run_dir / "config.yaml",
         configs.to_yaml(configs.compose(config, ["dataset.root=data"] if config == "cifar10" else [])).encode(),
     )
-    with RunStore.create(run_dir, info) as store:
+    with RunStore.create(run_dir, make_info(name="made_up")) as store:
         for trial in trials:
             store.record_candidate(trial.candidate, trial.arch_id, answered=False)
             store.record_trial(trial)
