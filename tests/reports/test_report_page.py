@@ -324,8 +324,7 @@ def test_in_print_every_chart_is_drawn_in_ink(reader):
     width = "document.querySelector('#front-chart .main-svg').getBoundingClientRect().width"
     reader.page.wait_for_function(f"() => {width} < 680")  # A4 less its margins; a drawing may be under way
     reader.page.evaluate("dispatchEvent(new Event('afterprint'))")
-    reader.page.wait_for_timeout(50)
-    assert reader.page.evaluate(width) > 1000
+    reader.page.wait_for_function(f"() => {width} > 1000")
 
 
 def test_hostile_names_stay_text(read):
@@ -428,7 +427,7 @@ def test_a_served_page_follows_its_search(browser, at_first):
         reader.page.clock.run_for(4_000)
         sync_api.expect(reader.page.locator("#shown")).to_have_text("All 64 networks shown")
         assert len(reader.opened()) == (1 if at_first else 0)
-        assert reader.page.evaluate("document.querySelectorAll('#front-x option').length") > 3
+        reader.page.wait_for_function("() => document.querySelectorAll('#front-x option').length > 3")
         assert reader.complaints == []
         context.close()
 

@@ -80,7 +80,10 @@ async function poll() {
       poll.last = text;
       const before = Object.keys(report.metrics).join();
       setReport(JSON.parse(text));
-      if (Object.keys(report.metrics).join() !== before) location.reload(); // the first results: choices change
+      if (Object.keys(report.metrics).join() !== before) { // the first results: other choices, so all anew
+        location.reload();
+        return;
+      }
       drawLists();
       refresh();
     }
