@@ -145,36 +145,37 @@ def _newest(runs_dir: Path) -> Path:
 
 
 @contextmanager
-def lock(run_dir: Path) -> Iterator[None]:
-    """Hold `run_dir` for one search. The lock of a process that has died is free.
+def lock(directory: Path, use: str = "search", otherwise: str = "search into another --run-dir") -> Iterator[None]:
+    """Hold a directory for one use, by default a run for a search. The lock of a process that has died is free.
 
-    Raises RunError where another search has it, naming the holder, or where the file system has no locks.
+    Raises RunError where another process has it, naming the holder and what to do `otherwise`, or where the file system
+    has no locks.
     """
-    held = FileLock(run_dir / _LOCK)
-    with translate_disk_errors(str(run_dir)):
+    held = FileLock(directory / _LOCK)
+    with translate_disk_errors(str(directory)):
         try:
             held.acquire(timeout=0)
         except Timeout as exc:
             raise RunError(
-                f"{run_dir} is in use by another search ({_holder(run_dir)}). "
-                "Wait until it ends, or stop it, or search into another --run-dir."
+                f"{directory} is in use by another {use} ({_holder(directory)}). "
+                f"Wait until it ends, or stop it, or {otherwise}."
             ) from exc
         except NotImplementedError as exc:  # e.g. Lustre mounted without flock; the journal needs locks as well
             raise RunError(
-                f"the file system of {run_dir} has no file locks: keep runs on another, e.g. a local disk."
+                f"the file system of {directory} has no file locks: keep runs on another, e.g. a local disk."
             ) from exc
     try:
         holder = {"pid": os.getpid(), "host": socket.gethostname()}
-        write_atomically(run_dir / _HOLDER, json.dumps(holder).encode())
+        write_atomically(directory / _HOLDER, json.dumps(holder).encode())
         yield
     finally:
-        (run_dir / _HOLDER).unlink(missing_ok=True)
+        (directory / _HOLDER).unlink(missing_ok=True)
         held.release()
 
 
-def _holder(run_dir: Path) -> str:
+def _holder(directory: Path) -> str:
     try:
-        holder = json.loads((run_dir / _HOLDER).read_bytes())
+        holder = json.loads((directory / _HOLDER).read_bytes())
     except FileNotFoundError:  # between taking the lock and signing it
         return "just started"
     return f"process {holder['pid']} on {holder['host']}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,11 +22,11 @@ from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.confidence import BATCH, Confidence, WithConfidence, fit_confidence
 from nasx.errors import DataError, RunError, TrialFailure
 from nasx.evaluation import load_weights, resolve_device, save_weights, take_scores
-from nasx.files import write_atomically
+from nasx.files import translate_disk_errors, write_atomically
 from nasx.final.course import Course
 from nasx.final.record import FinalRecord, Touch, Training, note_touch, read_record, write_record
 from nasx.networks.costs import count_macs, count_parameters
-from nasx.rundir import arch_dir
+from nasx.rundir import arch_dir, lock
 from nasx.training.fitting import fit
 from nasx.trial import Trial
 
@@ -47,13 +48,23 @@ def train(course: Course, trial: Trial, directory: Path, *, seeds: int, report: 
     """The network of `trial` trained with each of `seeds` seeds; what is finished in `directory` is not trained again.
 
     A training that was interrupted goes on from its last checkpoint, to the same weights. Raises RunError where
-    the directory holds trainings of another course, or a training diverges.
+    the directory holds trainings of another course or is in use, or a training diverges.
     """
-    record = _begin(course, trial, directory)
-    for number in range(seeds):
-        if record.training(number) is None or not weights_path(directory, number).is_file():
-            record = _train_one(course, trial, directory, record, number, report)
+    with _held(directory):
+        record = _begin(course, trial, directory)
+        for number in range(seeds):
+            if record.training(number) is None or not weights_path(directory, number).is_file():
+                record = _train_one(course, trial, directory, record, number, report)
     return record
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Hold the directory of a network's final trainings: two processes would write the same checkpoint."""
+    with translate_disk_errors(str(directory)):
+        directory.mkdir(parents=True, exist_ok=True)
+    with lock(directory, "training", "train into another --out"):
+        yield
 
 
 def _begin(course: Course, trial: Trial, directory: Path) -> FinalRecord:
@@ -133,9 +144,11 @@ def test(
             before = touches if before is None else before  # those that this very call takes are no earlier ones
             images = images or _test_images(course)
             record = replace(record, images={**record.images, "test": len(images)})
-            for training in due:
-                record = record.keeping(replace(training, test=_test_one(course, record, directory, training, images)))
-            write_record(record, directory)
+            with _held(directory):
+                for training in due:
+                    outcome = _test_one(course, record, directory, training, images)
+                    record = record.keeping(replace(training, test=outcome))
+                write_record(record, directory)
         tested.append(record)
     return tested, before or []
 

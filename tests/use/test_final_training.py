@@ -22,6 +22,7 @@ from nasx.final.course import plan
 from nasx.final.record import read_record, read_touches
 from nasx.final.training import final_dir, train, weights_path
 from nasx.final.training import test as take_test
+from nasx.rundir import lock
 
 SHORT = ["training.epochs=2", "training.batch_size=16", "training.precision=float32"]
 
@@ -45,6 +46,16 @@ def test_a_network_is_trained_with_several_seeds_and_tested(run_dir, trial, caps
     assert told["test_error"] == pytest.approx((first["error"] + second["error"]) / 2)
     assert all(0 <= first[name] <= 1 for name in ("error", "macro_error", "ece", "calibrated_ece"))
     assert {"introspectability", "introspectability_shap", "introspectability_activations"} <= first.keys()
+
+
+def test_two_trainings_of_a_network_at_a_time_are_refused(run_dir, trial):
+    directory = final_dir(run_dir, trial.arch_id)
+    directory.mkdir()
+    with (
+        lock(directory, "training"),
+        pytest.raises(RunError, match=rf"in use by another training \(process {os.getpid()} .*another --out\.$"),
+    ):
+        train(plan(run_dir, SHORT), trial, directory, seeds=1)
 
 
 def test_the_recorded_test_error_is_that_of_the_kept_weights(run_dir, trial):
