@@ -16,6 +16,7 @@ from nasx.execution.loop import SearchLoop
 from nasx.trial import Objective
 
 LINE_EVERY = 10.0  # seconds between plain lines
+SILENCE = 60.0  # seconds without news after which a line says that the search is alive
 REDRAW_EVERY = 0.25  # seconds between drawings of the panel
 
 
@@ -37,11 +38,15 @@ def display(console: Console) -> Display:
 
 
 class PlainLines:
-    """A line when the search has something new, at most one in `LINE_EVERY` seconds, and one at the end."""
+    """A line when the search has something new, at most one in `LINE_EVERY` seconds, and one at the end.
+
+    Where trials take long, a line now and then says what runs.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.printed_at = time.monotonic()  # a search shorter than `LINE_EVERY` has its last line alone
+        self.spoke_at = self.printed_at
         self.loop: SearchLoop | None = None
         self.printed = 0  # trials that the last line told of
         self.told_start = False
@@ -71,8 +76,11 @@ class PlainLines:
         if progress.evaluated > self.printed:
             self.printed = progress.evaluated
             self._say(line(progress, loop.objectives))
+        elif progress.running and time.monotonic() - self.spoke_at >= SILENCE:
+            self._say(waiting(progress))
 
     def _say(self, text: str) -> None:
+        self.spoke_at = time.monotonic()
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -102,6 +110,13 @@ def note(loop: SearchLoop) -> str:
     if loop.stopping:
         return f"{loop.stopping}: finishing what runs; Ctrl-C again to end now"
     return loop.enough or "Ctrl-C ends after this trial"
+
+
+def waiting(progress: Progress) -> str:
+    """What runs, where nothing has ended for a while."""
+    longest = duration(max(job.seconds for job in progress.jobs))
+    done = f"{progress.evaluated}/{progress.evaluations} trials"
+    return f"{done}, {progress.running} running, the longest for {longest}, {duration(progress.elapsed)} gone"
 
 
 def line(progress: Progress, objectives: tuple[Objective, ...]) -> str:
