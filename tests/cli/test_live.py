@@ -187,6 +187,18 @@ def test_a_file_is_told_once_that_workers_start(clock):
     assert out.getvalue() == "starting 2 workers ...\n"
 
 
+def test_a_file_is_told_what_runs_where_nothing_ends_for_long(clock):
+    out, loop = io.StringIO(), Loop()
+    loop.now = progress(evaluated=0)
+
+    with live.display(Console(file=out)) as shown:
+        for seconds in (30, 45, 30, 45):
+            clock.seconds += seconds
+            shown.watch(loop)
+
+    assert out.getvalue() == 2 * "0/64 trials, 2 running, the longest for 1 min 15 s, 1 min 40 s gone\n"
+
+
 def test_a_terminal_shows_the_panel_from_the_start_and_nothing_of_it_afterwards(clock):
     out, loop = io.StringIO(), Loop()
     console = Console(file=out, width=80, height=24, force_terminal=True, color_system=None)
