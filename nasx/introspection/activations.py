@@ -35,7 +35,7 @@ class ActivationScorer:
         group_by: Literal["true", "predicted"] = "true",
         layer_balanced: bool = False,
         max_samples: int = 25_000,
-        batch_size: int = 256,
+        batch_size: int = 128,
         layers: tuple[str, ...] | None = None,
         similarity: Path | None = None,
     ) -> None:
@@ -151,8 +151,16 @@ def class_sums(
             if name not in sums:
                 sums[name] = torch.zeros(n_classes, *output.shape[1:], dtype=torch.float64, device=output.device)
             for label, rows in zip(classes, torch.split(output, lengths), strict=True):
-                sums[name][label] += rows.sum(dim=0, dtype=torch.float64)
+                sums[name][label] += _sum(rows)
 
         with at_rest(network), torch.no_grad(), watching(network, take):
             network(images)
     return sums
+
+
+def _sum(rows: Tensor) -> Tensor:
+    """The sum over the first axis, in float64."""
+    if rows.dtype is torch.float32 and rows.device.type == "cpu":
+        # numpy widens what it adds piece by piece; torch would first copy all of it
+        return torch.from_numpy(np.add.reduce(rows.numpy(), axis=0, dtype=np.float64))
+    return rows.sum(dim=0, dtype=torch.float64)
