@@ -88,12 +88,13 @@ def plan(config: str, architecture: str) -> Plan:
     experiment = configs.read(configs.compose(config, ["dataset.root=none"]))
     space = configs.build(experiment.space, "space")
     torch.manual_seed(0)
-    validation = round(experiment.split.validation_fraction * images)
+    split = experiment.split
+    validation = round(split.validation_fraction * images)
     return Plan(
         config=config,
         shape=shape,
-        train=images - validation,
-        validation=validation,
+        train=min(images - validation, split.train_images or images),
+        validation=min(validation, split.validation_images or images),
         recipe=configs.build(experiment.training, "training"),
         shap=configs.build(experiment.scorer, "scorer"),
         activations=configs.build(experiment.also_scored["activations"], "also_scored.activations"),
