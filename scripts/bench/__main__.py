@@ -29,6 +29,7 @@ BENCHMARKS: Mapping[str, str] = {  # the modules of this folder that have a func
     "overhead": "what a search costs beside its trials",
     "scores": "SHAP and activation scores beside shap's explainer and the paper's accumulation",
     "candidate": "training one network beside plain PyTorch, and its share of the roofline",
+    "shares": "where the time of a search goes",
     "memory": "memory of driver and workers, and its growth",
     "whole_search": "a whole search beside a script with Optuna and plain PyTorch",
 }
