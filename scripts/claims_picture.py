@@ -32,6 +32,6 @@ def draw(findings: Sequence[Finding], path: Path) -> None:
     axes.axvline(0, color=MUTED, lw=0.8)
     axes.set_yticks(range(len(claims), 0, -1), [claim.replace(": ", ":\n") for claim in claims])
     axes.set(xlim=(-1, 1), xlabel="Spearman with introspectability; filled: at equal error and size; lines: 90 %")
-    figure.suptitle("What introspectability is good for", x=0.01, ha="left")  # beside the legend, above the labels
+    figure.suptitle("What introspectability is good for", x=0.015, ha="left", fontsize=11.5, fontweight="bold")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     save(figure, path)
