@@ -41,14 +41,14 @@ def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Part
     Raises ConfigError, DataError or ResourceError naming what is wrong. Reads training images alone.
     """
     experiment = configs.read(config)
-    space = configs.build(experiment.space, "space")
     execution = configs.build(experiment.execution, "execution")
     check_gpu_budget(experiment, execution)
-    objectives = tuple(OBJECTIVES[name] for name in experiment.objectives)
     evaluation = _by_training if experiment.evaluation is None else _by_table
-    if workers is not None:
+    if workers is not None:  # before anything that imports torch: both take seconds
         imports = ["nasx.evaluation", "nasx.training.fitting"] if evaluation is _by_training else []
         workers.enter_context(execution.started(imports))
+    space = configs.build(experiment.space, "space")
+    objectives = tuple(OBJECTIVES[name] for name in experiment.objectives)
     return Parts(experiment, space, execution, objectives, *evaluation(experiment, space, execution))
 
 

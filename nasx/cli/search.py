@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -61,7 +60,8 @@ def search(
     Console().print(front_table(summarise(loop.all_trials, names, n_classes=loop.store.info.n_classes)))
     console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
     if loop.stopping != searching.INTERRUPTED:
-        _finetune(loop.run_dir, overrides or [] if resume else [], console)
+        settings = composed if config is not None else configs.load_resolved(loop.run_dir / CONFIG, overrides or [])
+        _finetune(loop.run_dir, settings["finetune_front"], console)
     ended = loop.stopping or loop.enough
     if ended is None:
         return 0
@@ -74,11 +74,8 @@ def search(
     return 130
 
 
-def _finetune(run_dir: Path, overrides: Sequence[str], console: Console) -> None:
-    """Train the front on where the config asks for it, and show what came of it."""
-    from nasx import config as configs
-
-    weight = configs.read(configs.load_resolved(run_dir / CONFIG, overrides)).finetune_front
+def _finetune(run_dir: Path, weight: float | None, console: Console) -> None:
+    """Train the front on where a weight is given, and show what came of it."""
     if weight is None:
         return
     from nasx.cli.finetuned import print_finetuned

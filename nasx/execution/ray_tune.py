@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 # Read by Ray when it is imported. Loggers cost 20 ms a trial, the experiment's state grows with it and is never read;
-# Ray's own memory monitor crashes Tune; its network stays on loopback unless a cluster is asked for; its workers, niced
-# by 15, would starve beside any other program; those started ahead would be ended between Tune's claim of their cores
-# and its first trial.
+# Ray's own memory monitor crashes Tune; its network stays on loopback unless a cluster is asked for, and its makers are
+# told nothing; its workers, niced by 15, would starve beside any other program; those started ahead would be ended
+# between Tune's claim of their cores and its first trial.
 os.environ.update(
     {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -34,6 +34,7 @@ os.environ.update(
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
     }
 )
 
@@ -120,7 +121,13 @@ class RayExecution:
         Raises what `watch` and `evaluate` raise, after ending the workers.
         """
         with self.started(), _temporary_folder() as scratch, _silent():
-            from nasx.execution.tuner import EndOfTune, LoopSearcher, Watcher, make_tuner  # here: while Ray starts
+            from nasx.execution.tuner import (
+                EndOfTune,
+                LoopSearcher,
+                Watcher,
+                make_tuner,
+                uncounted,
+            )  # here: while Ray starts
 
             if self._starting is not None:
                 self._starting.result()
@@ -137,7 +144,8 @@ class RayExecution:
                     scratch=scratch,
                 )
                 try:
-                    tuner.fit()
+                    with uncounted():
+                        tuner.fit()
                 except EndOfTune:
                     if watcher.error is None:
                         return

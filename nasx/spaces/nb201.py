@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.resources import as_file, files
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nasx.errors import ArchitectureError, SettingError
 from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, NONE, SKIP, Edge
@@ -124,32 +128,42 @@ def cell_form(operations: Operations) -> NormalForm | None:
     return normal_form(dict(zip(EDGES, operations, strict=True)), N_NODES)
 
 
+@cache
 def canonical_cell(operations: Operations) -> Operations:
     """The encoding that stands for all those of the same cell. All disconnected cells share one: every edge none."""
-    return _representatives()[_text(operations)]
-
-
-def _text(operations: Operations) -> str:
-    form = cell_form(operations)
-    return form.text if form else ""
+    table = _representatives()
+    place = np.ravel_multi_index([ALLELES.index(o) for o in operations], table.shape)
+    return tuple(ALLELES[a] for a in np.unravel_index(table.flat[place], table.shape))
 
 
 @cache
-def _representatives() -> Mapping[str, Operations]:
-    """Normal form -> the encoding that stands for it: of the fewest operations, the first in the order of ALLELES."""
-    found: dict[str, Operations] = {}
-    for operations in sorted(product(ALLELES, repeat=len(EDGES)), key=_order):
-        found.setdefault(_text(operations), operations)
-    return found
+def _representatives() -> NDArray[np.uint16]:
+    """The place of the encoding that stands for each one, both by alleles: what `find_representatives` found.
+
+    Read from a file, since finding them takes a second, and every worker needs them.
+    """
+    with as_file(files("nasx.spaces") / "nb201_representatives.npy") as file:
+        table: NDArray[np.uint16] = np.load(file, allow_pickle=False)
+    return table.reshape((len(ALLELES),) * len(EDGES))
 
 
-def _order(operations: Operations) -> tuple[int, list[int]]:
-    return sum(operation != NONE for operation in operations), [ALLELES.index(operation) for operation in operations]
+def find_representatives() -> NDArray[np.uint16]:
+    """For each of the 15,625 encodings, in the order of ALLELES, the place of that which stands for the same cell.
+
+    It is the one of the fewest operations; of several, the first.
+    """
+    encodings = list(product(ALLELES, repeat=len(EDGES)))
+    by_size = sorted(range(len(encodings)), key=lambda place: len(cell_edges(encodings[place])))  # stable
+    forms = [form.text if form else "" for form in map(cell_form, encodings)]
+    found: dict[str, int] = {}
+    for place in by_size:
+        found.setdefault(forms[place], place)
+    return np.array([found[form] for form in forms], dtype=np.uint16)
 
 
 def n_networks() -> int:
     """How many distinct networks the 15,625 encodings are, the disconnected left out."""
-    return len(_representatives()) - 1
+    return len(np.unique(_representatives())) - 1
 
 
 def count_parameters(

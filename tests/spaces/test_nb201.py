@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -69,6 +70,11 @@ def test_macs_of_a_network_are_those_of_its_convolutions_and_its_head():
 
 def test_the_15_625_encodings_are_5_043_networks():
     assert nb201.n_networks() == 5043
+
+
+def test_the_stored_representatives_are_those_that_normal_forms_give():
+    # where normal forms change: np.save("nasx/spaces/nb201_representatives.npy", nb201.find_representatives())
+    np.testing.assert_array_equal(nb201._representatives().ravel(), nb201.find_representatives())
 
 
 @given(genotypes)
