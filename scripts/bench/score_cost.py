@@ -5,7 +5,8 @@
 
 Counted: forward passes of one image, each weighed by its multiply-accumulates; a backward pass to all weights costs two
 of them, one to a layer's input alone costs one. Measured: seconds of processor time for a few images of random pixels,
-on one thread, scaled to the images that the config trains on, validates on and explains. No data is read.
+on one thread, scaled to the images that the config trains and validates on; SHAP explains as many as it will. No data is
+read.
 """
 
 from __future__ import annotations
@@ -40,11 +41,7 @@ SHIPPED: Mapping[str, tuple[tuple[int, int, int], int]] = {  # config: shape of 
 }
 ARCHITECTURE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
 N_CLASSES = 10
-TRAINED, SCORED, EXPLAINED = (
-    256,
-    256,
-    2,
-)  # images of the measurement: trained on, scored by activations, a class by SHAP
+TRAINED, SCORED = 256, 256  # images of the measurement: trained on, scored by activations
 LIMIT = 0.1  # share of the training time that scoring may take
 
 
@@ -129,14 +126,13 @@ def measured(p: Plan) -> Cost:
     )
     pixels, labels = torch.randn(SCORED, *p.shape), torch.arange(SCORED) % N_CLASSES
     p.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    few = ShapScorer(samples_per_class=EXPLAINED, draws=p.shap.draws, background=p.shap.background)
-    shap = seconds(lambda: few.score(p.network, pixels, labels, n_classes=N_CLASSES, seed=p.seed))
+    shap = seconds(lambda: p.shap.score(p.network, pixels, labels, n_classes=N_CLASSES, seed=p.seed))
     activations = seconds(lambda: p.activations.score(p.network, pixels, labels, n_classes=N_CLASSES, seed=p.seed))
     forwards = p.train + p.validation / 3  # a validation image costs a forward pass, a training image three
     return Cost(
         p.config,
         training / len(data.train) * forwards * p.recipe.epochs,
-        shap * p.shap.samples_per_class / EXPLAINED,
+        shap,
         activations * min(p.validation, p.activations.max_samples) / SCORED,
         "seconds",
     )
