@@ -5,8 +5,8 @@
 
 Counted: forward passes of one image, each weighed by its multiply-accumulates; a backward pass to all weights costs two
 of them, one to a layer's input alone costs one. Measured: seconds of processor time for a few images of random pixels,
-on one thread, scaled to the images that the config trains and validates on; SHAP explains as many as it will. No data is
-read.
+on one thread, scaled to the images that the config trains and validates on; SHAP explains as many as it will. No data
+is read.
 """
 
 from __future__ import annotations
