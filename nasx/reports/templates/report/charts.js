@@ -41,8 +41,10 @@ function drawChart(chart) {
   chart.isStale = false;
   chart.place.setAttribute("aria-label", label);
   const isNew = !chart.place.classList.contains("js-plotly-plot");
-  const width = printing ? PAPER[chart.place.closest(".grid") ? "part" : "whole"] : chart.place.clientWidth;
-  Plotly.react(chart.place, traces, { ...baseLayout(), width, ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) },
+  const { clientWidth: width, clientHeight: height } = chart.place;
+  // with both, plotly leaves the size alone: a resize that it has put off must not undo that of the paper
+  const size = printing ? { width: PAPER[chart.place.closest(".grid") ? "part" : "whole"], height } : { width };
+  Plotly.react(chart.place, traces, { ...baseLayout(), ...size, ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) },
     { displayModeBar: false, responsive: true, doubleClick: "reset+autosize" });
   if (!isNew) return;
   chart.place.on("plotly_click", ({ points }) => points[0].customdata && openNetwork(points[0].customdata));
