@@ -121,13 +121,8 @@ class RayExecution:
         Raises what `watch` and `evaluate` raise, after ending the workers.
         """
         with self.started(), _temporary_folder() as scratch, _silent():
-            from nasx.execution.tuner import (
-                EndOfTune,
-                LoopSearcher,
-                Watcher,
-                make_tuner,
-                uncounted,
-            )  # here: while Ray starts
+            # here: while Ray starts
+            from nasx.execution.tuner import EndOfTune, LoopSearcher, Watcher, make_tuner, uncounted
 
             if self._starting is not None:
                 self._starting.result()

@@ -14,7 +14,6 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.air._internal import usage
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -199,7 +198,13 @@ def uncounted() -> Iterator[None]:
     To tell them apart it would import every tracker that is installed: MLflow takes three seconds. Private to Ray:
     should it ever look different, a search starts more slowly, and nothing else.
     """
-    count = getattr(usage, "tag_callbacks", None)
+    try:
+        from ray.air._internal import usage
+
+        count = usage.tag_callbacks
+    except (ImportError, AttributeError):
+        yield
+        return
     usage.tag_callbacks = lambda callbacks: False
     try:
         yield
