@@ -26,7 +26,7 @@ from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.data.images import SearchData
 from nasx.introspection.regulariser import BatchSimilarity
 from nasx.training.checkpoint import load_checkpoint, save_checkpoint
-from nasx.training.classifier import Classifier
+from nasx.training.classifier import Classifier, Epochs
 from nasx.training.cuda_graphs import GraphedForward
 from nasx.training.recipe import Recipe
 
@@ -84,7 +84,6 @@ def fit(
     if cuda_graphs and (device.type != "cuda" or micro_batches > 1 or recipe.regulariser > 0):
         raise ValueError("CUDA graphs need a GPU, whole batches (micro_batches=1) and no regulariser")
     started = time.perf_counter()
-    bfloat16 = resolve_precision(recipe.precision, device) == "bfloat16"
     # channels last: faster for convolutions on CPUs and GPUs alike
     network.to(device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = TrainingBatches(
@@ -118,7 +117,15 @@ def fit(
         if report is not None:
             report(trained.history[-1])
 
-    classifier = Classifier(network, recipe, steps_per_epoch, similarity, after_epoch)
+    classifier = Classifier(
+        network,
+        recipe,
+        steps_per_epoch,
+        bfloat16=resolve_precision(recipe.precision, device) == "bfloat16",
+        micro_batches=micro_batches,
+        similarity=similarity,
+        after_epoch=after_epoch,
+    )
     if cuda_graphs:
         classifier.graphed = GraphedForward(network)
     if checkpoint is not None and (found := load_checkpoint(checkpoint, identity)) is not None:
@@ -129,15 +136,13 @@ def fit(
             max_epochs=recipe.epochs - len(classifier.history),
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=[device.index or 0] if device.type == "cuda" else 1,
-            precision="bf16-mixed" if bfloat16 else "32-true",
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            accumulate_grad_batches=micro_batches,
         )
-        trainer.fit(classifier, batches, validation)
+        trainer.fit(classifier, Epochs(batches), validation)
     kept = classifier.history[-1]
     if classifier.best_weights is not None:
         network.load_state_dict(classifier.best_weights)
