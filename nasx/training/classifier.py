@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nasx.data.batches import Batch
+from nasx.data.batches import Batch, TrainingBatches
 from nasx.errors import TrialFailure
 from nasx.introspection.regulariser import BatchSimilarity
 from nasx.training.checkpoint import Checkpoint
@@ -27,12 +27,12 @@ from nasx.trial import Reason
 class Epochs:
     """Training data as Lightning is given them: one item an epoch, all its batches."""
 
-    batches: Collection[Batch]
+    batches: TrainingBatches
 
     def __len__(self) -> int:
         return 1
 
-    def __iter__(self) -> Iterator[Collection[Batch]]:
+    def __iter__(self) -> Iterator[TrainingBatches]:
         yield self.batches
 
 
@@ -97,11 +97,11 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         )
         return [optimizer], [schedule]
 
-    def training_step(self, batches: Collection[Batch], _: int) -> None:
+    def training_step(self, batches: TrainingBatches, _: int) -> None:
         """An epoch."""
         optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
         for number, (images, labels) in enumerate(batches, start=1):
-            (self.loss(images, labels) / self.micro_batches).backward()
+            (self.loss(images, labels) / self.micro_batches).backward()  # type: ignore[no-untyped-call]
             if number % self.micro_batches and number < len(batches):
                 continue
             optimizer.step()

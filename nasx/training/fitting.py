@@ -25,6 +25,7 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.data.images import SearchData
 from nasx.introspection.regulariser import BatchSimilarity
+from nasx.networks.training_form import take_back, training_form
 from nasx.training.checkpoint import load_checkpoint, save_checkpoint
 from nasx.training.classifier import Classifier, Epochs
 from nasx.training.cuda_graphs import GraphedForward
@@ -108,6 +109,8 @@ def fit(
     if recipe.regulariser > 0:
         weights = torch.ones(data.n_classes, data.n_classes) if pair_weights is None else pair_weights
         similarity = BatchSimilarity.of(network, next(iter(validation))[0], weights.to(device))
+    # what looks into the network while it learns has to see the network itself
+    form = training_form(network) if similarity is None else network
     steps_per_epoch = math.ceil(len(batches) / micro_batches)
     identity = {"recipe": asdict(recipe), "seed": seed, "images": len(data.train), "micro_batches": micro_batches}
 
@@ -118,7 +121,7 @@ def fit(
             report(trained.history[-1])
 
     classifier = Classifier(
-        network,
+        form,
         recipe,
         steps_per_epoch,
         bfloat16=resolve_precision(recipe.precision, device) == "bfloat16",
@@ -127,7 +130,7 @@ def fit(
         after_epoch=after_epoch,
     )
     if cuda_graphs:
-        classifier.graphed = GraphedForward(network)
+        classifier.graphed = GraphedForward(form)
     if checkpoint is not None and (found := load_checkpoint(checkpoint, identity)) is not None:
         classifier.restore(found)
         batches.epoch = len(found.history)
@@ -145,10 +148,12 @@ def fit(
         trainer.fit(classifier, Epochs(batches), validation)
     kept = classifier.history[-1]
     if classifier.best_weights is not None:
-        network.load_state_dict(classifier.best_weights)
+        form.load_state_dict(classifier.best_weights)
         kept = min(classifier.history, key=lambda record: record["validation_error"])
     elif classifier.average is not None:
-        network.load_state_dict(classifier.result.state_dict())
+        form.load_state_dict(classifier.result.state_dict())
+    if form is not network:
+        take_back(network, form)
     network.to(device).eval()
     return Fit(
         tuple(classifier.history),

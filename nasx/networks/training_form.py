@@ -1,0 +1,139 @@
+"""The form in which a network is trained: the same function of the same weights, in fewer and faster operations.
+
+A cell applies ReLU to a node once for each edge that leaves it, and small convolutions leave a core's vector units half
+empty. In training form the convolutions of one size that leave a node are a single one with the outputs of all of them,
+and share the ReLU; on a CPU, average pooling is a convolution too, which is faster there. Whatever looks into a network
+(scores, explanations, exports) sees the network itself: `take_back` brings the weights home.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasx.networks.cell import Cell
+from nasx.networks.edge import AVG_POOL
+from nasx.networks.operations import OPERATIONS, ReLUConvBN
+
+WORTH_IT: Final = 2**17  # numbers in a batch of maps, from which on a convolution is faster than pooling
+
+
+def training_form(network: nn.Module) -> nn.Module:
+    """A network that computes the same as `network` up to rounding, with weights of its own that are equal to its."""
+    form = copy.deepcopy(network)
+    for name, module in network.named_modules():
+        if isinstance(module, Cell):
+            form.set_submodule(name, TrainingCell(module))
+    return form
+
+
+def take_back(network: nn.Module, form: nn.Module) -> None:
+    """Give `network` the weights and statistics that its training form has."""
+    weights = form.state_dict()
+    for prefix, cell in form.named_modules():
+        if isinstance(cell, TrainingCell):
+            for name in cell.state_dict():
+                del weights[f"{prefix}.{name}"]
+            weights |= {f"{prefix}.{name}": tensor for name, tensor in cell.weights_by_edge().items()}
+    network.load_state_dict(weights)
+
+
+class Step(NamedTuple):
+    """What some edges of a cell have in common: one operation on their source, of whose output each has a part."""
+
+    source: int
+    places: list[int]  # of the edges in the cell
+    targets: list[int]
+    convolves: bool  # and reads the ReLU of the source
+
+
+class TrainingCell(nn.Module):
+    """A `Cell` in training form: (n, channels, h, w) -> (n, channels, h, w)."""
+
+    def __init__(self, cell: Cell) -> None:
+        super().__init__()
+        together: dict[tuple[int, object], list[int]] = {}  # edges by source and size of kernel; others by themselves
+        for place, (edge, operation) in enumerate(zip(cell.edges, cell.operations, strict=True)):
+            alike = operation[1].kernel_size if type(operation) is ReLUConvBN else place
+            together.setdefault((edge.source, alike), []).append(place)
+        self.steps: list[Step] = []
+        self.operations = nn.ModuleList()
+        # by source: a node is complete before it is read, and its terms are added in the cell's own order
+        for (source, _), places in sorted(together.items(), key=lambda item: item[0][0]):
+            convolutions = [o for o in map(cell.operations.__getitem__, places) if type(o) is ReLUConvBN]
+            targets = [cell.edges[place].target for place in places]
+            self.steps.append(Step(source, places, targets, convolves=bool(convolutions)))
+            self.operations.append(_merged(convolutions) if convolutions else _fast(cell.operations[places[0]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = {0: x}
+        activated: dict[int, Tensor] = {}
+        for (source, _, targets, convolves), operation in zip(self.steps, self.operations, strict=True):
+            if convolves and source not in activated:
+                activated[source] = F.relu(nodes[source])
+            output = operation(activated[source] if convolves else nodes[source])
+            terms = output.chunk(len(targets), dim=1) if len(targets) > 1 else (output,)
+            for target, term in zip(targets, terms, strict=True):
+                nodes[target] = nodes[target] + term if target in nodes else term
+        return nodes[max(nodes)]
+
+    def weights_by_edge(self) -> dict[str, Tensor]:
+        """Weights and statistics by the names that they have in the cell."""
+        weights: dict[str, Tensor] = {}
+        for step, operation in zip(self.steps, self.operations, strict=True):
+            for name, tensor in operation.state_dict().items():
+                parts = tensor.chunk(len(step.places)) if tensor.dim() else [tensor] * len(step.places)
+                weights |= {f"operations.{place}.{name}": part for place, part in zip(step.places, parts, strict=True)}
+        return weights
+
+
+class ConvolvedAvgPool(nn.Module):
+    """The average pooling of cells as a convolution with ones, which is faster on a CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = OPERATIONS[AVG_POOL](1)  # for maps so small, or a device, that this is faster
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda or x.numel() < WORTH_IT:
+            pooled: Tensor = self.pool(x)
+            return pooled
+        channels, height, width = x.shape[1:]
+        ones = x.new_ones(channels, 1, 3, 3)
+        sums = F.conv2d(x, ones, padding=1, groups=channels)
+        # divided, not multiplied by a ninth, which bfloat16 has only to within 0.2 %
+        return sums / F.conv2d(x.new_ones(1, 1, height, width), ones[:1], padding=1)
+
+
+def _is_avg_pool(operation: nn.Module) -> bool:
+    """Whether it is NAS-Bench-201's."""
+    ours = OPERATIONS[AVG_POOL](1)
+    settings = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+    return type(operation) is type(ours) and all(getattr(operation, s) == getattr(ours, s) for s in settings)
+
+
+def _merged(parts: Sequence[ReLUConvBN]) -> nn.Sequential:
+    """Convolutions that read the same as one, without their ReLU; named as a `ReLUConvBN` has it."""
+    conv, norm = (_joined([part[place] for part in parts]) for place in (1, 2))
+    conv.out_channels = norm.num_features = sum(part[1].out_channels for part in parts)
+    return nn.Sequential(nn.Identity(), conv, norm)
+
+
+def _joined(modules: Sequence[nn.Module]) -> Any:
+    """A module like each of them, whose weights and statistics are theirs one after the other."""
+    joined = copy.deepcopy(modules[0])
+    for name, tensor in joined.state_dict().items():
+        if tensor.dim():
+            whole = torch.cat([module.state_dict()[name] for module in modules])
+            setattr(joined, name, nn.Parameter(whole) if name in joined._parameters else whole)
+    return joined
+
+
+def _fast(operation: nn.Module) -> nn.Module:
+    """A user's own operation stays as it is."""
+    return ConvolvedAvgPool() if _is_avg_pool(operation) else copy.deepcopy(operation)
