@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from nasx import config as configs
+from nasx.collector import uncollected
 from nasx.config import Experiment
 from nasx.data.images import SearchData
 from nasx.errors import ConfigError
@@ -34,6 +35,7 @@ class Parts:
     facts: Mapping[str, str]  # what candidates are evaluated by, in words, by config group
 
 
+@uncollected()  # most of it is imports
 def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Parts:
     """Build every component that a composed config names, and read and split the data.
 

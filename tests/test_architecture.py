@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # a module may import from its own layer and from those above its line
 LAYERS = [
     {"errors", "__init__"},
-    {"files"},
+    {"files", "collector"},
     {"trial", "pareto", "protocols", "rundir", "weights", "early_stopping", "watchdog", "finetuned"},
     {"networks", "data", "introspection"},
     {"spaces", "training", "algorithms", "store", "config"},

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nasx.collector import uncollected
 from nasx.errors import ConfigError
 from nasx.rundir import CONFIG
 
@@ -36,13 +37,14 @@ def search(
     """
     if resume == (config is not None):
         raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or give --resume.")
-    from nasx import config as configs  # here: Hydra and torch take seconds to import
-    from nasx import preparation
-    from nasx import search as searching
-    from nasx.cli.live import display
-    from nasx.reports.summary import summarise
-    from nasx.reports.tables import front_table
-    from nasx.rundir import find_run, runs_home
+    with uncollected():  # here: they take a second to import
+        from nasx import config as configs
+        from nasx import preparation
+        from nasx import search as searching
+        from nasx.cli.live import display
+        from nasx.reports.summary import summarise
+        from nasx.reports.tables import front_table
+        from nasx.rundir import find_run, runs_home
 
     console = Console(stderr=True)
     if config is not None:

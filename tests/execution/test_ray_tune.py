@@ -54,6 +54,12 @@ def test_trials_run_in_the_processes_that_ray_has_started_ahead(workers, tmp_pat
     assert not (tmp_path / "own-environment").exists()
 
 
+def test_ray_runs_none_of_the_processes_that_a_search_has_no_use_for(workers):
+    running = ray._private.worker._global_node.all_processes
+    assert "raylet" in running
+    assert not running.keys() & {"monitor", "log_monitor", "dashboard"}
+
+
 def test_a_worker_killed_in_mid_trial_costs_a_retry_only(workers, serial, tmp_path):
     loop = make_loop(tmp_path / "ray", nsga2(), evaluations=12)
 

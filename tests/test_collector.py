@@ -1,0 +1,59 @@
+"""The collector is away for as long as it is said to be, and what it missed it leaves alone."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nasx.collector import uncollected
+from nasx.execution import worker_imports
+
+
+@pytest.fixture(autouse=True)
+def thawed():
+    yield
+    gc.unfreeze()
+
+
+def test_nothing_is_collected_within_the_block_and_all_is_as_before_after_it():
+    assert gc.isenabled()
+    with uncollected():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_a_collector_that_was_off_before_stays_off():
+    gc.disable()
+    try:
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_an_error_in_the_block_brings_the_collector_back():
+    with pytest.raises(RuntimeError), uncollected():
+        raise RuntimeError
+    assert gc.isenabled()
+
+
+def test_what_was_there_is_not_looked_at_again():
+    before = gc.get_freeze_count()
+    with uncollected():
+        kept = [[] for _ in range(1000)]
+    assert gc.get_freeze_count() >= before + len(kept)
+
+
+@pytest.mark.parametrize("named", ["", "colorsys,wave"])
+def test_workers_import_what_the_variable_names(named):
+    code = (
+        "import sys, nasx.execution.worker_imports; print(*sorted({'colorsys', 'wave'} & sys.modules.keys()), sep=',')"
+    )
+    environment = {**os.environ, worker_imports.VARIABLE: named}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == named
