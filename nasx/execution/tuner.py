@@ -133,6 +133,15 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         if (job := self.searcher.jobs.get(trial.trial_id)) is not None:
             self.searcher.loop.begin(job)
 
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # Tune keeps for good what it has heard of a trial, 20 kB that nobody will read. How is private to it: should it
+        # ever look different, the driver grows, and nothing else
+        with contextlib.suppress(AttributeError):
+            heard = trial.run_metadata
+            heard.metric_analysis.clear()
+            heard.metric_n_steps.clear()
+            heard.last_result.pop("outcome", None)
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         try:
             self.watch()

@@ -60,6 +60,25 @@ def test_ray_runs_none_of_the_processes_that_a_search_has_no_use_for(workers):
     assert not running.keys() & {"monitor", "log_monitor", "dashboard"}
 
 
+def test_tune_forgets_what_it_has_heard_of_a_trial(workers, tmp_path, monkeypatch):
+    left = []
+    forget = tuner.Watcher.on_trial_complete
+
+    def and_look(self, iteration, trials, trial, **info):
+        forget(self, iteration, trials, trial, **info)
+        heard = trial.run_metadata
+        left.append((dict(heard.metric_analysis), dict(heard.metric_n_steps), "outcome" in heard.last_result))
+
+    monkeypatch.setattr(tuner.Watcher, "on_trial_complete", and_look)
+    loop = make_loop(tmp_path, nsga2(), evaluations=4)
+
+    workers.run(loop, evaluators.with_process_id, lambda: None)
+
+    assert len(loop.trials) >= 4
+    assert left
+    assert all(found == ({}, {}, False) for found in left)
+
+
 def test_a_worker_killed_in_mid_trial_costs_a_retry_only(workers, serial, tmp_path):
     loop = make_loop(tmp_path / "ray", nsga2(), evaluations=12)
 
