@@ -20,6 +20,7 @@ from nasx.networks.cell import Cell
 from nasx.networks.edge import AVG_POOL
 from nasx.networks.operations import OPERATIONS, ReLUConvBN
 
+FORM: Final = 1  # to be counted up where a form's weights get other names: a checkpoint goes with the form it is of
 WORTH_IT: Final = 2**17  # numbers in a batch of maps, from which on a convolution is faster than pooling
 
 

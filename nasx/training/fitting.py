@@ -2,7 +2,7 @@
 
 The recipe is the paper's: cross entropy; SGD with Nesterov momentum; the learning rate rises linearly for half an
 epoch, then falls to zero along a cosine. Data are tensors in memory that arrive in whole batches; Lightning runs the
-loop with everything switched off that a short training does not need.
+epochs, and the network learns in its training form.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.data.images import SearchData
 from nasx.introspection.regulariser import BatchSimilarity
-from nasx.networks.training_form import take_back, training_form
+from nasx.networks.training_form import FORM, take_back, training_form
 from nasx.training.checkpoint import load_checkpoint, save_checkpoint
 from nasx.training.classifier import Classifier, Epochs
 from nasx.training.cuda_graphs import GraphedForward
@@ -112,7 +112,13 @@ def fit(
     # what looks into the network while it learns has to see the network itself
     form = training_form(network) if similarity is None else network
     steps_per_epoch = math.ceil(len(batches) / micro_batches)
-    identity = {"recipe": asdict(recipe), "seed": seed, "images": len(data.train), "micro_batches": micro_batches}
+    identity = {
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "images": len(data.train),
+        "micro_batches": micro_batches,
+        "form": FORM,
+    }
 
     def after_epoch(trained: Classifier) -> None:
         if checkpoint is not None:
@@ -135,16 +141,7 @@ def fit(
         classifier.restore(found)
         batches.epoch = len(found.history)
     with _quiet_lightning():
-        trainer = pl.Trainer(
-            max_epochs=recipe.epochs - len(classifier.history),
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=[device.index or 0] if device.type == "cuda" else 1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
+        trainer = _trainer(recipe.epochs - len(classifier.history), device)
         trainer.fit(classifier, Epochs(batches), validation)
     kept = classifier.history[-1]
     if classifier.best_weights is not None:
@@ -160,6 +157,20 @@ def fit(
         kept["validation_error"],
         time.perf_counter() - started,
         kept["validation_macro_error"],
+    )
+
+
+def _trainer(epochs: int, device: torch.device) -> pl.Trainer:
+    """Lightning's, with everything switched off that a short training does not need."""
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
     )
 
 

@@ -2,8 +2,9 @@
 
     python -m scripts.bench.regulariser
 
-Whole steps, backward pass and optimiser included, on random images of the shapes of real datasets, one thread. The
-median over repetitions that alternate between the two, so that other load on the machine meets both.
+Whole steps, backward pass and optimiser included, on random images of the shapes of real datasets, one thread; without
+it in the network's training form, as `fit` trains it. The median over repetitions that alternate between the two, so
+that other load on the machine meets both.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nasx.introspection.regulariser import BatchSimilarity
+from nasx.networks.training_form import training_form
 from nasx.spaces.nb201 import NASBench201
 
 N_CLASSES, BATCH, REPETITIONS = 10, 128, 9
@@ -51,7 +53,8 @@ def measure(shape: tuple[int, int, int], genotype: tuple[int, ...]) -> tuple[flo
         logits, penalty = similarity(network, images, labels)
         return F.cross_entropy(logits, labels) + 0.5 * penalty
 
-    plain, with_term = step(network, lambda: F.cross_entropy(network(images), labels)), step(network, regularised)
+    form = training_form(network)
+    plain, with_term = step(form, lambda: F.cross_entropy(form(images), labels)), step(network, regularised)
     couples = [(plain(), with_term()) for _ in range(REPETITIONS + 1)][1:]  # the first one warms up
     return statistics.median(c[0] for c in couples), statistics.median(c[1] for c in couples)
 
