@@ -191,9 +191,10 @@ def _start(address: str | None, plan: WorkerPlan, imports: Sequence[str], folder
 
 @contextmanager
 def _fewer_processes() -> Iterator[None]:
-    """Ray starts on this machine without the processes that a search has no use for: each takes a second and 60 MB.
+    """Ray starts on this machine without the processes that a search has no use for.
 
-    That they can be left out is private to Ray: where it has none of that name, nothing is left out.
+    Each takes most of a second of a core. That they can be left out is private to Ray: where it has none of that name,
+    nothing is left out.
     """
     node = getattr(getattr(ray._private, "node", None), "Node", None)
     before = {name: vars(node)[name] for name in UNUSED if node is not None and name in vars(node)}
