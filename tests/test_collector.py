@@ -54,6 +54,20 @@ def test_workers_import_what_the_variable_names(named):
     code = (
         "import sys, nasx.execution.worker_imports; print(*sorted({'colorsys', 'wave'} & sys.modules.keys()), sep=',')"
     )
-    environment = {**os.environ, worker_imports.VARIABLE: named}
+    environment = {**os.environ, worker_imports.MODULES: named}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == named
+
+
+def test_a_worker_says_when_it_is_done_even_where_an_import_fails(tmp_path):
+    named = {worker_imports.MODULES: "wave,no_such_module", worker_imports.READY: str(tmp_path)}
+    command = [sys.executable, "-c", "import nasx.execution.worker_imports"]
+    process = subprocess.Popen(command, env={**os.environ, **named}, stderr=subprocess.PIPE)
+    _, said = process.communicate()
+    assert b"no_such_module" in said
+    assert [file.name for file in tmp_path.iterdir()] == [str(process.pid)]
+
+
+def test_a_worker_that_is_done_after_the_search_complains_of_nothing(tmp_path):
+    late = {**os.environ, worker_imports.READY: str(tmp_path / "gone")}
+    subprocess.run([sys.executable, "-c", "import nasx.execution.worker_imports"], env=late, check=True)

@@ -169,7 +169,13 @@ def _start(address: str | None, plan: WorkerPlan, imports: Sequence[str], folder
         "_temp_dir": folder,
     }
     where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
-    ahead = {PRELOAD: worker_imports.__name__, worker_imports.VARIABLE: ",".join(imports)}
+    ready = Path(folder, "ready")
+    ready.mkdir()
+    ahead = {
+        PRELOAD: worker_imports.__name__,
+        worker_imports.MODULES: ",".join(imports),
+        worker_imports.READY: str(ready),
+    }
     os.environ.update(ahead)
     try:
         _check_reachable(address)
@@ -186,7 +192,7 @@ def _start(address: str | None, plan: WorkerPlan, imports: Sequence[str], folder
         for name in ahead:
             del os.environ[name]
     if address is None:
-        _wait_for_workers(plan.workers)
+        _wait_for_workers(plan.workers, ready)
 
 
 @contextmanager
@@ -207,15 +213,15 @@ def _fewer_processes() -> Iterator[None]:
             setattr(node, name, method)
 
 
-def _wait_for_workers(n: int) -> None:
-    """Until Ray knows the processes that it has started ahead: asked before, it would start others beside them.
+def _wait_for_workers(n: int, ready: Path) -> None:
+    """Until the workers that Ray has started ahead have imported everything, as their files in `ready` tell.
 
-    How many there are is private to Ray: should it ever look different, a search starts more slowly, and nothing else.
+    Where trials are shorter than a worker is late, Tune would give them all to the other one; and Ray, asked for
+    workers before it knows those that it has started, would start more.
     """
     deadline = time.monotonic() + PATIENCE
-    with contextlib.suppress(AttributeError):
-        while len(ray._private.state.workers()) < n and time.monotonic() < deadline:
-            time.sleep(0.02)
+    while len(list(ready.iterdir())) < n and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _check_reachable(address: str | None) -> None:
