@@ -1,0 +1,83 @@
+"""What a network's training form saves: seconds of a training step of the network as it is against one in that form.
+
+    python -m scripts.bench.training_form
+
+Random images of three kinds, the heaviest cell of NAS-Bench-201 and random others, one thread, bfloat16 where the
+processor has it; the median over repetitions that alternate between the two, so that other load on the machine meets
+both.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasx.networks.training_form import training_form
+from nasx.spaces.nb201 import NASBench201
+from nasx.training.fitting import resolve_precision
+from nasx.trial import Genotype
+from scripts.bench.candidate import CELLS
+
+N_CLASSES, REPETITIONS, RANDOM_CELLS = 10, 7, 12
+SETTINGS = {  # images, batch, channels, cells
+    "digits": ((1, 8, 8), 128, 8, 1),
+    "Fashion-MNIST, C=8, N=1": ((1, 28, 28), 256, 8, 1),
+    "CIFAR-10, C=16, N=1": ((3, 32, 32), 256, 16, 1),
+}
+
+
+def random_cells(space: NASBench201) -> list[Genotype]:
+    """Different networks, the same ones always."""
+    rng = random.Random(0)
+    found: set[Genotype] = set()
+    while len(found) < RANDOM_CELLS:
+        genotype = tuple(rng.randrange(size) for size in space.gene_sizes)
+        if space.is_connected(genotype):
+            found.add(space.canonical(genotype))
+    return sorted(found)
+
+
+def step(network: nn.Module, images: Tensor, labels: Tensor, *, bfloat16: bool) -> Callable[[], float]:
+    """A function that takes one training step and returns its seconds of processor time."""
+    optimizer = torch.optim.SGD(network.train().parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True)
+
+    def timed() -> float:
+        started = time.process_time()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = F.cross_entropy(network(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        return time.process_time() - started
+
+    return timed
+
+
+def saving(space: NASBench201, genotype: Genotype, images: Tensor) -> float:
+    """How many times as fast a step is in training form."""
+    torch.manual_seed(0)
+    network = space.build(genotype, input_shape=tuple(images.shape[1:]), n_classes=N_CLASSES)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    labels = torch.arange(len(images)) % N_CLASSES
+    bfloat16 = resolve_precision("auto", torch.device("cpu")) == "bfloat16"
+    form, plain = (step(each, images, labels, bfloat16=bfloat16) for each in (training_form(network), network))
+    couples = [(plain(), form()) for _ in range(REPETITIONS + 2)][2:]  # the first ones warm up
+    return statistics.median(c[0] for c in couples) / statistics.median(c[1] for c in couples)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name, (shape, batch, channels, cells) in SETTINGS.items():
+        space = NASBench201(channels=channels, cells=cells)
+        images = torch.randn(batch, *shape).contiguous(memory_format=torch.channels_last)
+        heavy = saving(space, space.parse(CELLS["heavy"]), images)
+        others = [saving(space, genotype, images) for genotype in random_cells(space)]
+        spread = f"{min(others):.2f} to {max(others):.2f}"
+        print(f"{name:24} heaviest cell {heavy:.2f} times as fast; {RANDOM_CELLS} random cells, median ", end="")
+        print(f"{statistics.median(others):.2f} ({spread})")
