@@ -170,7 +170,6 @@ def _start(address: str | None, plan: WorkerPlan, imports: Sequence[str], folder
     }
     where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
     ready = Path(folder, "ready")
-    ready.mkdir()
     ahead = {
         PRELOAD: worker_imports.__name__,
         worker_imports.MODULES: ",".join(imports),
@@ -178,6 +177,7 @@ def _start(address: str | None, plan: WorkerPlan, imports: Sequence[str], folder
     }
     os.environ.update(ahead)
     try:
+        ready.mkdir()
         _check_reachable(address)
         with _fewer_processes():
             ray.init(

@@ -134,7 +134,7 @@ class Watcher(tune.Callback):  # type: ignore[misc]
             self.searcher.loop.begin(job)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # Tune keeps for good what it has heard of a trial, 20 kB that nobody will read. How is private to it: should it
+        # Tune keeps for good what it has heard of a trial, 15 kB that nobody will read. How is private to it: should it
         # ever look different, the driver grows, and nothing else
         with contextlib.suppress(AttributeError):
             heard = trial.run_metadata
