@@ -1,7 +1,7 @@
-"""Answers from a table in place of training: searches of thousands of evaluations in seconds, for research and tests.
+"""Evaluate networks by a table instead of training: thousands of evaluations in seconds, for research and tests.
 
-The table is a CSV file with a header line, one architecture a line in the string form of the search space. Networks are
-looked up by their canonical form: every encoding of a network gets one answer.
+The table is a CSV file with a header line. Each row has an architecture in the string form of the search space and its
+metrics. Networks are looked up by their canonical genotype, so all encodings of a network get the same answers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from nasx.errors import ArchitectureError, DataError, SettingError, did_you_mean
 from nasx.protocols import SearchSpace
@@ -20,11 +22,18 @@ from nasx.trial import OBJECTIVES, Bounds, Evaluation, Genotype, Job, Reason, Tr
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """Where a metric stands in the table: value = offset + factor * the column's number."""
+    """Column of a metric: value = offset + factor * number in the column."""
 
     column: str
     factor: float = 1.0
     offset: float = 0.0
+
+
+class _Row(NamedTuple):
+    where: str  # file and line, for messages
+    genotype: Genotype  # as written, may not be canonical
+    number: int  # of the training; 0 if the table has no column for it
+    metrics: dict[str, float]
 
 
 class TabularEvaluation:
@@ -36,10 +45,21 @@ class TabularEvaluation:
         table: Path,
         architecture: str = "architecture",
         metrics: Mapping[str, Column],
+        replicate: str | None = None,
         n_classes: int = 10,
         seconds: float = 0.0,
     ) -> None:
-        """`architecture`: the column of strings. `seconds`: how long an answer takes, to try an execution out."""
+        """Check the settings; `read` opens the file.
+
+        Args:
+            table: CSV file with a header line.
+            architecture: Column of architectures, in the string form of the space.
+            metrics: Column of each metric.
+            replicate: Column of integers that number the trainings of a network. None: one row per network, which
+                answers every training.
+            n_classes: Classes of the task, at least 2.
+            seconds: Duration of an evaluation, at least 0, to try an execution.
+        """
         if n_classes < 2:
             raise SettingError("n_classes", f"must be at least 2, got {n_classes}")
         if not 0 <= seconds < math.inf:
@@ -50,49 +70,90 @@ class TabularEvaluation:
         self.table = table
         self.architecture = architecture
         self.metrics = metrics
+        self.replicate = replicate
         self.n_classes = n_classes
         self.seconds = seconds
 
     def read(
         self, space: SearchSpace, objectives: Sequence[str], constraints: Mapping[str, Bounds] | None = None
     ) -> TableAnswers:
-        """The whole table, by canonical genotype.
+        """Read the whole table.
 
-        Where several lines are encodings of one network, the line of the canonical encoding counts, else the first. An
-        objective without a column is counted by the space where it can (parameters).
-        Raises DataError naming the file and line, SettingError where an objective comes from nowhere.
+        If several encodings of a network are in the table, the rows of the canonical encoding count, else those of the
+        first encoding. With `replicate`, the rows of a network are ordered by the number in that column. An objective
+        without a column is computed by the space if possible (parameters).
+
+        Args:
+            space: Parses the architectures.
+            objectives: Names of the metrics that every row must have.
+            constraints: Bounds by metric.
+
+        Raises:
+            DataError: The file cannot be read, or a row is wrong. Names the file and the line.
+            SettingError: An objective has neither a column nor a method of the space.
         """
-        counted = [name for name in objectives if name not in self.metrics]
-        for name in counted:
+        computed = [name for name in objectives if name not in self.metrics]
+        for name in computed:
             if not hasattr(space, name):
                 raise SettingError(
                     f"metrics.{name}", f"is missing: {name} is an objective, and {space.name} cannot tell it"
                 )
-        found: dict[Genotype, dict[str, float]] = {}
-        for genotype, metrics in self._rows(space):
-            canonical = space.canonical(genotype)
-            if canonical not in found or genotype == canonical:
-                found[canonical] = metrics
-        for canonical, metrics in found.items():
-            for name in counted:
-                metrics[name] = getattr(space, name)(canonical, n_classes=self.n_classes)
-        if not found:
+        encodings = self._rows_by_encoding(space)
+        counted: dict[Genotype, Genotype] = {}  # canonical genotype -> encoding whose rows count
+        for encoding in encodings:
+            canonical = space.canonical(encoding)
+            if canonical == encoding or canonical not in counted:
+                counted[canonical] = encoding
+        if not counted:
             raise DataError(f"{self.table} holds no architecture: nothing comes after its header.")
-        return TableAnswers(str(self.table), found, constraints or {}, self.seconds)
+        found: dict[Genotype, tuple[Mapping[str, float], ...]] = {}
+        for canonical, encoding in counted.items():
+            of_space = {name: getattr(space, name)(canonical, n_classes=self.n_classes) for name in computed}
+            rows = encodings[encoding]
+            found[canonical] = tuple({**rows[number], **of_space} for number in sorted(rows))
+        return TableAnswers(
+            table=str(self.table),
+            space=space,
+            metrics=found,
+            has_replicates=self.replicate is not None,
+            constraints=constraints or {},
+            seconds=self.seconds,
+        )
 
-    def _rows(self, space: SearchSpace) -> Iterator[tuple[Genotype, dict[str, float]]]:
-        """(genotype, metrics) of every line."""
+    def _rows_by_encoding(self, space: SearchSpace) -> dict[Genotype, dict[int, dict[str, float]]]:
+        """Return genotype as written -> number of the training -> metrics."""
+        encodings: dict[Genotype, dict[int, dict[str, float]]] = {}
+        for row in self._rows(space):
+            rows = encodings.setdefault(row.genotype, {})
+            if row.number not in rows:
+                rows[row.number] = row.metrics
+            elif self.replicate is not None:
+                raise DataError(
+                    f"{row.where}: {self.replicate} {row.number} occurs twice for "
+                    f"{space.describe(row.genotype)}. Number the rows of an architecture differently."
+                )
+            elif space.canonical(row.genotype) == row.genotype:
+                rows[row.number] = row.metrics  # the last row of a canonical encoding counts, the first of any other
+        return encodings
+
+    def _rows(self, space: SearchSpace) -> Iterator[_Row]:
+        """Yield every row of the file."""
+        genotypes: dict[str, Genotype] = {}  # parsing takes longer than all else, and replicates repeat the text
         try:
             with self.table.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 self._check_header(reader.fieldnames)
                 for row in reader:
                     where = f"{self.table}, line {reader.line_num}"
+                    text = row[self.architecture] or ""
                     try:
-                        genotype = space.parse(row[self.architecture] or "")
+                        genotype = genotypes[text] if text in genotypes else space.parse(text)
                     except ArchitectureError as error:
                         raise DataError(f"{where}: {error}") from error
-                    yield genotype, {name: _number(row, name, spec, where) for name, spec in self.metrics.items()}
+                    genotypes[text] = genotype
+                    number = 0 if self.replicate is None else _integer(row, self.replicate, where)
+                    metrics = {name: _number(row, name, spec, where) for name, spec in self.metrics.items()}
+                    yield _Row(where, genotype, number, metrics)
         except FileNotFoundError as error:
             raise DataError(f"there is no file {self.table}: evaluation.table names a CSV file.") from error
         except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -100,11 +161,20 @@ class TabularEvaluation:
 
     def _check_header(self, header: Sequence[str] | None) -> None:
         wanted = {"evaluation.architecture": self.architecture}
+        if self.replicate is not None:
+            wanted["evaluation.replicate"] = self.replicate
         wanted |= {f"evaluation.metrics.{name}.column": spec.column for name, spec in self.metrics.items()}
         for key, column in wanted.items():
             if column not in (header or ()):
                 hint = did_you_mean(column, header or ())
                 raise DataError(f"{self.table} has no column {column!r}, which {key} names. {hint}".rstrip())
+
+
+def _integer(row: Mapping[str, str | None], column: str, where: str) -> int:
+    try:
+        return int(row[column] or "")
+    except ValueError as error:
+        raise DataError(f"{where}: {column} must be an integer, got {row[column]!r}.") from error
 
 
 def _number(row: Mapping[str, str | None], metric: str, spec: Column, where: str) -> float:
@@ -121,23 +191,42 @@ def _number(row: Mapping[str, str | None], metric: str, spec: Column, where: str
     return value
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TableAnswers:
-    """A table in memory: an evaluator."""
+    """A table in memory, as an evaluator. Training k of a network is answered by its row k."""
 
-    table: str
-    metrics: Mapping[Genotype, Mapping[str, float]]  # canonical genotype -> metric -> value
-    constraints: Mapping[str, Bounds]
-    seconds: float  # an answer takes
+    table: str  # path, for messages
+    space: SearchSpace
+    metrics: Mapping[Genotype, tuple[Mapping[str, float], ...]]  # canonical genotype -> rows, each metric -> value
+    has_replicates: bool  # False: one row per network answers every training
+    constraints: Mapping[str, Bounds]  # by metric
+    seconds: float  # duration of an evaluation
+
+    @cached_property
+    def is_noisy(self) -> bool:
+        """Return whether any network has more than one answer."""
+        return any(len(rows) > 1 for rows in self.metrics.values())
 
     def __call__(self, job: Job) -> Evaluation:
+        """Look a training up. Raises DataError if the network has fewer rows than trainings."""
         if self.seconds:
             time.sleep(self.seconds)
-        metrics = self.metrics.get(job.genotype)
-        if metrics is None:
+        rows = self.metrics.get(job.genotype)
+        if rows is None:
             return Evaluation.failed(Reason.ERROR, f"{self.table} has no line for this network")
+        metrics = self._row(rows, job) if self.has_replicates else rows[0]
         for name, bounds in self.constraints.items():
             if name in metrics and not bounds.hold(metrics[name]):
                 detail = f"{name} {metrics[name]:.6g} is outside [{bounds.min}, {bounds.max}]"
                 return Evaluation.infeasible(Reason.CONSTRAINT, detail, metrics)
         return Evaluation(TrialStatus.COMPLETE, metrics=metrics, train_seconds=self.seconds)
+
+    def _row(self, rows: Sequence[Mapping[str, float]], job: Job) -> Mapping[str, float]:
+        if job.replicate < len(rows):
+            return rows[job.replicate]
+        # no failed trial: the table is too small for these settings, whatever network is next
+        raise DataError(
+            f"{self.table} has {len(rows)} row{'s' * (len(rows) > 1)} for network {job.arch_id}, "
+            f"{self.space.describe(job.genotype)}, but the search requests training {job.replicate + 1} of it. "
+            "Add rows, or set algorithm.retraining=0 and search.replicates=0, or decrease algorithm.evaluations."
+        )
