@@ -124,7 +124,11 @@ class Objective:
         network = self.space.build(genotype, input_shape=self.data.shape, n_classes=self.data.n_classes)
         batches = by_loader(self.data, self.augmentation, self.recipe.batch_size, self.task.seed + trial.number)
         error = train(network, batches, validation_batches(self.data), self.recipe)
-        return error, activation_score(network, self.images, self.labels)
+        return error, self.score(network)
+
+    def score(self, network: nn.Sequential) -> float:
+        """Score a trained network."""
+        return activation_score(network, self.images, self.labels)
 
 
 def open_study(journal: Path, task: Task, seed: int) -> optuna.Study:
