@@ -95,7 +95,8 @@ def search(plan: Plan, checkouts: Mapping[str, Path], turn: int, trainings: int)
             else:
                 found[tool] = by_nasx(checkouts[tool], overrides, Path(folder))
         done = found[tool]
-        report(f"  {tool}: {done.seconds:.1f} s, {done.trainings} trainings ({done.note}), front {len(done.recommended)}")
+        front = len(done.recommended)
+        report(f"  {tool}: {done.seconds:.1f} s, {done.trainings} trainings ({done.note}), front {front}")
     return found
 
 
