@@ -68,9 +68,12 @@ def open_study(journal: Path, seed: int) -> optuna.Study:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         storage = JournalStorage(JournalFileBackend(str(journal)))
-    directions = ["minimize", "maximize"]
     return optuna.create_study(
-        study_name=STUDY, storage=storage, sampler=sampler, directions=directions, load_if_exists=True
+        study_name=STUDY,
+        storage=storage,
+        sampler=sampler,
+        directions=["minimize", "maximize"],
+        load_if_exists=True,
     )
 
 
