@@ -162,12 +162,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     budgets = tuple(sorted(set(options.budgets)))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for problem in options.problems:
         jobs = {(t, s): Job(options.table, problem, t, s, budgets) for s in seeds for t in options.tools}
         results = run_all(list(jobs.values()), options.processes)
         runs = {t: [results[jobs[t, s]] for s in seeds] for t in options.tools}
-        found[problem] = {n: {t: summary([figures[n] for figures in runs[t]]) for t in runs} for n in budgets}
+        found[problem] = {str(n): {t: summary([f[n] for f in runs[t]]) for t in runs} for n in budgets}
         for n, rows in found[problem].items():
             title = f"{SETTINGS[problem].label}: {n} trainings, {len(seeds)} seeds from {options.first_seed}"
             Console(width=None if sys.stdout.isatty() else 160).print(table(title, rows))

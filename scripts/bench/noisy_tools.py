@@ -10,9 +10,12 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -112,18 +115,124 @@ def unpack_released(directory: Path) -> None:
     subprocess.run(["tar", "-x", "-C", str(directory)], input=archive, check=True)
 
 
+class Trainer:
+    """Trains networks of one search; one that is met again gets its next replicate."""
+
+    def __init__(self, problem: NoisyProblem, seed: int) -> None:
+        self.problem = problem
+        self.seed = seed
+        self.replicates: Counter[Genotype] = Counter()  # trainings so far, by canonical genotype
+
+    def __call__(self, genotype: Genotype) -> Costs | None:
+        network = SPACE.canonical(genotype)
+        self.replicates[network] += 1
+        return self.problem.train(network, self.replicates[network] - 1, self.seed)
+
+
+def pymoo(population: int) -> Tool:
+    """Make a tool of pymoo's NSGA-II as `searchers.pymoo` sets it. It recommends the feasible front of its population.
+
+    An encoding that is no network violates a constraint.
+    """
+
+    def search(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[int, Shown]:
+        from pymoo.algorithms.moo.nsga2 import NSGA2
+        from pymoo.core.problem import ElementwiseProblem
+        from pymoo.operators.crossover.sbx import SBX
+        from pymoo.operators.mutation.pm import PM
+        from pymoo.operators.repair.rounding import RoundingRepair
+        from pymoo.operators.sampling.rnd import IntegerRandomSampling
+
+        if any(budget % population for budget in budgets):
+            raise ValueError(f"budgets must be multiples of the population, {population}, got {budgets}")
+        train, sizes = Trainer(problem, seed), SPACE.gene_sizes
+
+        class Noisy(ElementwiseProblem):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__(n_var=len(sizes), n_obj=2, n_ieq_constr=1, xl=0, xu=np.array(sizes) - 1, vtype=int)
+
+            def _evaluate(self, x: Any, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+                costs = train(tuple(map(int, x)))
+                out["F"] = (0.0, 0.0) if costs is None else costs
+                out["G"] = float(costs is None)  # positive: infeasible
+
+        algorithm = NSGA2(
+            pop_size=population,
+            sampling=IntegerRandomSampling(),
+            crossover=SBX(prob=0.9, eta=3.0, vtype=float, repair=RoundingRepair()),
+            mutation=PM(prob=1.0, prob_var=1 / len(sizes), eta=3.0, vtype=float, repair=RoundingRepair()),
+            eliminate_duplicates=True,
+        )
+        algorithm.setup(Noisy(), termination=("n_eval", budgets[-1]), seed=seed)
+        shown: dict[int, Shown] = {}
+        while algorithm.has_next():
+            algorithm.next()
+            if (number := algorithm.evaluator.n_eval) in budgets:
+                shown[number] = [(SPACE.canonical(tuple(map(int, i.X))), tuple(i.F.tolist())) for i in algorithm.opt]
+        return shown
+
+    return search
+
+
+def optuna(sampler: str, **settings: Any) -> Tool:
+    """Make a tool of a sampler of Optuna, every gene categorical. It recommends the study's best trials.
+
+    An encoding that is no network violates a constraint. As failed trials, from which TPE does not learn, they were
+    more than half of its trials with some seeds.
+    """
+
+    def search(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[int, Shown]:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        train, sizes = Trainer(problem, seed), SPACE.gene_sizes
+
+        def objective(trial: optuna.Trial) -> Costs:
+            costs = train(tuple(trial.suggest_categorical(f"g{i}", list(range(n))) for i, n in enumerate(sizes)))
+            trial.set_user_attr("violation", float(costs is None))
+            return costs or (0.0, 0.0)
+
+        def violations(trial: optuna.trial.FrozenTrial) -> list[float]:
+            return [trial.user_attrs["violation"]]  # positive: infeasible
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # experimental features of Optuna
+            chosen = getattr(optuna.samplers, sampler)(seed=seed, constraints_func=violations, **settings)
+        study = optuna.create_study(directions=["minimize"] * N_OBJECTIVES, sampler=chosen)
+        shown: dict[int, Shown] = {}
+        for number in budgets:
+            study.optimize(objective, n_trials=number - len(study.trials))
+            shown[number] = [
+                (SPACE.canonical(tuple(trial.params[f"g{i}"] for i in range(len(sizes)))), tuple(trial.values))
+                for trial in study.best_trials
+            ]
+        return shown
+
+    return search
+
+
+POPULATIONS = (16, 32, 64)
 TOOLS: Mapping[str, Tool] = {
     "nasx": working_tree(NSGA2, recommend),
     "released": released,
     "random": working_tree(RandomSearch, single_answers),
+    **{f"pymoo{n}": pymoo(n) for n in POPULATIONS},
+    "optuna_nsga2": optuna("NSGAIISampler", population_size=64),
+    "optuna_tpe": optuna("TPESampler"),
 }
 LABELS: Mapping[str, str] = {
     "nasx": "nasx nsga2, working tree",
     "released": f"nasx nsga2, released ({RELEASED})",
     "random": "random, every network once",
+    **{f"pymoo{n}": f"pymoo NSGA-II, population {n}" for n in POPULATIONS},
+    "optuna_nsga2": "Optuna NSGA-II, population 64",
+    "optuna_tpe": "Optuna TPE",
 }
 
 
 def version_of(tool: str) -> str | None:
     """Return the version on which a tool's results depend; None if that is the working tree."""
-    return RELEASED if tool == "released" else None
+    if tool == "released":
+        return RELEASED
+    package = tool.rstrip("0123456789").split("_")[0]
+    return version(package) if package in ("pymoo", "optuna") else None
