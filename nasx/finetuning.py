@@ -22,7 +22,7 @@ from nasx.errors import TrialFailure
 from nasx.evaluation import EvaluationSpec, resolve_device, save_weights, take_scores
 from nasx.finetuned import Finetuned, read_finetuned, weights_path, write_finetuned
 from nasx.preparation import score_seed
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarise_run
 from nasx.run import Materials, materials, trained
 from nasx.rundir import lock, weights_file
 from nasx.store import RunStore
@@ -44,7 +44,7 @@ def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: N
     with lock(run_dir):
         with RunStore.open(run_dir, read_only=True) as store:
             trials, info = store.trials(), store.info
-        front = summarise(trials, info.objectives, n_classes=info.n_classes).front
+        front = summarise_run(trials, info).front
         made_of: Materials | None = None
         found = []
         for number, member in enumerate(front, start=1):

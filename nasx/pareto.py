@@ -6,6 +6,8 @@ without finite costs leaves it out before (see `nasx.trial.cost_matrix`). Of equ
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -92,6 +94,69 @@ def hypervolume(costs: ArrayLike, reference: ArrayLike) -> float:
     points = points[np.argsort(points[:, -1])]
     depths = np.diff(np.append(points[:, -1], corner[-1]))
     return float(sum(d * hypervolume(points[: i + 1, :-1], corner[:-1]) for i, d in enumerate(depths) if d > 0))
+
+
+def nondominated_boxes(costs: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The region up to the reference point that no point dominates, as disjoint boxes: their lower and upper corners.
+
+    Both are (n_boxes, n_objectives); a lower corner may be minus infinity. Two objectives give n + 1 boxes for a front
+    of n points; more are sliced along the last objective.
+
+    >>> low, high = nondominated_boxes([[1, 2], [2, 1]], [3, 3])
+    >>> low.tolist(), high.tolist()
+    ([[-inf, -inf], [1.0, -inf], [2.0, -inf]], [[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]])
+    """
+    corner = np.asarray(reference, dtype=float)
+    points = np.asarray(costs, dtype=float).reshape(-1, len(corner))
+    points = points[(points < corner).all(axis=1)]
+    if len(corner) == 1:
+        return np.array([[-np.inf]]), np.array([[min([float(corner[0]), *points[:, 0].tolist()])]])
+    points = np.unique(points[front_mask(points)], axis=0)
+    if len(corner) == 2:
+        low = np.column_stack([[-np.inf, *points[:, 0]], np.full(len(points) + 1, -np.inf)])
+        high = np.column_stack([[*points[:, 0], corner[0]], [corner[1], *points[:, 1]]])
+        return low, high
+    points = points[np.argsort(points[:, -1], kind="stable")]
+    levels = np.array([-np.inf, *points[:, -1], corner[-1]])
+    lows, highs = [], []
+    for i, (bottom, top) in enumerate(pairwise(levels.tolist())):
+        if top > bottom:
+            low, high = nondominated_boxes(points[:i, :-1], corner[:-1])
+            lows.append(np.column_stack([low, np.full(len(low), bottom)]))
+            highs.append(np.column_stack([high, np.full(len(high), top)]))
+    return np.concatenate(lows), np.concatenate(highs)
+
+
+def expected_improvement(
+    means: ArrayLike, deviations: ArrayLike, costs: ArrayLike, reference: ArrayLike
+) -> NDArray[np.float64]:
+    """How much hypervolume each uncertain point is expected to add to the front of `costs`, (n_points,).
+
+    `means` and `deviations` (n_points, n_objectives): of independent normal distributions. Exact, by the sum over the
+    boxes of the non-dominated region of the expected volume of each that the point dominates. Source: Yang et al.,
+    "Efficient computation of expected hypervolume improvement using box decomposition algorithms", 2019.
+
+    >>> expected_improvement([[0.0, 0.0], [2.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0]], [2.0, 2.0]).tolist()
+    [3.0, 0.0]
+    """
+    from scipy.special import ndtr  # scipy takes 0.1 s to import
+
+    low, high = nondominated_boxes(costs, reference)
+    mean, deviation = np.asarray(means, dtype=float), np.asarray(deviations, dtype=float)
+    volume = np.ones((len(mean), len(low)))
+    for i in range(mean.shape[1]):
+        # the expected part of [low, high] that lies above a normal variable: E (high - y)+ - E (low - y)+
+        bounds, places = np.unique(np.concatenate([low[:, i], high[:, i]]), return_inverse=True)
+        gap = bounds - mean[:, i, None]
+        spread = np.maximum(deviation[:, i, None], 1e-12)
+        with np.errstate(invalid="ignore"):
+            z = gap / spread
+            below = np.where(
+                np.isneginf(bounds), 0.0, gap * ndtr(z) + spread * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+            )
+        volume *= below[:, places[len(low) :]] - below[:, places[: len(low)]]
+    result: NDArray[np.float64] = volume.sum(axis=1)
+    return result
 
 
 def knee(costs: ArrayLike) -> int:

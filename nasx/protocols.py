@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nasx.trial import Candidate, Genotype, Score
 
@@ -100,6 +100,9 @@ class Problem:
         int, ...
     ] = ()  # cost = sign * value of each objective: -1 where it is maximised; (): all are minimised
     workers: int = 1  # trials at a time, at the start of the run: how many questions are open at once
+    alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles; (): they have none
+    exact: tuple[bool, ...] = ()  # for each objective, whether it has no noise (parameters); (): all have
+    is_noisy: bool = True  # whether a network that is trained again may have other costs; False: never ask it again
 
 
 class SearchAlgorithm(Protocol):
@@ -114,13 +117,26 @@ class SearchAlgorithm(Protocol):
     def ask(self) -> Candidate | None:
         """The next candidate, numbered 0, 1, 2, ...; None: nothing to ask until more answers are told.
 
-        Never None while every candidate asked has been answered. Endless: the search ends it by its budget.
+        A candidate whose `replicate` is above 0 asks for one more training of a network that was asked for before:
+        1, 2, ... in this order. Never None while every candidate asked has been answered. Endless: the search ends it
+        by its budget.
         """
 
     def tell(self, number: int, costs: Sequence[float] | None) -> None:
         """The answer to candidate `number`: finite costs, smaller is better; None where it failed or is infeasible.
 
         A candidate without costs never becomes a parent and never enters a front.
+        """
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A search algorithm that takes recorded candidates as its own when a search resumes. Optional."""
+
+    def replay(self, candidate: Candidate) -> None:
+        """Take a recorded candidate as the next one asked, in place of `ask`.
+
+        Raises ValueError if it does not follow the one before, or an answer that it was bred from was not told.
         """
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.errors import DataError, ResourceError
-from nasx.reports.summary import ArchitectureResult, FrontSummary, summarise
+from nasx.reports.summary import ArchitectureResult, FrontSummary, summarise_run
 from nasx.reports.wording import format_value, hypervolume_sentence, trials_sentence
 from nasx.rundir import find_run, runs_home, weights_file
 from nasx.store import RunInfo, RunStore
@@ -137,7 +137,7 @@ class Run:
     @cached_property
     def summary(self) -> FrontSummary:
         """The front and where it stands among everything that was tried."""
-        return summarise(self.records, self.info.objectives, n_classes=self.info.n_classes)
+        return summarise_run(self.records, self.info)
 
     def _network(self, result: ArchitectureResult) -> Network:
         own = [t for t in self.records if t.arch_id == result.arch_id]

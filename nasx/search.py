@@ -21,7 +21,7 @@ from nasx.execution.limits import SearchLimits
 from nasx.execution.loop import SearchLoop
 from nasx.files import translate_disk_errors, write_atomically
 from nasx.preparation import Parts, gpus_of_a_trial, prepare
-from nasx.protocols import Problem
+from nasx.protocols import Problem, SearchSpace
 from nasx.rundir import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir
 from nasx.store import RunInfo, RunStore
 from nasx.trial import derive_seed
@@ -84,6 +84,7 @@ def _begin(parts: Parts, config: Mapping[str, Any], run_dir: Path | None, watch:
             class_names=parts.class_names,
             config_hash=config_hash(config),
             workers=parts.execution.planned_workers,
+            alleles=allele_names(parts.space),
         )
         with RunStore.create(run_dir, info) as store:
             mark_latest(experiment.runs_dir, run_dir)
@@ -120,6 +121,9 @@ def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> S
         is_connected=parts.space.is_connected,
         signs=tuple(objective.sign for objective in parts.objectives),
         workers=store.info.workers,
+        alleles=allele_names(parts.space),
+        exact=tuple(objective.is_exact for objective in parts.objectives),
+        is_noisy=getattr(parts.evaluate, "is_noisy", True),
     )
     algorithm = configs.build(experiment.algorithm, "algorithm", problem=problem)
     loop = SearchLoop(
@@ -151,6 +155,11 @@ def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> S
             tracking.close(finished=loop.stopping != INTERRUPTED)
         loop.close()
     return loop
+
+
+def allele_names(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
+    """The names of each gene's alleles."""
+    return tuple(space.allele_names(gene) for gene in range(len(space.gene_sizes)))
 
 
 def _tracking(experiment: configs.Experiment, run_dir: Path) -> Tracking | None:

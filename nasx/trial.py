@@ -42,6 +42,7 @@ class Objective:
     direction: Direction
     low: float  # smallest value possible
     high: float  # largest value possible
+    is_exact: bool = False  # whether every training of a network has the same value: it is counted, not measured
 
     @property
     def sign(self) -> int:
@@ -66,8 +67,8 @@ OBJECTIVES: Mapping[str, Objective] = {
         Objective("macro_error", "macro error", "%", Direction.MINIMIZE, 0.0, 1.0),
         # signed vectors may point away from each other: cosine distances reach 2
         Objective("introspectability", "introspectability", "", Direction.MAXIMIZE, 0.0, 2.0),
-        Objective("parameters", "parameters", "", Direction.MINIMIZE, 0.0, math.inf),
-        Objective("macs", "multiply-accumulates", "", Direction.MINIMIZE, 0.0, math.inf),
+        Objective("parameters", "parameters", "", Direction.MINIMIZE, 0.0, math.inf, is_exact=True),
+        Objective("macs", "multiply-accumulates", "", Direction.MINIMIZE, 0.0, math.inf, is_exact=True),
         Objective("latency", "latency", "ms", Direction.MINIMIZE, 0.0, math.inf),
     )
 }
@@ -128,6 +129,8 @@ class Candidate:
     # numbers of the candidates whose answers were taken in since the candidate before, in that order: what this one and
     # all after it are bred from. An algorithm that does not tell has no early stopping
     heard: tuple[int, ...] = ()
+    # which training of its network it asks for: 0 is the first; from 1 on it re-trains a known network
+    replicate: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ LAYERS = [
     {"trial", "pareto", "protocols", "rundir", "weights", "early_stopping", "watchdog", "finetuned"},
     {"networks", "data", "introspection"},
     {"spaces", "training", "algorithms", "store", "config"},
-    {"evaluation", "tabular", "diagnostics", "integrity"},
+    {"evaluation", "tabular", "diagnostics", "integrity", "estimates"},
     {"execution", "reports"},
     {"preparation"},
     {"trackers"},

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,15 +22,21 @@ import numpy as np
 from numpy.random import Generator
 
 from nasx.algorithms.operators import uniform
+from nasx.algorithms.retraining import Share, check_share, choose, is_due_early, wanted_share
+from nasx.algorithms.surrogate import Features, Surrogate
 from nasx.errors import SettingError
 from nasx.protocols import Problem
 from nasx.trial import Candidate, Genotype, derive_seed
 
-Mode = Literal["steady_state", "generational", "free_running"]
+Mode = Literal["auto", "steady_state", "generational", "free_running"]
 
+RETRAINING = "retraining"  # operator of the candidates that train a known network again
 TRIES_PER_CHANGE = 8  # proposals that are known or disconnected, before one more gene is changed
 UNIFORM_TRIES = 100  # uniform draws after that, before a known network is asked again
 RAMP = 0.75  # the lag is at most this share of the candidates asked, beyond one for each worker
+REPEATABLE_WORKERS = (
+    2  # up to here a lag costs nothing; from 3 on waiting for it halves the speed (scripts.bench.scale)
+)
 KEYS_REMEMBERED = 2**17  # canonical forms kept, about 30 MB: far cheaper than deriving them again
 
 
@@ -55,8 +62,11 @@ class Schedule:
     def of(cls, mode: Mode, lag: int | None, workers: int, generation: int = sys.maxsize) -> Schedule:
         """The schedule that a config asks for; a lag of None grows to `default_lag`.
 
+        "auto" is the repeatable steady state if a lag is given or up to `REPEATABLE_WORKERS` work, else free running.
         Raises SettingError for a lag below 1.
         """
+        if mode == "auto":
+            mode = "steady_state" if lag is not None or workers <= REPEATABLE_WORKERS else "free_running"
         if lag is None:
             return cls(mode, generation, default_lag(workers), first_lag=workers)
         at_least("lag", lag, 1)
@@ -95,39 +105,88 @@ def default_lag(workers: int) -> int:
 class Algorithm(ABC):
     """Base of every search algorithm; see `nasx.protocols.SearchAlgorithm` for the contract.
 
-    Subclasses say how a candidate is made (`_propose`) and what an answer changes (`_absorb`).
+    Subclasses define how a candidate is made (`_propose`) and what the first training of a network changes (`_absorb`).
+    Re-training is done here: `_estimate` then returns what all trainings of a network say together.
+
+    Args:
+        retraining: share of the trainings that re-train known networks, or "auto": as the noise requires.
+        modeled: whether a subclass uses the surrogate even if nothing is trained again.
     """
 
-    def __init__(self, schedule: Schedule, problem: Problem) -> None:
+    def __init__(self, schedule: Schedule, problem: Problem, retraining: Share = 0.0, *, modeled: bool = False) -> None:
+        check_share(retraining)
         self.schedule = schedule
         self.gene_sizes = problem.gene_sizes
         self.n_objectives = problem.n_objectives
         self.seed = problem.seed
+        self.retraining: Share = retraining if problem.is_noisy else 0.0
         self._key = lru_cache(KEYS_REMEMBERED)(lambda g: problem.key(g) if problem.is_connected(g) else None)
         self._known: set[Genotype | None] = {None}  # keys of all that was asked; None stands for what is no network
+        self._first: dict[Genotype, int] = {}  # key of each network -> number of the candidate that asked for it first
+        self._trainings: Counter[Genotype] = Counter()  # trainings asked of the networks that were trained again
         self._n_asked = 0
         self._n_absorbed = 0
+        self._n_retrained = 0  # asked
         self._open: dict[int, Candidate] = {}  # asked, not yet absorbed
         self._answers: dict[int, tuple[float, ...] | None] = {}  # told, not yet absorbed
         self._heard: list[int] = []  # absorbed since the last candidate
+        self._surrogate: Surrogate | None = None
+        if modeled or self.retraining != 0:
+            features = Features(problem.alleles) if problem.alleles else Features.of_sizes(problem.gene_sizes)
+            exact = problem.exact or (not problem.is_noisy,) * problem.n_objectives
+            self._surrogate = Surrogate(features, exact, seed=derive_seed(self.seed, "surrogate"))
 
     def ask(self) -> Candidate | None:
         number = self._n_asked
+        if not self._take_in_answers(number):
+            return None
+        again = self._retrained(number)
+        if again is None:
+            proposal, replicate = (
+                self._draw(number, np.random.default_rng(derive_seed(self.seed, "candidate", number))),
+                0,
+            )
+        else:
+            proposal = Proposal(again, RETRAINING, (self._first[again],))
+            replicate = max(1, self._trainings[again])
+        generation = number // self.schedule.generation
+        candidate = Candidate(
+            number, proposal.genotype, generation, proposal.operator, proposal.parents, tuple(self._heard), replicate
+        )
+        self._register(candidate)
+        return candidate
+
+    def replay(self, candidate: Candidate) -> None:
+        """Take a recorded candidate as the next one asked, in place of `ask`: the search that recorded it is resumed.
+
+        Every answer that it was bred from must have been told.
+        """
+        if candidate.number != self._n_asked:
+            raise ValueError(f"candidate {candidate.number} does not follow candidate {self._n_asked - 1}")
+        if not self._take_in_answers(candidate.number):
+            raise ValueError(f"candidate {candidate.number} was bred from an answer that is missing")
+        self._register(candidate)
+
+    def _take_in_answers(self, number: int) -> bool:
+        """Absorb the answers that candidate `number` is bred from; False if one of them is not there yet."""
         horizon = self.schedule.horizon(number)
         while self._n_absorbed < horizon:
             if self._n_absorbed not in self._answers:
-                return None
+                return False
             self._absorb_answer(self._n_absorbed)
-        proposal = self._draw(number, np.random.default_rng(derive_seed(self.seed, "candidate", number)))
-        generation = number // self.schedule.generation
-        candidate = Candidate(
-            number, proposal.genotype, generation, proposal.operator, proposal.parents, tuple(self._heard)
-        )
+        return True
+
+    def _register(self, candidate: Candidate) -> None:
         self._heard.clear()
-        self._known.add(self._key(candidate.genotype))
-        self._open[number] = candidate
+        key = self._key(candidate.genotype)
+        self._known.add(key)
+        if key is not None:
+            self._first.setdefault(key, candidate.number)
+        if candidate.replicate > 0 and key is not None:
+            self._trainings[key] = candidate.replicate + 1
+            self._n_retrained += 1
+        self._open[candidate.number] = candidate
         self._n_asked += 1
-        return candidate
 
     def tell(self, number: int, costs: Sequence[float] | None) -> None:
         if number not in self._open or number in self._answers:
@@ -143,7 +202,30 @@ class Algorithm(ABC):
     def _absorb_answer(self, number: int) -> None:
         self._n_absorbed += 1
         self._heard.append(number)
-        self._absorb(self._open.pop(number), self._answers.pop(number))
+        candidate, costs = self._open.pop(number), self._answers.pop(number)
+        if self._surrogate is not None and costs is not None:
+            self._surrogate.learn(self._canonical(candidate.genotype), costs)
+        if candidate.replicate == 0:
+            self._absorb(candidate, costs)
+
+    def _retrained(self, number: int) -> Genotype | None:
+        """The network that candidate `number` trains again; None if it is to be a new one."""
+        surrogate = self._surrogate
+        if surrogate is None or self.retraining == 0 or len(surrogate.keys) < 2:
+            return None
+        rng = np.random.default_rng(derive_seed(self.seed, "retraining", number))
+        if not is_due_early(surrogate, number, self._n_retrained, self.retraining):
+            if not surrogate.models or rng.random() >= wanted_share(surrogate, self.retraining):
+                return None
+        elif surrogate.is_exact:
+            return None
+        asked = np.array([max(1, self._trainings[key]) for key in surrogate.keys])
+        return surrogate.keys[choose(surrogate, asked, rng)]
+
+    def _estimate(self, genotype: Genotype, costs: tuple[float, ...]) -> tuple[float, ...]:
+        """The true costs of a network by all answers so far; `costs`, of its first training, if it is not modeled."""
+        estimate = None if self._surrogate is None else self._surrogate.estimate(self._canonical(genotype))
+        return costs if estimate is None else estimate
 
     def _draw(self, number: int, rng: Generator) -> Proposal:
         """A proposal that was never asked and is a network, as far as a bounded number of tries can find one.
@@ -174,7 +256,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
-        """Take in an answer; None: the candidate has no costs and must have no offspring."""
+        """Take in the first training of a network; None: it has no costs and must have no offspring."""
 
 
 def at_least(name: str, value: float, low: float) -> None:

@@ -7,6 +7,7 @@ neural architecture search", UAI 2021.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,6 +21,8 @@ from nasx.algorithms.base import (
     at_least,
 )
 from nasx.algorithms.operators import uniform
+from nasx.algorithms.retraining import Share
+from nasx.algorithms.surrogate import MAX_NETWORKS
 from nasx.protocols import Problem
 from nasx.trial import Candidate, Genotype
 
@@ -29,6 +32,8 @@ class LocalSearch(Algorithm):
 
     Args:
         initial_samples: uniform draws before the first neighbour.
+        retraining: share of the trainings that re-train known networks, or "auto"; the front is then that of the
+            estimates.
         lag: candidate k is chosen by the answers up to k - lag; None: grows as large as `workers` need.
     """
 
@@ -36,16 +41,20 @@ class LocalSearch(Algorithm):
         self,
         *,
         initial_samples: int = 10,
+        retraining: Share = 0.0,
         lag: int | None = None,
         problem: Problem,
     ) -> None:
         at_least("initial_samples", initial_samples, 1)
-        super().__init__(Schedule.of("steady_state", lag, problem.workers), problem)
+        super().__init__(Schedule.of("steady_state", lag, problem.workers), problem, retraining)
         self.initial_samples = initial_samples
         self._front: list[tuple[Candidate, tuple[float, ...]]] = []
+        self._absorbed: deque[tuple[Candidate, tuple[float, ...]]] = deque(maxlen=MAX_NETWORKS)  # the latest
         self._explored: set[int] = set()  # numbers of candidates all of whose neighbours are known
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
+        if self.retraining != 0:
+            self._front = self._estimated_front()
         unexplored = [candidate for candidate, _ in self._front if candidate.number not in self._explored]
         if number >= self.initial_samples:
             for i in rng.permutation(len(unexplored)).tolist():
@@ -59,9 +68,24 @@ class LocalSearch(Algorithm):
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
         if costs is None:
             return
-        front = [*self._front, (candidate, costs)]
-        keep = pareto.front_mask(np.array([costs for _, costs in front]))
-        self._front = [member for member, stays in zip(front, keep, strict=True) if stays]
+        if self.retraining != 0:
+            self._absorbed.append((candidate, costs))
+        else:
+            self._front = on_front([*self._front, (candidate, costs)])
+
+    def _estimated_front(self) -> list[tuple[Candidate, tuple[float, ...]]]:
+        """The front of the estimates of the latest networks and of those that were on it before."""
+        members = {candidate.number: (candidate, costs) for candidate, costs in (*self._front, *self._absorbed)}
+        estimated = [(candidate, self._estimate(candidate.genotype, costs)) for candidate, costs in members.values()]
+        return on_front(estimated)
+
+
+def on_front(members: list[tuple[Candidate, tuple[float, ...]]]) -> list[tuple[Candidate, tuple[float, ...]]]:
+    """Those that no other dominates, in their order."""
+    if not members:
+        return []
+    keep = pareto.front_mask(np.array([costs for _, costs in members]))
+    return [member for member, stays in zip(members, keep, strict=True) if stays]
 
 
 def neighbours(genotype: Genotype, sizes: tuple[int, ...]) -> Iterator[Genotype]:

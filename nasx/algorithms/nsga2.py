@@ -1,4 +1,4 @@
-"""NSGA-II: our default, made for evaluations that are dear, and the paper's, made of its operators and generations.
+"""NSGA-II: our default, made for expensive and noisy evaluations, and the paper's, with its operators.
 
 Both keep the population in `Population`, whose survivors DEAP's `selNSGA2` chooses; this is the only module that
 imports deap. What has no costs never gets in, so that neither NaN (a NaN fitness dominates everything in DEAP) nor a
@@ -8,9 +8,13 @@ failed trial can become a parent. Source: Deb et al., "A fast and elitist multio
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 import numpy as np
 from deap import base, tools
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from nasx import pareto
 from nasx.algorithms.base import (
@@ -23,11 +27,12 @@ from nasx.algorithms.base import (
 )
 from nasx.algorithms.operators import change, polynomial, simulated_binary, uniform, uniform_crossover
 from nasx.algorithms.preference import achievement, ranges
-from nasx.algorithms.screening import Screen
+from nasx.algorithms.retraining import Share
 from nasx.errors import SettingError
 from nasx.protocols import Problem
 from nasx.trial import Candidate, Genotype
 
+MAX_SCREENED: Final = 2000  # answers; from here on the front hardly moves, and choosing costs more than it returns
 MIN_PARENTS = 4  # a front of fewer is filled up with the next ranks; with one objective the front is a single network
 
 
@@ -44,10 +49,15 @@ class Individual:
 
     def __init__(self, candidate: Candidate, costs: tuple[float, ...]) -> None:
         self.candidate = candidate
-        self.costs = costs
-        self.fitness = Costs(costs)
+        self.first_costs = costs  # of its first training
+        self.revise(costs)
         self.rank = 0  # of non-domination within the population; 0 is the front
         self.crowding = 0.0  # distance to its neighbours in the same rank; infinite at the extremes
+
+    def revise(self, costs: tuple[float, ...]) -> None:
+        """Replace the costs by a better estimate."""
+        self.costs = costs
+        self.fitness = Costs(costs)
 
     @property
     def genotype(self) -> Genotype:
@@ -63,6 +73,11 @@ class Population:
 
     def add(self, individual: Individual) -> None:
         self.members.append(individual)
+
+    def revise(self, estimate: Callable[[Genotype, tuple[float, ...]], tuple[float, ...]]) -> None:
+        """Replace the costs of all members by what their further trainings, and their relatives', say."""
+        for member in self.members:
+            member.revise(estimate(member.genotype, member.first_costs))
 
     def cut(self) -> None:
         """Keep the `size` best by rank, then by crowding distance."""
@@ -94,20 +109,25 @@ def tournament(rivals: list[Individual], rng: Generator) -> Individual:
 
 
 class NSGA2(Algorithm):
-    """NSGA-II for dear evaluations: a steady state that breeds from the front and changes one gene at a time.
+    """NSGA-II for expensive, noisy evaluations: a steady state that breeds from the front, one gene changed at a time.
 
-    After `initial_samples` uniform draws, parents come from the front, by tournament on crowding distance. A child is
-    one parent, or two of them crossed, with exactly one gene changed to a different allele.
+    After `initial_samples` uniform draws, parents come from the front of the estimates (posterior means of the
+    surrogate), by tournament on crowding distance. A child is one parent, or two of them crossed, with exactly one gene
+    changed to a different allele. Part of the budget trains again the networks whose place on the front is open.
 
     Args:
         population_size: how many survive, and how many candidates are a generation.
         initial_samples: uniform draws before the first offspring.
         crossover: share of the offspring that have two parents.
-        screening: offspring bred for each candidate, of which a model of the answers so far chooses one; 1: none.
+        screening: offspring bred for each candidate, of which the surrogate chooses the one with the largest expected
+            hypervolume improvement; 1: none.
         unscreened: share of the candidates that the model has no say in, so that its errors cannot lock the search in.
+        retraining: share of the trainings that re-train networks whose place on the front is open, 0 to 0.75; "auto":
+            by how open the front is, and none if answers have no noise.
         mode: "steady_state": each candidate is bred from the answers up to `lag` before it, so that nobody waits for a
             generation to end and the search is repeatable; "generational": from all generations before its own;
-            "free_running": from whatever has been answered, which depends on the order of arrival.
+            "free_running": from whatever has been answered, which depends on the order of arrival; "auto": steady
+            state up to 2 workers or if a lag is given, else free running.
         lag: 1 waits for every answer; None: grows as large as `workers` need, see `base.default_lag`.
         preference: a value of each objective, in their order and own units, that the search should come near, and
             better if it can: it then breeds towards that region alone. None: the whole front.
@@ -121,7 +141,8 @@ class NSGA2(Algorithm):
         crossover: float = 0.3,
         screening: int = 8,
         unscreened: float = 0.3,
-        mode: Mode = "steady_state",
+        retraining: Share = "auto",
+        mode: Mode = "auto",
         lag: int | None = None,
         preference: tuple[float, ...] | None = None,
         problem: Problem,
@@ -135,26 +156,31 @@ class NSGA2(Algorithm):
             )
         at_least("screening", screening, 1)
         share("unscreened", unscreened)
-        super().__init__(Schedule.of(mode, lag, problem.workers, population_size), problem)
+        schedule = Schedule.of(mode, lag, problem.workers, population_size)
+        super().__init__(schedule, problem, retraining, modeled=screening > 1)
         self.initial_samples = initial_samples
         self.crossover = crossover
         self.population = Population(population_size)
         self._parents: list[Individual] | None = None  # found again after each answer
         self.screening = screening
         self.unscreened = unscreened
-        self._screen = Screen(self.gene_sizes)
         self._wish = None if preference is None else np.multiply(preference, problem.signs or 1)
 
     def _draw(self, number: int, rng: Generator) -> Proposal:
         draw = super()._draw
         proposal = draw(number, rng)
-        is_screened = self.screening > 1 and proposal.operator != "random" and self._screen.is_ready
-        if not is_screened or rng.random() < self.unscreened:
+        surrogate = self._surrogate
+        if self.screening == 1 or surrogate is None or not surrogate.models or surrogate.n_answers >= MAX_SCREENED:
+            return proposal
+        if proposal.operator == "random" or rng.random() < self.unscreened:
             return proposal
         offspring = [proposal, *(draw(number, rng) for _ in range(self.screening - 1))]
         front = np.array([parent.costs for parent in self._breeders() if parent.rank == 0])
-        genotypes = [self._canonical(child.genotype) for child in offspring]
-        return offspring[self._screen.choose(genotypes, front, self._wish)]
+        means, variances = surrogate.predict([self._canonical(child.genotype) for child in offspring])
+        deviations = np.sqrt(variances)
+        if self._wish is not None:
+            return offspring[int(np.argmin(achievement(means - deviations, self._wish, ranges(front))))]
+        return offspring[int(np.argmax(improvements(means, deviations, front)))]
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
         parents = self._breeders()
@@ -171,6 +197,8 @@ class NSGA2(Algorithm):
     def _breeders(self) -> list[Individual]:
         """Who may become a parent: the front, or somewhat more where it is tiny."""
         if self._parents is None:
+            if self._surrogate is not None:
+                self.population.revise(self._estimate)
             self._parents = self.population.best(MIN_PARENTS)
             if self._wish is not None and self._parents:
                 costs = [parent.costs for parent in self._parents]
@@ -179,11 +207,12 @@ class NSGA2(Algorithm):
                     parent.crowding = -float(miss)  # what a tournament goes by: near the wish, not far from the others
         return self._parents
 
+    def _absorb_answer(self, number: int) -> None:
+        super()._absorb_answer(number)
+        self._parents = None  # a further training, too, moves the estimates
+
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
-        absorb(self.population, candidate, costs)
-        self._parents = None
-        if costs is not None:
-            self._screen.learn(self._canonical(candidate.genotype), costs)
+        absorb(self.population, candidate, costs, self._estimate)
 
 
 class NSGA2Paper(Algorithm):
@@ -195,6 +224,7 @@ class NSGA2Paper(Algorithm):
         crossover_eta: the smaller, the farther children are from their parents.
         mutation: probability that a gene is mutated; None: 1 / number of genes.
         mutation_eta: the smaller, the farther a gene moves.
+        retraining: share of the trainings that re-train known networks, or "auto"; 0: none, as published.
     """
 
     def __init__(
@@ -205,6 +235,7 @@ class NSGA2Paper(Algorithm):
         crossover_eta: float = 3.0,
         mutation: float | None = None,
         mutation_eta: float = 3.0,
+        retraining: Share = 0.0,
         problem: Problem,
     ) -> None:
         at_least("population_size", population_size, 4)
@@ -212,7 +243,7 @@ class NSGA2Paper(Algorithm):
         at_least("crossover_eta", crossover_eta, 0)
         share("mutation", 0.0 if mutation is None else mutation)
         at_least("mutation_eta", mutation_eta, 0)
-        super().__init__(Schedule("generational", population_size), problem)
+        super().__init__(Schedule("generational", population_size), problem, retraining)
         self.crossover = crossover
         self.crossover_eta = crossover_eta
         self.mutation = 1 / len(self.gene_sizes) if mutation is None else mutation
@@ -222,6 +253,7 @@ class NSGA2Paper(Algorithm):
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
         if self._parents is None:
+            self.population.revise(self._estimate)
             self._parents = self.population.best(self.population.size)
         parents = self._parents
         if not parents:
@@ -238,16 +270,36 @@ class NSGA2Paper(Algorithm):
         return polynomial(genotype, self.gene_sizes, self.mutation, self.mutation_eta, rng)
 
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
-        absorb(self.population, candidate, costs)
+        absorb(self.population, candidate, costs, self._estimate)
         self._parents = None
 
 
-def absorb(population: Population, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
-    """Add a candidate that has costs; with the last one of a generation, choose the survivors.
+def absorb(
+    population: Population,
+    candidate: Candidate,
+    costs: tuple[float, ...] | None,
+    estimate: Callable[[Genotype, tuple[float, ...]], tuple[float, ...]],
+) -> None:
+    """Add a candidate that has costs; if there are twice as many as may survive, choose the survivors.
 
-    Choosing them once a generation is what NSGA-II does, and costs the steady state nothing: it breeds from the front.
+    The steady state loses nothing by choosing so rarely: it breeds from the front.
     """
     if costs is not None:
         population.add(Individual(candidate, costs))
-    if candidate.number % population.size == population.size - 1:
+    if len(population.members) >= 2 * population.size:
+        population.revise(estimate)
         population.cut()
+
+
+def improvements(
+    means: NDArray[np.float64], deviations: NDArray[np.float64], front: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The hypervolume that each uncertain point is expected to add to the front, (n_points,).
+
+    Costs are scaled to the extent of the front and of the points at their optimistic best, mean minus one standard
+    deviation; the reference point is behind all of them, so that every new trade-off counts.
+    """
+    everything = np.concatenate([means - deviations, front])
+    low, extent = everything.min(axis=0), ranges(everything)
+    scaled = [(points - low) / extent for points in (means, front)]
+    return pareto.expected_improvement(scaled[0], deviations / extent, scaled[1], np.full(means.shape[1], 1.1))

@@ -20,6 +20,7 @@ from nasx.algorithms.base import (
     at_least,
 )
 from nasx.algorithms.operators import change, uniform
+from nasx.algorithms.retraining import Share
 from nasx.errors import SettingError
 from nasx.protocols import Problem
 from nasx.trial import Candidate
@@ -31,6 +32,7 @@ class RegularizedEvolution(Algorithm):
     Args:
         population_size: how many live, and how many candidates are drawn uniformly at first.
         sample_size: how many of them compete to be the parent; None: a quarter of them, as in the source.
+        retraining: share of the trainings that re-train known networks, or "auto"; parents then compete by estimates.
         lag: candidate k is bred from the answers up to k - lag; None: grows as large as `workers` need.
     """
 
@@ -39,6 +41,7 @@ class RegularizedEvolution(Algorithm):
         *,
         population_size: int = 50,
         sample_size: int | None = None,
+        retraining: Share = 0.0,
         lag: int | None = None,
         problem: Problem,
     ) -> None:
@@ -46,7 +49,7 @@ class RegularizedEvolution(Algorithm):
         sample_size = population_size // 4 if sample_size is None else sample_size
         if not 1 <= sample_size <= population_size:
             raise SettingError("sample_size", f"must be between 1 and population_size, got {sample_size}")
-        super().__init__(Schedule.of("steady_state", lag, problem.workers, population_size), problem)
+        super().__init__(Schedule.of("steady_state", lag, problem.workers, population_size), problem, retraining)
         self.population_size = population_size
         self.sample_size = sample_size
         self._living: deque[tuple[Candidate, tuple[float, ...]]] = deque(maxlen=population_size)
@@ -54,7 +57,7 @@ class RegularizedEvolution(Algorithm):
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
         if number < self.population_size or not self._living:
             return Proposal(uniform(self.gene_sizes, rng), "random")
-        costs = np.array([costs for _, costs in self._living])
+        costs = np.array([self._estimate(candidate.genotype, costs) for candidate, costs in self._living])
         sample = rng.permutation(len(costs))[: self.sample_size]
         values = tchebycheff(costs, rng.dirichlet(np.ones(self.n_objectives)))
         parent, _ = self._living[int(sample[np.argmin(values[sample])])]

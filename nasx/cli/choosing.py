@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nasx.errors import RunError
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarise_run
 from nasx.rundir import find_run, runs_home, weights_file
 from nasx.store import RunStore
 from nasx.trial import Trial, resolve_arch_id
@@ -46,7 +46,7 @@ def front_trials(run: Path) -> list[Trial]:
     """
     with RunStore.open(run, read_only=True) as store:
         trials, info = store.trials(), store.info
-    front = summarise(trials, info.objectives, n_classes=info.n_classes).front
+    front = summarise_run(trials, info).front
     if not front:
         raise RunError(f"{run} has no network on its front. `nasx runs show` says what became of its trials.")
     return [find_trial(run, member.arch_id) for member in front]

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from nasx.finetuned import read_finetuned
 from nasx.reports.finetuned import finetuned_table
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarise_run
 from nasx.store import RunStore
 
 
@@ -16,7 +16,7 @@ def print_finetuned(run_dir: Path) -> None:
     """The fine-tuned networks of a run's front, on stdout; nothing where there is none."""
     with RunStore.open(run_dir, read_only=True) as store:
         trials, info = store.trials(), store.info
-    summary = summarise(trials, info.objectives, n_classes=info.n_classes)
+    summary = summarise_run(trials, info)
     records = [record for member in summary.front if (record := read_finetuned(run_dir, member.arch_id))]
     if records:
         Console().print(finetuned_table(records, summary))

@@ -125,9 +125,9 @@ def line(progress: Progress, objectives: tuple[Objective, ...]) -> str:
     parts += [f"{progress.failed} failed"] if progress.failed else []
     parts += [f"{infeasible(progress)} infeasible"] if progress.infeasible else []
     parts += [f"{progress.cached} from the journal"] if progress.cached else []
-    parts += [f"{progress.replicated} replicates"] if progress.replicated else []
+    parts += [f"{progress.retrained} trained again"] if progress.retrained else []
     parts += [f"best {o.label} {best(progress, o)}" for o in objectives]
-    parts += [f"hypervolume {progress.hypervolume:.4f}", f"front of {len(progress.front)}"]
+    parts += [f"hypervolume {progress.summary.hypervolume:.4f}", f"front of {len(progress.summary.front)}"]
     parts += [f"{progress.gpu_hours:.2f} GPU-hours"] if progress.gpu_hours else []
     parts += [f"{duration(progress.elapsed)} gone, {to_go(progress)} to go"]
     return ", ".join(parts)

@@ -34,7 +34,7 @@ class SearchPanel:
         progress = self.progress
         time = f"{duration(progress.elapsed)} gone, {to_go(progress)} to go"
         parts: list[RenderableType] = [_bar(progress), _line(time), _facts(progress, self.objectives)]
-        if len(self.objectives) > 1 and len(progress.front) > 1 and console.height >= LOWEST:
+        if len(self.objectives) > 1 and len(progress.summary.front) > 1 and console.height >= LOWEST:
             parts.append(_scatter(progress, self.objectives[:2], options.max_width - 4))
         parts += _jobs(progress)
         parts += [_line(f"{t.arch_id}  {_why(t)}", "red") for t in progress.failures[:2]]
@@ -61,10 +61,10 @@ def _facts(progress: Progress, objectives: tuple[Objective, ...]) -> Table:
         ("infeasible", infeasible(progress)),
         ("from the journal", str(progress.cached)),
         *((f"best {o.label}", best(progress, o)) for o in objectives),
-        ("front", str(len(progress.front))),
-        ("hypervolume", f"{progress.hypervolume:.4f}"),
+        ("front", str(len(progress.summary.front))),
+        ("hypervolume", f"{progress.summary.hypervolume:.4f}"),
     ]
-    cells += [("replicates", str(progress.replicated))] if progress.replicated else []
+    cells += [("trained again", str(progress.retrained))] if progress.retrained else []
     cells += [("GPU-hours", f"{progress.gpu_hours:.2f}")] if progress.gpu_hours else []
     facts = Table.grid(padding=(0, 2), expand=True)
     for _ in range(2):
@@ -78,14 +78,14 @@ def _facts(progress: Progress, objectives: tuple[Objective, ...]) -> Table:
 def _scatter(progress: Progress, objectives: tuple[Objective, ...], width: int) -> Text:
     """All trained networks by the first two objectives."""
     x, y = objectives
-    trials = [trial for trial in progress.trials if trial.is_complete]
-    points = [(trial.metrics[x.name], trial.metrics[y.name]) for trial in trials]
+    networks = progress.summary.architectures
+    points = [(network.metrics[x.name], network.metrics[y.name]) for network in networks]
     left, right = (format_value(x, pick(p[0] for p in points)) for pick in (min, max))
     bottom, top = (format_value(y, pick(p[1] for p in points)) for pick in (min, max))
     margin = max(len(bottom), len(top))
     width = max(20, width - margin - 3)
-    on_front = {trial.arch_id for trial in progress.front}
-    drawn = scatter(points, [trial.arch_id in on_front for trial in trials], width, SCATTER_LINES)
+    on_front = {member.arch_id for member in progress.summary.front}
+    drawn = scatter(points, [network.arch_id in on_front for network in networks], width, SCATTER_LINES)
     beside = [top, *[""] * (SCATTER_LINES - 2), bottom]
     lines = [f"{value:>{margin}} |{line}" for value, line in zip(beside, drawn, strict=True)]
     between = width - len(left) - len(right)

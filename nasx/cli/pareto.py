@@ -14,7 +14,7 @@ from nasx.cli.choosing import dataset_name
 from nasx.cli.finetuned import print_finetuned
 from nasx.reports import paper as papers
 from nasx.reports import tables
-from nasx.reports.summary import FrontSummary, summarise
+from nasx.reports.summary import FrontSummary, summarise, summarise_run
 from nasx.rundir import CONFIG, find_run, runs_home
 from nasx.store import RunStore
 
@@ -47,10 +47,10 @@ def pareto(
         trials, info = store.trials(), store.info
     theirs = papers.paper_front(_dataset(run)) if paper else None
     if theirs is None:
-        summary = summarise(trials, info.objectives, n_classes=info.n_classes)
+        summary = summarise_run(trials, info)
     else:
         trials = papers.in_paper_measure(trials, theirs)
-        summary = summarise(trials, papers.OBJECTIVE_NAMES, n_classes=info.n_classes)
+        summary = summarise(trials, papers.OBJECTIVE_NAMES, n_classes=info.n_classes, alleles=info.alleles)
     _print(summary, format)
     if format is Format.TABLE:
         print_finetuned(run)

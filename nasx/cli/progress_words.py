@@ -9,7 +9,7 @@ from nasx.trial import Direction, Objective
 
 def best(progress: Progress, objective: Objective) -> str:
     """The best value of an objective on the front, with its unit; a dash before there is one."""
-    values = [trial.metrics[objective.name] for trial in progress.front]
+    values = [member.metrics[objective.name] for member in progress.summary.front]
     if not values:
         return "-"
     return format_value(objective, min(values) if objective.direction is Direction.MINIMIZE else max(values))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nasx.errors import RunError
 from nasx.integrity import check_run
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarise_run
 from nasx.reports.tables import trials_table
 from nasx.rundir import find_run, list_runs, runs_home
 from nasx.store import RunStore
@@ -45,7 +45,7 @@ def list_all(
 def _row(run: Path) -> tuple[str, ...]:
     try:
         with RunStore.open(run, read_only=True) as store:
-            summary = summarise(store.trials(), store.info.objectives, n_classes=store.info.n_classes)
+            summary = summarise_run(store.trials(), store.info)
     except RunError:  # one damaged run must not hide the others; `nasx runs check` says more
         return (str(run), "damaged", "", "", "")
     counts = (sum(summary.statuses.values()), summary.statuses.get(TrialStatus.COMPLETE, 0), len(summary.front))

@@ -42,7 +42,6 @@ def search(
         from nasx import preparation
         from nasx import search as searching
         from nasx.cli.live import display
-        from nasx.reports.summary import summarise
         from nasx.reports.tables import front_table
         from nasx.rundir import find_run, runs_home
 
@@ -58,8 +57,7 @@ def search(
             loop = searching.start(composed, run_dir=run_dir, watch=shown.watch)
         else:
             loop = searching.resume(find_run(run_dir, runs_home()), overrides or [], watch=shown.watch)
-    names = [objective.name for objective in loop.objectives]
-    Console().print(front_table(summarise(loop.all_trials, names, n_classes=loop.store.info.n_classes)))
+    Console().print(front_table(loop.summary()))
     console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
     if loop.stopping != searching.INTERRUPTED:
         settings = composed if config is not None else configs.load_resolved(loop.run_dir / CONFIG, overrides or [])

@@ -84,7 +84,7 @@ class Experiment:
     training: Mapping[str, Any] = field(default_factory=dict)
     scorer: Mapping[str, Any] = field(default_factory=dict)
     also_scored: Mapping[str, Mapping[str, Any]]  # further scorers, by a name of the user's choice
-    evaluations: int  # algorithm.evaluations: candidates that the algorithm is asked for
+    evaluations: int  # algorithm.evaluations: trainings, re-trainings included
     early_stopping: bool = False  # algorithm.early_stopping: whether trainings that cannot reach the front are cut
     finetune_front: float | None = None  # weight of the regulariser in training the front on; None: left as it is
     logger: Mapping[str, Any] | None = None  # a component that shows the trials elsewhere; None: nowhere

@@ -1,54 +1,109 @@
-"""What a search has found: its trials, counted, and its front."""
+"""The trials of a search so far, counted, and its front; which weights are kept."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from nasx import pareto
+from nasx.execution.clocks import Key
 from nasx.execution.limits import Budget
-from nasx.rundir import prune_weights, weights_file
-from nasx.trial import Objective, Reason, Trial, TrialStatus, cost_matrix
+from nasx.reports.summary import FrontSummary, summarise_run
+from nasx.rundir import kept_weights, prune_weights, weights_file
+from nasx.store import NoiseRecord, RunStore
+from nasx.trial import OBJECTIVES, Reason, Trial, TrialStatus, cost_matrix
+
+KEPT_BYTES = 2**30  # weights kept while a search runs; beyond them only those of the front and its rivals stay
+PATIENCE = 20  # a summary is made again only after this many times the seconds that the last one took
 
 
 class Findings:
-    """Every trial of a run in the order in which they were recorded; the weights of those off the front are dropped."""
+    """Every trial of a run in the order in which it was recorded, and what they say of the front."""
 
-    def __init__(self, run_dir: Path, objectives: Sequence[Objective], budget: Budget, recorded: list[Trial]) -> None:
+    def __init__(self, run_dir: Path, store: RunStore, budget: Budget) -> None:
         self.run_dir = run_dir
-        self.objectives = tuple(objectives)
+        self.store = store
+        self.objectives = tuple(OBJECTIVES[name] for name in store.info.objectives)
         self.budget = budget
+        self.by_key: dict[Key, Trial] = {}  # all trials, in the order in which they were recorded
         self.trials: dict[str, Trial] = {}  # first trainings, by arch_id
-        self.replicates: dict[tuple[str, int], Trial] = {}  # further ones, by arch_id and replicate
-        self.front: list[Trial] = []
         self.ended: Counter[TrialStatus | Reason | None] = Counter()  # first trainings, by status and by reason
-        for trial in recorded:
+        self.retrained = 0  # trainings of networks that were known
+        self._observed_front: list[Trial] = []  # of first trainings: what `search.patience` goes by
+        self._summary: FrontSummary | None = None
+        self._summarised = -1  # trials that it is of
+        self._made_at = self._took = 0.0  # seconds
+        self._kept_bytes = sum(path.stat().st_size for path in kept_weights(run_dir).values())
+        for trial in store.trials_by_time():
             self.add(trial)
-        prune_weights(run_dir, {(t.arch_id, t.replicate) for t in self.front} | self.replicates.keys())
+        prune_weights(run_dir, self.by_key.keys())  # what a killed search has left of trials that it did not record
 
     @property
     def all_trials(self) -> list[Trial]:
-        """First trainings, then replicates."""
-        return [*self.trials.values(), *self.replicates.values()]
+        """First trainings, then further ones."""
+        return [*self.trials.values(), *(t for t in self.by_key.values() if t.replicate > 0)]
+
+    def asked(self, trial: Trial) -> bool:
+        """Whether the algorithm asked for this training; else it belongs to the rounds after the search."""
+        return trial.replicate == trial.candidate.replicate
 
     def add(self, trial: Trial) -> None:
         """Take in a trial that the journal has."""
+        self.by_key[trial.arch_id, trial.replicate] = trial
         self.budget.gpu_seconds += trial.gpu_seconds
+        self._weigh(trial)
         if trial.replicate > 0:
-            self.replicates[trial.arch_id, trial.replicate] = trial
+            self.retrained += 1
+            if self.asked(trial):
+                self.budget.count(trial, None)
             return
         self.trials[trial.arch_id] = trial
         self.ended.update([trial.status, trial.evaluation.reason])
-        changed = trial.is_complete and self._update_front(trial)
+        changed = trial.is_complete and self._update_observed_front(trial)
         if trial.evaluation.reason is not Reason.DISCONNECTED:
-            self.budget.count(trial, self.front if changed else None)
+            self.budget.count(trial, self._observed_front if changed else None)
 
-    def _update_front(self, trial: Trial) -> bool:
-        """Let the trial into the front, or not, and drop the weights of whatever is off it."""
-        rivals = [*self.front, trial]
+    def _update_observed_front(self, trial: Trial) -> bool:
+        rivals = [*self._observed_front, trial]
         mask = pareto.front_mask(cost_matrix(rivals, self.objectives))
-        self.front = [t for t, stays in zip(rivals, mask, strict=True) if stays]
-        for rival in (t for t, stays in zip(rivals, mask, strict=True) if not stays):
-            weights_file(self.run_dir, rival.arch_id, rival.replicate).unlink(missing_ok=True)
+        self._observed_front = [t for t, stays in zip(rivals, mask, strict=True) if stays]
         return bool(mask[-1])
+
+    def summary(self, *, at_once: bool = False) -> FrontSummary:
+        """The front by all trials so far; unless `at_once`, by those of a moment ago if making it takes long."""
+        is_due = self._summary is None or time.monotonic() - self._made_at >= PATIENCE * self._took
+        if self._summary is None or (self._summarised != len(self.by_key) and (at_once or is_due)):
+            started = time.monotonic()
+            self._summary = summarise_run(self.all_trials, self.store.info)
+            self._summarised = len(self.by_key)
+            self._made_at = time.monotonic()
+            self._took = self._made_at - started
+        return self._summary
+
+    def close(self) -> None:
+        """Record how large the noise is, and keep the weights of the front and its rivals only."""
+        summary = self.summary(at_once=True)
+        self.store.record_noise(
+            [
+                NoiseRecord(n.trainings, n.objective, n.std, n.share, n.own_share, n.length_scale, n.repeated)
+                for n in summary.noise
+            ]
+        )
+        self._prune(summary)
+
+    def _weigh(self, trial: Trial) -> None:
+        """Count the bytes of a trial's weights; if there are too many, drop those of networks far from the front."""
+        if not trial.is_complete:
+            return
+        try:
+            self._kept_bytes += weights_file(self.run_dir, trial.arch_id, trial.replicate).stat().st_size
+        except FileNotFoundError:
+            return
+        if self._kept_bytes > KEPT_BYTES:
+            self._prune(self.summary(at_once=True))
+            self._kept_bytes = sum(path.stat().st_size for path in kept_weights(self.run_dir).values())
+
+    def _prune(self, summary: FrontSummary) -> None:
+        kept = {member.arch_id for member in (*summary.front, *summary.rivals)}
+        prune_weights(self.run_dir, {key for key in self.by_key if key[0] in kept})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasx import pareto
+from nasx.reports.summary import FrontSummary
 from nasx.trial import Objective, Trial, cost_matrix, costs
 
 MIN_GAIN = 1e-3  # growth of the hypervolume, as a share of it, that counts as growth
@@ -19,7 +20,7 @@ MIN_GAIN = 1e-3  # growth of the hypervolume, as a share of it, that counts as g
 class SearchLimits:
     """When a search ends, and what it puts up with."""
 
-    evaluations: int  # networks trained, those that fail included
+    evaluations: int  # trainings, those that fail included, and those of known networks
     replicates: int = 0  # rounds in which networks on or near the front are trained again, after the evaluations
     max_hours: float | None = None  # of this session; None: no limit
     max_gpu_hours: float | None = None  # of all sessions, GPUs times the time that trials had them; None: no limit
@@ -64,11 +65,9 @@ class Progress:
     dominated: int  # of the infeasible: stopped early
     cached: int  # candidates answered from the journal, or known to be no network
     generation: int  # of the candidate last asked
-    replicated: int  # further trainings of networks on or near the front
-    front: Sequence[Trial]
-    trials: Collection[Trial]  # all that have been trained, the front among them
+    retrained: int  # trainings of networks that were known
+    summary: FrontSummary  # the front, of a moment ago
     failures: Sequence[Trial]  # the last of this session, the newest first
-    hypervolume: float
     elapsed: float  # seconds of this session
     gpu_hours: float  # of all sessions; 0 on the CPU
     forecast: Forecast | None  # None until it can be told
@@ -157,10 +156,6 @@ class Budget:
             left = max(0.0, 3600 * self.limits.max_gpu_hours - spent)
             seconds = min(seconds, left / rate) if rate > 0 else seconds
         return Forecast(seconds, min(trials, round(seconds / pace)) if pace > 0 else trials)
-
-    def hypervolume(self, front: Sequence[Trial]) -> float:
-        """The hypervolume of a front; 0 while it is empty."""
-        return self._volume(cost_matrix(front, self.objectives)) if front else 0.0
 
     def _volume(self, front: NDArray[np.float64]) -> float:
         reference = [float(w) if r is None else r for r, w in zip(self._fixed, self._worst, strict=True)]

@@ -1,8 +1,8 @@
 """The search loop: between the algorithm that asks, the executor that evaluates, and the journal that remembers.
 
 An executor takes jobs with `next_job` and brings evaluations back with `complete`; everything else happens here, in one
-thread. **The journal is the truth**: a resumed loop starts from a fresh algorithm, which asks what it asked before and
-is answered from the journal (`nasx.execution.dialogue`), until it comes to a network that no one has trained.
+thread. **The journal is the truth**: a resumed loop starts from a fresh algorithm, which is given what it asked before
+and the answers of the journal (`nasx.execution.replay`), until it comes to a training that is not recorded.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from itertools import islice
 from pathlib import Path
 
 from nasx.early_stopping import Prospects
-from nasx.execution.dialogue import Dialogue
+from nasx.execution.clocks import Key
 from nasx.execution.failures import check_failures
 from nasx.execution.findings import Findings
 from nasx.execution.jobs import Jobs, key
 from nasx.execution.limits import Budget, Progress, SearchLimits
+from nasx.execution.replay import Replay
 from nasx.execution.replication import due_replicates
 from nasx.protocols import SearchAlgorithm, SearchSpace
+from nasx.reports.summary import ArchitectureResult, FrontSummary
 from nasx.rundir import weights_file
 from nasx.store import RunStore
 from nasx.trial import (
@@ -68,15 +70,16 @@ class SearchLoop:
         self.stopping: str | None = None  # why no further job is given
         self._arch_ids: list[str] = []  # of the candidates, by number
         self._jobs = Jobs(store, run_dir, retries=limits.retries, gpus=gpus)
-        self._waiting: dict[str, list[Candidate]] = {}  # further candidates of a network whose job is not done
+        self._waiting: dict[Key, list[Candidate]] = {}  # further candidates of a training whose job is not done
         self._cached = self._known_in_a_row = self._generation = 0
         self._session: list[Trial] = []  # trained in this session
         self._budget = Budget(limits, objectives, store.info.n_classes)
         self._prospects = Prospects(objectives) if early_stopping else None
-        self._found = Findings(run_dir, objectives, self._budget, store.trials_by_time())
+        self._found = Findings(run_dir, store, self._budget)
         self._budget.begin()
         recorded = (entry.candidate for entry in store.candidates())
-        self._dialogue = Dialogue(algorithm, objectives, recorded, self.trials)
+        self._replay = Replay(algorithm, objectives, recorded, self._found.by_key)
+        self._due_of: tuple[int, list[tuple[Trial, int]]] = (-1, [])  # trials recorded, the extra trainings due then
 
     @property
     def finished(self) -> bool:
@@ -96,8 +99,13 @@ class SearchLoop:
         return self._found.trials
 
     @property
-    def front(self) -> Sequence[Trial]:
-        return self._found.front
+    def front(self) -> Sequence[ArchitectureResult]:
+        """The front of the estimates from all trials so far."""
+        return self.summary().front
+
+    def summary(self) -> FrontSummary:
+        """The front and where it stands, from all trials so far."""
+        return self._found.summary(at_once=True)
 
     @property
     def all_trials(self) -> list[Trial]:
@@ -113,11 +121,12 @@ class SearchLoop:
         """
         if self._known_in_a_row >= MAX_FREE_ANSWERS:
             return f"{self._known_in_a_row} candidates in a row were known: the space has no network left to try"
-        return self._budget.stagnation() if self._dialogue.is_replayed else None
+        return self._budget.stagnation() if self._replay.is_over else None
 
     @property
     def _wants_networks(self) -> bool:
-        return self._budget.evaluated + len(self._jobs.pending) < self.limits.evaluations and self.enough is None
+        pending = sum(_is_asked(candidate, replicate) for (_, replicate), candidate in self._jobs.pending.items())
+        return self._budget.evaluated + pending < self.limits.evaluations and self.enough is None
 
     def stop(self, why: str) -> None:
         """Give no further job; those that are out may finish."""
@@ -132,7 +141,7 @@ class SearchLoop:
         if self._jobs.come_back:
             return self._jobs.give_again()
         while self._wants_networks:
-            candidate = self._dialogue.ask()
+            candidate = self._replay.ask()
             if candidate is None:
                 if not self._jobs.pending:
                     raise RuntimeError(f"{type(self.algorithm).__name__}.ask gives nothing though all is answered")
@@ -147,7 +156,7 @@ class SearchLoop:
 
     def _next_replicate(self) -> Job | None:
         """After the search proper: the next training of a network on or near the front with a further seed."""
-        if any(replicate == 0 for _, replicate in self._jobs.pending):
+        if any(_is_asked(candidate, replicate) for (_, replicate), candidate in self._jobs.pending.items()):
             return None  # the front may still change
         for first, number in self._due():
             if (first.arch_id, number) not in self._jobs.pending:
@@ -157,7 +166,11 @@ class SearchLoop:
     def _due(self) -> list[tuple[Trial, int]]:
         if self.limits.replicates == 0:
             return []
-        return due_replicates(self.all_trials, self.objectives, self.limits.replicates)
+        n_recorded = len(self._found.by_key)
+        if self._due_of[0] != n_recorded:
+            rounds, alleles = self.limits.replicates, self.store.info.alleles
+            self._due_of = n_recorded, due_replicates(self.all_trials, self.objectives, rounds, alleles)
+        return self._due_of[1]
 
     def begin(self, job: Job) -> None:
         """A worker has begun with the job."""
@@ -173,11 +186,12 @@ class SearchLoop:
         )
 
     def _take(self, candidate: Candidate) -> Job | None:
-        """The job that a candidate needs; None where the journal, or the space, answers it."""
+        """The job that a candidate needs; None if the journal, or the space, answers it."""
         canonical = self.space.canonical(candidate.genotype)
         identity = arch_id(self.space.name, self.space.settings, canonical)
-        known = self.trials.get(identity)
-        is_new = known is None and (identity, 0) not in self._jobs.pending
+        training = identity, candidate.replicate
+        known = self._found.by_key.get(training)
+        is_new = known is None and training not in self._jobs.pending
         is_first = is_new or (known is not None and known.candidate.number == candidate.number)
         # written before anything is trained: the journal then refuses a search that asks for something else
         self.store.record_candidate(candidate, identity, answered=not is_first)
@@ -187,25 +201,33 @@ class SearchLoop:
                 self._prospects.hear(self.trials[self._arch_ids[number]])
         if known is not None:
             self._cached += not is_first or known.evaluation.reason is Reason.DISCONNECTED
-            self._dialogue.tell(candidate.number, known)
+            if not is_first and candidate.replicate > 0:  # of an extra round, before the search was extended
+                self._budget.count(known, None)
+            self._replay.tell(candidate.number, known)
             return None
         if not is_new:
             self._cached += 1
-            self._waiting.setdefault(identity, []).append(candidate)
+            self._waiting.setdefault(training, []).append(candidate)
             return None
+        if candidate.replicate > 0 and identity not in self.trials:
+            raise RuntimeError(
+                f"{type(self.algorithm).__name__} asks for training {candidate.replicate + 1} of {identity}, which was "
+                "never trained"
+            )
         if not self.space.is_connected(candidate.genotype):
             self._cached += 1
             detail = "no path leads from the cell's input to its output"
             self._settle(candidate, canonical, identity, Evaluation.infeasible(Reason.DISCONNECTED, detail))
             return None
-        crashes = self.store.attempts(identity)
+        crashes = self.store.attempts(*training)
         if crashes >= self.limits.max_crashes:
             detail = f"the search died {crashes} times while this network was trained (search.max_crashes)"
             self._settle(candidate, canonical, identity, Evaluation.failed(Reason.ERROR, detail))
             return None
-        job = self._job(canonical, identity, 0)
+        job = self._job(canonical, identity, candidate.replicate)
         if self._prospects is not None and (rungs := self._prospects.rungs):
-            return replace(job, rungs=rungs, rivals=self._prospects.rivals)
+            rivals = tuple(rival for rival in self._prospects.rivals if rival.arch_id != identity)
+            return replace(job, rungs=rungs, rivals=rivals)
         return job
 
     def complete(self, job: Job, evaluation: Evaluation) -> None:
@@ -217,13 +239,13 @@ class SearchLoop:
             return
         candidate, retries, gpu_seconds = self._jobs.end(job)
         trial = self._write(candidate, job.genotype, job.arch_id, evaluation, job.replicate, retries, gpu_seconds)
-        if job.replicate > 0:
+        if not _is_asked(candidate, job.replicate):
             return
-        self._dialogue.tell(candidate.number, trial)
+        self._replay.tell(candidate.number, trial)
         self._session.append(trial)
         self._budget.trained()
-        for other in self._waiting.pop(job.arch_id, []):
-            self._dialogue.tell(other.number, trial)
+        for other in self._waiting.pop(key(job), []):
+            self._replay.tell(other.number, trial)
         check_failures(self._session, self.limits, self.run_dir)
 
     def lose(self, job: Job, how: str, reason: Reason = Reason.ERROR) -> None:
@@ -236,12 +258,17 @@ class SearchLoop:
         self._jobs.take_back(job)
 
     def close(self) -> None:
-        """Take back every job that is out: a resumed search asks for it again, and its attempt does not count."""
+        """Take back every job that is out: a resumed search asks for it again, and its attempt does not count.
+
+        Then record the noise, and keep the weights of the front only.
+        """
         self._jobs.close()
+        self._found.close()
 
     def _settle(self, candidate: Candidate, canonical: Genotype, identity: str, evaluation: Evaluation) -> None:
         """Record and tell what needs no training."""
-        self._dialogue.tell(candidate.number, self._write(candidate, canonical, identity, evaluation))
+        trial = self._write(candidate, canonical, identity, evaluation, candidate.replicate)
+        self._replay.tell(candidate.number, trial)
 
     def _write(
         self,
@@ -282,12 +309,15 @@ class SearchLoop:
             dominated=self._found.ended[Reason.DOMINATED],
             cached=self._cached,
             generation=self._generation,
-            replicated=len(self._found.replicates),
-            front=tuple(self.front),
-            trials=self.trials.values(),
+            retrained=self._found.retrained,
+            summary=self._found.summary(),
             failures=tuple(islice(failed, SHOWN_FAILURES)),
-            hypervolume=self._budget.hypervolume(self.front),
             elapsed=self._budget.elapsed,
             gpu_hours=(self._budget.gpu_seconds + self._jobs.clocks.gpu_seconds) / 3600,
             forecast=self._budget.forecast(self._jobs.clocks.gpu_seconds),
         )
+
+
+def _is_asked(candidate: Candidate, replicate: int) -> bool:
+    """Whether the algorithm asked for this training; else it belongs to an extra round, `search.replicates`."""
+    return candidate.replicate == replicate

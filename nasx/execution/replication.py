@@ -1,4 +1,4 @@
-"""Which networks to train again with further seeds: those whose place on the front the noise of training leaves open.
+"""Extra rounds after a search: which networks to train again because their place on the front is still open.
 
 A pure function of the journal, so that a resumed search goes on with the same ones.
 """
@@ -10,36 +10,35 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from nasx import pareto
-from nasx.trial import Objective, Trial, cost_matrix
+from nasx.estimates import estimate
+from nasx.trial import Objective, Trial
 
 RIVAL_RANK = 1  # networks up to this non-domination rank are front members (0) or near-front rivals
 
 
 def due_replicates(
-    trials: Iterable[Trial], objectives: Sequence[Objective], replicates: int
+    trials: Iterable[Trial], objectives: Sequence[Objective], rounds: int, alleles: Sequence[Sequence[str]] = ()
 ) -> list[tuple[Trial, int]]:
     """The trainings that are due: (first trial of a network, number of the replicate), in a fixed order.
 
-    Round r trains replicate r of the front and its rivals by the means of the replicates before r; the next round
-    begins when all of it has been answered, be it by failure. Empty when `replicates` rounds are done.
+    Round r trains the front and its rivals, by the estimates from all trainings before it, once more each; the next
+    round begins when all of it has been answered, be it by failure. Empty when all `rounds` are done.
     """
     answered: dict[str, dict[int, Trial]] = {}
     for trial in trials:
         answered.setdefault(trial.arch_id, {})[trial.replicate] = trial
-    for number in range(1, replicates + 1):
-        first = [own[0] for own in answered.values() if 0 in own and own[0].is_complete]
-        if not first:
-            return []
-        means = np.array([_mean(answered[t.arch_id].values(), objectives, before=number) for t in first])
-        chosen = [t for t, rank in zip(first, pareto.ranks(means), strict=True) if rank <= RIVAL_RANK]
-        due = [(t, number) for t in chosen if number not in answered[t.arch_id]]
+    asked = {arch_id: _asked(own) for arch_id, own in answered.items()}  # trainings by the search itself
+    for extra in range(rounds):
+        before = [t for a, own in answered.items() for n, t in sorted(own.items()) if n < asked[a] + extra]
+        estimates = estimate(before, objectives, alleles)
+        ranks = pareto.ranks(estimates.means) if len(estimates.means) else np.empty(0)
+        chosen = [a for a, rank in zip(estimates.arch_ids, ranks, strict=True) if rank <= RIVAL_RANK]
+        due = [(answered[a][0], asked[a] + extra) for a in chosen if asked[a] + extra not in answered[a]]
         if due:
             return sorted(due, key=lambda job: job[0].candidate.number)
     return []
 
 
-def _mean(trials: Iterable[Trial], objectives: Sequence[Objective], *, before: int) -> list[float]:
-    """The mean costs of a network's complete trials with replicates below `before`."""
-    complete = [t for t in trials if t.is_complete and t.replicate < before]
-    mean: list[float] = cost_matrix(complete, objectives).mean(axis=0).tolist()
-    return mean
+def _asked(trainings: dict[int, Trial]) -> int:
+    """How many trainings of a network the algorithm asked for."""
+    return 1 + max((n for n, trial in trainings.items() if trial.candidate.replicate == n), default=0)

@@ -52,7 +52,7 @@ def network_data(
         "failed_trainings": sum(not t.is_complete for t in trials),
         "p_front": rounded(result.front_probability) if result else None,
         "metrics": {name: rounded(value) for name, value in metrics.items()},
-        "spread": {name: rounded(value) for name, value in result.spread.items()} if result else {},
+        "std": {name: rounded(value) for name, value in result.std.items()} if result else {},
         "scores": [_score(score, layers, whole=whole) for score in evaluation.scores],
     }
 

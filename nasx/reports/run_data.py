@@ -14,7 +14,7 @@ from nasx.reports.growth import hypervolume_growth
 from nasx.reports.motifs import motifs
 from nasx.reports.network_data import Interned, network_data, rounded
 from nasx.reports.phylogeny import phylogeny
-from nasx.reports.summary import ArchitectureResult, FrontSummary, summarise
+from nasx.reports.summary import ArchitectureResult, FrontSummary, summarise, summarise_run
 from nasx.reports.wording import COUNTS, clean, hypervolume_sentence, trials_sentence
 from nasx.trial import OBJECTIVES, Objective, Trial, TrialStatus
 
@@ -47,7 +47,7 @@ class RunMaterial:
 def run_data(material: RunMaterial) -> dict[str, Any]:
     """Everything on the page, ready for `json.dumps(..., allow_nan=False)`."""
     info, trials = material.info, material.trials
-    summary = summarise(trials, info.objectives, n_classes=info.n_classes)
+    summary = summarise_run(trials, info)
     layers = Interned()
     networks = _networks(material, summary, layers)
     front = [m.arch_id for m in summary.front]
@@ -168,7 +168,7 @@ def _paper(material: RunMaterial) -> dict[str, Any] | None:
     except NasxError:  # the run has not recorded the paper's score
         return None
     n_classes = material.info.n_classes
-    summary = summarise(measured, papers.OBJECTIVE_NAMES, n_classes=n_classes)
+    summary = summarise(measured, papers.OBJECTIVE_NAMES, n_classes=n_classes, alleles=material.info.alleles)
     return {
         "sentence": papers.comparison(summary, theirs, n_classes=n_classes),
         "source": theirs.source,

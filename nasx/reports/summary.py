@@ -1,6 +1,7 @@
-"""What a run has found, as plain data: one record that tables, pictures and pages are drawn from.
+"""The result of a run as plain data: one record that tables, pictures and pages are drawn from.
 
-Replicates of one architecture are one point: the mean of its complete trials.
+A network has one value an objective: the estimate of its true value from all trainings of the run
+(`nasx.estimates`). The mean of its own trainings is the observed value.
 """
 
 from __future__ import annotations
@@ -8,28 +9,35 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import fmean, stdev
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasx import pareto
-from nasx.trial import OBJECTIVES, Objective, Reason, Trial, TrialStatus, cost_matrix, costs
+from nasx.estimates import Estimates, Noise, estimate
+from nasx.trial import OBJECTIVES, Objective, Reason, Trial, TrialStatus
 
-RIVAL_PROBABILITY = 0.05  # from which a network off the front of the means is named beside it
+if TYPE_CHECKING:
+    from nasx.store import RunInfo
+
+RIVAL_PROBABILITY = 0.25  # of being on the true front, from which a network off the front of the estimates is named
+CERTAIN = 0.95  # share of the posterior draws that reach the certain hypervolume
 
 
 @dataclass(frozen=True, eq=False)
 class ArchitectureResult:
-    """One architecture with the means of its complete trials."""
+    """One network with what its complete trainings, and those of its relatives, say of it."""
 
     arch_id: str
     architecture: str  # string form
-    metrics: Mapping[str, float]  # those that all its complete trials have
-    replicates: int  # complete trials that the means are over
-    spread: Mapping[str, float]  # standard deviation of a single training, by metric; empty for one training
-    front_probability: float = math.nan  # of being on the front, given the noise of training; NaN: nothing repeated
+    metrics: Mapping[str, float]  # objectives: estimates of the true values; other metrics: means of its trainings
+    observed: Mapping[str, float]  # means of its trainings, of every metric that all of them have
+    std: Mapping[str, float]  # uncertainty of each objective's estimate (standard deviation); empty: not known
+    trainings: int  # complete ones
+    front_probability: float = math.nan  # of being on the true front of the run's networks; NaN: not known
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,80 +46,99 @@ class FrontSummary:
 
     objectives: tuple[Objective, ...]
     architectures: tuple[ArchitectureResult, ...]  # all with a complete trial, in the order of the trials
-    front: tuple[ArchitectureResult, ...]  # best first objective first
+    front: tuple[ArchitectureResult, ...]  # of the estimates, best first objective first
     knee: str | None  # arch_id of the front's knee; None: no front
-    hypervolume: float  # of the front, in the objectives' own units multiplied; 0 without a front
+    hypervolume: float  # of the front's estimates, in the objectives' own units multiplied; 0 without a front
     reference: tuple[
         float | None, ...
     ]  # an objective's value that hypervolume is measured from; None: no trial gives one
     statuses: Mapping[TrialStatus, int]  # trials by status
     reasons: Mapping[Reason, int]  # trials that are not complete by reason
-    rivals: tuple[
-        ArchitectureResult, ...
-    ] = ()  # off the front of the means, but perhaps on the true one, likeliest first
+    rivals: tuple[ArchitectureResult, ...] = ()  # off the front, but perhaps on the true one, likeliest first
+    noise: tuple[Noise, ...] = field(default=())  # of one training, by objective; empty: values are observed means
+    why_observed: str = ""  # why values are observed means, in words; empty: they are estimates
+    certain_hypervolume: float | None = None  # that the front's true values reach with probability CERTAIN
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether values are estimates with an uncertainty; else they are the means of the trainings."""
+        return bool(self.noise)
 
 
-def summarise(trials: Iterable[Trial], objectives: Sequence[str], *, n_classes: int) -> FrontSummary:
+def summarise_run(trials: Iterable[Trial], info: RunInfo) -> FrontSummary:
+    """The front of a run's trials in its own objectives."""
+    return summarise(trials, info.objectives, n_classes=info.n_classes, alleles=info.alleles)
+
+
+def summarise(
+    trials: Iterable[Trial], objectives: Sequence[str], *, n_classes: int, alleles: Sequence[Sequence[str]] = ()
+) -> FrontSummary:
     """The front of `trials` in the order of `objectives`, which are names in `nasx.trial.OBJECTIVES`.
 
-    `n_classes` sets the error of guessing, from which hypervolume is measured.
+    Args:
+        n_classes: sets the error of guessing, from which hypervolume is measured.
+        alleles: names of each gene's alleles, as `RunInfo` has them.
     """
     trials = list(trials)
     chosen = tuple(OBJECTIVES[name] for name in objectives)
-    groups = list(_by_architecture(trials).values())
-    architectures = tuple(_result(group) for group in groups)
-    points = np.array([costs(a.metrics, chosen) for a in architectures], dtype=float).reshape(-1, len(chosen))
-    front = _front_order(points)
-    if any(len(group) > 1 for group in groups):
-        chances = _front_probabilities(groups, points, chosen)
-        architectures = tuple(replace(a, front_probability=p) for a, p in zip(architectures, chances, strict=True))
-    rivals = [a for i, a in enumerate(architectures) if i not in front and a.front_probability >= RIVAL_PROBABILITY]
-    reference = tuple(_reference(o, points[:, i], n_classes) for i, o in enumerate(chosen))
-    return FrontSummary(
-        objectives=chosen,
-        architectures=architectures,
-        front=tuple(architectures[i] for i in front),
-        knee=architectures[pareto.knee(points)].arch_id if architectures else None,
-        hypervolume=_hypervolume(points, chosen, reference),
-        reference=reference,
-        statuses=Counter(t.status for t in trials),
-        reasons=Counter(t.evaluation.reason for t in trials if t.evaluation.reason is not None),
-        rivals=tuple(sorted(rivals, key=lambda a: -a.front_probability)),
-    )
-
-
-def _by_architecture(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
+    estimates = estimate(trials, chosen, alleles)
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         if trial.is_complete:
             groups.setdefault(trial.arch_id, []).append(trial)
-    return groups
+    places = {arch_id: place for place, arch_id in enumerate(estimates.arch_ids)}
+    results = {arch_id: _result(own, estimates, places[arch_id], chosen) for arch_id, own in groups.items()}
+    front = [results[estimates.arch_ids[place]] for place in estimates.front]
+    rivals = [a for a in results.values() if a not in front and a.front_probability >= RIVAL_PROBABILITY]
+    reference = tuple(_reference(o, estimates.observed[:, i], n_classes) for i, o in enumerate(chosen))
+    corner = [o.sign * r for o, r in zip(chosen, reference, strict=True) if r is not None]
+    return FrontSummary(
+        objectives=chosen,
+        architectures=tuple(results.values()),
+        front=tuple(front),
+        knee=front[pareto.knee(estimates.means[estimates.front])].arch_id if front else None,
+        hypervolume=pareto.hypervolume(estimates.means[estimates.front], corner) if front else 0.0,
+        reference=reference,
+        statuses=Counter(t.status for t in trials),
+        reasons=Counter(t.evaluation.reason for t in trials if t.evaluation.reason is not None),
+        rivals=tuple(sorted(rivals, key=lambda a: -a.front_probability)),
+        noise=estimates.noise,
+        why_observed=estimates.why_not,
+        certain_hypervolume=_certain_hypervolume(estimates, corner),
+    )
 
 
-def _result(trials: Sequence[Trial]) -> ArchitectureResult:
-    first, *others = trials
+def _result(
+    trials: Sequence[Trial], estimates: Estimates, place: int, objectives: Sequence[Objective]
+) -> ArchitectureResult:
+    first, *others = sorted(trials, key=lambda t: t.replicate)
     shared = [name for name in first.metrics if all(name in t.metrics for t in others)]
-    means = {name: fmean(t.metrics[name] for t in trials) for name in shared}
-    spread = {name: stdev(t.metrics[name] for t in trials) for name in shared} if others else {}
-    return ArchitectureResult(first.arch_id, first.architecture, means, len(trials), spread)
+    observed = {name: fmean(t.metrics[name] for t in trials) for name in shared}
+    if not estimates.noise:
+        return ArchitectureResult(first.arch_id, first.architecture, observed, observed, {}, len(trials))
+    values = {o.name: _within_range(o, estimates.means[place, i]) for i, o in enumerate(objectives)}
+    std = {o.name: float(estimates.deviations[place, i]) for i, o in enumerate(objectives)}
+    return ArchitectureResult(
+        first.arch_id,
+        first.architecture,
+        {**observed, **values},
+        observed,
+        std,
+        len(trials),
+        float(estimates.front_chances[place]),
+    )
 
 
-def _front_probabilities(
-    groups: Sequence[Sequence[Trial]], means: NDArray[np.float64], objectives: Sequence[Objective]
-) -> list[float]:
-    """The noise of training is taken from the networks that were trained more than once, and held to be that of all."""
-    residuals = []
-    for group, mean in zip(groups, means, strict=True):
-        if (n := len(group)) > 1:
-            residuals.extend((cost_matrix(group, objectives) - mean) * math.sqrt(n / (n - 1)))
-    counts = [len(group) for group in groups]
-    probabilities: list[float] = pareto.front_probabilities(means, counts, residuals, seed=0).tolist()
-    return probabilities
+def _within_range(objective: Objective, cost: float) -> float:
+    """A cost as a value of the objective; an estimate beyond what is possible becomes the nearest possible value."""
+    return min(max(objective.sign * float(cost), objective.low), objective.high)
 
 
-def _front_order(points: NDArray[np.float64]) -> list[int]:
-    """The indices of the front, the smallest first cost first; later costs, then the order given, break ties."""
-    return sorted(np.flatnonzero(pareto.front_mask(points)).tolist(), key=lambda i: tuple(points[i]))
+def _certain_hypervolume(estimates: Estimates, corner: Sequence[float]) -> float | None:
+    """What the true values of the front reach with probability CERTAIN; None if that is not known."""
+    if not len(estimates.front_draws) or len(corner) < estimates.means.shape[1]:
+        return None
+    return float(np.quantile([pareto.hypervolume(draw, corner) for draw in estimates.front_draws], 1 - CERTAIN))
 
 
 def _reference(objective: Objective, column: NDArray[np.float64], n_classes: int) -> float | None:
@@ -119,10 +146,3 @@ def _reference(objective: Objective, column: NDArray[np.float64], n_classes: int
     if fixed is not None or len(column) == 0:
         return fixed
     return float(objective.sign * column.max())
-
-
-def _hypervolume(
-    points: NDArray[np.float64], objectives: Sequence[Objective], reference: Sequence[float | None]
-) -> float:
-    corner = [o.sign * r for o, r in zip(objectives, reference, strict=True) if r is not None]
-    return pareto.hypervolume(points, corner) if len(points) else 0.0

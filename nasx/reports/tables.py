@@ -39,7 +39,7 @@ def _figures(summary: FrontSummary) -> Table:
     metrics = _shown_metrics(summary)
     for metric in metrics:
         table.add_column("MACs" if metric == "macs" else metric, justify="right", no_wrap=True)
-    is_repeated = any(member.replicates > 1 for member in summary.front)
+    is_repeated = any(member.trainings > 1 for member in summary.front)
     if is_repeated:
         table.add_column("P(front)", justify="right", no_wrap=True)
     for member in (*summary.front, *summary.rivals):
@@ -58,7 +58,7 @@ def _with_spread(member: ArchitectureResult, metric: str) -> str:
     """The mean of a metric, with the standard deviation of a single training where it was repeated and varies."""
     objective = OBJECTIVES[metric]
     mean = format_value(objective, member.metrics.get(metric))
-    if not (spread := member.spread.get(metric)):
+    if not (spread := member.std.get(metric)):
         return mean
     number, _, unit = mean.partition(" ")
     return f"{number} ± {format_value(objective, spread).partition(' ')[0]} {unit}".rstrip()
@@ -156,19 +156,19 @@ def _fields(summary: FrontSummary) -> list[str]:
     members = (*summary.front, *summary.rivals)
     others = sorted({m for member in members for m in member.metrics} - set(objectives))
     spreads = [f"{o}_std" for o in objectives]
-    noise = ["front_probability", *spreads] if any(member.replicates > 1 for member in members) else []
-    return ["arch_id", "knee", "replicates", *noise, *objectives, *others, "architecture"]
+    noise = ["front_probability", *spreads] if any(member.trainings > 1 for member in members) else []
+    return ["arch_id", "knee", "trainings", *noise, *objectives, *others, "architecture"]
 
 
 def _row(member: ArchitectureResult, summary: FrontSummary) -> dict[str, Any]:
     values: dict[str, Any] = {
         "arch_id": member.arch_id,
         "knee": member.arch_id == summary.knee,
-        "replicates": member.replicates,
+        "trainings": member.trainings,
         "architecture": member.architecture,
     }
     values |= {name: _plain(name, value) for name, value in member.metrics.items()}
-    values |= {f"{name}_std": _plain("", value) for name, value in member.spread.items()}
+    values |= {f"{name}_std": _plain("", value) for name, value in member.std.items()}
     values["front_probability"] = _plain("", member.front_probability)
     return {field: values.get(field) for field in _fields(summary)}
 

@@ -6,7 +6,7 @@ journal all that it knew. Nothing in it is ever changed or removed.
 """
 
 from nasx.store.journal import RunStore
-from nasx.store.records import Event, Lineage, RunInfo
+from nasx.store.records import Event, Lineage, NoiseRecord, RunInfo
 from nasx.store.schema import SCHEMA_VERSION
 
-__all__ = ["SCHEMA_VERSION", "Event", "Lineage", "RunInfo", "RunStore"]
+__all__ = ["SCHEMA_VERSION", "Event", "Lineage", "NoiseRecord", "RunInfo", "RunStore"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from nasx.errors import NasxError, ResourceError, RunError
 from nasx.files import disk_full
-from nasx.store.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from nasx.store.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADE, UPGRADED_FROM
 
 _BUSY_SECONDS = 30.0  # how long to wait for another connection's transaction; ours take milliseconds
 
@@ -33,16 +33,27 @@ class Database:
 
     def write_schema(self) -> None:
         """Make all tables; within a transaction."""
+        self._execute(SCHEMA)
+
+    def _execute(self, statements: str) -> None:
         with self._translated():
-            for statement in SCHEMA.split(";\n"):
+            for statement in statements.split(";\n"):
                 self._connection.execute(statement)
 
+    @property
+    def version(self) -> int:
+        """Of the schema."""
+        return int(self.rows("PRAGMA user_version")[0]["user_version"])
+
     def check_schema(self, *, read_only: bool) -> None:
-        """Raise RunError unless this is a journal that this nasx can read, and write unless `read_only`."""
+        """Raise RunError unless this is a journal that this nasx can read, and write unless `read_only`.
+
+        The journal of the version before is upgraded if it is to be written.
+        """
         if self.is_empty:
             raise RunError(f"{self.path} is empty: its search was stopped while it began. Start it again.")
         application = self.rows("PRAGMA application_id")[0]["application_id"]
-        version = self.rows("PRAGMA user_version")[0]["user_version"]
+        version = self.version
         if application != APPLICATION_ID:
             raise RunError(f"{self.path} is a database, but not one of nasx.")
         if version > SCHEMA_VERSION:
@@ -50,7 +61,10 @@ class Database:
                 f"{self.path} was written by a newer nasx (schema {version}, this one reads up to {SCHEMA_VERSION}). "
                 "Update nasx."
             )
-        if version < SCHEMA_VERSION and not read_only:
+        if version == UPGRADED_FROM and not read_only:
+            with self.transaction(sync=True):
+                self._execute(UPGRADE)
+        elif version < SCHEMA_VERSION and not read_only:
             raise RunError(
                 f"{self.path} was written by an older nasx (schema {version}, this one writes {SCHEMA_VERSION}): "
                 "it can be read, but its search goes on only with the nasx that began it. Start a new run."

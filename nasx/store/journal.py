@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from nasx.errors import RunError
 from nasx.rundir import DATABASE
 from nasx.store import records
 from nasx.store.database import Database
-from nasx.store.records import Event, Lineage, RunInfo
+from nasx.store.records import Event, Lineage, NoiseRecord, RunInfo
 from nasx.trial import Candidate, Score, Trial
 
 # Waiting for the disk at a commit keeps it through a power cut; a killed process loses nothing either way. The wait
@@ -22,7 +22,7 @@ from nasx.trial import Candidate, Score, Trial
 _WORTH_SYNCING_SECONDS = 0.1
 
 _TRIALS = """
-    SELECT asked.*, trials.*, asked.genotype AS asked_genotype
+    SELECT asked.*, trials.*, asked.genotype AS asked_genotype, {} AS asked_replicate
     FROM trials JOIN candidates AS asked ON asked.number = trials.number
     WHERE {} ORDER BY {}
 """
@@ -53,6 +53,7 @@ class RunStore:
         """Use `create` or `open`."""
         self._database = database
         self.run_dir = database.path.parent
+        self._asked_replicate = "asked.replicate" if database.version >= 3 else "0"
         with _readable(database.path):
             self.info = records.run_info(database.rows("SELECT * FROM run")[0])
 
@@ -159,11 +160,27 @@ class RunStore:
         scores: dict[tuple[str, int], list[Score]] = {}
         with self._database.transaction(write=False):  # both queries see one state while a search writes
             score_rows = self._database.rows(_SCORES.format(condition.format("scores")), *values)
-            trial_rows = self._database.rows(_TRIALS.format(condition.format("trials"), order), *values)
+            query = _TRIALS.format(self._asked_replicate, condition.format("trials"), order)
+            trial_rows = self._database.rows(query, *values)
         with _readable(self._database.path):
             for row in score_rows:
                 scores.setdefault((row["arch_id"], row["replicate"]), []).append(records.score(row))
             return [records.trial(row, scores.get((row["arch_id"], row["replicate"]), ())) for row in trial_rows]
+
+    def record_noise(self, estimates: Sequence[NoiseRecord]) -> None:
+        """Record how large the noise of training is by the trainings so far; a record that is there stays."""
+        with self._database.transaction():
+            for estimate in estimates:
+                query = "SELECT 1 FROM noise WHERE trainings = ? AND objective = ?"
+                if not self._database.rows(query, estimate.trainings, estimate.objective):
+                    self._database.insert("noise", vars(estimate))
+
+    def noise(self) -> list[NoiseRecord]:
+        """Every estimate of the noise, the last one last; empty for journals of before version 3."""
+        if self._database.version < 3:
+            return []
+        with _readable(self._database.path):
+            return [NoiseRecord(**row) for row in self._database.rows("SELECT * FROM noise ORDER BY trainings, rowid")]
 
     def record_attempt(self, arch_id: str, replicate: int = 0) -> None:
         """Record that a trial starts, so that one that takes the search down can be told when it is resumed."""

@@ -35,6 +35,7 @@ class RunInfo:
     class_names: tuple[str, ...]  # may be empty, e.g. for tabular runs
     config_hash: str  # of what must not change between a search and its resumption
     workers: int  # at the start: the lag of a steady-state search
+    alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles; empty: not known
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,19 @@ class Lineage:
     candidate: Candidate
     arch_id: str  # the network that it encodes
     answered: bool  # whether it needed no training of its own: the network was known
+
+
+@dataclass(frozen=True)
+class NoiseRecord:
+    """How large the noise of training is in one objective, as it was estimated during a search."""
+
+    trainings: int  # complete trainings that the estimate rests on
+    objective: str
+    std: float  # of a single training around the true value of its network, in the objective's unit
+    share: float  # of the variance of single trainings over the networks modeled, 0 to 1
+    own_share: float  # of the variance between networks that no smooth function of the genes explains
+    length_scale: float  # of that function
+    repeated: int  # networks trained more than once: by them the noise is known
 
 
 @dataclass(frozen=True)
@@ -58,14 +72,15 @@ class Event:
 
 
 def run_row(info: RunInfo) -> Row:
-    return {**vars(info), "objectives": _json(info.objectives), "class_names": _json(info.class_names)}
+    return {**vars(info), **{name: _json(getattr(info, name)) for name in ("objectives", "class_names", "alleles")}}
 
 
 def run_info(row: Row) -> RunInfo:
     lists = {name: tuple(json.loads(row[name])) for name in ("objectives", "class_names")}
     if unknown := [name for name in lists["objectives"] if name not in OBJECTIVES]:
         raise ValueError(f"there is no objective {unknown[0]!r}")
-    return RunInfo(**{**row, **lists})
+    alleles = tuple(tuple(names) for names in json.loads(row.get("alleles", "[]")))  # absent before schema 3
+    return RunInfo(**{**row, **lists, "alleles": alleles})
 
 
 def lineage_row(lineage: Lineage) -> Row:
@@ -79,11 +94,12 @@ def lineage_row(lineage: Lineage) -> Row:
         "parents": _json(candidate.parents),
         "heard": _json(candidate.heard),
         "answered": int(lineage.answered),
+        "replicate": candidate.replicate,
     }
 
 
 def lineage(row: Row) -> Lineage:
-    return Lineage(_candidate(row, "genotype"), row["arch_id"], bool(row["answered"]))
+    return Lineage(_candidate(row, "genotype", "replicate"), row["arch_id"], bool(row["answered"]))
 
 
 def event(row: Row) -> Event:
@@ -131,7 +147,7 @@ def trial(row: Row, scores: Sequence[Score]) -> Trial:
             train_seconds=row["train_seconds"],
             score_seconds=row["score_seconds"],
         ),
-        candidate=_candidate(row, "asked_genotype"),
+        candidate=_candidate(row, "asked_genotype", "asked_replicate"),
         finished=row["finished"],
         retries=row["retries"],
         gpu_seconds=row.get("gpu_seconds", 0.0),  # absent before schema 2
@@ -166,7 +182,7 @@ def score(row: Row) -> Score:
     )
 
 
-def _candidate(row: Row, genotype: str) -> Candidate:
+def _candidate(row: Row, genotype: str, replicate: str) -> Candidate:
     return Candidate(
         number=row["number"],
         genotype=tuple(json.loads(row[genotype])),
@@ -174,6 +190,7 @@ def _candidate(row: Row, genotype: str) -> Candidate:
         operator=row["operator"],
         parents=tuple(json.loads(row["parents"])),
         heard=tuple(json.loads(row.get("heard", "[]"))),  # absent before schema 2
+        replicate=row.get(replicate, 0),  # absent before schema 3
     )
 
 

@@ -3,9 +3,30 @@
 # What each version changed:
 # 1: the first.
 # 2: candidates.heard, without which a search cannot be continued exactly; trials.gpu_seconds.
-SCHEMA_VERSION = 2
+# 3: candidates.replicate, run.alleles, the table noise. A journal of version 2 is upgraded when its search is resumed.
+SCHEMA_VERSION = 3
 
 APPLICATION_ID = 0x6E617378  # "nasx" in ASCII: tells our databases from other people's
+
+NOISE = """CREATE TABLE noise (          -- of one training, as estimated while the search ran
+    trainings    INTEGER NOT NULL,  -- complete trainings that the estimate rests on
+    objective    TEXT NOT NULL,
+    std          REAL NOT NULL,     -- of a single training, in the objective's unit
+    share        REAL NOT NULL,     -- of the variance of single trainings over the networks modeled, 0 to 1
+    own_share    REAL NOT NULL,     -- of the variance between networks that no smooth function of the genes explains
+    length_scale REAL NOT NULL,     -- of that function; two genotypes that differ in d genes are about sqrt(2 d) apart
+    repeated     INTEGER NOT NULL,  -- networks trained more than once: by them the noise is known
+    PRIMARY KEY (trainings, objective)
+);"""
+
+# What turns a journal of version 2 into one of version 3.
+UPGRADE = f"""
+ALTER TABLE run ADD COLUMN alleles TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE candidates ADD COLUMN replicate INTEGER NOT NULL DEFAULT 0;
+{NOISE}
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+UPGRADED_FROM = 2
 
 # JSON knows no NaN and no infinity: NaN is null, infinities are the strings "Infinity" and "-Infinity".
 SCHEMA = f"""
@@ -20,7 +41,8 @@ CREATE TABLE run (            -- one row: what the search is
     n_classes      INTEGER NOT NULL,
     class_names    TEXT NOT NULL,     -- JSON list; may be empty
     config_hash    TEXT NOT NULL,     -- of what must not change between a search and its resumption
-    workers        INTEGER NOT NULL   -- at the start: the lag of a steady-state search
+    workers        INTEGER NOT NULL,  -- at the start: the lag of a steady-state search
+    alleles        TEXT NOT NULL      -- JSON list of the names of each gene's alleles; may be empty
 );
 
 CREATE TABLE candidates (     -- what the algorithm asked for, and its descent
@@ -31,7 +53,8 @@ CREATE TABLE candidates (     -- what the algorithm asked for, and its descent
     operator   TEXT NOT NULL,         -- how it was made
     parents    TEXT NOT NULL,         -- JSON list of candidate numbers
     heard      TEXT NOT NULL,         -- JSON list of candidates whose answers were taken in since the candidate before
-    answered   INTEGER NOT NULL       -- 1: needed no training of its own, the network was known
+    answered   INTEGER NOT NULL,      -- 1: needed no training of its own, the network was known
+    replicate  INTEGER NOT NULL       -- which training of the network it asks for; 0 is the first
 );
 CREATE INDEX candidates_of_arch ON candidates (arch_id);
 
@@ -69,6 +92,8 @@ CREATE TABLE scores (         -- how introspectable a trial's network is, by eac
     PRIMARY KEY (arch_id, replicate, scorer),
     FOREIGN KEY (arch_id, replicate) REFERENCES trials
 );
+
+{NOISE}
 
 CREATE TABLE events (         -- what happened, in order
     time      TEXT NOT NULL,          -- ISO 8601, UTC

@@ -93,7 +93,8 @@ class Tracking:
         if any(number not in self._networks for number in parents):
             self._networks = {each.candidate.number: each.arch_id for each in loop.store.candidates()}
         progress = loop.progress()
-        numbers = {"hypervolume": progress.hypervolume, "front": len(progress.front), "failed": progress.failed}
+        front = progress.summary
+        numbers = {"hypervolume": front.hypervolume, "front": len(front.front), "failed": progress.failed}
         ids = tuple(self._networks[number] for number in parents)
         return Entry(trial, ids, progress.evaluated, numbers)
 

@@ -31,6 +31,9 @@ class Space:
     def is_connected(self, genotype: Genotype) -> bool:
         return True
 
+    def allele_names(self, gene: int) -> tuple[str, ...]:
+        return tuple(f"allele {allele}" for allele in range(self.gene_sizes[gene]))
+
     def describe(self, genotype: Genotype) -> str:
         return "".join(map(str, genotype))
 
