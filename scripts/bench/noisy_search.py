@@ -2,9 +2,12 @@
 
     python -m scripts.bench.noisy_search --table nats_bench.csv [--seeds 20] [--first-seed 1000] [--budgets 128 256]
         [--problems cifar10 ...] [--tools nasx ...] [--processes 1] [--quick] [--json result.json]
+    python -m scripts.bench.noisy_search --problem cifar10 --write-table noisy.csv [--replicates 32] [--seed 1000]
+    python -m scripts.bench.noisy_search --problem cifar10 --measure-front front.json
 
-See `noisy_problem.py` for the problems and `noisy_tools.py` for the tools. A budget counts trainings, repeated ones
-included. Figures are means, standard deviations and worst cases over the seeds:
+See `noisy_problem.py` for the problems, `noisy_tools.py` for the tools and `noisy_table.py` for the last two forms.
+A budget counts trainings, repeated ones included. Figures are means, standard deviations and worst cases over the
+seeds:
 
 - true hypervolume of the networks shown, as a share of that of the true front (reference: 1.1 times its extent);
 - optimism: hypervolume of the costs shown, as the same share, minus the true one;
@@ -36,10 +39,13 @@ from rich.progress import track
 from rich.table import Table
 
 from nasx.files import write_atomically
+from scripts.bench.measurement import Measurement, Options, Skipped
 from scripts.bench.noisy_problem import SETTINGS, Figures, read
+from scripts.bench.noisy_table import measure_front, write_table
 from scripts.bench.noisy_tools import LABELS, TOOLS, unpack_released, version_of
 
 BUDGETS = (128, 256)
+PYMOO = tuple(tool for tool in TOOLS if tool.startswith("pymoo"))
 QUICK = ("nasx", "random")
 CACHE = Path(__file__).parents[2] / "build" / "noisy_search.json"
 WORST: Mapping[str, Callable[[Sequence[float]], float]] = {"hypervolume": min, "optimism": max, "regret": max}
@@ -150,6 +156,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1, help="searches at a time, with one thread each")
     parser.add_argument("--quick", action="store_true", help=f"4 seeds, 128 trainings, cifar10, {' and '.join(QUICK)}")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    tables = parser.add_argument_group("a table for nasx's own commands")
+    tables.add_argument("--problem", choices=SETTINGS, default="cifar10")
+    tables.add_argument("--write-table", type=Path, metavar="FILE", help="write its answers, CSV, and stop")
+    tables.add_argument("--replicates", type=int, default=32, help="trainings of each network")
+    tables.add_argument("--seed", type=int, default=1000, help="search seed of the noise")
+    tables.add_argument("--measure-front", type=Path, metavar="FILE", help="measure what `nasx pareto` shows, and stop")
     options = parser.parse_args(arguments)
     if options.quick:
         options.seeds, options.budgets, options.problems, options.tools = 4, (128,), ("cifar10",), QUICK
@@ -159,7 +171,46 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what the command line asks for."""
     options = parse(arguments)
+    if options.write_table:
+        write_table(read(options.table, options.problem), options.write_table, options.replicates, options.seed)
+    elif options.measure_front:
+        print(json.dumps(asdict(measure_front(read(options.table, options.problem), options.measure_front)), indent=1))
+    else:
+        compare(options)
+
+
+def benchmark(options: Options) -> Iterator[Measurement | Skipped]:
+    """Yield the regret of our recommendations and of each peer's, and our optimism, on the problem cifar10."""
+    path = os.environ.get("NASX_NATS_TABLE")
+    if not path or not Path(path).is_file():
+        yield Skipped("regret of the networks recommended", "NASX_NATS_TABLE is not the path of the published table")
+        return
+    seeds, budget = (range(1000, 1004), 128) if options.quick else (range(1000, 1010), 256)
+    tools = ("nasx", "random", *PYMOO) if options.quick else tuple(TOOLS)
+    jobs = {(tool, seed): Job(Path(path), "cifar10", tool, seed, (budget,)) for seed in seeds for tool in tools}
+    results = run_all(list(jobs.values()), processes=1)
+    rows = {tool: summary([results[jobs[tool, seed]][budget] for seed in seeds]) for tool in tools}
+    regrets = {tool: row["regret"]["mean"] for tool, row in rows.items()}
+    best = min(PYMOO, key=regrets.__getitem__)
+    for tool in tools:
+        if tool == best or tool not in ("nasx", *PYMOO):
+            yield Measurement(
+                what=f"regret of the networks recommended, {budget} noisy trainings",
+                against=LABELS[tool],
+                ours=(regrets["nasx"],),
+                theirs=(regrets[tool],),
+                unit="",
+                target=None if options.quick else 1.0,
+                note=f"means of {len(seeds)} seeds",
+            )
+    optimism = rows["nasx"]["optimism"]["mean"]
+    yield Measurement("optimism of the front shown", "the true costs", (optimism,), unit="of the true hypervolume")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Search with each tool and print a table for each problem and budget."""
     budgets = tuple(sorted(set(options.budgets)))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     found: dict[str, dict[str, Any]] = {}

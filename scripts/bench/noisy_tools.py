@@ -132,7 +132,8 @@ class Trainer:
 def pymoo(population: int) -> Tool:
     """Make a tool of pymoo's NSGA-II as `searchers.pymoo` sets it. It recommends the feasible front of its population.
 
-    An encoding that is no network violates a constraint.
+    An encoding that is no network violates a constraint. A budget ends with a generation, which rarely has fewer
+    children than the population: it may then end a little late.
     """
 
     def search(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[int, Shown]:
@@ -167,8 +168,9 @@ def pymoo(population: int) -> Tool:
         shown: dict[int, Shown] = {}
         while algorithm.has_next():
             algorithm.next()
-            if (number := algorithm.evaluator.n_eval) in budgets:
-                shown[number] = [(SPACE.canonical(tuple(map(int, i.X))), tuple(i.F.tolist())) for i in algorithm.opt]
+            for budget in budgets:
+                if budget not in shown and (algorithm.evaluator.n_eval >= budget or not algorithm.has_next()):
+                    shown[budget] = [(SPACE.canonical(tuple(map(int, i.X))), tuple(i.F)) for i in algorithm.opt]
         return shown
 
     return search
