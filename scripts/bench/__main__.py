@@ -4,6 +4,7 @@
 
 In full it takes half an hour on two idle cores, `--quick` less than three minutes. Needs the extra "bench". The data
 root is laid out as for `nasx search dataset.root=DIR`; without one, what needs published images is skipped.
+`noisy_search` reads the published table of NAS-Bench-201 that the environment variable NASX_NATS_TABLE names.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ BENCHMARKS: Mapping[str, str] = {  # the modules of this folder that have a func
     "scores": "SHAP and activation scores beside shap's explainer and the paper's accumulation",
     "candidate": "training one network beside plain PyTorch, and its share of the roofline",
     "shares": "where the time of a search goes",
+    "noisy_search": "networks recommended after noisy trainings, by their true costs, beside pymoo, Optuna and random",
     "memory": "memory of driver and workers, and its growth",
     "whole_search": "a whole search beside a script with Optuna and plain PyTorch",
 }
