@@ -19,10 +19,19 @@ NOISE = """CREATE TABLE noise (          -- of one training, as estimated while 
     PRIMARY KEY (trainings, objective)
 );"""
 
+VIEW = """CREATE VIEW results AS        -- for people: sqlite3 -box run.db 'SELECT * FROM results ORDER BY error'
+    SELECT number, arch_id, trials.replicate, status, reason, json_extract(metrics, '$.error') AS error,
+           json_extract(metrics, '$.introspectability') AS introspectability,
+           json_extract(metrics, '$.parameters') AS parameters, json_extract(metrics, '$.macs') AS macs,
+           train_seconds, score_seconds, generation, operator, architecture
+    FROM trials JOIN candidates USING (number, arch_id);"""
+
 # What turns a journal of version 2 into one of version 3.
 UPGRADE = f"""
 ALTER TABLE run ADD COLUMN alleles TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE candidates ADD COLUMN replicate INTEGER NOT NULL DEFAULT 0;
+DROP VIEW results;
+{VIEW}
 {NOISE}
 PRAGMA user_version = {SCHEMA_VERSION};
 """
@@ -104,12 +113,7 @@ CREATE TABLE events (         -- what happened, in order
 );
 CREATE INDEX events_of_trial ON events (arch_id, replicate);
 
-CREATE VIEW results AS        -- for people: sqlite3 -box run.db 'SELECT * FROM results ORDER BY error'
-    SELECT number, arch_id, replicate, status, reason, json_extract(metrics, '$.error') AS error,
-           json_extract(metrics, '$.introspectability') AS introspectability,
-           json_extract(metrics, '$.parameters') AS parameters, json_extract(metrics, '$.macs') AS macs,
-           train_seconds, score_seconds, generation, operator, architecture
-    FROM trials JOIN candidates USING (number, arch_id);
+{VIEW}
 
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
