@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -22,26 +22,51 @@ import numpy as np
 from nasx import pareto
 from nasx.algorithms.nsga2 import NSGA2
 from nasx.algorithms.random_search import RandomSearch
+from nasx.estimates import estimate
 from nasx.protocols import Problem, SearchAlgorithm
-from nasx.trial import Genotype
+from nasx.trial import OBJECTIVES, Candidate, Evaluation, Genotype, Objective, Trial, TrialStatus
 from scripts.bench.noisy_problem import SPACE, Costs, NoisyProblem, Shown
 
 RELEASED = "c8f4bd1"  # commit of the released nasx
 N_OBJECTIVES = 2
+ALLELES = tuple(SPACE.allele_names(gene) for gene in range(len(SPACE.gene_sizes)))
 
 Training = tuple[Genotype, int, Costs]  # canonical genotype, replicate, costs
 Tool = Callable[[NoisyProblem, int, Sequence[int]], dict[int, Shown]]  # problem, search seed, ascending budgets
 
 
-def recommend(trainings: Sequence[Training]) -> Shown:
+def recommend(problem: NoisyProblem, trainings: Sequence[Training]) -> Shown:
     """Return the networks that nasx of the working tree shows after these trainings, with its estimates of their costs.
 
-    The front of the mean costs of each network.
+    Makes of each training the journal's record of a trial, as `nasx pareto` reads it.
     """
-    answers = defaultdict(list)
-    for genotype, _, costs in trainings:
-        answers[genotype].append(costs)
-    return front([(genotype, tuple(np.mean(costs, axis=0).tolist())) for genotype, costs in answers.items()])
+    objectives = objectives_of(problem)
+    trials = [
+        Trial(
+            arch_id=SPACE.describe(genotype),
+            replicate=replicate,
+            genotype=genotype,
+            architecture=SPACE.describe(genotype),
+            seed=0,
+            evaluation=Evaluation(
+                TrialStatus.COMPLETE,
+                metrics={o.name: o.sign * cost for o, cost in zip(objectives, costs, strict=True)},
+            ),
+            candidate=Candidate(number, genotype, generation=0, operator=""),
+        )
+        for number, (genotype, replicate, costs) in enumerate(trainings)
+    ]
+    estimates = estimate(trials, objectives, ALLELES)
+    return [
+        (SPACE.parse(estimates.arch_ids[i]), (float(estimates.means[i, 0]), float(estimates.means[i, 1])))
+        for i in estimates.front
+    ]
+
+
+def objectives_of(problem: NoisyProblem) -> tuple[Objective, Objective]:
+    """Return the objectives that the costs stand for."""
+    second = "parameters" if problem.setting.second == "parameters" else "introspectability"
+    return OBJECTIVES["error"], OBJECTIVES[second]
 
 
 def front(shown: Shown) -> Shown:
@@ -50,21 +75,27 @@ def front(shown: Shown) -> Shown:
     return [entry for entry, is_on_front in zip(shown, mask, strict=True) if is_on_front]
 
 
-def single_answers(trainings: Sequence[Training]) -> Shown:
+def single_answers(problem: NoisyProblem, trainings: Sequence[Training]) -> Shown:
     """Return the front of single answers."""
     return front([(genotype, costs) for genotype, _, costs in trainings])
 
 
-def working_tree(algorithm: Callable[..., SearchAlgorithm], recommend: Callable[[Sequence[Training]], Shown]) -> Tool:
+def working_tree(
+    algorithm: Callable[..., SearchAlgorithm], recommend: Callable[[NoisyProblem, Sequence[Training]], Shown]
+) -> Tool:
     """Make a tool of an algorithm of the working tree, with one worker and default settings."""
 
     def search(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[int, Shown]:
+        objectives = objectives_of(problem)
         given = Problem(
             gene_sizes=SPACE.gene_sizes,
             n_objectives=N_OBJECTIVES,
             seed=seed,
             key=SPACE.canonical,
             is_connected=SPACE.is_connected,
+            signs=tuple(objective.sign for objective in objectives),
+            alleles=ALLELES,
+            exact=tuple(objective.is_exact for objective in objectives),
         )
         searcher = algorithm(problem=given)
         trainings: list[Training] = []
@@ -72,13 +103,12 @@ def working_tree(algorithm: Callable[..., SearchAlgorithm], recommend: Callable[
         for number in range(1, budgets[-1] + 1):
             candidate = searcher.ask()
             assert candidate is not None  # every question has been answered
-            replicate = getattr(candidate, "replicate", 0)
-            costs = problem.train(candidate.genotype, replicate, seed)
+            costs = problem.train(candidate.genotype, candidate.replicate, seed)
             searcher.tell(candidate.number, costs)
             if costs is not None:
-                trainings.append((SPACE.canonical(candidate.genotype), replicate, costs))
+                trainings.append((SPACE.canonical(candidate.genotype), candidate.replicate, costs))
             if number in budgets:
-                shown[number] = recommend(trainings)
+                shown[number] = recommend(problem, trainings)
         return shown
 
     return search
@@ -103,7 +133,7 @@ def released(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[i
                 trainings.append((SPACE.canonical(genotype), 0, costs))
             print(json.dumps(costs), file=process.stdin, flush=True)
             if number in budgets:
-                shown[number] = single_answers(trainings)
+                shown[number] = single_answers(problem, trainings)
     return shown
 
 

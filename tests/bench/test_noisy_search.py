@@ -62,9 +62,9 @@ def test_a_peer_that_meets_a_network_again_gets_its_next_training(problem) -> No
     assert found == [problem.train(LEFT, 0, 7), problem.train(RIGHT, 0, 7), problem.train(LEFT, 1, 7)]
 
 
-def test_single_answers_are_shown_if_no_other_dominates_them() -> None:
+def test_single_answers_are_shown_if_no_other_dominates_them(problem) -> None:
     answers = [(LEFT, 0, (1.0, 2.0)), (RIGHT, 0, (2.0, 2.0)), (LEFT, 1, (0.5, 3.0))]
-    assert single_answers(answers) == [(LEFT, (1.0, 2.0)), (LEFT, (0.5, 3.0))]
+    assert single_answers(problem, answers) == [(LEFT, (1.0, 2.0)), (LEFT, (0.5, 3.0))]
 
 
 def test_the_true_error_is_the_mean_over_encodings_without_those_that_are_no_network(tmp_path) -> None:
