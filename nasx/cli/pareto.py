@@ -12,6 +12,7 @@ from rich.text import Text
 
 from nasx.cli.choosing import dataset_name
 from nasx.cli.finetuned import print_finetuned
+from nasx.cli.output import answers
 from nasx.reports import paper as papers
 from nasx.reports import tables
 from nasx.reports.summary import FrontSummary, summarise, summarise_run
@@ -66,7 +67,7 @@ def pareto(
 
 def _print(summary: FrontSummary, format: Format) -> None:  # noqa: A002
     if format is Format.TABLE:
-        Console().print(tables.front_table(summary))
+        answers().print(tables.front_table(summary))
     else:
         typer.echo(tables.front_csv(summary) if format is Format.CSV else tables.front_json(summary), nl=False)
 

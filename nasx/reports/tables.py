@@ -1,6 +1,8 @@
 """The front as a table for people and as CSV and JSON for programs.
 
-CSV and JSON hold every recorded metric under its own name and in its own unit: shares are in [0, 1].
+CSV and JSON hold every recorded metric under its own name and in its own unit: shares are in [0, 1]. Of an objective
+`x`, `x` is the estimate of its true value, `x_observed` the mean of the network's trainings and `x_std` the standard
+deviation of the estimate.
 """
 
 from __future__ import annotations
@@ -11,81 +13,139 @@ import json
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from nasx.estimates import Noise
 from nasx.reports.summary import ArchitectureResult, FrontSummary
-from nasx.reports.wording import COUNTS, format_value, hypervolume_sentence, trials_sentence
+from nasx.reports.wording import (
+    COUNTS,
+    certainty_sentence,
+    format_estimate,
+    format_share,
+    format_value,
+    hypervolume_sentence,
+    noise_sentence,
+    trials_sentence,
+)
 from nasx.trial import OBJECTIVES, Trial
 
 KNEE_MARK = "*"
-ARCHITECTURE_WIDTH = 66  # what 80 columns leave beside the id
+ONCE_MARK = "†"
+ARCHITECTURE_WIDTH = 66  # columns of 80 that the id leaves for the string form
+UNLIMITED = 100_000  # columns
+SHORT_HEADERS = {"introspectability": "introspect-\nability", "macs": "MACs", "macro_error": "macro\nerror"}
 
 
 def front_table(summary: FrontSummary) -> Group:
-    """The front for people, fit for 80 columns: its figures, what they mean, and the string forms in full."""
+    """The front for people: its figures, what they mean, and the string forms in full."""
     if not summary.front:
         return Group(Text("No network on the front yet."), Text(trials_sentence(summary)))
-    return Group(_figures(summary), Text(_notes(summary) + "\n"), _string_forms(summary))
+    return Group(FrontFigures(summary), Text(f"\n{_notes(summary)}\n"), StringForms(summary))
 
 
-def _figures(summary: FrontSummary) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("architecture", no_wrap=True)
-    metrics = _shown_metrics(summary)
-    for metric in metrics:
-        table.add_column("MACs" if metric == "macs" else metric, justify="right", no_wrap=True)
-    is_repeated = any(member.trainings > 1 for member in summary.front)
-    if is_repeated:
-        table.add_column("P(front)", justify="right", no_wrap=True)
-    for member in (*summary.front, *summary.rivals):
-        is_knee = member.arch_id == summary.knee
-        cells = [_with_spread(member, metric) for metric in metrics]
-        cells += [f"{member.front_probability:.0%}"] if is_repeated else []
-        mark = f" {KNEE_MARK}" if is_knee else ""
-        style = "bold" if is_knee else "dim" if member in summary.rivals else ""
-        table.add_row(Text(member.arch_id + mark), *map(Text, cells), style=style)
-        if member is summary.front[-1]:
-            table.add_section()
-    return table
+class FrontFigures:
+    """The figures of the front, a member a line, with as many columns as the width allows. Numbers are never cut.
+
+    The objectives, the number of trainings and the probability of the front are always there; the means of the
+    trainings and what else was recorded only if there is room.
+    """
+
+    def __init__(self, summary: FrontSummary) -> None:
+        self.summary = summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        optional = self._optional_columns()
+        unlimited = options.update(width=UNLIMITED)
+        for n in range(len(optional), -1, -1):
+            table = self._table(optional[:n])
+            if Measurement.get(console, unlimited, table).maximum <= options.max_width:
+                break
+        else:  # too narrow even for what must be there: cells wrap at their spaces
+            table = self._table([], wrap=True)
+        yield table
+
+    def _optional_columns(self) -> list[dict[str, list[str]]]:
+        """Groups of columns that can be left out, header to cells, the most useful first."""
+        shown = [o.name for o in self.summary.objectives]
+        # of the two errors only one
+        hidden = {"error", "macro_error"} if "macro_error" in shown else {"macro_error"}
+        others = [m for m in OBJECTIVES if m not in hidden.union(shown)]
+        others = [m for m in others if any(m in a.metrics for a in self.summary.front)]
+        groups = [{SHORT_HEADERS.get(m, m): self._cells(m, observed=True)} for m in others]
+        measured = [o.name for o in self.summary.objectives if not o.is_exact] if self.summary.is_estimated else []
+        observed = {f"observed\n{m}": self._cells(m, observed=True) for m in measured}
+        return [*groups, *([observed] if observed else [])]
+
+    def _cells(self, metric: str, *, observed: bool = False) -> list[str]:
+        objective, members = OBJECTIVES[metric], _shown(self.summary)
+        if observed:
+            return [format_value(objective, m.observed.get(metric)) for m in members]
+        return [format_estimate(objective, m.metrics.get(metric), m.std.get(metric)) for m in members]
+
+    def _table(self, optional: Sequence[dict[str, list[str]]], *, wrap: bool = False) -> Table:
+        summary, members = self.summary, _shown(self.summary)
+        columns = {SHORT_HEADERS.get(o.name, o.name): self._cells(o.name) for o in summary.objectives}
+        columns["n"] = [str(m.trainings) for m in members]
+        if summary.is_estimated:
+            columns["P(front)"] = [format_share(m.front_probability) for m in members]
+        for group in optional:
+            columns |= group
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("architecture", no_wrap=not wrap, overflow="fold", vertical="bottom", min_width=10)
+        for header in columns:
+            table.add_column(header, justify="right", no_wrap=not wrap, overflow="fold", vertical="bottom")
+        for row, member in enumerate(members):
+            style = "bold" if member.arch_id == summary.knee else "dim" if member in summary.rivals else ""
+            name = Text(f"{member.arch_id} {_marks(member, summary)}".rstrip())
+            table.add_row(name, *(Text(cells[row]) for cells in columns.values()), style=style)
+            if member is summary.front[-1]:
+                table.add_section()
+        return table
 
 
-def _with_spread(member: ArchitectureResult, metric: str) -> str:
-    """The mean of a metric, with the standard deviation of a single training where it was repeated and varies."""
-    objective = OBJECTIVES[metric]
-    mean = format_value(objective, member.metrics.get(metric))
-    if not (spread := member.std.get(metric)):
-        return mean
-    number, _, unit = mean.partition(" ")
-    return f"{number} ± {format_value(objective, spread).partition(' ')[0]} {unit}".rstrip()
+class StringForms:
+    """The networks of the front with their string forms: folded on a terminal, else a line each."""
+
+    def __init__(self, summary: FrontSummary) -> None:
+        self.summary = summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(overflow="fold", min_width=10)
+        table.add_column(overflow="fold")
+        is_limited = options.max_width < UNLIMITED
+        for member in _shown(self.summary):
+            table.add_row(Text(member.arch_id), Text(fold(member.architecture) if is_limited else member.architecture))
+        yield table
 
 
-def _shown_metrics(summary: FrontSummary) -> list[str]:
-    """The objectives first, then what else is recorded; of the two errors one alone: a line has no room for both."""
-    objectives = [o.name for o in summary.objectives]
-    hidden = {"error", "macro_error"} if "macro_error" in objectives else {"macro_error"}
-    others = [m for m in OBJECTIVES if m not in hidden.union(objectives)]
-    return objectives + [m for m in others if any(m in a.metrics for a in summary.front)]
+def _shown(summary: FrontSummary) -> tuple[ArchitectureResult, ...]:
+    return (*summary.front, *summary.rivals)
+
+
+def _marks(member: ArchitectureResult, summary: FrontSummary) -> str:
+    is_once = summary.is_estimated and member.trainings == 1
+    return KNEE_MARK * (member.arch_id == summary.knee) + ONCE_MARK * is_once
 
 
 def _notes(summary: FrontSummary) -> str:
     lines = [f"{KNEE_MARK} knee: the front's best compromise"]
+    if any(ONCE_MARK in _marks(member, summary) for member in _shown(summary)):
+        lines.append(f"{ONCE_MARK} trained once: its values rest on relatives")
+    counted = "n: trainings"
+    if summary.is_estimated:
+        counted += "; ±: standard deviation of the estimate; P(front): probability of the true front"
+    lines.append(counted)
     if summary.rivals:
-        lines.append("below the line: off the front of the means, but perhaps on the true one")
-    return "\n".join((*lines, hypervolume_sentence(summary), trials_sentence(summary)))
-
-
-def _string_forms(summary: FrontSummary) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    for member in (*summary.front, *summary.rivals):
-        table.add_row(Text(member.arch_id), Text(fold(member.architecture)))
-    return table
+        lines.append("below the line: off the front of the estimates, but perhaps on the true one")
+    volume = "; ".join(filter(None, (hypervolume_sentence(summary), certainty_sentence(summary))))
+    return "\n".join((*lines, volume, noise_sentence(summary), trials_sentence(summary)))
 
 
 def fold(architecture: str, width: int = ARCHITECTURE_WIDTH) -> str:
@@ -101,17 +161,19 @@ def fold(architecture: str, width: int = ARCHITECTURE_WIDTH) -> str:
 
 
 def trials_table(trials: Sequence[Trial], objectives: Sequence[str]) -> Table:
-    """Every trial on a line, fit for 80 columns: what became of it, and what it cost."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("#", "architecture", "outcome", *objectives, "seconds"):
-        is_text = header in ("architecture", "outcome")
-        table.add_column(header, justify="left" if is_text else "right", no_wrap=True)
+    """Every trial on a line: the number of its candidate, which training of its network it is, outcome and cost."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    texts = ("architecture", "outcome")
+    for header in ("#", "architecture", "training", "outcome", *objectives, "seconds"):
+        justify: Literal["left", "right"] = "left" if header in texts else "right"
+        title = SHORT_HEADERS.get(header, header)
+        table.add_column(title, justify=justify, no_wrap=True, overflow="fold", vertical="bottom")
     for trial in trials:
         evaluation = trial.evaluation
-        repeat = f" ({trial.replicate})" if trial.replicate else ""
         table.add_row(
             str(trial.candidate.number),
-            trial.arch_id + repeat,
+            trial.arch_id,
+            str(trial.replicate + 1),
             (evaluation.reason or evaluation.status).replace("_", " "),
             *(format_value(OBJECTIVES[name], trial.metrics.get(name)) for name in objectives),
             f"{evaluation.train_seconds + evaluation.score_seconds:.1f}",
@@ -136,6 +198,10 @@ def front_json(summary: FrontSummary) -> str:
             {
                 "objectives": {o.name: {"direction": o.direction, "unit": o.unit} for o in summary.objectives},
                 "hypervolume": summary.hypervolume,
+                "certain_hypervolume": summary.certain_hypervolume,
+                "estimated": summary.is_estimated,
+                "why_observed": summary.why_observed or None,
+                "noise": {n.objective: _noise(n) for n in summary.noise},
                 "reference": dict(zip(names, summary.reference, strict=True)),
                 "knee": summary.knee,
                 "trials": dict(sorted(summary.statuses.items())),
@@ -150,26 +216,39 @@ def front_json(summary: FrontSummary) -> str:
     )
 
 
+def _noise(noise: Noise) -> dict[str, float | int]:
+    return {
+        "std": noise.std,
+        "share": noise.share,
+        "own_share": noise.own_share,
+        "length_scale": noise.length_scale,
+        "repeated": noise.repeated,
+        "trainings": noise.trainings,
+    }
+
+
 def _fields(summary: FrontSummary) -> list[str]:
-    """Stable: which network, the objectives in their order, the other metrics by name, the string form."""
-    objectives = [o.name for o in summary.objectives]
-    members = (*summary.front, *summary.rivals)
-    others = sorted({m for member in members for m in member.metrics} - set(objectives))
-    spreads = [f"{o}_std" for o in objectives]
-    noise = ["front_probability", *spreads] if any(member.trainings > 1 for member in members) else []
-    return ["arch_id", "knee", "trainings", *noise, *objectives, *others, "architecture"]
+    """Stable: which network, how well known, the objectives in their order, the other metrics by name, string form."""
+    names = [o.name for o in summary.objectives]
+    objectives = [field for name in names for field in (name, f"{name}_observed", f"{name}_std")]
+    others = sorted({m for member in _shown(summary) for m in member.metrics} - set(objectives))
+    return ["arch_id", "knee", "trainings", "front_probability", *objectives, *others, "architecture"]
 
 
 def _row(member: ArchitectureResult, summary: FrontSummary) -> dict[str, Any]:
+    """What is not known is None."""
     values: dict[str, Any] = {
         "arch_id": member.arch_id,
         "knee": member.arch_id == summary.knee,
         "trainings": member.trainings,
+        "front_probability": _plain("", member.front_probability),
         "architecture": member.architecture,
     }
     values |= {name: _plain(name, value) for name, value in member.metrics.items()}
-    values |= {f"{name}_std": _plain("", value) for name, value in member.std.items()}
-    values["front_probability"] = _plain("", member.front_probability)
+    for objective in summary.objectives:
+        name = objective.name
+        values[f"{name}_observed"] = _plain(name, member.observed.get(name, math.nan))
+        values[f"{name}_std"] = _plain("", member.std.get(name, math.nan))
     return {field: values.get(field) for field in _fields(summary)}
 
 

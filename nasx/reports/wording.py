@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from nasx.reports.summary import FrontSummary
+import math
+
+from nasx.reports.summary import CERTAIN, FrontSummary
 from nasx.trial import Objective
 
 COUNTS = frozenset({"parameters", "macs"})  # metrics that are whole numbers unless they are means
+MANY = 100.0  # hypervolumes from here on are written without decimals
 
 
 def format_value(objective: Objective, value: float | None) -> str:
@@ -28,6 +31,38 @@ def format_value(objective: Objective, value: float | None) -> str:
     return f"{value:.3f} {objective.unit}".rstrip()
 
 
+def format_estimate(objective: Objective, value: float | None, std: float | None) -> str:
+    """A value with its uncertainty and unit; without the uncertainty if it is not known, or 0: the value is exact.
+
+    >>> from nasx.trial import OBJECTIVES
+    >>> format_estimate(OBJECTIVES["error"], 0.0213, 0.0031), format_estimate(OBJECTIVES["parameters"], 802426.0, 0.0)
+    ('2.13 ± 0.31 %', '802,426')
+    """
+    text = format_value(objective, value)
+    if value is None or not std:
+        return text
+    number, _, unit = text.partition(" ")
+    return f"{number} ± {format_value(objective, std).partition(' ')[0]} {unit}".rstrip()
+
+
+def format_share(share: float) -> str:
+    """A share or a probability in whole percent; "-" for NaN.
+
+    >>> format_share(0.938), format_share(float("nan"))
+    ('94 %', '-')
+    """
+    return "-" if math.isnan(share) else f"{100 * share:.0f} %"
+
+
+def format_volume(value: float) -> str:
+    """A hypervolume.
+
+    >>> format_volume(0.30791), format_volume(123456.7)
+    ('0.3079', '123,457')
+    """
+    return f"{value:.4f}" if value < MANY else f"{value:,.0f}"
+
+
 def _with_prefix(value: float) -> str:
     """A large count in k, M, G or T."""
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -47,8 +82,42 @@ def hypervolume_sentence(summary: FrontSummary) -> str:
     """Hypervolume and the point that it is measured from, in one line."""
     pairs = zip(summary.objectives, summary.reference, strict=True)
     corner = ", ".join(f"{o.label} {format_reference(o, r)}" for o, r in pairs)
-    volume = summary.hypervolume
-    return f"hypervolume {volume:{'.4f' if volume < 100 else ',.0f'}}, measured from {corner}"
+    return f"hypervolume {format_volume(summary.hypervolume)}, measured from {corner}"
+
+
+def certainty_sentence(summary: FrontSummary) -> str:
+    """How much of the hypervolume the true values of the front reach almost surely; empty if that is not known."""
+    certain, promised = summary.certain_hypervolume, summary.hypervolume
+    if certain is None or not promised:
+        return ""
+    if certain >= promised:  # the best of several uncertain values in each direction exceed the estimates together
+        return f"all of it is certain: the true values reach it with a probability of at least {format_share(CERTAIN)}"
+    return (
+        f"{format_volume(certain)} ({format_share(certain / promised)}) of it is certain: "
+        f"the true values reach it with probability {format_share(CERTAIN)}"
+    )
+
+
+def noise_sentence(summary: FrontSummary) -> str:
+    """How much a single training varies, and how this is known; without a model, why values are observed means."""
+    if not summary.is_estimated:
+        return _observed_sentence(summary)
+    units = {o.name: o for o in summary.objectives}
+    parts = [f"{units[n.objective].label} {format_value(units[n.objective], n.std)}" for n in summary.noise if n.std]
+    first = summary.noise[0]
+    source = f"from {first.repeated} networks trained more than once, {first.trainings:,} trainings in all"
+    if not parts:
+        return f"noise of one training: none found, {source}"
+    return f"noise of one training (standard deviation): {', '.join(parts)}; estimated {source}"
+
+
+def _observed_sentence(summary: FrontSummary) -> str:
+    if all(objective.is_exact for objective in summary.objectives):
+        return f"values are exact: {summary.why_observed}"
+    return (
+        f"values are means of each network's trainings, not estimates: {summary.why_observed}. They are optimistic: "
+        "the best of many noisy values is partly luck"
+    )
 
 
 def trials_sentence(summary: FrontSummary) -> str:

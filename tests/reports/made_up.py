@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
@@ -78,6 +80,40 @@ def make_run(n=64, seed=0, n_classes=10):
             }
             evaluation = Evaluation(TrialStatus.COMPLETE, metrics=metrics, scores=scores)
         trials.append(make_trial(number, genotype=genotype, evaluation=evaluation))
+    return trials
+
+
+def make_noisy_run(n=20, seed=0, again=(3, 2, 1, 1)):
+    """A run of `n` networks, whose best ones by error are trained `again` times more, as an algorithm asks for it.
+
+    Error and introspectability depend on the convolutions of a network and on little else; a training adds noise of
+    0.01 and 0.03. Parameters are exact. The re-trainings are the last candidates.
+    """
+    rng = np.random.default_rng(seed)
+    genotypes = [tuple(int(code // 5**i) % 5 for i in range(6)) for code in rng.permutation(5**6)[:n]]
+    true = []
+    for genotype in genotypes:
+        convs = sum(a in (2, 3) for a in genotype)
+        true.append((0.20 - 0.025 * convs + rng.normal(0, 0.003), 0.9 - 0.06 * convs + rng.normal(0, 0.01), convs))
+
+    def train(place, candidate):
+        error, shap, convs = true[place]
+        metrics = {
+            "error": error + rng.normal(0, 0.01),
+            "introspectability": shap + rng.normal(0, 0.03),
+            "parameters": 2_000 + 3_500 * convs,
+        }
+        trial = make_trial(candidate.number, genotype=candidate.genotype, replicate=candidate.replicate, **metrics)
+        finished = f"2025-01-01T00:{candidate.number // 60:02}:{candidate.number % 60:02}Z"
+        return replace(trial, candidate=candidate, finished=finished)
+
+    trials = [train(i, Candidate(i, genotype, i // 8, "random")) for i, genotype in enumerate(genotypes)]
+    best = sorted(range(n), key=lambda i: true[i][0])
+    for place, times in zip(best, again, strict=False):
+        for replicate in range(1, times + 1):
+            number, generation = len(trials), len(trials) // 8
+            asked = Candidate(number, genotypes[place], generation, "retraining", (place,), replicate=replicate)
+            trials.append(train(place, asked))
     return trials
 
 

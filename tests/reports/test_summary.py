@@ -1,10 +1,11 @@
 import math
+from statistics import fmean
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import make_run, make_trial
+from made_up import make_noisy_run, make_run, make_trial
 
 from nasx.pareto import dominates
 from nasx.reports.summary import summarise
@@ -49,7 +50,7 @@ def test_replicates_of_an_architecture_are_one_point_at_their_mean():
     second = make_trial(1, genotype=(1,) * 6, replicate=1, error=0.3, introspectability=0.6)
     summary = summarise([first, second], BOTH, n_classes=10)
     (member,) = summary.front
-    assert member.replicates == 2
+    assert member.trainings == 2
     assert member.metrics == pytest.approx({"error": 0.2, "introspectability": 0.5})
 
 
@@ -81,32 +82,83 @@ def test_no_network_dominates_a_member_of_the_front_and_one_dominates_every_othe
         assert (arch_id in members) != any(dominates(other, point) for other in everything.values())
 
 
-def repeated(genotype, points):
-    return [
-        make_trial(sum(genotype), genotype=genotype, replicate=r, error=e, introspectability=s)
-        for r, (e, s) in enumerate(points)
-    ]
+@pytest.fixture(scope="module")
+def noisy():
+    return summarise(make_noisy_run(), BOTH, n_classes=10)
 
 
-def test_the_spread_is_that_of_a_single_training():
-    summary = summarise(repeated((1,) * 6, [(0.1, 0.4), (0.3, 0.4)]), BOTH, n_classes=10)
+def test_the_front_is_that_of_the_estimates_not_of_the_means(noisy):
+    def points(of):
+        return {a.arch_id: np.array(costs(of(a), noisy.objectives)) for a in noisy.architectures}
 
-    assert summary.front[0].spread == pytest.approx({"error": 0.2 / 2**0.5, "introspectability": 0})
+    def front(at):
+        return {i for i, point in at.items() if not any(dominates(other, point) for other in at.values())}
 
-
-def test_without_replicates_there_is_no_probability():
-    summary = summarise(trials_at([(0.1, 0.5), (0.2, 0.4)]), BOTH, n_classes=10)
-
-    assert math.isnan(summary.front[0].front_probability)
-    assert summary.rivals == ()
+    assert front(points(lambda a: a.metrics)) == {m.arch_id for m in noisy.front}
+    assert front(points(lambda a: a.observed)) != {m.arch_id for m in noisy.front}
 
 
-def test_a_network_within_the_noise_of_the_front_is_a_rival():
-    front = repeated((1,) * 6, [(0.10, 0.50), (0.14, 0.54), (0.12, 0.52)])
-    close = repeated((2,) * 6, [(0.13, 0.51)])
-    far = repeated((3,) * 6, [(0.80, 0.10)])
+def test_estimates_are_nearer_to_the_truth_than_the_means(noisy):
+    true = {t.arch_id: 0.20 - 0.025 * sum(a in (2, 3) for a in t.genotype) for t in make_noisy_run()}
+    off = {
+        name: fmean(abs(getattr(a, name)["error"] - true[a.arch_id]) for a in noisy.architectures)
+        for name in ("metrics", "observed")
+    }
+    assert off["metrics"] < off["observed"]
 
-    summary = summarise([*front, *close, *far], BOTH, n_classes=10)
 
-    assert [r.arch_id for r in summary.rivals] == [close[0].arch_id]
-    assert summary.front[0].front_probability > summary.rivals[0].front_probability > 0.05
+def test_every_estimate_comes_with_its_uncertainty_and_the_probability_of_the_front(noisy):
+    assert noisy.is_estimated and noisy.why_observed == ""
+    for member in noisy.architectures:
+        assert set(member.std) == set(BOTH)
+        assert all(0 < value < 0.05 for value in member.std.values())
+        assert 0 <= member.front_probability <= 1
+
+
+def test_trainings_are_counted_by_network(noisy):
+    assert sum(a.trainings for a in noisy.architectures) == 27
+    assert sorted(a.trainings for a in noisy.architectures)[-4:] == [2, 2, 3, 4]
+
+
+def test_a_network_off_the_front_that_may_be_on_the_true_one_is_a_rival(noisy):
+    members = {m.arch_id for m in noisy.front}
+    likely = {a.arch_id for a in noisy.architectures if a.front_probability >= 0.25} - members
+    assert {r.arch_id for r in noisy.rivals} == likely
+    chances = [r.front_probability for r in noisy.rivals]
+    assert chances == sorted(chances, reverse=True)
+
+
+def test_less_than_the_promised_hypervolume_is_certain(noisy):
+    assert 0 < noisy.certain_hypervolume < noisy.hypervolume
+
+
+def test_the_noise_is_found_from_what_was_trained_again(noisy):
+    assert [(n.objective, n.repeated, n.trainings) for n in noisy.noise] == [(name, 4, 27) for name in BOTH]
+    assert noisy.noise[0].std == pytest.approx(0.01, rel=0.5)
+    assert noisy.noise[1].std == pytest.approx(0.03, rel=0.5)
+
+
+def test_an_exact_objective_keeps_its_value_without_uncertainty():
+    trials = make_noisy_run()
+    summary = summarise(trials, ("error", "parameters"), n_classes=10)
+    exact = {t.arch_id: t.metrics["parameters"] for t in trials}
+    assert {a.arch_id: a.metrics["parameters"] for a in summary.architectures} == pytest.approx(exact)
+    assert {a.std["parameters"] for a in summary.architectures} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("trials", "why"),
+    [
+        (make_noisy_run(again=(1,)), "fewer than two networks have been trained more than once"),
+        (make_noisy_run(n=7), "fewer than 8 networks have been trained"),
+    ],
+)
+def test_without_a_model_values_are_means_and_nothing_is_known_of_their_uncertainty(trials, why):
+    summary = summarise(trials, BOTH, n_classes=10)
+
+    assert summary.why_observed.startswith(why)
+    assert not summary.is_estimated and summary.certain_hypervolume is None and summary.rivals == ()
+    for member in summary.architectures:
+        assert member.metrics == member.observed
+        assert member.std == {}
+        assert math.isnan(member.front_probability)

@@ -2,15 +2,16 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import make_run, make_trial
+from made_up import make_noisy_run, make_run, make_trial
 from rich.console import Console
 
 from nasx.reports.summary import summarise
-from nasx.reports.tables import front_csv, front_json, front_table
-from nasx.reports.wording import clean, hypervolume_sentence, trials_sentence
+from nasx.reports.tables import front_csv, front_json, front_table, trials_table
+from nasx.reports.wording import certainty_sentence, clean, hypervolume_sentence, noise_sentence, trials_sentence
 from nasx.trial import OBJECTIVES
 
 GOLD = Path(__file__).parent / "gold"
@@ -77,7 +78,9 @@ def test_csv_and_json_hold_the_same_front_with_every_metric(summary):
 
 def test_the_fields_come_in_a_stable_order(summary):
     assert front_csv(summary).splitlines()[0] == (
-        "arch_id,knee,replicates,error,introspectability,introspectability_activations,macs,parameters,architecture"
+        "arch_id,knee,trainings,front_probability,error,error_observed,error_std,"
+        "introspectability,introspectability_observed,introspectability_std,"
+        "introspectability_activations,macs,parameters,architecture"
     )
 
 
@@ -136,18 +139,134 @@ def test_every_objective_has_a_way_to_be_written():
     ]
 
 
-def test_replicates_are_shown_with_spread_and_probability():
-    trials = [
-        make_trial(0, genotype=(1,) * 6, replicate=0, error=0.10, introspectability=0.5),
-        make_trial(0, genotype=(1,) * 6, replicate=1, error=0.14, introspectability=0.6),
-        make_trial(1, genotype=(2,) * 6, error=0.13, introspectability=0.54),
-    ]
-    summary = summarise(trials, BOTH, n_classes=10)
+@pytest.fixture
+def noisy():
+    return summarise(make_noisy_run(), BOTH, n_classes=10)
 
+
+def test_every_estimate_is_shown_with_its_uncertainty_trainings_and_probability(noisy):
+    text = printed(front_table(noisy))
+    assert noisy.is_estimated
+    for member in noisy.front:
+        error = f"{100 * member.metrics['error']:.2f} ± {100 * member.std['error']:.2f} %"
+        shap = f"{member.metrics['introspectability']:.3f} ± {member.std['introspectability']:.3f}"
+        row = f"{error}  {shap}  {member.trainings}  {100 * member.front_probability:>5.0f} %"
+        (line,) = (line for line in text.splitlines() if line.startswith(member.arch_id) and "±" in line)
+        assert " ".join(row.split()) in " ".join(line.split())
+
+
+def test_the_table_says_how_much_of_the_hypervolume_is_certain(noisy):
+    share = noisy.certain_hypervolume / noisy.hypervolume
+    told = f"{noisy.certain_hypervolume:.4f} ({100 * share:.0f} %) of it is certain: "
+    assert 0.5 < share < 1
+    assert certainty_sentence(noisy) == told + "the true values reach it with probability 95 %"
+    assert " ".join(f"{hypervolume_sentence(noisy)}; {told}".split()) in " ".join(printed(front_table(noisy)).split())
+
+
+def test_what_is_certain_is_never_more_than_what_is_promised(noisy):
+    sure = replace(noisy, certain_hypervolume=1.1 * noisy.hypervolume)
+    assert certainty_sentence(sure).startswith("all of it is certain")
+
+
+def test_the_table_says_how_large_the_noise_is_and_how_that_is_known(noisy):
+    by_name = {n.objective: n.std for n in noisy.noise}
+    assert noise_sentence(noisy) == (
+        f"noise of one training (standard deviation): validation error {100 * by_name['error']:.2f} %, "
+        f"introspectability {by_name['introspectability']:.3f}; estimated from 4 networks trained more than once, "
+        "27 trainings in all"
+    )
+
+
+def test_a_member_trained_once_is_marked(noisy):
+    text = printed(front_table(noisy))
+    once = {m.arch_id for m in (*noisy.front, *noisy.rivals) if m.trainings == 1}
+    assert once
+    assert "† trained once: its values rest on relatives" in text
+    for member in (*noisy.front, *noisy.rivals):
+        (line,) = (line for line in text.splitlines() if line.startswith(member.arch_id) and "±" in line)
+        assert ("†" in line) == (member.arch_id in once)
+
+
+def test_without_a_model_the_values_are_said_to_be_means_and_why(summary):
+    text = " ".join(printed(front_table(summary)).split())
+    assert "±" not in text
+    assert "P(front)" not in text
+    assert (
+        "values are means of each network's trainings, not estimates: fewer than two networks have been trained more "
+        "than once, so that the noise of training is unknown. They are optimistic" in text
+    )
+
+
+def test_counted_objectives_are_not_called_optimistic():
+    trials = [make_trial(i, parameters=100 + i, macs=50 - i) for i in range(3)]
+    sentence = noise_sentence(summarise(trials, ("parameters", "macs"), n_classes=10))
+    assert sentence == "values are exact: every objective is counted, and exact"
+
+
+def test_an_exact_value_has_no_uncertainty():
+    summary = summarise(make_noisy_run(), (*BOTH, "parameters"), n_classes=10)
     text = printed(front_table(summary))
-    assert "12.00 ± 2.83 %" in text
-    assert "P(front)" in text
-    assert "below the line: off the front of the means, but perhaps on the true one" in text
-    row = json.loads(front_json(summary))["front"][0]
-    assert row["error_std"] == pytest.approx(0.0283, abs=1e-4)
-    assert 0 < row["front_probability"] <= 1
+    for member in summary.front:
+        (line,) = (line for line in text.splitlines() if line.startswith(member.arch_id) and "±" in line)
+        assert f" {member.metrics['parameters']:,.0f} " in line
+        assert line.count("±") == 2
+
+
+@pytest.mark.parametrize("objectives", [BOTH, (*BOTH, "parameters"), ("error", "parameters")])
+@pytest.mark.parametrize("width", [34, 50, 80, 100, 1000])
+def test_numbers_are_never_cut(objectives, width):
+    summary = summarise(make_noisy_run(), objectives, n_classes=10)
+    text = printed(front_table(summary), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    words = set(text.split())
+    for member in summary.front:
+        assert {member.arch_id, f"{100 * member.metrics['error']:.2f}", f"{100 * member.std['error']:.2f}"} <= words
+        if "parameters" in objectives:
+            assert f"{member.metrics['parameters']:,.0f}" in words
+
+
+def test_the_means_of_the_trainings_are_a_column_if_there_is_room(noisy):
+    assert "observed" not in printed(front_table(noisy), width=80)
+    text = printed(front_table(noisy), width=1000)
+    for member in noisy.front:
+        (line,) = (line for line in text.splitlines() if line.startswith(member.arch_id) and "±" in line)
+        assert line.rstrip().endswith(f"{member.observed['introspectability']:.3f}")
+
+
+def test_csv_and_json_have_estimate_mean_and_uncertainty_of_every_objective(noisy):
+    member, row = noisy.front[0], json.loads(front_json(noisy))["front"][0]
+    assert (row["error"], row["error_observed"], row["error_std"]) == (
+        member.metrics["error"],
+        member.observed["error"],
+        member.std["error"],
+    )
+    assert row["trainings"] == member.trainings
+    assert row["front_probability"] == member.front_probability
+    assert set(next(csv.DictReader(io.StringIO(front_csv(noisy))))) == set(row)
+
+
+def test_what_is_not_known_is_null_under_the_same_keys(summary, noisy):
+    unknown, known = (json.loads(front_json(s)) for s in (summary, noisy))
+    row = unknown["front"][0]
+    assert (row["error_observed"], row["error_std"], row["front_probability"]) == (row["error"], None, None)
+    assert (unknown["estimated"], unknown["certain_hypervolume"], unknown["noise"]) == (False, None, {})
+    assert unknown["why_observed"].startswith("fewer than two networks have been trained more than once")
+    assert (known["estimated"], known["why_observed"]) == (True, None)
+    assert known["certain_hypervolume"] == noisy.certain_hypervolume
+    assert known["noise"]["error"] == {
+        "std": pytest.approx(0.01, rel=0.5),
+        "share": noisy.noise[0].share,
+        "own_share": noisy.noise[0].own_share,
+        "length_scale": noisy.noise[0].length_scale,
+        "repeated": 4,
+        "trainings": 27,
+    }
+    assert list(unknown) == list(known)
+
+
+def test_every_trial_is_listed_with_which_training_of_its_network_it_is():
+    trials = make_noisy_run(n=8, again=(2,))
+    rows = [line.split()[:3] for line in printed(trials_table(trials, BOTH)).splitlines() if "complete" in line]
+    assert rows == [[str(t.candidate.number), t.arch_id, str(t.replicate + 1)] for t in trials]
+    assert [row[2] for row in rows[-2:]] == ["2", "3"]
