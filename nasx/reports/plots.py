@@ -16,7 +16,14 @@ from nasx.reports.canvas import styled
 from nasx.reports.paper import PaperFront
 from nasx.reports.style import BLUE, CLOUD, GREEN, INK, MUTED, SEQUENTIAL, VERMILLION, WIDTH
 from nasx.reports.summary import ArchitectureResult, FrontSummary
-from nasx.reports.wording import COUNTS, format_value, hypervolume_sentence, shorten, trials_sentence
+from nasx.reports.wording import (
+    COUNTS,
+    certainty_sentence,
+    format_value,
+    hypervolume_sentence,
+    shorten,
+    trials_sentence,
+)
 from nasx.trial import OBJECTIVES, Direction, Objective
 
 CROWD = 0.9  # share of the trials that the axes are sure to hold; stragglers are counted, not shown
@@ -24,7 +31,7 @@ CROWD = 0.9  # share of the trials that the axes are sure to hold; stragglers ar
 
 @styled
 def front_figure(summary: FrontSummary, *, title: str = "", paper: PaperFront | None = None) -> Figure:
-    """All networks of a run in grey, its front in colour, the knee named, hypervolume below.
+    """All networks of a run in gray, its front in color with intervals, the knee named, hypervolume below.
 
     The axes are the first two objectives, the first one upright; a single objective stands beside the metric that the
     method pairs it with. Better is always below and to the right, or as the arrows say.
@@ -69,11 +76,35 @@ def _draw_points(axes: Axes, summary: FrontSummary, across: Objective, upright: 
     x, y = _columns(others, across, upright)
     axes.scatter(x, y, s=22, color=CLOUD, alpha=0.75, linewidths=0, label="other networks")
     x, y = _columns(summary.front, across, upright)
+    _draw_intervals(axes, summary, across, upright)
     if len(summary.objectives) == 2:
         order = np.argsort(x, kind="stable")
         # the best that is reached at x: of the next member where more is better, of the last one where less is
         axes.step(x[order], y[order], where="pre" if across.sign < 0 else "post", color=BLUE, linewidth=1.4, zorder=3)
-    axes.scatter(x, y, s=46, color=BLUE, edgecolors="white", linewidths=0.8, zorder=4, label="front")
+    once = [m for m in summary.front if _is_trained_once(m, summary)]
+    often = [m for m in summary.front if m not in once]
+    if often:
+        x, y = _columns(often, across, upright)
+        axes.scatter(x, y, s=46, color=BLUE, edgecolors="white", linewidths=0.8, zorder=4, label="front")
+    if once:
+        x, y = _columns(once, across, upright)
+        label = "front, trained once"
+        axes.scatter(x, y, s=40, facecolors="white", edgecolors=BLUE, linewidths=1.4, zorder=4, label=label)
+
+
+def _is_trained_once(member: ArchitectureResult, summary: FrontSummary) -> bool:
+    return summary.is_estimated and member.trainings == 1
+
+
+def _draw_intervals(axes: Axes, summary: FrontSummary, across: Objective, upright: Objective) -> None:
+    """Bars of one standard deviation to either side of the estimates; none for values that are exact or not known."""
+    for member in summary.front:
+        if not any(member.std.get(o.name) for o in (across, upright)):
+            continue
+        (x,), (y,) = _columns([member], across, upright)
+        color = VERMILLION if member.arch_id == summary.knee else BLUE
+        dx, dy = member.std.get(across.name), member.std.get(upright.name)
+        axes.errorbar(x, y, xerr=dx, yerr=dy, fmt="none", ecolor=color, elinewidth=0.8, alpha=0.55, zorder=3)
 
 
 def _draw_paper(axes: Axes, paper: PaperFront) -> None:
@@ -98,7 +129,8 @@ def _draw_knee(axes: Axes, summary: FrontSummary, across: Objective, upright: Ob
     (x,), (y,) = _columns([member], across, upright)
     values = ", ".join(format_value(o, member.metrics[o.name]) for o in (upright, across))
     label = f"knee {member.arch_id} ({values})"  # in the legend: beside the point it would meet other points
-    axes.scatter([x], [y], s=80, marker="D", color=VERMILLION, edgecolors="white", linewidths=1, zorder=5, label=label)
+    inside, line = ("white", VERMILLION) if _is_trained_once(member, summary) else (VERMILLION, "white")
+    axes.scatter([x], [y], s=80, marker="D", facecolors=inside, edgecolors=line, linewidths=1.2, zorder=5, label=label)
 
 
 def _focus(axes: Axes, summary: FrontSummary, across: Objective, upright: Objective, paper: PaperFront | None) -> int:
@@ -108,7 +140,8 @@ def _focus(axes: Axes, summary: FrontSummary, across: Objective, upright: Object
     for objective in (across, upright):
         (front,), (everything,) = _columns(summary.front, objective), _columns(summary.architectures, objective)
         crowd = objective.sign * np.quantile(objective.sign * everything, [0, CROWD])
-        shown = np.concatenate([front, crowd, overlay.get(objective.name, [])])
+        std = np.array([m.std.get(objective.name, 0.0) for m in summary.front if objective.name in m.metrics])
+        shown = np.concatenate([front - std, front + std, crowd, overlay.get(objective.name, [])])
         low, high = shown.min(), shown.max()
         margin = 0.07 * ((high - low) or abs(high) or 1.0)
         ranges.append((low - margin, high + margin))
@@ -140,12 +173,25 @@ def label_axis(axes: Axes, which: str, objective: Objective) -> None:
 
 
 def _caption(summary: FrontSummary, hidden: int, paper: PaperFront | None) -> str:
-    lines = [hypervolume_sentence(summary), trials_sentence(summary)]
+    trials = trials_sentence(summary)
     if hidden:
-        lines[1] += f"; {hidden} network{'s' if hidden > 1 else ''} beyond the axes"
+        trials += f"; {hidden} network{'s' if hidden > 1 else ''} beyond the axes"
+    lines = [hypervolume_sentence(summary), certainty_sentence(summary), _meaning(summary), trials]
     if paper is not None:
         lines.append("the paper's front: Carmichael, Moon, Jacobs, AutoML 2023 workshop, Figure 2, CC BY 4.0")
-    return "\n".join(lines)
+    return "\n".join(filter(None, lines))
+
+
+def _meaning(summary: FrontSummary) -> str:
+    """What the points are; empty if every value is exact."""
+    if summary.is_estimated:
+        meaning = "points: estimates; bars: ± one standard deviation"
+        return (
+            f"{meaning}; hollow: trained once" if any(_is_trained_once(m, summary) for m in summary.front) else meaning
+        )
+    if all(objective.is_exact for objective in summary.objectives):
+        return ""
+    return "points: means of each network's trainings; the best of many noisy values is partly luck"
 
 
 @styled

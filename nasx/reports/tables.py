@@ -12,7 +12,7 @@ import io
 import json
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from rich import box
@@ -38,7 +38,7 @@ from nasx.trial import OBJECTIVES, Trial
 KNEE_MARK = "*"
 ONCE_MARK = "†"
 ARCHITECTURE_WIDTH = 66  # columns of 80 that the id leaves for the string form
-UNLIMITED = 100_000  # columns
+WIDE = 1_000  # columns from which nothing is folded
 SHORT_HEADERS = {"introspectability": "introspect-\nability", "macs": "MACs", "macro_error": "macro\nerror"}
 
 
@@ -53,7 +53,7 @@ class FrontFigures:
     """The figures of the front, a member a line, with as many columns as the width allows. Numbers are never cut.
 
     The objectives, the number of trainings and the probability of the front are always there; the means of the
-    trainings and what else was recorded only if there is room.
+    trainings and what else was recorded only if there is room. On a very narrow terminal every figure has a line.
     """
 
     def __init__(self, summary: FrontSummary) -> None:
@@ -61,14 +61,23 @@ class FrontFigures:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         optional = self._optional_columns()
-        unlimited = options.update(width=UNLIMITED)
+        unlimited = options.update(width=100 * WIDE)
         for n in range(len(optional), -1, -1):
             table = self._table(optional[:n])
             if Measurement.get(console, unlimited, table).maximum <= options.max_width:
-                break
-        else:  # too narrow even for what must be there: cells wrap at their spaces
-            table = self._table([], wrap=True)
-        yield table
+                yield table
+                return
+        yield from self._list()
+
+    def _list(self) -> Iterator[Text]:
+        columns = self._columns()
+        for row, member in enumerate(_shown(self.summary)):
+            if self.summary.rivals and member is self.summary.rivals[0]:
+                yield Text("")
+            yield Text(f"{member.arch_id} {_marks(member, self.summary)}".rstrip(), "bold")
+            for header, cells in columns.items():
+                name = header.replace("-\n", "").replace("\n", " ")
+                yield Text(f"  {name} {cells[row]}")
 
     def _optional_columns(self) -> list[dict[str, list[str]]]:
         """Groups of columns that can be left out, header to cells, the most useful first."""
@@ -88,19 +97,24 @@ class FrontFigures:
             return [format_value(objective, m.observed.get(metric)) for m in members]
         return [format_estimate(objective, m.metrics.get(metric), m.std.get(metric)) for m in members]
 
-    def _table(self, optional: Sequence[dict[str, list[str]]], *, wrap: bool = False) -> Table:
+    def _columns(self) -> dict[str, list[str]]:
+        """What is always shown, header to cells."""
         summary, members = self.summary, _shown(self.summary)
         columns = {SHORT_HEADERS.get(o.name, o.name): self._cells(o.name) for o in summary.objectives}
         columns["n"] = [str(m.trainings) for m in members]
         if summary.is_estimated:
             columns["P(front)"] = [format_share(m.front_probability) for m in members]
+        return columns
+
+    def _table(self, optional: Sequence[dict[str, list[str]]]) -> Table:
+        summary, columns = self.summary, self._columns()
         for group in optional:
             columns |= group
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-        table.add_column("architecture", no_wrap=not wrap, overflow="fold", vertical="bottom", min_width=10)
+        table.add_column("architecture", no_wrap=True, vertical="bottom")
         for header in columns:
-            table.add_column(header, justify="right", no_wrap=not wrap, overflow="fold", vertical="bottom")
-        for row, member in enumerate(members):
+            table.add_column(header, justify="right", no_wrap=True, vertical="bottom")
+        for row, member in enumerate(_shown(summary)):
             style = "bold" if member.arch_id == summary.knee else "dim" if member in summary.rivals else ""
             name = Text(f"{member.arch_id} {_marks(member, summary)}".rstrip())
             table.add_row(name, *(Text(cells[row]) for cells in columns.values()), style=style)
@@ -119,9 +133,9 @@ class StringForms:
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(overflow="fold", min_width=10)
         table.add_column(overflow="fold")
-        is_limited = options.max_width < UNLIMITED
+        is_narrow = options.max_width < WIDE
         for member in _shown(self.summary):
-            table.add_row(Text(member.arch_id), Text(fold(member.architecture) if is_limited else member.architecture))
+            table.add_row(Text(member.arch_id), Text(fold(member.architecture) if is_narrow else member.architecture))
         yield table
 
 

@@ -1,8 +1,9 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
-from made_up import make_explanation, make_run, make_trial, symmetric
-from matplotlib.collections import PathCollection
+from made_up import make_explanation, make_noisy_run, make_run, make_trial, symmetric
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_hex
 from matplotlib.patches import PathPatch, Rectangle
 
 from nasx.errors import ResourceError, SettingError
@@ -60,6 +61,58 @@ def test_the_knee_is_marked_and_named_with_its_values(summary):
 
 def test_the_caption_tells_the_hypervolume(summary):
     assert "hypervolume 0.8509" in plots.front_figure(summary).get_supxlabel()
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return summarise(make_noisy_run(), BOTH, n_classes=10)
+
+
+def bars(axes):
+    """The ends of all error bars: (n, 2, 2)."""
+    return np.array([s for c in axes.collections if isinstance(c, LineCollection) for s in c.get_segments()])
+
+
+def test_the_front_is_drawn_with_intervals_of_one_standard_deviation(noisy):
+    figure = plots.front_figure(noisy)
+    ends = bars(figure.axes[0])
+    expected = []
+    for member in noisy.front:
+        x, y = member.metrics["introspectability"], member.metrics["error"]
+        dx, dy = member.std["introspectability"], member.std["error"]
+        expected += [[[x - dx, y], [x + dx, y]], [[x, y - dy], [x, y + dy]]]
+    assert ends == pytest.approx(np.array(expected))
+    assert "points: estimates; bars: ± one standard deviation; hollow: trained once" in figure.get_supxlabel()
+    assert "of it is certain" in figure.get_supxlabel()
+
+
+def test_every_interval_is_inside_the_axes(noisy):
+    (axes,) = plots.front_figure(noisy).axes
+    x, y = bars(axes).reshape(-1, 2).T
+    assert axes.get_xlim()[0] < x.min() <= x.max() < axes.get_xlim()[1]
+    assert axes.get_ylim()[0] < y.min() <= y.max() < axes.get_ylim()[1]
+
+
+def test_members_trained_once_are_hollow(noisy):
+    (axes,) = plots.front_figure(noisy).axes
+    once = [m for m in noisy.front if m.trainings == 1]
+    assert 0 < len(once) < len(noisy.front)
+    assert len(points(axes, "front, trained once")) == len(once)
+    (hollow,) = (c for c in axes.collections if c.get_label() == "front, trained once")
+    assert to_hex(hollow.get_facecolor()[0]) == "#ffffff"
+
+
+def test_an_exact_objective_has_no_interval():
+    summary = summarise(make_noisy_run(), ("error", "parameters"), n_classes=10)
+    (axes,) = plots.front_figure(summary).axes
+    starts, ends = bars(axes).transpose(1, 0, 2)
+    assert np.all(starts[:, 0] == ends[:, 0])
+
+
+def test_without_a_model_there_are_no_intervals_and_the_caption_says_what_the_points_are(summary):
+    figure = plots.front_figure(summary)
+    assert len(bars(figure.axes[0])) == 0
+    assert "points: means of each network's trainings; the best of many" in figure.get_supxlabel()
 
 
 @pytest.mark.parametrize(("second", "where"), [("introspectability", "steps-pre"), ("parameters", "steps-post")])

@@ -213,7 +213,7 @@ def test_an_exact_value_has_no_uncertainty():
 
 
 @pytest.mark.parametrize("objectives", [BOTH, (*BOTH, "parameters"), ("error", "parameters")])
-@pytest.mark.parametrize("width", [34, 50, 80, 100, 1000])
+@pytest.mark.parametrize("width", [24, 34, 50, 80, 100, 1000])
 def test_numbers_are_never_cut(objectives, width):
     summary = summarise(make_noisy_run(), objectives, n_classes=10)
     text = printed(front_table(summary), width=width)
