@@ -1,4 +1,4 @@
-"""`nasx compare`: several runs held against one another, grouped by config, with what the seeds make of them."""
+"""`nasx compare`: compare several runs, grouped by config, with the variation over seeds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from nasx.cli.output import answers
 from nasx.cli.pareto import Format
 from nasx.errors import SettingError
 from nasx.rundir import CONFIG, find_run, runs_home
@@ -22,7 +23,7 @@ def compare(
     ] = Format.TABLE,
     plot: Annotated[Path | None, typer.Option(help="Draw the comparison into this file: .png, .svg or .pdf.")] = None,
 ) -> None:
-    """Compare the fronts and hypervolumes of several runs. Runs that differ in the seed alone form a group."""
+    """Compare the fronts and hypervolumes of several runs. Runs that differ only in the seed form a group."""
     if len(runs) < 2:
         raise SettingError("RUN RUN...", f"must be two or more run directories, got {len(runs)}.")
     if plot is not None:
@@ -51,11 +52,12 @@ def compare(
                 objectives=info.objectives,
                 n_classes=info.n_classes,
                 trials=trials,
+                alleles=info.alleles,
             )
         )
     comparison = compare_runs(found)
     if format is Format.TABLE:
-        Console().print(tables.comparison_table(comparison))
+        answers().print(tables.comparison_table(comparison))
     else:
         write = tables.comparison_csv if format is Format.CSV else tables.comparison_json
         typer.echo(write(comparison), nl=False)

@@ -1,4 +1,4 @@
-"""`nasx runs`: the runs there are, what was tried in one of them, and whether it is whole."""
+"""`nasx runs`: list the runs, show the trials of one, or check one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nasx.cli.output import answers
 from nasx.errors import RunError
 from nasx.integrity import check_run
 from nasx.reports.summary import summarise_run
 from nasx.reports.tables import trials_table
+from nasx.reports.wording import format_volume
 from nasx.rundir import find_run, list_runs, runs_home
 from nasx.store import RunStore
 from nasx.trial import TrialStatus
+
+NOTE = (
+    "certain: what the true values of the front reach with probability 95 %; "
+    "-: not known, the hypervolume is that of observed means, which are optimistic"
+)
 
 app = typer.Typer(help="List runs, show one, or check one.")
 
@@ -27,7 +34,7 @@ def list_all(
     context: typer.Context,
     runs_dir: Annotated[Path | None, typer.Option(help="Where to look; NASX_RUNS or ./runs where not given.")] = None,
 ) -> None:
-    """List the runs, the newest last: their trials, the size of their front, and its hypervolume."""
+    """List the runs, the newest last: their trials, the size of their front, its hypervolume, and what is certain."""
     if context.invoked_subcommand is not None:
         return
     home = runs_dir or runs_home()
@@ -35,11 +42,12 @@ def list_all(
     if not runs:
         raise RunError(f"no runs in {home} yet. Make one with `nasx search`, or say --runs-dir.")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("run", "trials", "complete", "front", "hypervolume"):
+    for header in ("run", "trials", "complete", "front", "hypervolume", "certain"):
         table.add_column(header, justify="left" if header == "run" else "right", no_wrap=True, overflow="fold")
     for run in runs:
         table.add_row(*map(Text, _row(run)))
-    Console().print(table)
+    answers().print(table)
+    answers().print(Text(NOTE))
 
 
 def _row(run: Path) -> tuple[str, ...]:
@@ -47,9 +55,11 @@ def _row(run: Path) -> tuple[str, ...]:
         with RunStore.open(run, read_only=True) as store:
             summary = summarise_run(store.trials(), store.info)
     except RunError:  # one damaged run must not hide the others; `nasx runs check` says more
-        return (str(run), "damaged", "", "", "")
+        return (str(run), "damaged", "", "", "", "")
     counts = (sum(summary.statuses.values()), summary.statuses.get(TrialStatus.COMPLETE, 0), len(summary.front))
-    return (str(run), *(f"{n:,}" for n in counts), f"{summary.hypervolume:.4f}")
+    certain = summary.certain_hypervolume
+    volumes = (format_volume(summary.hypervolume), "-" if certain is None else format_volume(certain))
+    return (str(run), *(f"{n:,}" for n in counts), *volumes)
 
 
 @app.command()
@@ -64,7 +74,7 @@ def show(
         trials = [trial for trial in store.trials() if status is None or trial.status is status]
         objectives = store.info.objectives
     Console(stderr=True).print(Text(str(run)), soft_wrap=True)
-    Console().print(trials_table(trials, objectives))
+    answers().print(trials_table(trials, objectives))
     for trial in trials:
         if detail := trial.evaluation.detail.strip():
             typer.echo(f"{trial.arch_id}: {detail if details else detail.splitlines()[-1]}")

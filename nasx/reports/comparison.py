@@ -1,4 +1,4 @@
-"""Several runs held against one another: their fronts, hypervolumes from one reference point, and rank tests."""
+"""Several runs compared: the fronts of their estimates, hypervolumes from one reference point, and rank tests."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class RunToCompare:
     objectives: tuple[str, ...]
     n_classes: int
     trials: Sequence[Trial]
+    alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles, as `RunInfo` has them
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +40,15 @@ class ComparedRun:
 
     name: str
     seed: int
-    front: NDArray[np.float64]  # costs, (n_members, n_objectives)
-    hypervolume: float  # from the common reference point
-    growth: tuple[float, ...]  # hypervolume after each network
+    front: NDArray[np.float64]  # estimated costs, (n_members, n_objectives); without a model, observed means
+    hypervolume: float  # of that front, from the common reference point
+    growth: tuple[float, ...]  # hypervolume of the networks known after each trial
+    networks: int  # that were tried, failed ones included
+    is_estimated: bool  # whether the front is that of estimates, not of observed means
+    why_observed: str = ""  # why it is of observed means although these are noisy, in words
 
     @property
-    def networks(self) -> int:
+    def trials(self) -> int:
         return len(self.growth)
 
 
@@ -73,9 +77,9 @@ class Group:
         return attainment([run.front[:, ::-1] for run in self.runs], QUARTILES)
 
     def growths(self) -> NDArray[np.float64]:
-        """Quartiles of the hypervolume after each network, (n_networks, 3); a run that has ended stays where it was."""
-        longest = max(run.networks for run in self.runs)
-        curves = [np.pad(run.growth, (0, longest - run.networks), mode="edge") for run in self.runs if run.networks]
+        """Quartiles of the hypervolume after each trial, (n_trials, 3); a run that has ended stays where it was."""
+        longest = max(run.trials for run in self.runs)
+        curves = [np.pad(run.growth, (0, longest - run.trials), mode="edge") for run in self.runs if run.trials]
         return np.quantile(curves, QUARTILES, axis=0).T if curves else np.empty((0, 3))
 
 
@@ -98,7 +102,7 @@ def compare(runs: Sequence[RunToCompare]) -> Comparison:
     first = runs[0]
     for run in runs[1:]:
         _check_comparable(first, run)
-    summaries = [summarise(run.trials, run.objectives, n_classes=run.n_classes) for run in runs]
+    summaries = [summarise(run.trials, run.objectives, n_classes=run.n_classes, alleles=run.alleles) for run in runs]
     objectives = summaries[0].objectives
     reference = tuple(_worst(o, [s.reference[i] for s in summaries]) for i, o in enumerate(objectives))
     compared: dict[str, list[ComparedRun]] = {}
@@ -119,9 +123,18 @@ def _measured(run: RunToCompare, summary: FrontSummary, reference: Sequence[floa
     rows = [costs(member.metrics, summary.objectives) for member in summary.front]
     front = np.array(rows, dtype=float).reshape(-1, len(summary.objectives))
     volume = pareto.hypervolume(front, corner) if rows else 0.0
-    by_finish = sorted(run.trials, key=lambda t: (t.finished, t.candidate.number))
-    growth = tuple(hypervolume_growth(by_finish, summary.objectives, reference))
-    return ComparedRun(run.name, run.seed, front, volume, growth)
+    growth = tuple(hypervolume_growth(run.trials, summary, reference))
+    networks = len({trial.arch_id for trial in run.trials})
+    return ComparedRun(
+        name=run.name,
+        seed=run.seed,
+        front=front,
+        hypervolume=volume,
+        growth=growth,
+        networks=networks,
+        is_estimated=summary.is_estimated,
+        why_observed="" if summary.is_exact else summary.why_observed,
+    )
 
 
 def _tests(groups: Sequence[Group]) -> tuple[tuple[str, str, RankTest], ...]:

@@ -22,7 +22,7 @@ LONGEST_LABEL = 60  # characters
 def comparison_figure(comparison: Comparison) -> Figure:
     """The groups' attainment surfaces (of two objectives) above the growth of their hypervolumes.
 
-    A line is the median over the runs of a group, the band about it holds the middle half.
+    A line is the median over the runs of a group, the band around it contains the middle half.
     """
     has_plane = len(comparison.objectives) == 2
     n_panels = 2 if has_plane else 1
@@ -33,8 +33,18 @@ def comparison_figure(comparison: Comparison) -> Figure:
     _draw_growths(panels[-1], comparison)
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=1)
-    figure.supxlabel("lines: median over the runs; bands: the middle half", x=0.015, ha="left", fontsize=8, color=MUTED)
+    figure.supxlabel(_caption(comparison), x=0.015, ha="left", fontsize=8, color=MUTED, linespacing=1.6)
     return figure
+
+
+def _caption(comparison: Comparison) -> str:
+    caption = "lines: median over the runs; bands: the middle half\nnetworks are judged by their estimates at the end"
+    observed = sum(bool(run.why_observed) for group in comparison.groups for run in group.runs)
+    runs = sum(len(group.runs) for group in comparison.groups)
+    if not observed:
+        return caption
+    which = "all runs have" if observed == runs else f"{observed} of {runs} runs have"
+    return f"{caption}; {which} observed means only, which are optimistic"
 
 
 def _draw_surfaces(axes: Axes, comparison: Comparison) -> None:
@@ -62,7 +72,7 @@ def _draw_growths(axes: Axes, comparison: Comparison) -> None:
         low, median, high = quartiles.T
         axes.fill_between(x, low, high, step="post", color=color, alpha=0.18, linewidth=0)
         axes.step(x, median, where="post", color=color, linestyle=line, linewidth=1.6, label=_label(group))
-    axes.set_xlabel("networks trained")
+    axes.set_xlabel("trials")
     axes.set_ylabel("hypervolume")
 
 

@@ -11,26 +11,27 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from nasx.reports.comparison import Comparison, Group
+from nasx.reports.comparison import ComparedRun, Comparison, Group
 from nasx.reports.rank_tests import RankTest
-from nasx.reports.wording import format_reference
+from nasx.reports.wording import format_reference, format_volume
 
-MANY = 100.0  # hypervolumes from here on are shown without decimals
+OBSERVED_MARK = "°"
 
 
 def comparison_table(comparison: Comparison) -> Lines:
     """Groups with the median and quartiles of their hypervolumes, the tests between them, and their runs."""
     groups = _table("group", "runs", "hypervolume", "quartiles")
-    runs = _table("run", "seed", "networks", "front", "hypervolume")
+    runs = _table("run", "seed", "trials", "networks", "front", "hypervolume")
     for group in comparison.groups:
         low, median, high = group.quartiles()
-        spread = f"{volume(low)} to {volume(high)}" if len(group.runs) > 1 else ""
-        groups.add_row(Text(group.label), str(len(group.runs)), volume(median), spread)
+        spread = f"{format_volume(low)} to {format_volume(high)}" if len(group.runs) > 1 else ""
+        groups.add_row(Text(group.label), str(len(group.runs)), format_volume(median), spread)
         for run in group.runs:
-            cells = (str(run.seed), f"{run.networks:,}", str(len(run.front)), volume(run.hypervolume))
+            cells = (str(run.seed), f"{run.trials:,}", f"{run.networks:,}", str(len(run.front)), _marked_volume(run))
             runs.add_row(Text(run.name), *cells)
         runs.add_section()
-    return Lines(groups, Text(_reference(comparison)), *map(Text, _verdicts(comparison)), runs)
+    notes = [_reference(comparison), *_verdicts(comparison)]
+    return Lines(groups, *map(Text, notes), runs, *map(Text, _observed(comparison)))
 
 
 def _table(first: str, *others: str) -> Table:
@@ -41,13 +42,16 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def volume(value: float) -> str:
-    """A hypervolume as people read it.
+def _marked_volume(run: ComparedRun) -> str:
+    return format_volume(run.hypervolume) + (OBSERVED_MARK if run.why_observed else "")
 
-    >>> volume(0.30791), volume(123456.7)
-    ('0.3079', '123,457')
-    """
-    return f"{value:.4f}" if value < MANY else f"{value:,.0f}"
+
+def _observed(comparison: Comparison) -> list[str]:
+    """Lines that say which hypervolumes rest on observed means, and why; none if no run's does."""
+    reasons = dict.fromkeys(run.why_observed for group in comparison.groups for run in group.runs)
+    return [
+        f"{OBSERVED_MARK} of observed means, which are optimistic, not of estimates: {why}" for why in reasons if why
+    ]
 
 
 def _reference(comparison: Comparison) -> str:
@@ -70,9 +74,12 @@ def comparison_csv(comparison: Comparison) -> str:
     """A line a run."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["group", "run", "seed", "networks", "front", "hypervolume"])
+    writer.writerow(["group", "run", "seed", "networks", "front", "hypervolume", "trials", "estimated"])
     for group in comparison.groups:
-        writer.writerows([group.label, r.name, r.seed, r.networks, len(r.front), r.hypervolume] for r in group.runs)
+        writer.writerows(
+            [group.label, r.name, r.seed, r.networks, len(r.front), r.hypervolume, r.trials, r.is_estimated]
+            for r in group.runs
+        )
     return out.getvalue()
 
 
@@ -98,6 +105,9 @@ def _group(group: Group, comparison: Comparison) -> dict[str, object]:
                 "run": run.name,
                 "seed": run.seed,
                 "networks": run.networks,
+                "trials": run.trials,
+                "estimated": run.is_estimated,
+                "why_observed": run.why_observed or None,
                 "hypervolume": run.hypervolume,
                 "front": [[o.sign * c for o, c in zip(comparison.objectives, row, strict=True)] for row in run.front],
             }

@@ -35,26 +35,41 @@ class Interned:
 def network_data(
     trials: Sequence[Trial], result: ArchitectureResult | None, layers: Interned, *, whole: bool
 ) -> dict[str, Any]:
-    """A network: the means of its complete trials, else what is known of the first one."""
+    """Return one network as plain JSON values.
+
+    Args:
+        trials: all of the network, in the order of finishing.
+        result: what is known of it from them; None: no trial is complete, and the first one is shown.
+        layers: the lists of layer names of all networks.
+        whole: whether the distances of all pairs of classes are included.
+    """
     first = next((t for t in trials if t.is_complete), trials[0])
-    evaluation, candidate = first.evaluation, first.candidate
+    candidate = origin(trials).candidate
     metrics = dict(result.metrics if result else first.metrics)
     metrics |= {"train_seconds": float(np.mean([t.evaluation.train_seconds for t in trials]))}
+    std = result.std if result else {}
+    observed = {name: result.observed[name] for name in std} if result else {}
     return {
         "id": first.arch_id,
         "generation": candidate.generation,
         "operator": candidate.operator,
         "status": str(first.status),
-        "reason": str(evaluation.reason or ""),
-        "detail": evaluation.detail.strip()[-TOLD:],
+        "reason": str(first.evaluation.reason or ""),
+        "detail": first.evaluation.detail.strip()[-TOLD:],
         "architecture": first.architecture,
         "trainings": len(trials),
         "failed_trainings": sum(not t.is_complete for t in trials),
         "p_front": rounded(result.front_probability) if result else None,
         "metrics": {name: rounded(value) for name, value in metrics.items()},
-        "std": {name: rounded(value) for name, value in result.std.items()} if result else {},
-        "scores": [_score(score, layers, whole=whole) for score in evaluation.scores],
+        "std": {name: rounded(value) for name, value in std.items() if value},  # an exact value has none
+        "observed": {name: rounded(value) for name, value in observed.items() if std[name]},
+        "scores": [_score(score, layers, whole=whole) for score in first.evaluation.scores],
     }
+
+
+def origin(trials: Sequence[Trial]) -> Trial:
+    """Return the first training of a network, among its trials: its candidate says where the network comes from."""
+    return min(trials, key=lambda t: t.replicate)
 
 
 def _score(score: Score, layers: Interned, *, whole: bool) -> dict[str, Any]:

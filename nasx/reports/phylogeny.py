@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nasx import pareto
-from nasx.trial import Objective, Trial, cost_matrix
+from nasx.reports.summary import FrontSummary
+from nasx.trial import Trial, costs
 
 if TYPE_CHECKING:
     from nasx.store.records import Lineage
@@ -27,31 +28,36 @@ class Phylogeny:
     generations: Mapping[str, int]  # arch_id -> generation, of those that are shown
     heights: Mapping[str, float]  # arch_id -> place within its generation, in [0, 1]
     links: tuple[tuple[str, str], ...]  # (parent, child)
-    led: frozenset[str]  # those that no network of their generation or an earlier one dominated
+    led: frozenset[str]  # those that no network of their generation or an earlier one dominates, by the estimates
     left_out: int  # ancestors beyond `SHOWN`
     share_of_ancestors: float | None  # of the front's ancestors, how many led; None: no ancestors
     share_of_all: float | None  # of all complete networks, how many led
 
 
-def phylogeny(
-    trials: Sequence[Trial], lineage: Sequence[Lineage], front: Sequence[str], objectives: Sequence[Objective]
-) -> Phylogeny:
-    """The ancestors of the networks `front`.
+def phylogeny(trials: Sequence[Trial], lineage: Sequence[Lineage], summary: FrontSummary) -> Phylogeny:
+    """Return the ancestors of the networks on the front.
 
-    `lineage` are all candidates: those that named a known network had no trial, but may have children.
+    A candidate that trains a known network again is no child of it, and no network of its own.
+
+    Args:
+        trials: of the run.
+        lineage: all candidates; those that named a known network had no trial, but may have children.
+        summary: of the same trials.
     """
+    front = [member.arch_id for member in summary.front]
     firsts = {t.arch_id: t for t in reversed(trials) if t.replicate == 0}
     names = {entry.candidate.number: entry.arch_id for entry in lineage}
     parents: dict[str, set[str]] = {}
     for entry in lineage:
-        if not entry.answered:  # a repeat's parents did not make the network: it was there
+        # the parents of a repeat or a re-training did not make the network: it was there
+        if not entry.answered and entry.candidate.replicate == 0:
             known = {names[n] for n in entry.candidate.parents if names.get(n) in firsts}
             parents.setdefault(entry.arch_id, set()).update(known - {entry.arch_id})
     order = _ancestors(front, parents)
     ancestors, shown = order[len(front) :], set(order[:SHOWN])
-    led = _leaders(list(firsts.values()), objectives)
+    led = _leaders(firsts, summary)
     generations = {a: firsts[a].candidate.generation for a in order if a in shown}
-    complete = [a for a, t in firsts.items() if t.is_complete]
+    complete = [a.arch_id for a in summary.architectures]
     links = tuple((p, c) for c in generations for p in sorted(parents.get(c, ())) if p in generations)
     return Phylogeny(
         generations=generations,
@@ -76,11 +82,11 @@ def _ancestors(front: Sequence[str], parents: Mapping[str, Collection[str]]) -> 
     return list(found)
 
 
-def _leaders(firsts: Sequence[Trial], objectives: Sequence[Objective]) -> set[str]:
-    """The networks that nothing dominated which had been asked for by the end of their generation."""
-    complete = [t for t in firsts if t.is_complete]
-    points = cost_matrix(complete, objectives)
-    born = np.array([t.candidate.generation for t in complete])
+def _leaders(firsts: Mapping[str, Trial], summary: FrontSummary) -> set[str]:
+    """The networks that nothing dominates which had been asked for by the end of their generation."""
+    complete = [a for a in summary.architectures if a.arch_id in firsts]
+    points = np.array([costs(a.metrics, summary.objectives) for a in complete]).reshape(-1, len(summary.objectives))
+    born = np.array([firsts[a.arch_id].candidate.generation for a in complete])
     led: set[str] = set()
     for generation in np.unique(born):
         known = np.flatnonzero(born <= generation)

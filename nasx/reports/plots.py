@@ -189,7 +189,7 @@ def _meaning(summary: FrontSummary) -> str:
         return (
             f"{meaning}; hollow: trained once" if any(_is_trained_once(m, summary) for m in summary.front) else meaning
         )
-    if all(objective.is_exact for objective in summary.objectives):
+    if summary.is_exact:
         return ""
     return "points: means of each network's trainings; the best of many noisy values is partly luck"
 

@@ -10,13 +10,20 @@ from nasx.errors import NasxError
 from nasx.networks.edge import Edge
 from nasx.reports import paper as papers
 from nasx.reports.gallery import Picture
-from nasx.reports.growth import hypervolume_growth
+from nasx.reports.growth import hypervolume_growth, in_order
 from nasx.reports.motifs import motifs
-from nasx.reports.network_data import Interned, network_data, rounded
+from nasx.reports.network_data import Interned, network_data, origin, rounded
 from nasx.reports.phylogeny import phylogeny
 from nasx.reports.summary import ArchitectureResult, FrontSummary, summarise, summarise_run
-from nasx.reports.wording import COUNTS, clean, hypervolume_sentence, trials_sentence
-from nasx.trial import OBJECTIVES, Objective, Trial, TrialStatus
+from nasx.reports.wording import (
+    COUNTS,
+    certainty_sentence,
+    clean,
+    hypervolume_sentence,
+    noise_sentence,
+    trials_sentence,
+)
+from nasx.trial import OBJECTIVES, Trial, TrialStatus
 
 if TYPE_CHECKING:
     from nasx.store.records import Lineage, RunInfo
@@ -63,11 +70,14 @@ def run_data(material: RunMaterial) -> dict[str, Any]:
         "front": front,
         "rivals": [m.arch_id for m in summary.rivals],
         "hypervolume": hypervolume_sentence(summary),
+        "certainty": certainty_sentence(summary),
+        "noise": noise_sentence(summary),
+        "estimated": summary.is_estimated,
         "trials": trials_sentence(summary),
         "networks": networks,
         "layers": layers.values,
-        "growth": [rounded(v) for v in hypervolume_growth(_by_finish(trials), summary.objectives, summary.reference)],
-        "phylogeny": _phylogeny(material, front, summary.objectives),
+        "growth": [rounded(v) for v in hypervolume_growth(trials, summary)],
+        "phylogeny": _phylogeny(material, summary),
         "motifs": _motifs(material, front, summary.architectures),
         "paper": _paper(material),
         "pictures": {a: [asdict(p) for p in own] for a, own in material.pictures.items() if own},
@@ -79,20 +89,16 @@ def run_data(material: RunMaterial) -> dict[str, Any]:
     }
 
 
-def _by_finish(trials: Sequence[Trial]) -> list[Trial]:
-    return sorted(trials, key=lambda t: (t.finished, t.candidate.number, t.replicate))
-
-
 def _networks(material: RunMaterial, summary: FrontSummary, layers: Interned) -> list[dict[str, Any]]:
     """One record a network, in the order of finishing; failed ones too."""
     groups: dict[str, list[Trial]] = {}
-    for trial in _by_finish(material.trials):
+    for trial in in_order(material.trials):
         groups.setdefault(trial.arch_id, []).append(trial)
     results = {a.arch_id: a for a in summary.architectures}
     noteworthy = {m.arch_id for m in (*summary.front, *summary.rivals)} | set(material.pictures)
     n_classes = material.info.n_classes
     whole = {a for a in groups if n_classes <= ALWAYS_WHOLE or (n_classes <= AT_MOST_WHOLE and a in noteworthy)}
-    parents = {t.arch_id: t.candidate.parents for t in material.trials}
+    parents = {arch_id: origin(group).candidate.parents for arch_id, group in groups.items()}
     by_number = {entry.candidate.number: entry.arch_id for entry in material.lineage}
     return [
         network_data(group, results.get(arch_id), layers, whole=arch_id in whole)
@@ -135,8 +141,8 @@ def _metric(name: str) -> dict[str, Any]:
     return {"label": clean(label), "unit": "", "kind": "number", "better": 1 if scorer != name else 0}
 
 
-def _phylogeny(material: RunMaterial, front: Sequence[str], objectives: Sequence[Objective]) -> dict[str, Any]:
-    tree = phylogeny(material.trials, material.lineage, front, objectives)
+def _phylogeny(material: RunMaterial, summary: FrontSummary) -> dict[str, Any]:
+    tree = phylogeny(material.trials, material.lineage, summary)
     return {
         "nodes": [[a, g, rounded(tree.heights[a], 3), a in tree.led] for a, g in tree.generations.items()],
         "links": tree.links,

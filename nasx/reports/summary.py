@@ -64,6 +64,11 @@ class FrontSummary:
         """Whether values are estimates with an uncertainty; else they are the means of the trainings."""
         return bool(self.noise)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether every objective is exact, so that there is nothing to estimate."""
+        return all(objective.is_exact for objective in self.objectives)
+
 
 def summarise_run(trials: Iterable[Trial], info: RunInfo) -> FrontSummary:
     """The front of a run's trials in its own objectives."""

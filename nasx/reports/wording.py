@@ -112,7 +112,7 @@ def noise_sentence(summary: FrontSummary) -> str:
 
 
 def _observed_sentence(summary: FrontSummary) -> str:
-    if all(objective.is_exact for objective in summary.objectives):
+    if summary.is_exact:
         return f"values are exact: {summary.why_observed}"
     return (
         f"values are means of each network's trainings, not estimates: {summary.why_observed}. They are optimistic: "

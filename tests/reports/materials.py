@@ -75,7 +75,7 @@ def make_material(n=64, *, trials=None, directory=None, explained=0, **changes):
             ]
     given = {
         "trials": trials,
-        "lineage": [Lineage(t.candidate, t.arch_id, False) for t in trials if t.replicate == 0],
+        "lineage": [Lineage(t.candidate, t.arch_id, False) for t in trials if t.replicate == t.candidate.replicate],
         "info": make_info(),
         "place": "runs/made_up",
         "dataset": "cifar10",

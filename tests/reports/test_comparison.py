@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from made_up import make_run, make_trial
+from made_up import make_noisy_run, make_run, make_trial
 from rich.console import Console
 from scipy.stats import mannwhitneyu, wilcoxon
 
@@ -13,6 +13,7 @@ from nasx.reports.comparison_plot import comparison_figure
 from nasx.reports.comparison_tables import comparison_csv, comparison_json, comparison_table
 from nasx.reports.grouping import group_labels
 from nasx.reports.rank_tests import holm, rank_test
+from nasx.reports.summary import summarise
 
 PAIR = ("error", "introspectability")
 
@@ -168,7 +169,7 @@ def test_the_table_fits_eighty_columns_and_says_what_the_test_says(comparison):
 def test_csv_holds_a_line_a_run(comparison):
     header, *lines = comparison_csv(comparison).splitlines()
 
-    assert header == "group,run,seed,networks,front,hypervolume"
+    assert header == "group,run,seed,networks,front,hypervolume,trials,estimated"
     assert len(lines) == 6
 
 
@@ -177,6 +178,48 @@ def test_json_holds_the_fronts_in_the_objectives_own_units(comparison):
 
     assert groups[1]["runs"][0]["front"] == [[0.8, 0.1]]
     assert groups[1]["hypervolume"]["median"] == pytest.approx(0.02)
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """A run with estimates, and one whose first trainings are the same, without any further one."""
+    trials = make_noisy_run()
+    firsts = [t for t in trials if t.replicate == 0]
+    return compare([run("again", "again", 0, trials), run("once", "once", 0, firsts)])
+
+
+def test_the_fronts_and_hypervolumes_are_those_of_the_estimates(noisy):
+    summary = summarise(make_noisy_run(), PAIR, n_classes=10)
+    again = noisy.groups[0].runs[0]
+
+    assert again.hypervolume == pytest.approx(summary.hypervolume)
+    assert again.front[:, 0].tolist() == [m.metrics["error"] for m in summary.front]
+    assert (again.trials, again.networks) == (27, 20)
+    assert again.growth[-1] == pytest.approx(again.hypervolume)
+
+
+def test_a_run_that_has_observed_means_only_is_marked_and_the_reason_told(noisy):
+    again, once = (group.runs[0] for group in noisy.groups)
+    text = " ".join(shown(noisy).split())
+
+    assert once.hypervolume > again.hypervolume  # the promise of lucky networks
+    assert (again.is_estimated, once.is_estimated) == (True, False)
+    assert f"once 0 20 20 {len(once.front)} {once.hypervolume:.4f}°" in text
+    assert f"again 0 27 20 {len(again.front)} {again.hypervolume:.4f} " in text
+    assert "° of observed means, which are optimistic, not of estimates: fewer than two networks have been" in text
+    groups = json.loads(comparison_json(noisy))["groups"]
+    assert [g["runs"][0]["estimated"] for g in groups] == [True, False]
+    assert groups[1]["runs"][0]["why_observed"] == once.why_observed
+    assert (
+        comparison_figure(noisy).get_supxlabel().endswith("1 of 2 runs have observed means only, which are optimistic")
+    )
+
+
+def test_exact_objectives_are_not_said_to_be_optimistic():
+    trials = [make_trial(i, parameters=10 * i, macs=50 - i) for i in range(3)]
+    found = compare([run(name, name, 0, trials, ("parameters", "macs")) for name in "ab"])
+
+    assert "optimistic" not in shown(found)
 
 
 def test_the_picture_shows_surfaces_and_growth(comparison):

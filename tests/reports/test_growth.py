@@ -1,45 +1,59 @@
 import pytest
-from made_up import make_run, make_trial
+from made_up import make_noisy_run, make_run, make_trial
 
 from nasx.reports.growth import hypervolume_growth
 from nasx.reports.summary import summarise
-from nasx.trial import OBJECTIVES, Evaluation, Reason
+from nasx.trial import Evaluation, Reason
 
-PAIR = (OBJECTIVES["error"], OBJECTIVES["introspectability"])
+PAIR = ("error", "introspectability")
 
 
 def point(number, error, introspectability, replicate=0):
     return make_trial(number, error=error, introspectability=introspectability, replicate=replicate)
 
 
+def growth_of(trials, objectives=PAIR, **settings):
+    return hypervolume_growth(trials, summarise(trials, objectives, n_classes=10), **settings)
+
+
 def test_the_volume_grows_by_what_each_network_adds():
     trials = [point(0, 0.4, 0.5), point(1, 0.5, 0.4), point(2, 0.2, 0.25)]
 
-    assert hypervolume_growth(trials, PAIR, (0.9, 0.0)) == pytest.approx([0.25, 0.25, 0.25 + 0.2 * 0.25])
+    assert growth_of(trials) == pytest.approx([0.25, 0.25, 0.25 + 0.2 * 0.25])
 
 
 def test_a_failed_network_adds_nothing():
     failed = make_trial(1, evaluation=Evaluation.failed(Reason.ERROR, "broken"))
 
-    assert hypervolume_growth([point(0, 0.4, 0.5), failed], PAIR, (0.9, 0.0)) == pytest.approx([0.25, 0.25])
+    assert growth_of([point(0, 0.4, 0.5), failed]) == pytest.approx([0.25, 0.25])
 
 
-def test_only_the_first_training_of_a_network_counts():
-    again = point(0, 0.1, 0.9, replicate=1)
+def test_a_network_counts_once_with_all_that_is_known_of_it():
+    again = point(0, 0.2, 0.7, replicate=1)
 
-    assert hypervolume_growth([point(0, 0.4, 0.5), again], PAIR, (0.9, 0.0)) == pytest.approx([0.25])
+    assert growth_of([point(0, 0.4, 0.5), again]) == pytest.approx([0.6 * 0.6, 0.6 * 0.6])
 
 
 def test_without_a_reference_every_volume_is_zero():
     failed = make_trial(0, evaluation=Evaluation.failed(Reason.ERROR, "broken"))
 
-    assert hypervolume_growth([failed], (OBJECTIVES["parameters"],), (None,)) == [0.0]
+    assert growth_of([failed], ("parameters",)) == [0.0]
 
 
-def test_growth_never_falls_and_ends_at_the_volume_of_the_front():
-    trials = make_run(200)
-    summary = summarise(trials, ["error", "introspectability"], n_classes=10)
-    growth = hypervolume_growth(trials, summary.objectives, summary.reference)
+def test_another_reference_can_be_given():
+    assert growth_of([point(0, 0.4, 0.5)], reference=(0.5, 0.0)) == pytest.approx([0.05])
+
+
+@pytest.mark.parametrize("trials", [make_run(200), make_noisy_run()])
+def test_growth_never_falls_has_a_value_a_trial_and_ends_at_the_volume_of_the_front(trials):
+    growth = growth_of(trials)
 
     assert growth == sorted(growth)
-    assert growth[-1] == pytest.approx(summary.hypervolume)
+    assert len(growth) == len(trials)
+    assert growth[-1] == pytest.approx(summarise(trials, PAIR, n_classes=10).hypervolume)
+
+
+def test_training_known_networks_again_does_not_raise_the_curve():
+    growth = growth_of(make_noisy_run(n=20, again=(3, 2)))
+
+    assert growth[-6:] == [growth[-1]] * 6

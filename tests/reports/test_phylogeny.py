@@ -1,14 +1,15 @@
 from dataclasses import replace
 
-from made_up import make_trial
+from made_up import make_noisy_run, make_trial
 from materials import with_descent
 
 from nasx.reports import phylogeny as module
 from nasx.reports.phylogeny import phylogeny
+from nasx.reports.summary import summarise
 from nasx.store import Lineage
-from nasx.trial import OBJECTIVES, Candidate
+from nasx.trial import Candidate
 
-PAIR = (OBJECTIVES["error"], OBJECTIVES["introspectability"])
+PAIR = ("error", "introspectability")
 
 
 def born(number, generation, parents=(), *, error=0.5, introspectability=0.5):
@@ -18,7 +19,9 @@ def born(number, generation, parents=(), *, error=0.5, introspectability=0.5):
 
 def tree(trials, front, lineage=None):
     lineage = lineage or [Lineage(t.candidate, t.arch_id, False) for t in trials]
-    return phylogeny(trials, lineage, [trials[i].arch_id for i in front], PAIR)
+    summary = summarise(trials, PAIR, n_classes=10)
+    members = {a.arch_id: a for a in summary.architectures}
+    return phylogeny(trials, lineage, replace(summary, front=tuple(members[trials[i].arch_id] for i in front)))
 
 
 def test_the_ancestors_of_the_front_are_found_and_nobody_else():
@@ -54,6 +57,18 @@ def test_children_of_a_repeat_descend_from_the_network_it_repeats():
     assert tree(trials, [1], lineage).links == ((trials[0].arch_id, trials[1].arch_id),)
 
 
+def test_a_training_of_a_known_network_is_neither_its_child_nor_a_network():
+    trials = make_noisy_run(n=12, again=(2, 1))
+    again = Candidate(20, trials[0].genotype, 2, "mutation", (trials[-1].candidate.number,))
+    child = replace(make_trial(20, genotype=(4,) * 6, error=0.01, introspectability=0.95), candidate=again)
+    lineage = [Lineage(t.candidate, t.arch_id, False) for t in [*trials, child]]
+    found = phylogeny([*trials, child], lineage, summarise([*trials, child], PAIR, n_classes=10))
+
+    # bred from a re-training: from the network that was trained again
+    assert found.links == ((trials[-1].arch_id, child.arch_id),)
+    assert set(found.generations) == {t.arch_id for t in (trials[-1], child)}
+
+
 def test_a_front_drawn_at_random_has_no_ancestors():
     found = tree([born(0, 0)], [0])
 
@@ -62,7 +77,7 @@ def test_a_front_drawn_at_random_has_no_ancestors():
 
 
 def test_without_any_network_there_is_an_empty_tree():
-    found = phylogeny([], [], [], PAIR)
+    found = phylogeny([], [], summarise([], PAIR, n_classes=10))
 
     assert found.generations == {}
     assert found.share_of_all is None
@@ -81,7 +96,7 @@ def test_places_within_a_generation_are_all_different():
     from made_up import make_run
 
     trials = with_descent(make_run(64))
-    found = tree(trials, [63, 62, 60])
+    found = tree(trials, [63, 61, 60])
 
     places = [(found.generations[a], found.heights[a]) for a in found.generations]
     assert len(set(places)) == len(places)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from made_up import make_run, make_trial
+from made_up import make_noisy_run, make_run, make_trial
 from materials import make_info, make_material, with_descent
 
 from nasx.reports.page_server import Report, Server
@@ -377,6 +377,10 @@ MATERIALS = {
         trained=frozenset(),
         dataset="",
     ),
+    "estimates": lambda: make_material(trials=make_noisy_run()),
+    "estimates, exact objective": lambda: make_material(
+        trials=make_noisy_run(), info=make_info(objectives=("error", "introspectability", "parameters"))
+    ),
     "replicates": lambda: make_material(
         trials=[
             make_trial(i, error=0.1 * i + 0.01 * r, introspectability=0.2 * i + 0.02 * r, replicate=r)
@@ -432,6 +436,29 @@ def test_a_served_page_follows_its_search(browser, at_first):
         reader.page.wait_for_function("() => document.querySelectorAll('#front-x option').length > 3")
         assert reader.complaints == []
         context.close()
+
+
+def test_the_front_has_intervals_and_its_tables_uncertainty_and_trainings(read):
+    trials = make_noisy_run()
+    reader = read(make_material(trials=trials))
+    data = run_data(make_material(trials=trials))
+    reader.page.evaluate("drawAllCharts()")
+
+    assert reader.page.locator("#front-chart .errorbar").count() == len(data["front"])
+    assert "of it is certain: the true values reach it with probability 95 %" in reader.page.inner_text("#summary")
+    assert "noise of one training" in reader.page.inner_text("#summary")
+    assert "front, trained once" in reader.page.inner_text("#front-chart")
+
+    reader.page.locator("#front-chart + details summary").click()
+    knee = next(n for n in data["networks"] if n["id"] == data["knee"])
+    row = reader.page.locator("#front-chart + details tbody tr").first.inner_text().replace("\u00a0", " ")
+    assert f"{100 * knee['metrics']['error']:.2f} % ± {100 * knee['std']['error']:.2f} %" in row
+    assert f"{100 * knee['p_front']:.0f} %" in row
+
+    reader.page.evaluate("id => openNetwork(id)", data["knee"])
+    figures = reader.page.inner_text(".panel table").replace("\u00a0", " ")
+    assert "mean of its trainings" in figures
+    assert f"{100 * knee['observed']['error']:.2f} %" in figures
 
 
 def test_without_scripts_the_front_is_there_all_the_same(read, material, data):

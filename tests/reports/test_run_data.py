@@ -1,10 +1,9 @@
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up import make_distances, make_run, make_score, make_trial
+from made_up import make_distances, make_noisy_run, make_run, make_score, make_trial
 from materials import make_info, make_material, with_descent
 
 from nasx.reports.paper import paper_front
@@ -65,13 +64,65 @@ def test_a_failure_is_told_with_its_reason_and_no_invented_figures(data, materia
     assert "error" not in found["metrics"]
 
 
-def test_replicates_are_one_network_with_mean_and_spread():
+def test_trainings_of_a_network_are_one_network_with_their_means():
     trials = [make_trial(0, error=e, introspectability=0.5, replicate=r) for r, e in enumerate((0.1, 0.3))]
-    found = network(run_data(make_material(trials=trials)), trials[0].arch_id)
+    data = run_data(make_material(trials=trials))
+    found = network(data, trials[0].arch_id)
 
     assert found["metrics"]["error"] == pytest.approx(0.2)
-    assert found["spread"]["error"] == pytest.approx(math.sqrt(0.02), abs=1e-5)
+    assert (found["std"], found["observed"], found["p_front"]) == ({}, {}, None)
     assert found["trainings"] == 2
+    assert data["estimated"] is False
+    assert data["certainty"] == ""
+    assert data["noise"].startswith("values are means of each network's trainings, not estimates: fewer than 8")
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    trials = make_noisy_run()
+    return trials, run_data(make_material(trials=trials))
+
+
+def test_every_network_has_its_estimate_its_uncertainty_and_the_mean_of_its_trainings(noisy):
+    trials, data = noisy
+    for result in summarise(trials, ("error", "introspectability"), n_classes=10).architectures:
+        found = network(data, result.arch_id)
+        assert found["trainings"] == result.trainings
+        assert found["p_front"] == pytest.approx(result.front_probability)
+        for name in ("error", "introspectability"):
+            assert found["metrics"][name] == pytest.approx(result.metrics[name], abs=1e-5)
+            assert found["std"][name] == pytest.approx(result.std[name], abs=1e-5)
+            assert found["observed"][name] == pytest.approx(result.observed[name], abs=1e-5)
+
+
+def test_the_page_says_how_certain_the_front_is_and_how_large_the_noise(noisy):
+    _, data = noisy
+    assert data["estimated"] is True
+    assert data["certainty"].endswith("of it is certain: the true values reach it with probability 95 %")
+    assert data["noise"].startswith("noise of one training (standard deviation): validation error ")
+
+
+def test_a_training_of_a_known_network_is_no_network_and_says_nothing_of_descent(noisy):
+    trials, data = noisy
+    assert [n["id"] for n in data["networks"]] == [t.arch_id for t in trials if t.replicate == 0]
+    assert {n["operator"] for n in data["networks"]} == {"random"}
+    assert all(n["parents"] == [] for n in data["networks"])
+    assert data["phylogeny"]["links"] == ()
+
+
+def test_an_exact_value_has_no_uncertainty_on_the_page():
+    trials = make_noisy_run()
+    data = run_data(make_material(trials=trials, info=make_info(objectives=("error", "parameters"))))
+
+    assert {tuple(n["std"]) for n in data["networks"]} == {("error",)}
+    assert {tuple(n["observed"]) for n in data["networks"]} == {("error",)}
+
+
+def test_the_growth_has_a_value_a_trial_and_ends_at_the_hypervolume_of_the_estimates(noisy):
+    trials, data = noisy
+    assert len(data["growth"]) == len(trials)
+    volume = summarise(trials, ("error", "introspectability"), n_classes=10).hypervolume
+    assert data["growth"][-1] == pytest.approx(volume, abs=1e-5)
 
 
 def test_the_objectives_come_first_among_the_axes(data):

@@ -85,20 +85,22 @@ const MARKERS = {
   complete: { name: "other networks", color: "cloud", symbol: "circle", size: 7 },
   infeasible: { name: "infeasible", color: "orange", symbol: "triangle-up-open", size: 8 },
   failed: { name: "failed", color: "vermillion", symbol: "x-thin-open", size: 8 },
-  rival: { name: "perhaps on the front", color: "blue", symbol: "circle-open", size: 9 },
+  rival: { name: "perhaps on the front", color: "front", symbol: "square-open", size: 8 },
+  once: { name: "front, trained once", color: "front", symbol: "circle-open", size: 11 },
   front: { name: "front", color: "front", symbol: "circle", size: 11 },
+  knee_once: { name: "knee, trained once", color: "vermillion", symbol: "diamond-open", size: 13 },
   knee: { name: "knee", color: "vermillion", symbol: "diamond", size: 14 },
 };
 
 // A trace for each role that some of the networks have, and rings around those that are open.
 function networkTraces(shown, x, y) {
   const traces = Object.entries(MARKERS).map(([kind, marker]) => {
-    const own = shown.filter((network) => network.role === kind);
+    const own = shown.filter((network) => markerOf(network) === kind);
     return points(own, x, y, {
       name: marker.name,
       marker: {
         color: color(marker.color), symbol: marker.symbol, size: marker.size,
-        line: { width: marker.symbol.includes("open") ? 1.5 : 0.8, color: color(marker.symbol.includes("open") ? marker.color : "paper") },
+        line: { width: marker.symbol.includes("open") ? 1.8 : 0.8, color: color(marker.symbol.includes("open") ? marker.color : "paper") },
       },
     });
   });
@@ -106,6 +108,33 @@ function networkTraces(shown, x, y) {
     name: "open", marker: { color: color("ink"), symbol: "circle-open", size: 20, line: { width: 2 } },
   });
   return [...traces, rings].filter((trace) => trace.x.length);
+}
+
+function markerOf(network) {
+  if (!isTrainedOnce(network)) return network.role;
+  return { front: "once", knee: "knee_once" }[network.role] ?? network.role;
+}
+
+function isTrainedOnce(network) {
+  return report.estimated && network.trainings - network.failed_trainings === 1;
+}
+
+function roleOf(network) {
+  return ["knee", "front", "rival"].includes(network.role) && isTrainedOnce(network)
+    ? `${network.role}, trained once` : network.role;
+}
+
+// Bars of one standard deviation to either side of the front's estimates; `x`, `y`: metrics.
+function intervals(shown, x, y) {
+  const own = shown.filter(({ role }) => role === "front" || role === "knee");
+  const bars = (metric) => ({
+    type: "data", array: own.map(({ std }) => std[metric] ?? 0), thickness: 1, width: 0, color: color("front"),
+    visible: own.some(({ std }) => std[metric]),
+  });
+  return points(own, value(x), value(y), {
+    error_x: bars(x), error_y: bars(y), opacity: 0.6, marker: { size: 1, color: color("front") },
+    hoverinfo: "skip", showlegend: false, name: "one standard deviation",
+  });
 }
 
 function points(own, x, y, style) {
@@ -143,19 +172,21 @@ function networkRows(shown, metrics) {
   const order = { knee: 0, front: 1, rival: 2 };
   const sorted = [...shown].sort((a, b) => (order[a.role] ?? 3) - (order[b.role] ?? 3) || a.place - b.place);
   return {
-    header: ["network", "what", ...metrics.map((metric) => metricLabel(metric)), "generation"],
-    rows: sorted.map((network) => [opener(network.id), network.role,
-      ...metrics.map((metric) => formatWithSpread(network, metric)), String(network.generation)]),
+    header: ["network", "what", ...metrics.map((metric) => metricLabel(metric)), "trainings",
+      ...(report.estimated ? ["P(front)"] : []), "generation"],
+    rows: sorted.map((network) => [opener(network.id), roleOf(network),
+      ...metrics.map((metric) => formatEstimate(network, metric)), String(network.trainings),
+      ...(report.estimated ? [percent(network.p_front)] : []), String(network.generation)]),
   };
 }
 
 function showPreview(id, { clientX, clientY }) {
   const network = networks.get(id), preview = byElementId("preview");
   preview.replaceChildren(
-    element("strong", {}, id), ` ${network.role}`,
+    element("strong", {}, id), ` ${roleOf(network)}`,
     network.edges.length ? drawCell(network.edges) : element("p", {}, network.architecture),
     element("p", {}, report.objectives.map((metric) =>
-      element("span", {}, `${report.metrics[metric].label} ${formatWithSpread(network, metric)}`))));
+      element("span", {}, `${report.metrics[metric].label} ${formatEstimate(network, metric)}`))));
   preview.hidden = false;
   const { width, height } = preview.getBoundingClientRect();
   preview.style.left = `${Math.max(4, clientX + 16 + width > innerWidth ? clientX - width - 16 : clientX + 16)}px`;

@@ -48,10 +48,14 @@ function format(metric, value) {
   return `${value.toFixed(unit === "s" ? 1 : 3)}\u00a0${unit}`.trim();
 }
 
-function formatWithSpread(network, metric) {
-  const mean = format(metric, network.metrics[metric]);
-  const spread = network.spread[metric];
-  return spread ? `${mean} ± ${format(metric, spread)}` : mean;
+// The estimate of a metric with its standard deviation, if it has one: exact values and observed means have none.
+function formatEstimate(network, metric) {
+  const value = format(metric, network.metrics[metric]), std = network.std[metric];
+  return std ? `${value} ± ${format(metric, std)}` : value;
+}
+
+function percent(share) {
+  return isNumber(share) ? `${(100 * share).toFixed(0)}\u00a0%` : "-";
 }
 
 const NARROW = 600; // pixels: below it an axis has room for an arrow, but not for what it means

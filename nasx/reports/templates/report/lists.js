@@ -8,7 +8,11 @@ function drawLists() {
   byElementId("title").textContent = report.name;
   byElementId("summary").replaceChildren(
     element("p", {}, `${count(report.networks.length, "network")}, ${report.front.length} on the front; ${report.trials}.`),
-    element("p", {}, `${report.hypervolume}.`));
+    element("p", {}, `${[report.hypervolume, report.certainty].filter(Boolean).join("; ")}.`),
+    element("p", {}, `${report.noise}.`));
+  byElementId("growth-note").textContent = "Of the networks known after each trial, "
+    + (report.estimated ? "judged by their estimates at the end" : "judged by the means of their trainings, which are optimistic")
+    + ". Training a known network again adds nothing. Filters do not change it.";
   drawPhylogenySentence();
   drawMotifs();
   drawFailures();
@@ -24,9 +28,8 @@ function drawLists() {
 
 function drawPhylogenySentence() {
   const { share_of_ancestors: among, share_of_all: all, left_out: left } = report.phylogeny;
-  const percent = (share) => `${(100 * share).toFixed(0)} %`;
   const parts = [];
-  if (isNumber(among)) parts.push(`Of the front's ancestors ${percent(among)} led their generation (nothing asked for by then dominated them); of all networks ${percent(all)} did.`);
+  if (isNumber(among)) parts.push(`Of the front's ancestors ${percent(among)} led their generation (nothing asked for by then dominates them); of all networks ${percent(all)} did.`);
   else parts.push("No member of the front has parents: it was drawn at random.");
   if (left) parts.push(`${count(left, "more distant ancestor")} left out.`);
   byElementId("phylogeny-text").textContent = parts.join(" ");

@@ -29,14 +29,17 @@ function panel(network) {
 function figures(network) {
   const known = Object.keys(report.metrics).filter((metric) => isNumber(network.metrics[metric]));
   const other = opened.length === 2 && opened[1] === network.id ? networks.get(opened[0]) : null;
-  const rows = known.map((metric) => [metricLabel(metric), formatWithSpread(network, metric),
-    ...(other ? [difference(metric, network, other)] : [])]);
-  const row = (name, text) => rows.push([name, text, ...(other ? [""] : [])]);
+  const hasMeans = Object.keys(network.observed).length > 0;
+  const optional = (mean, apart) => [...(hasMeans ? [mean] : []), ...(other ? [apart] : [])];
+  const rows = known.map((metric) => [metricLabel(metric), formatEstimate(network, metric),
+    ...optional(metric in network.observed ? format(metric, network.observed[metric]) : "", other && difference(metric, network, other))]);
+  const row = (name, text) => rows.push([name, text, ...optional("", "")]);
   if (network.test_error) row("test error, trained to the end", network.test_error);
   row("trainings", network.failed_trainings ? `${network.trainings}, ${network.failed_trainings} without a result`
     : String(network.trainings));
-  if (network.p_front !== null) row("probability of the front", `${(100 * network.p_front).toFixed(0)}\u00a0%`);
-  return table(["figure", "value", ...(other ? [`against ${other.id}`] : [])], rows, `figures of network ${network.id}`);
+  if (network.p_front !== null) row("probability of the front", percent(network.p_front));
+  const header = ["figure", hasMeans ? "estimate" : "value", ...optional("mean of its trainings", other && `against ${other.id}`)];
+  return table(header, rows, `figures of network ${network.id}`);
 }
 
 function difference(metric, network, other) {
@@ -55,9 +58,10 @@ function scoreSection(score, id) {
   const scorer = `${score.scorer}: ${score.value === null ? "-" : score.value.toFixed(3)}`;
   const quality = score.completeness_error === null ? ""
     : `, completeness error ${(100 * score.completeness_error).toFixed(0)} %`;
+  const training = networks.get(id).trainings > 1 ? ", after its first training" : "";
   return element("details", { class: "score", open: score === networks.get(id).scores[0] },
     element("summary", {}, `Introspectability by ${scorer}`),
-    element("p", { class: "note" }, `From ${count(score.samples, "validation image")}${quality}.`),
+    element("p", { class: "note" }, `From ${count(score.samples, "validation image")}${quality}${training}.`),
     element("h4", {}, "Layer by layer, from the input"), profile(score, id),
     element("h4", {}, "Distances between classes"),
     score.thousandths ? distanceTable(score, id) : null, pairs(score));

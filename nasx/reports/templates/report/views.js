@@ -29,7 +29,7 @@ function addViews() {
   addChart("front-chart", frontChart, () => networkRows(shownNetworks(), metrics));
   addChart("time-chart", timeChart, () => networkRows(shownNetworks(), [choice("time-y")]));
   addChart("growth-chart", growthChart, () => ({
-    header: ["networks", "hypervolume"], rows: steps(report.growth).map(([n, volume]) => [String(n), volume.toPrecision(4)]),
+    header: ["trials", "hypervolume"], rows: steps(report.growth).map(([n, volume]) => [String(n), volume.toPrecision(4)]),
   }));
   for (const metric of ["parameters", "macs", "train_seconds"]) {
     const figure = byElementId(`costs-${metric}`).parentElement;
@@ -47,10 +47,12 @@ function frontChart() {
   const traces = networkTraces(shown, value(x), value(y));
   const isPlane = report.objectives.length === 2 && report.objectives.includes(x) && report.objectives.includes(y);
   if (isPlane && x !== y) traces.unshift(staircase(shown, x, y));
+  if (report.estimated && x !== y) traces.unshift(intervals(shown, x, y));
   const ranges = { [x]: focus(x), [y]: focus(y) };
   const hidden = beyond(shown, ranges);
-  byElementId("front-note").textContent = hidden
-    ? `${count(hidden, "network")} beyond the axes: a double click shows all, another one the front again.` : "";
+  const notes = report.estimated ? ["Points are estimates; bars: ± one standard deviation."] : [];
+  if (hidden) notes.push(`${count(hidden, "network")} beyond the axes: a double click shows all, another one the front again.`);
+  byElementId("front-note").textContent = notes.join(" ");
   return {
     traces,
     layout: { xaxis: { metric: x, range: ranges[x] }, yaxis: { metric: y, range: ranges[y] } },
@@ -76,8 +78,9 @@ function focus(metric) {
   const cost = better > 0 ? -1 : 1;
   const sorted = known.map((v) => cost * v).sort((a, b) => a - b);
   const crowd = better ? [sorted[0], sorted[Math.ceil(CROWD * (sorted.length - 1))]] : [sorted[0], sorted.at(-1)];
-  const front = report.front.map((id) => networks.get(id).metrics[metric]).filter(isNumber);
-  const all = [...crowd.map((v) => cost * v), ...front];
+  const front = report.front.map((id) => networks.get(id)).filter(({ metrics }) => isNumber(metrics[metric]));
+  const ends = front.flatMap(({ metrics, std }) => [-1, 1].map((side) => metrics[metric] + side * (std[metric] ?? 0)));
+  const all = [...crowd.map((v) => cost * v), ...ends];
   const low = Math.min(...all), high = Math.max(...all), margin = 0.07 * (high - low || Math.abs(high) || 1);
   return [low - margin, high + margin];
 }
@@ -103,7 +106,7 @@ function timeChart() {
   };
 }
 
-// [number of networks, volume] wherever the volume has grown, and the end.
+// [number of trials, volume] wherever the volume has grown, and the end.
 function steps(growth) {
   return growth.map((volume, place) => [place + 1, volume])
     .filter(([n, volume]) => n === 1 || n === growth.length || volume !== growth[n - 2]);
@@ -114,10 +117,10 @@ function growthChart() {
   return {
     traces: [{
       type: "scatter", mode: "lines", x: grown.map(([n]) => n), y: grown.map(([, v]) => v), name: "hypervolume",
-      line: { color: color("front"), width: 2, shape: "hv" }, hovertemplate: "%{y:.4g} after %{x} networks<extra></extra>",
+      line: { color: color("front"), width: 2, shape: "hv" }, hovertemplate: "%{y:.4g} after %{x} trials<extra></extra>",
     }],
-    layout: { xaxis: { title: { text: "networks trained" } }, yaxis: { title: { text: "hypervolume" }, rangemode: "tozero" } },
-    label: `Hypervolume after each of ${count(report.growth.length, "network")}; at the end ${report.growth.at(-1)?.toPrecision(4) ?? 0}.`,
+    layout: { xaxis: { title: { text: "trials" } }, yaxis: { title: { text: "hypervolume" }, rangemode: "tozero" } },
+    label: `Hypervolume after each of ${count(report.growth.length, "trial")}; at the end ${report.growth.at(-1)?.toPrecision(4) ?? 0}.`,
   };
 }
 
