@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,11 +60,16 @@ def network_data(
         "trainings": len(trials),
         "failed_trainings": sum(not t.is_complete for t in trials),
         "p_front": rounded(result.front_probability) if result else None,
-        "metrics": {name: rounded(value) for name, value in metrics.items()},
-        "std": {name: rounded(value) for name, value in std.items() if value},  # an exact value has none
-        "observed": {name: rounded(value) for name, value in observed.items() if std[name]},
+        "metrics": _rounded(metrics),
+        "std": _rounded({name: value for name, value in std.items() if value}),  # an exact value has none
+        "observed": _rounded({name: value for name, value in observed.items() if std[name]}),
         "scores": [_score(score, layers, whole=whole) for score in first.evaluation.scores],
     }
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float | int | None]:
+    """More digits than are shown: rounding twice would make 1.78 % of 0.017847 into 1.79 %."""
+    return {name: rounded(value, 8) for name, value in values.items()}
 
 
 def origin(trials: Sequence[Trial]) -> Trial:

@@ -446,13 +446,13 @@ def test_the_front_has_intervals_and_its_tables_uncertainty_and_trainings(read):
 
     assert reader.page.locator("#front-chart .errorbar").count() == len(data["front"])
     assert "of it is certain: the true values reach it with probability 95 %" in reader.page.inner_text("#summary")
-    assert "noise of one training" in reader.page.inner_text("#summary")
+    assert "Noise of one training" in reader.page.inner_text("#summary")
     assert "front, trained once" in reader.page.inner_text("#front-chart")
 
     reader.page.locator("#front-chart + details summary").click()
     knee = next(n for n in data["networks"] if n["id"] == data["knee"])
     row = reader.page.locator("#front-chart + details tbody tr").first.inner_text().replace("\u00a0", " ")
-    assert f"{100 * knee['metrics']['error']:.2f} % ± {100 * knee['std']['error']:.2f} %" in row
+    assert f"{100 * knee['metrics']['error']:.2f} ± {100 * knee['std']['error']:.2f} %" in row
     assert f"{100 * knee['p_front']:.0f} %" in row
 
     reader.page.evaluate("id => openNetwork(id)", data["knee"])

@@ -90,9 +90,9 @@ def test_every_network_has_its_estimate_its_uncertainty_and_the_mean_of_its_trai
         assert found["trainings"] == result.trainings
         assert found["p_front"] == pytest.approx(result.front_probability)
         for name in ("error", "introspectability"):
-            assert found["metrics"][name] == pytest.approx(result.metrics[name], abs=1e-5)
-            assert found["std"][name] == pytest.approx(result.std[name], abs=1e-5)
-            assert found["observed"][name] == pytest.approx(result.observed[name], abs=1e-5)
+            assert found["metrics"][name] == pytest.approx(result.metrics[name], abs=1e-7)
+            assert found["std"][name] == pytest.approx(result.std[name], abs=1e-7)
+            assert found["observed"][name] == pytest.approx(result.observed[name], abs=1e-7)
 
 
 def test_the_page_says_how_certain_the_front_is_and_how_large_the_noise(noisy):

@@ -51,7 +51,9 @@ function format(metric, value) {
 // The estimate of a metric with its standard deviation, if it has one: exact values and observed means have none.
 function formatEstimate(network, metric) {
   const value = format(metric, network.metrics[metric]), std = network.std[metric];
-  return std ? `${value} ± ${format(metric, std)}` : value;
+  if (!std) return value;
+  const [number, unit] = value.split("\u00a0");
+  return [number, "±", format(metric, std).split("\u00a0")[0], unit].filter(Boolean).join("\u00a0");
 }
 
 function percent(share) {

@@ -8,8 +8,8 @@ function drawLists() {
   byElementId("title").textContent = report.name;
   byElementId("summary").replaceChildren(
     element("p", {}, `${count(report.networks.length, "network")}, ${report.front.length} on the front; ${report.trials}.`),
-    element("p", {}, `${[report.hypervolume, report.certainty].filter(Boolean).join("; ")}.`),
-    element("p", {}, `${report.noise}.`));
+    element("p", {}, sentence([report.hypervolume, report.certainty].filter(Boolean).join("; "))),
+    element("p", {}, sentence(report.noise)));
   byElementId("growth-note").textContent = "Of the networks known after each trial, "
     + (report.estimated ? "judged by their estimates at the end" : "judged by the means of their trainings, which are optimistic")
     + ". Training a known network again adds nothing. Filters do not change it.";
@@ -24,6 +24,10 @@ function drawLists() {
   byElementId("reproduce").replaceChildren(...report.reproduce.map((command) => copyable(command, "")));
   byElementId("config").textContent = report.config;
   for (const link of document.querySelectorAll("nav a")) link.hidden = byElementId(link.hash.slice(1)).hidden;
+}
+
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
 function drawPhylogenySentence() {
