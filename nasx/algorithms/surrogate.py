@@ -21,7 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cache, wraps
+from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ from numpy.typing import NDArray
 from nasx import pareto
 
 Floats = NDArray[np.float64]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # candidate length scales for genotypes of six categorical genes, in units in which two genotypes that differ in d genes
 # are sqrt(2 d) apart; they grow with the square root of the number of genes
@@ -40,6 +43,28 @@ MAX_PASSES: Final = 4  # over the three grids, one after the other
 COUNTS_WEIGHT: Final = 1.0  # of operation counts among the features, see `Features`
 FENCE: Final = 3.0  # costs beyond the upper quartile by so many interquartile ranges are left out of a model
 JITTER: Final = 1e-9  # added to the diagonal, as a share of the variance
+
+
+@cache
+def _blas() -> Any:
+    import scipy.linalg  # noqa: F401  its BLAS must be loaded to be found; takes 0.1 s
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
+
+
+def _on_one_thread(function: Callable[P, T]) -> Callable[P, T]:
+    """Run a function with one BLAS thread: if cores are busy, several of them take 20 times as long for such matrices.
+
+    Besides, sums then do not depend on the number of cores.
+    """
+
+    @wraps(function)
+    def limited(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _blas().limit(limits=1, user_api="blas"):
+            return function(*args, **kwargs)
+
+    return limited
 
 
 class Features:
@@ -331,6 +356,7 @@ class Surrogate:
         self._refit_at = self._refresh_at = self._refreshed_at = 0
         self._chances: Floats | None = None
 
+    @_on_one_thread
     def learn(self, key: tuple[int, ...], costs: Sequence[float]) -> None:
         """Take in the costs of one training of a network."""
         self.n_answers += 1
@@ -356,6 +382,7 @@ class Surrogate:
         else:
             self._update(place, values, is_new=is_new)
 
+    @_on_one_thread
     def learn_all(self, keys: Sequence[Sequence[int]], costs: Sequence[Floats]) -> None:
         """Take in all trainings of many networks at once and fit the models.
 
@@ -435,6 +462,7 @@ class Surrogate:
         """Whether an objective has no noise, by what is known of it or because every repeated answer was the same."""
         return self.exact[objective] or self._measured(objective, np.arange(len(self.keys))).is_exact
 
+    @_on_one_thread
     def predict(self, genotypes: Sequence[Sequence[int]]) -> tuple[Floats, Floats]:
         """Mean and variance of the true costs of networks that were never trained, (n, n_objectives) each."""
         rows = self.features(genotypes)
@@ -447,6 +475,7 @@ class Surrogate:
             self._chances = front_probabilities(self.draw(DRAWS))
         return self._chances
 
+    @_on_one_thread
     def draw(self, n: int) -> Floats:
         """Draws of the true costs from the joint posterior, (n, n_networks, n_objectives).
 
