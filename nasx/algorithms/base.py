@@ -203,8 +203,11 @@ class Algorithm(ABC):
         self._n_absorbed += 1
         self._heard.append(number)
         candidate, costs = self._open.pop(number), self._answers.pop(number)
-        if self._surrogate is not None and costs is not None:
-            self._surrogate.learn(self._canonical(candidate.genotype), costs)
+        key = self._canonical(candidate.genotype)
+        # a space without new networks is asked again for known ones: the answer is that of their first training
+        is_known = candidate.replicate == 0 and self._first.get(key, number) != number
+        if self._surrogate is not None and costs is not None and not is_known:
+            self._surrogate.learn(key, costs)
         if candidate.replicate == 0:
             self._absorb(candidate, costs)
 

@@ -50,14 +50,10 @@ class Individual:
     def __init__(self, candidate: Candidate, costs: tuple[float, ...]) -> None:
         self.candidate = candidate
         self.first_costs = costs  # of its first training
-        self.revise(costs)
+        self.costs = costs  # the best estimate of them
+        self.fitness = Costs(costs)  # the same as DEAP wants them; up to date when `Population.cut` chooses
         self.rank = 0  # of non-domination within the population; 0 is the front
         self.crowding = 0.0  # distance to its neighbours in the same rank; infinite at the extremes
-
-    def revise(self, costs: tuple[float, ...]) -> None:
-        """Replace the costs by a better estimate."""
-        self.costs = costs
-        self.fitness = Costs(costs)
 
     @property
     def genotype(self) -> Genotype:
@@ -77,10 +73,12 @@ class Population:
     def revise(self, estimate: Callable[[Genotype, tuple[float, ...]], tuple[float, ...]]) -> None:
         """Replace the costs of all members by what their further trainings, and their relatives', say."""
         for member in self.members:
-            member.revise(estimate(member.genotype, member.first_costs))
+            member.costs = estimate(member.genotype, member.first_costs)
 
     def cut(self) -> None:
         """Keep the `size` best by rank, then by crowding distance."""
+        for member in self.members:
+            member.fitness = Costs(member.costs)
         self.members = tools.selNSGA2(self.members, self.size)
 
     def best(self, n: int) -> list[Individual]:

@@ -590,12 +590,32 @@ def open_networks(means: Floats, deviations: Floats) -> NDArray[np.int_]:
 
 
 def front_probabilities(draws: Floats) -> Floats:
-    """The share of the draws in which each network is on the front, (n_networks,); `draws` (n, n_networks, n_obj)."""
-    on_front = np.zeros(draws.shape[1])
+    """The share of the draws in which each network is on the front, (n_networks,); `draws` (n, n_networks, n_obj).
+
+    >>> front_probabilities(np.array([[[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [[2.0, 2.0], [1.0, 0.0], [1.0, 1.0]]]))
+    array([0.5, 1. , 0. ])
+    """
+    chances = np.zeros(draws.shape[1])
     near = np.flatnonzero(~_always_dominated(draws))
-    for draw in draws[:, near]:
-        on_front[near] += pareto.front_mask(draw)
-    return on_front / len(draws)
+    chances[near] = _on_front(draws[:, near]).mean(axis=0)
+    return chances
+
+
+def _on_front(draws: Floats) -> NDArray[np.bool_]:
+    """True for each network of each draw that no other of the draw dominates, (n, n_networks)."""
+    if draws.shape[2] != 2:
+        return np.array([pareto.front_mask(draw) for draw in draws], dtype=bool)
+    first, second = draws[..., 0], draws[..., 1]
+    order = np.lexsort((second, first), axis=-1)
+    first, second = (np.take_along_axis(values, order, axis=1) for values in (first, second))
+    best = np.full_like(second, np.inf)  # the smallest second cost of those with a smaller first one
+    best[:, 1:] = np.minimum.accumulate(second, axis=1)[:, :-1]
+    twin = np.zeros(best.shape, dtype=bool)
+    twin[:, 1:] = (first[:, 1:] == first[:, :-1]) & (second[:, 1:] == second[:, :-1])
+    on_front = (best > second) | ((best == second) & twin)
+    result: NDArray[np.bool_] = np.empty_like(on_front)
+    np.put_along_axis(result, order, on_front, axis=1)
+    return result
 
 
 def _always_dominated(draws: Floats) -> NDArray[np.bool_]:
