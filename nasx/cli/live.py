@@ -10,7 +10,16 @@ from rich.console import Console
 from rich.live import Live
 
 from nasx.cli.panel import SearchPanel, in_frame
-from nasx.cli.progress_words import best, duration, infeasible, starting, to_go
+from nasx.cli.progress_words import (
+    best,
+    certain,
+    duration,
+    hypervolume,
+    infeasible,
+    starting,
+    times,
+    trainings,
+)
 from nasx.execution.limits import Progress
 from nasx.execution.loop import SearchLoop
 from nasx.trial import Objective
@@ -21,7 +30,7 @@ REDRAW_EVERY = 0.25  # seconds between drawings of the panel
 
 
 class Display(Protocol):
-    """Shows how a search gets on; `watch` is called whenever something may have changed."""
+    """Shows the progress of a search; `watch` is called whenever something may have changed."""
 
     def __enter__(self) -> Self: ...
 
@@ -33,22 +42,22 @@ class Display(Protocol):
 
 
 def display(console: Console) -> Display:
-    """A live panel where `console` is a terminal, plain lines where it is a file or a pipe."""
+    """Return a live panel if `console` is a terminal, and plain lines if it is a file or a pipe."""
     return LivePanel(console) if console.is_terminal else PlainLines(console)
 
 
 class PlainLines:
-    """A line when the search has something new, at most one in `LINE_EVERY` seconds, and one at the end.
+    """Prints a line when the search has something new, at most one in `LINE_EVERY` seconds, and one at the end.
 
-    Where trials take long, a line now and then says what runs.
+    If trainings take long, a line now and then says what runs.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.printed_at = time.monotonic()  # a search shorter than `LINE_EVERY` has its last line alone
+        self.printed_at = time.monotonic()  # a search shorter than `LINE_EVERY` has only its last line
         self.spoke_at = self.printed_at
         self.loop: SearchLoop | None = None
-        self.printed = 0  # trials that the last line told of
+        self.printed = 0  # trainings at the last line
         self.told_start = False
         self.looked_at = time.monotonic()
 
@@ -106,28 +115,29 @@ class LivePanel:
 
 
 def note(loop: SearchLoop) -> str:
-    """What Ctrl-C would do, or why the search ends."""
+    """Return the effect of Ctrl-C, or why the search ends."""
     if loop.stopping:
         return f"{loop.stopping}: finishing what runs; Ctrl-C again to end now"
     return loop.enough or "Ctrl-C ends after this trial"
 
 
 def waiting(progress: Progress) -> str:
-    """What runs, where nothing has ended for a while."""
+    """Return what runs, for when no training has ended for a while."""
     longest = duration(max(job.seconds for job in progress.jobs))
-    done = f"{progress.evaluated}/{progress.evaluations} trials"
-    return f"{done}, {progress.running} running, the longest for {longest}, {duration(progress.elapsed)} gone"
+    elapsed = duration(progress.elapsed)
+    return f"{trainings(progress)}, {progress.running} running, the longest for {longest}, elapsed {elapsed}"
 
 
 def line(progress: Progress, objectives: tuple[Objective, ...]) -> str:
-    """Where a search stands, as one plain line."""
-    parts = [f"{progress.evaluated}/{progress.evaluations} trials"]
+    """Return the progress of a search as one plain line."""
+    parts = [trainings(progress)]
     parts += [f"{progress.failed} failed"] if progress.failed else []
     parts += [f"{infeasible(progress)} infeasible"] if progress.infeasible else []
     parts += [f"{progress.cached} from the journal"] if progress.cached else []
     parts += [f"{progress.retrained} trained again"] if progress.retrained else []
     parts += [f"best {o.label} {best(progress, o)}" for o in objectives]
-    parts += [f"hypervolume {progress.summary.hypervolume:.4f}", f"front of {len(progress.summary.front)}"]
+    parts += [f"hypervolume {hypervolume(progress)}"]
+    parts += [f"{of_it} of it certain"] if (of_it := certain(progress)) else []
+    parts += [f"front of {len(progress.summary.front)}"]
     parts += [f"{progress.gpu_hours:.2f} GPU-hours"] if progress.gpu_hours else []
-    parts += [f"{duration(progress.elapsed)} gone, {to_go(progress)} to go"]
-    return ", ".join(parts)
+    return ", ".join([*parts, times(progress)])

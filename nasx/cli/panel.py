@@ -1,4 +1,4 @@
-"""The live panel of a search: figures, a small front, what runs, what has failed; fit for 80 columns and 24 lines."""
+"""The live panel of a search: figures, a small front, jobs that run, failures; it fits 80 columns and 24 lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from nasx.cli.progress_words import best, duration, infeasible, starting, to_go
+from nasx.cli.progress_words import best, certain, duration, hypervolume, infeasible, starting, times
 from nasx.cli.scatter import scatter
 from nasx.execution.failures import last_line
 from nasx.execution.limits import Progress, Running
@@ -18,24 +18,27 @@ from nasx.trial import Objective, Trial
 
 SCATTER_LINES = 6
 SHOWN_JOBS = 4  # further ones are counted
+GAP = 2  # between names and values
 LOWEST = 22  # lines of a terminal below which there is no scatter
 
 
 class SearchPanel:
-    """Where a search stands. Drawn anew for the width and height that the terminal has by then."""
+    """The progress of a search, drawn for the width and height that the terminal has at that moment."""
 
     def __init__(self, progress: Progress, objectives: tuple[Objective, ...], note: str) -> None:
-        """`note`: what Ctrl-C would do, or why the search ends."""
+        """Store what to draw; `note`: the effect of Ctrl-C, or why the search ends."""
         self.progress = progress
         self.objectives = objectives
         self.note = note
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         progress = self.progress
-        time = f"{duration(progress.elapsed)} gone, {to_go(progress)} to go"
-        parts: list[RenderableType] = [_bar(progress), _line(time), _facts(progress, self.objectives)]
+        width = options.max_width - 4  # within the frame
+        facts = _facts(progress, self.objectives, width)
+        spent = f", {progress.gpu_hours:.2f} GPU-hours" if progress.gpu_hours else ""
+        parts: list[RenderableType] = [_bar(progress), Text(times(progress) + spent), facts]
         if len(self.objectives) > 1 and len(progress.summary.front) > 1 and console.height >= LOWEST:
-            parts.append(_scatter(progress, self.objectives[:2], options.max_width - 4))
+            parts.append(_scatter(progress, self.objectives[:2], width))
         parts += _jobs(progress)
         parts += [_line(f"{t.arch_id}  {_why(t)}", "red") for t in progress.failures[:2]]
         yield in_frame(Group(*parts), self.note)
@@ -46,13 +49,13 @@ def in_frame(content: RenderableType, note: str) -> Panel:
 
 
 def _bar(progress: Progress) -> Bar:
-    bar = Bar(TextColumn("trials"), BarColumn(bar_width=None), MofNCompleteColumn(), expand=True)
+    bar = Bar(TextColumn("trainings"), BarColumn(bar_width=None), MofNCompleteColumn(), expand=True)
     bar.add_task("", total=progress.evaluations, completed=progress.evaluated)
     return bar
 
 
-def _facts(progress: Progress, objectives: tuple[Objective, ...]) -> Table:
-    """What is to be known in figures, two pairs of name and value a line."""
+def _facts(progress: Progress, objectives: tuple[Objective, ...], width: int) -> Table:
+    """Figures, two pairs of name and value a line if they fit, else one. Names are cut if they must, values never."""
     cells = [
         ("generation", str(progress.generation)),
         ("running", str(progress.running)),
@@ -62,21 +65,28 @@ def _facts(progress: Progress, objectives: tuple[Objective, ...]) -> Table:
         ("from the journal", str(progress.cached)),
         *((f"best {o.label}", best(progress, o)) for o in objectives),
         ("front", str(len(progress.summary.front))),
-        ("hypervolume", f"{progress.summary.hypervolume:.4f}"),
+        ("hypervolume", hypervolume(progress)),
     ]
+    cells += [("of it certain", of_it)] if (of_it := certain(progress)) else []
     cells += [("trained again", str(progress.retrained))] if progress.retrained else []
-    cells += [("GPU-hours", f"{progress.gpu_hours:.2f}")] if progress.gpu_hours else []
-    facts = Table.grid(padding=(0, 2), expand=True)
-    for _ in range(2):
+    names, values = ([[len(cell[i]) for cell in cells[place::2]] for place in range(2)] for i in range(2))
+    wanted = sum(max(lengths) for lengths in (*names, *values)) + 3 * GAP
+    if wanted <= width:
+        columns, shares = 2, [max(lengths) for lengths in names]
+    else:
+        columns, shares = 1, [width - max(map(max, values)) - GAP]
+    facts = Table.grid(padding=(0, GAP, 0, 0), expand=wanted <= width)
+    for share in shares:
+        facts.add_column(no_wrap=True, max_width=share)
         facts.add_column(no_wrap=True)
-        facts.add_column(no_wrap=True, min_width=9)  # names are cut before values
-    for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
-        facts.add_row(Text(left[0], "dim"), Text(left[1], "bold"), Text(right[0], "dim"), Text(right[1], "bold"))
+    for start in range(0, len(cells), columns):
+        row = cells[start : start + columns]
+        facts.add_row(*(cell for name, value in row for cell in (Text(name, "dim"), Text(value, "bold"))))
     return facts
 
 
 def _scatter(progress: Progress, objectives: tuple[Objective, ...], width: int) -> Text:
-    """All trained networks by the first two objectives."""
+    """All trained networks by their estimates of the first two objectives."""
     x, y = objectives
     networks = progress.summary.architectures
     points = [(network.metrics[x.name], network.metrics[y.name]) for network in networks]
@@ -109,7 +119,7 @@ def _job(job: Running) -> str:
 
 
 def _why(trial: Trial) -> str:
-    """Why a trial has failed, in the words of whoever noticed."""
+    """Why a trial has failed."""
     return f"{trial.evaluation.reason}: {clean(last_line(trial.evaluation.detail))}"
 
 

@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 from nasx.execution.limits import Progress
-from nasx.reports.wording import format_value
-from nasx.trial import Direction, Objective
+from nasx.reports.wording import format_estimate, format_volume
+from nasx.trial import Objective
 
 
 def best(progress: Progress, objective: Objective) -> str:
-    """The best value of an objective on the front, with its unit; a dash before there is one."""
-    values = [member.metrics[objective.name] for member in progress.summary.front]
-    if not values:
+    """Return the best estimate of an objective on the front, with uncertainty and unit; a dash before there is one."""
+    front = progress.summary.front
+    if not front:
         return "-"
-    return format_value(objective, min(values) if objective.direction is Direction.MINIMIZE else max(values))
+    member = min(front, key=lambda m: objective.sign * m.metrics[objective.name])
+    return format_estimate(objective, member.metrics[objective.name], member.std.get(objective.name))
+
+
+def hypervolume(progress: Progress) -> str:
+    """Return the hypervolume of the front; of observed values it says so."""
+    summary = progress.summary
+    is_optimistic = summary.front and not summary.is_estimated and not summary.is_exact
+    return format_volume(summary.hypervolume) + (" (observed)" if is_optimistic else "")
+
+
+def certain(progress: Progress) -> str:
+    """Return how much of the hypervolume is certain; empty if that is not known."""
+    value = progress.summary.certain_hypervolume
+    return "" if value is None else format_volume(min(value, progress.summary.hypervolume))
+
+
+def trainings(progress: Progress) -> str:
+    """Return the trainings so far, of how many."""
+    return f"{progress.evaluated}/{progress.evaluations} trainings"
+
+
+def times(progress: Progress) -> str:
+    """Return the time of this session and, if there is a forecast, the trainings and the time that are left."""
+    elapsed = f"elapsed {duration(progress.elapsed)}"
+    if progress.forecast is None:
+        return elapsed
+    left = progress.forecast.trials
+    return f"{elapsed}, {left} training{'s' * (left != 1)} left, ETA {duration(progress.forecast.seconds)}"
 
 
 def duration(seconds: float | None) -> str:
-    """A time for people.
+    """Return a time in words.
 
     >>> duration(5.2), duration(75), duration(3 * 3600 + 60), duration(None)
     ('5 s', '1 min 15 s', '3 h 01 min', '-')
@@ -31,18 +59,11 @@ def duration(seconds: float | None) -> str:
 
 
 def infeasible(progress: Progress) -> str:
-    """How many are infeasible, and how many of them were stopped early: 5 (3 cut)."""
+    """Return how many are infeasible, and how many of them were stopped early: 5 (3 cut)."""
     return f"{progress.infeasible}" + (f" ({progress.dominated} cut)" if progress.dominated else "")
 
 
-def to_go(progress: Progress) -> str:
-    """The forecast: trials and time; a dash before there is one."""
-    if progress.forecast is None:
-        return "-"
-    return f"{progress.forecast.trials} trials, {duration(progress.forecast.seconds)}"
-
-
 def starting(progress: Progress) -> str:
-    """How many workers are not there yet; empty where all trials have begun, or will in a moment."""
+    """Return how many workers are still starting; empty if all trainings have begun, or will in a moment."""
     n = sum(not job.begun and job.seconds >= 0.5 for job in progress.jobs)
     return f"starting {n} worker{'s' * (n > 1)} ..." if n else ""

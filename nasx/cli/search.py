@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nasx.cli.output import answers
 from nasx.collector import uncollected
 from nasx.errors import ConfigError
 from nasx.rundir import CONFIG
@@ -57,7 +58,7 @@ def search(
             loop = searching.start(composed, run_dir=run_dir, watch=shown.watch)
         else:
             loop = searching.resume(find_run(run_dir, runs_home()), overrides or [], watch=shown.watch)
-    Console().print(front_table(loop.summary()))
+    answers().print(front_table(loop.summary()))
     console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
     if loop.stopping != searching.INTERRUPTED:
         settings = composed if config is not None else configs.load_resolved(loop.run_dir / CONFIG, overrides or [])

@@ -1,4 +1,4 @@
-"""Fine-tuned networks below their front: what the regulariser changed, and what as much training alone would have."""
+"""Fine-tuned networks below their front: the effect of the regularizer, and that of as much training without it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 from nasx import pareto
 from nasx.finetuned import Finetuned
 from nasx.reports.summary import FrontSummary
-from nasx.trial import costs
+from nasx.trial import Objective, costs
 
 SCORE = "introspectability_"  # a metric's name begins so, the scorer's follows
 
@@ -46,15 +46,29 @@ def _growth(records: Sequence[Finetuned], summary: FrontSummary) -> str:
     """The hypervolume of the front with the fine-tuned networks, and with their twins in their place."""
     if None in summary.reference:
         return ""
-    with_all = _hypervolume(summary, {r.arch_id: r.after for r in records})
-    with_twins = _hypervolume(summary, {r.arch_id: r.twin for r in records})
+    with_all = _hypervolume(summary, {r.arch_id: _change_of(r.before, r.after) for r in records})
+    with_twins = _hypervolume(summary, {r.arch_id: _change_of(r.before, r.twin) for r in records})
     return f" Hypervolume of the front {summary.hypervolume:.4f}, with them {with_all:.4f} ({with_twins:.4f})."
 
 
-def _hypervolume(summary: FrontSummary, further: Mapping[str, Mapping[str, float]]) -> float:
-    """Of the front, and beside it the same networks with other metrics."""
-    own = {member.arch_id: dict(member.metrics) for member in summary.front}
-    metrics = [*own.values(), *({**own[i], **changed} for i, changed in further.items() if i in own)]
-    points = np.array([costs(m, summary.objectives) for m in metrics])
+def _change_of(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    return {name: after[name] - before[name] for name in before if name in after}
+
+
+def _hypervolume(summary: FrontSummary, changes: Mapping[str, Mapping[str, float]]) -> float:
+    """Of the front, and next to it the same networks after some changes of their metrics.
+
+    The changes are added to the estimates: one training before and one after share most of their luck.
+    """
+    points = [costs(member.metrics, summary.objectives) for member in summary.front]
+    for member in summary.front:
+        if member.arch_id in changes:
+            change = changes[member.arch_id]
+            shifted = {o.name: _shifted(o, member.metrics[o.name], change.get(o.name, 0.0)) for o in summary.objectives}
+            points.append(costs(shifted, summary.objectives))
     reference = [o.sign * float(r) for o, r in zip(summary.objectives, summary.reference, strict=True) if r is not None]
-    return pareto.hypervolume(points, reference)
+    return pareto.hypervolume(np.array(points), reference)
+
+
+def _shifted(objective: Objective, value: float, change: float) -> float:
+    return min(max(value + change, objective.low), objective.high)

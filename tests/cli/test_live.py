@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,9 @@ from rich.console import Console
 from nasx.cli import live
 from nasx.cli.panel import SearchPanel
 from nasx.cli.scatter import scatter
+from nasx.estimates import Noise
 from nasx.execution.limits import Forecast, Progress, Running
+from nasx.reports.summary import FrontSummary, summarise
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Trial, TrialStatus
 
 BOTH = (OBJECTIVES["error"], OBJECTIVES["introspectability"])
@@ -34,6 +37,22 @@ def failed(number, detail):
 
 
 FRONT = (complete(1, 0.02, 0.2), complete(2, 0.06, 0.3), complete(3, 0.1, 0.55))
+OBSERVED = summarise([*FRONT, complete(4, 0.1, 0.2)], ("error", "introspectability"), n_classes=10)
+
+
+def estimated() -> FrontSummary:
+    """The same networks with estimates."""
+    noise = tuple(Noise(o.name, 0.01, 0.5, 0.2, 1.0, 3, 12) for o in BOTH)
+    networks = [replace(a, std={"error": 0.0031, "introspectability": 0.012}) for a in OBSERVED.architectures]
+    return replace(
+        OBSERVED,
+        architectures=tuple(networks),
+        front=tuple(networks[:3]),
+        noise=noise,
+        why_observed="",
+        certain_hypervolume=0.4012,
+        hypervolume=0.4321,
+    )
 
 
 def progress(**changes) -> Progress:
@@ -48,11 +67,9 @@ def progress(**changes) -> Progress:
         "dominated": 3,
         "cached": 7,
         "generation": 2,
-        "replicated": 0,
-        "front": FRONT,
-        "trials": [*FRONT, complete(4, 0.1, 0.2)],
+        "retrained": 0,
+        "summary": OBSERVED,
         "failures": (failed(5, "Traceback (most recent call last):\n  ...\nValueError: made up"),),
-        "hypervolume": 0.4321,
         "elapsed": 100.0,
         "gpu_hours": 0.0,
         "forecast": Forecast(3700.0, 34),
@@ -78,7 +95,7 @@ def test_it_fits_80_columns_and_24_lines_with_all_that_it_may_say():
     many = tuple(Running(f"{n:010x}", CELL, 0, n < 9, 2.0) for n in range(10))
     failures = tuple(failed(n, "a long story " * 20) for n in range(3))
 
-    lines = drawn(progress(jobs=many, failures=failures, replicated=3, gpu_hours=1.25)).splitlines()
+    lines = drawn(progress(jobs=many, failures=failures, retrained=3, gpu_hours=1.25, summary=estimated())).splitlines()
 
     assert len(lines) <= 24
     assert any("and 5 more, starting 1 worker ..." in line for line in lines)
@@ -92,7 +109,24 @@ def test_it_tells_what_runs_since_when_and_what_has_failed():
     assert re.search(r"62af9e8091 +3 s, training 2 ", shown)
     assert "0000000005  error: ValueError: made up" in shown
     assert "4 (3 cut)" in shown
-    assert "34 trials, 1 h 01 min to go" in shown
+    assert "elapsed 1 min 40 s, 34 trainings left, ETA 1 h 01 min" in shown
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_the_best_estimates_are_shown_with_their_uncertainty_and_what_is_certain(width):
+    shown = drawn(progress(summary=estimated(), retrained=11), width, height=40)
+
+    assert re.search(r"best valid\S* \S* +2\.00 ± 0\.31 % ", shown)
+    assert re.search(r"best intro\S* +0\.550 ± 0\.012 ", shown)
+    assert re.search(r"hypervolume +0\.4321 ", shown)
+    assert re.search(r"of it certain +0\.4012", shown)
+    assert re.search(r"trained again +11", shown)
+
+
+def test_a_hypervolume_of_observed_values_says_so():
+    assert "(observed)" in drawn(progress())
+    assert "(observed)" not in drawn(progress(summary=estimated()))
+    assert "(observed)" not in drawn(progress(summary=summarise([], ("error",), n_classes=10)))
 
 
 def test_the_front_is_drawn_with_its_range():
@@ -106,9 +140,11 @@ def test_the_front_is_drawn_with_its_range():
     assert re.search(r"2\.00 % +validation error and introspectability, o: front +10\.00 %", shown)
 
 
-@pytest.mark.parametrize("changes", [{"front": FRONT[:1]}, {"front": (), "trials": []}])
-def test_there_is_no_picture_of_fewer_than_two_points(changes):
-    assert "o: front" not in drawn(progress(**changes))
+@pytest.mark.parametrize("trials", [FRONT[:1], ()])
+def test_there_is_no_picture_of_fewer_than_two_points(trials):
+    summary = summarise(trials, ("error", "introspectability"), n_classes=10)
+
+    assert "o: front" not in drawn(progress(summary=summary))
 
 
 def test_a_low_terminal_has_no_picture():
@@ -170,9 +206,20 @@ def test_a_file_gets_plain_lines_seldom_and_the_last_at_the_end(clock):
             shown.watch(loop)
 
     said = out.getvalue().splitlines()
-    assert [line.partition(",")[0] for line in said] == ["2/64 trials", "3/64 trials"]
-    assert said[0].startswith("2/64 trials, 1 failed, 4 (3 cut) infeasible, 7 from the journal, best validation error")
+    assert [line.partition(",")[0] for line in said] == ["2/64 trainings", "3/64 trainings"]
+    assert said[0] == (
+        "2/64 trainings, 1 failed, 4 (3 cut) infeasible, 7 from the journal, best validation error 2.00 %, "
+        f"best introspectability 0.550, hypervolume {OBSERVED.hypervolume:.4f} (observed), front of 3, "
+        "elapsed 1 min 40 s, 34 trainings left, ETA 1 h 01 min"
+    )
     assert "\x1b" not in out.getvalue()
+
+
+def test_a_plain_line_has_estimates_what_is_certain_and_how_often_networks_were_trained_again():
+    said = live.line(progress(summary=estimated(), retrained=5, forecast=None), BOTH)
+
+    assert ", 5 trained again, best validation error 2.00 ± 0.31 %, best introspectability 0.550 ± 0.012, " in said
+    assert "hypervolume 0.4321, 0.4012 of it certain, front of 3, elapsed 1 min 40 s" in said
 
 
 def test_a_file_is_told_once_that_workers_start(clock):
@@ -196,7 +243,7 @@ def test_a_file_is_told_what_runs_where_nothing_ends_for_long(clock):
             clock.seconds += seconds
             shown.watch(loop)
 
-    assert out.getvalue() == 2 * "0/64 trials, 2 running, the longest for 1 min 15 s, 1 min 40 s gone\n"
+    assert out.getvalue() == 2 * "0/64 trainings, 2 running, the longest for 1 min 15 s, elapsed 1 min 40 s\n"
 
 
 def test_a_terminal_shows_the_panel_from_the_start_and_nothing_of_it_afterwards(clock):

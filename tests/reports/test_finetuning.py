@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
-from made_up import make_trial
+from made_up import make_noisy_run, make_trial
 from rich.console import Console
 
-from nasx import finetuning
+from nasx import finetuning, pareto
 from nasx.cli.main import main
 from nasx.errors import RunError
 from nasx.finetuned import Finetuned, read_finetuned, weights_path, write_finetuned
@@ -72,7 +73,8 @@ def test_what_is_finished_is_not_trained_again(run):
     assert (again["after"], again["twin"]) == (before["after"], before["twin"])  # the same seed, the same course
 
 
-def test_pareto_tells_of_it_below_the_front(run, capsys):
+def test_pareto_tells_of_it_below_the_front(run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["pareto", "--run-dir", str(run[0])]) == 0
     out = capsys.readouterr().out
     assert "with the regulariser at 0.5" in out
@@ -107,6 +109,31 @@ def test_hypervolume_counts_the_front_and_what_was_made_of_it():
     assert "Hypervolume of the front 0.1600, with them 0.3200 (0.1700)." in text
     assert "10.00 → 10.00 (5.00)" in text
     assert "0.200 → 0.400 (0.200)" in text
+
+
+def test_the_change_is_added_to_the_estimate():
+    trials = make_noisy_run()
+    summary = summarise(trials, ["error", "introspectability"], n_classes=10)
+    best = summary.front[0]
+    trial = next(t for t in trials if t.arch_id == best.arch_id)
+    metrics = {name: trial.metrics[name] for name in ("error", "introspectability")}
+    same = {"introspectability_shap": 0.4, **metrics}
+    better = {**same, "introspectability": metrics["introspectability"] + 0.1}
+    console = Console(width=200, record=True)
+
+    console.print(finetuned_table([record_of(trial, before=same, after=better, twin=same)], summary))
+
+    expected = pareto.hypervolume(
+        np.array(
+            [
+                [best.metrics["error"], -best.metrics["introspectability"] - 0.1],
+                *([m.metrics["error"], -m.metrics["introspectability"]] for m in summary.front),
+            ]
+        ),
+        [0.9, 0.0],
+    )
+    volume = summary.hypervolume
+    assert f"Hypervolume of the front {volume:.4f}, with them {expected:.4f} ({volume:.4f})." in console.export_text()
 
 
 def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_told(tmp_path):
