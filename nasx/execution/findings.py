@@ -34,10 +34,10 @@ class Findings:
         self._summary: FrontSummary | None = None
         self._summarised = -1  # trials that it is of
         self._made_at = self._took = 0.0  # seconds
-        self._kept_bytes = sum(path.stat().st_size for path in kept_weights(run_dir).values())
         for trial in store.trials_by_time():
-            self.add(trial)
+            self._count(trial)
         prune_weights(run_dir, self.by_key.keys())  # what a killed search has left of trials that it did not record
+        self._kept_bytes = self._bytes_on_disk()
 
     @property
     def all_trials(self) -> list[Trial]:
@@ -50,9 +50,12 @@ class Findings:
 
     def add(self, trial: Trial) -> None:
         """Take in a trial that the journal has."""
+        self._count(trial)
+        self._weigh(trial)
+
+    def _count(self, trial: Trial) -> None:
         self.by_key[trial.arch_id, trial.replicate] = trial
         self.budget.gpu_seconds += trial.gpu_seconds
-        self._weigh(trial)
         if trial.replicate > 0:
             self.retrained += 1
             if self.asked(trial):
@@ -102,8 +105,13 @@ class Findings:
             return
         if self._kept_bytes > KEPT_BYTES:
             self._prune(self.summary(at_once=True))
-            self._kept_bytes = sum(path.stat().st_size for path in kept_weights(self.run_dir).values())
+            self._kept_bytes = self._bytes_on_disk()
+
+    def _bytes_on_disk(self) -> int:
+        return sum(path.stat().st_size for path in kept_weights(self.run_dir).values())
 
     def _prune(self, summary: FrontSummary) -> None:
+        """Remove the weights of recorded trials only: those of a trial that is running may be on disk before that."""
         kept = {member.arch_id for member in (*summary.front, *summary.rivals)}
-        prune_weights(self.run_dir, {key for key in self.by_key if key[0] in kept})
+        dropped = {key for key in self.by_key if key[0] not in kept}
+        prune_weights(self.run_dir, kept_weights(self.run_dir).keys() - dropped)
