@@ -117,7 +117,8 @@ def test_tournament_prefers_rank_then_crowding():
 
 
 def test_an_offspring_by_mutation_differs_from_its_parent_in_one_gene():
-    algorithm = NSGA2(initial_samples=4, crossover=0.0, problem=Problem(gene_sizes=(9,) * 8, n_objectives=2, seed=1))
+    problem = Problem(gene_sizes=(9,) * 8, n_objectives=2, seed=1)
+    algorithm = NSGA2(initial_samples=4, crossover=0.0, retraining=0, problem=problem)
     asked = {}
     for _ in range(40):
         candidate = algorithm.ask()

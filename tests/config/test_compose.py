@@ -64,7 +64,7 @@ def test_a_users_file_may_start_from_a_packaged_experiment(own_configs: Path) ->
     assert config["scorer"]["_target_"] == "mine.PixelScorer"
     assert config["space"]["channels"] == 4
     # lines.yaml speaks of NSGA-II's population; what the file itself says stays, mistakes included
-    assert set(config["algorithm"]) == {"_target_", "evaluations", "early_stopping", "unknown"}
+    assert set(config["algorithm"]) == {"_target_", "evaluations", "early_stopping", "retraining", "lag", "unknown"}
 
 
 def test_choices_in_the_current_directory_serve_packaged_experiments(elsewhere: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_configs_own_directory_comes_first(own_configs: Path) -> None:
 def test_another_choice_leaves_behind_what_the_experiment_says_of_the_first(elsewhere: Path) -> None:
     config = compose("lines", ["algorithm=random", "algorithm.evaluations=5"])
 
-    assert set(config["algorithm"]) == {"_target_", "evaluations", "early_stopping"}
+    assert set(config["algorithm"]) == {"_target_", "evaluations", "early_stopping", "retraining", "lag"}
     assert config["algorithm"]["evaluations"] == 5
 
 

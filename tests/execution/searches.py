@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from nasx.algorithms.nsga2 import NSGA2
 from nasx.early_stopping import judge
 from nasx.errors import TrialFailure
+from nasx.execution.clocks import Key
+from nasx.execution.jobs import key
 from nasx.execution.limits import SearchLimits
 from nasx.execution.loop import SearchLoop
 from nasx.protocols import Problem, SearchAlgorithm
@@ -42,7 +45,7 @@ class PairSpace:
 
 
 class Script:
-    """Asks for the genotypes of a list, waits where it says None, and keeps what it is told."""
+    """Asks for the genotypes of a list, or (genotype, replicate), waits at None, and keeps what it is told."""
 
     def __init__(self, *genotypes):
         self.genotypes = list(genotypes)
@@ -55,7 +58,10 @@ class Script:
         if self.genotypes[0] is None:
             self.genotypes.pop(0)
             return None
-        candidate = Candidate(self.asked, self.genotypes.pop(0), 0, "script")
+        genotype, replicate = self.genotypes.pop(0), 0
+        if isinstance(genotype[0], tuple):
+            genotype, replicate = genotype
+        candidate = Candidate(self.asked, genotype, 0, "script", replicate=replicate)
         self.asked += 1
         return candidate
 
@@ -109,7 +115,7 @@ def make_loop(
 
 
 def measured(job: Job) -> Evaluation:
-    """An answer that depends on the genotype alone; it leaves weights, as training does."""
+    """An answer that depends on the genotype only; it leaves weights, as training does."""
     a, b = job.genotype
     error, score = FRONT.get(job.genotype, (0.5 + 0.01 * (3 * a + b), 0.1 + 0.01 * ((a * 7 + b * 3) % 11)))
     job.weights_file.parent.mkdir(parents=True, exist_ok=True)
@@ -117,10 +123,17 @@ def measured(job: Job) -> Evaluation:
     return Evaluation(TrialStatus.COMPLETE, metrics={"error": error, "introspectability": score})
 
 
+def noisy(job: Job, std: float = 0.05) -> Evaluation:
+    """An answer that every training of a network has another one of, by its seed."""
+    evaluation, rng = measured(job), random.Random(job.seed)
+    metrics = {name: min(1.0, max(0.0, value + rng.gauss(0, std))) for name, value in evaluation.metrics.items()}
+    return replace(evaluation, metrics=metrics)
+
+
 def trained(job: Job) -> Evaluation:
-    """A training of four epochs whose curve depends on the genotype alone; it is cut where the job says so."""
+    """A training of four epochs whose curve depends on the genotype and on the seed; it is cut if the job says so."""
     a, b = job.genotype
-    end = 0.1 + 0.004 * (5 * a + 7 * b % 11) + 0.002 * (a * b % 5)
+    end = 0.1 + 0.004 * (5 * a + 7 * b % 11) + 0.002 * (a * b % 5) + 0.001 * (job.seed % 7)
     parameters = {"parameters": 1000.0 + 10 * ((a * 5 + b) % 13)}
     history = []
     for epoch in range(1, 5):
@@ -132,20 +145,22 @@ def trained(job: Job) -> Evaluation:
             return Evaluation(
                 TrialStatus.INFEASIBLE, Reason(cut.reason), cut.detail, parameters, history=tuple(history)
             )
-    metrics = {**parameters, "error": end, "macro_error": end, "introspectability": 0.1 + 0.01 * ((3 * a + b) % 7)}
+    introspectability = 0.1 + 0.01 * ((3 * a + b) % 7) + 0.001 * (job.seed % 5)
+    metrics = {**parameters, "error": end, "macro_error": end, "introspectability": introspectability}
     return Evaluation(TrialStatus.COMPLETE, metrics=metrics, history=tuple(history))
 
 
 def pool(
-    loop: SearchLoop, workers: int, order: Iterable[str] | None = None, *, seed: int = 0, evaluate=trained
-) -> list[str]:
+    loop: SearchLoop, workers: int, order: Iterable[Key] | None = None, *, seed: int = 0, evaluate=trained
+) -> list[Key]:
     """Evaluate with several workers, which end in an order by chance, or in the `order` given; returns that order."""
     rng, ended = random.Random(seed), []
     arriving = None if order is None else iter(order)
-    out: dict[str, Job] = {}
+    out: dict[Key, Job] = {}
     while True:
         while len(out) < workers and (job := loop.next_job()) is not None:
-            out[job.arch_id] = job
+            assert key(job) not in out
+            out[key(job)] = job
         if not out:
             return ended
         ended.append(next(arriving) if arriving else rng.choice(sorted(out)))
@@ -153,17 +168,17 @@ def pool(
         loop.complete(job, evaluate(job))
 
 
-def drive(loop: SearchLoop, evaluate=measured, steps: int = 10_000) -> list[str]:
-    """Evaluate one job after the other; returns their ids in order."""
-    ids = []
+def drive(loop: SearchLoop, evaluate=measured, steps: int = 10_000) -> list[Key]:
+    """Evaluate one job after the other; returns (arch_id, replicate) of each in order."""
+    done = []
     for _ in range(steps):
         job = loop.next_job()
         if job is None:
             break
-        ids.append(job.arch_id)
+        done.append(key(job))
         loop.begin(job)
         loop.complete(job, evaluate(job))
-    return ids
+    return done
 
 
 def front_of(loop: SearchLoop) -> list[tuple]:

@@ -10,13 +10,13 @@ from nasx.store.database import Database
 from nasx.trial import Reason
 from tests.execution.searches import ManyPairs, bare, make_loop, nsga2, pool, trained
 
-EVALUATIONS = 24
+EVALUATIONS = 40
 SMALL = ("error", "parameters")  # objectives of which nothing is left to the end, so that many trainings are cut
 
 
-def begin(run_dir, mode: str, objectives=SMALL, evaluations: int = EVALUATIONS):
+def begin(run_dir, mode: str, objectives=SMALL, evaluations: int = EVALUATIONS, retraining: float = 0.25):
     space = ManyPairs()
-    algorithm = nsga2(space=space, mode=mode, population_size=8, screening=1)
+    algorithm = nsga2(space=space, mode=mode, population_size=8, screening=1, retraining=retraining)
     return make_loop(run_dir, algorithm, evaluations, space=space, objectives=objectives, early_stopping=True)
 
 
@@ -62,6 +62,7 @@ def test_the_same_trials_are_cut_at_the_same_epochs_with_any_number_of_workers(t
 
     assert found(together) == found(alone)
     assert Reason.DOMINATED in {t.evaluation.reason for t in alone.store.trials()}
+    assert any(t.replicate for t in alone.store.trials())
 
 
 def test_a_cut_trial_has_its_history_so_far_no_error_and_no_offspring(tmp_path):
@@ -70,12 +71,13 @@ def test_a_cut_trial_has_its_history_so_far_no_error_and_no_offspring(tmp_path):
 
     cut = [t for t in loop.store.trials() if t.evaluation.reason is Reason.DOMINATED]
 
+    assert cut
     assert {len(t.evaluation.history) for t in cut} <= {1, 2, 3}
     assert not any("error" in t.metrics for t in cut)
     assert not {t.candidate.number for t in cut} & {
         n for entry in loop.store.candidates() for n in entry.candidate.parents
     }
-    assert loop.progress().dominated == len(cut)
+    assert loop.progress().dominated == sum(t.replicate == 0 for t in cut)
 
 
 @pytest.mark.parametrize("mode", ["free_running", "steady_state"])
@@ -83,19 +85,20 @@ def test_a_search_killed_after_any_write_goes_on_as_if_it_had_never_been(tmp_pat
     whole = begin(tmp_path / "whole", mode)
     order = pool(whole, 3)
     expected, ended = found(whole), []
-    for writes in range(1, 3 * EVALUATIONS, 4):
+    assert any(number > 0 for _, number in order)
+    for writes in range(1, 3 * EVALUATIONS, 7):
         run_dir = tmp_path / str(writes)
         with killed_after(writes, monkeypatch):
             pool(begin(run_dir, mode), 3, order)
 
         resumed = begin(run_dir, mode)
-        done = {t.arch_id for t in resumed.store.trials()}
-        pool(resumed, 3, [arch_id for arch_id in order if arch_id not in done])
+        done = {(t.arch_id, t.replicate) for t in resumed.store.trials()}
+        pool(resumed, 3, [trial for trial in order if trial not in done])
 
         assert found(resumed) == expected
         ended.append(len(done))
         resumed.store.close()
-    assert len(set(ended)) > EVALUATIONS / 2
+    assert len(set(ended)) > EVALUATIONS / 4
 
 
 def test_a_free_running_search_breeds_from_what_had_arrived(tmp_path):
@@ -119,19 +122,22 @@ def test_what_an_algorithm_has_heard_is_in_the_journal(tmp_path):
     assert heard[8] == tuple(range(8))
 
 
-def test_a_replicate_is_never_cut(tmp_path):
-    space, rungs = ManyPairs(), {}
-
-    def noted(job):
-        rungs.setdefault(job.replicate, []).append(job.rungs)
-        return trained(job)
-
-    loop = make_loop(tmp_path, nsga2(space=space), 14, space=space, objectives=SMALL, early_stopping=True, replicates=1)
+def test_a_training_that_the_algorithm_asks_for_may_be_cut_one_of_an_extra_round_never(tmp_path):
+    space, jobs = ManyPairs(), {}
+    algorithm = nsga2(space=space, screening=1, retraining=0.4)
+    loop = make_loop(tmp_path, algorithm, EVALUATIONS, space=space, objectives=SMALL, early_stopping=True, replicates=1)
     while (job := loop.next_job()) is not None:
-        loop.complete(job, noted(job))
+        jobs[job.arch_id, job.replicate] = job
+        loop.complete(job, trained(job))
 
-    assert any(rungs[0])
-    assert not any(rungs[1])
+    asked = {(entry.arch_id, entry.candidate.replicate) for entry in loop.store.candidates()}
+    again = [job for trial, job in jobs.items() if trial in asked and job.replicate > 0]
+    extra = [job for trial, job in jobs.items() if trial not in asked]
+    assert any(job.rungs for job in again)
+    assert any(job.rivals for job in again)
+    assert not any(job.arch_id == rival.arch_id for job in again for rival in job.rivals)
+    assert extra
+    assert not any(job.rungs for job in extra)
 
 
 def test_without_early_stopping_nothing_is_cut(tmp_path):

@@ -160,7 +160,7 @@ def test_replicates_follow_when_the_space_is_exhausted(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ending", ["hours", "interrupt"])
 def test_replicates_do_not_follow_when_time_is_over_or_somebody_stops_the_search(tmp_path, clock, ending):
-    loop = make_loop(tmp_path, nsga2(), evaluations=4, max_hours=3.5, replicates=1)
+    loop = make_loop(tmp_path, nsga2(retraining=0), evaluations=4, max_hours=3.5, replicates=1)
     drive(loop, lasting(clock, HOUR), steps=4 if ending == "hours" else 2)
     if ending == "interrupt":
         loop.stop("interrupted")
@@ -198,7 +198,7 @@ def test_the_forecast_goes_by_the_first_limit_that_will_be_reached(tmp_path, clo
     assert (progress.evaluated, progress.complete, progress.elapsed) == (4, 4, 400)
     assert progress.forecast.seconds == pytest.approx(seconds)
     assert progress.forecast.trials == trials
-    assert progress.hypervolume > 0
+    assert progress.summary.hypervolume > 0
 
 
 def test_a_trial_that_failed_by_a_stall_is_tried_again(tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from nasx.errors import RunError
 from nasx.rundir import kept_weights
 from nasx.trial import Evaluation, Reason, TrialStatus
-from tests.execution.searches import Script, bare, drive, front_of, make_loop, measured, nsga2
+from tests.execution.searches import ManyPairs, Script, bare, drive, front_of, make_loop, measured, noisy, nsga2
 
 FAILED = Evaluation.failed(Reason.DIVERGED, "the training loss was nan in epoch 1")
 BROKEN = Evaluation.failed(Reason.ERROR, "Traceback (most recent call last):\n  ...\nValueError: broken scorer\n")
@@ -177,13 +179,51 @@ def test_failures_for_different_reasons_or_late_ones_do_not_stop_it(tmp_path):
     assert len(drive(loop, lambda job: next(answers) or measured(job))) == 5
 
 
-def test_weights_are_kept_of_front_members_alone(tmp_path):
+def test_weights_are_kept_while_a_search_runs_and_of_the_front_when_it_ends(tmp_path):
     loop = make_loop(tmp_path, Script((1, 1), (0, 0), (2, 2), (0, 1), (0, 2)), evaluations=5)
 
-    drive(loop)
+    trained = drive(loop)
+    assert kept_weights(tmp_path).keys() == set(trained)
+    loop.close()
 
-    assert {key[0] for key in kept_weights(tmp_path)} == {t.arch_id for t in loop.front}
-    assert sorted(t.genotype for t in loop.front) == [(0, 0), (0, 1), (0, 2)]
+    assert sorted(t.architecture for t in loop.front) == ["a-a", "a-b", "a-c"]
+    assert {arch_id for arch_id, _ in kept_weights(tmp_path)} == {t.arch_id for t in loop.front}
+
+
+def test_weights_are_kept_of_all_trainings_of_the_front_and_of_its_rivals(tmp_path):
+    space = ManyPairs()
+    loop = make_loop(tmp_path, nsga2(space=space, retraining=0.5), evaluations=40, space=space)
+
+    drive(loop, partial(noisy, std=0.15))
+    loop.close()
+
+    summary = loop.summary()
+    kept = {network.arch_id for network in (*summary.front, *summary.rivals)}
+    assert summary.rivals
+    assert kept_weights(tmp_path).keys() == {(t.arch_id, t.replicate) for t in loop.all_trials if t.arch_id in kept}
+    assert len(kept_weights(tmp_path)) < 40
+
+
+def test_too_many_weights_are_cleared_but_those_of_the_front_and_of_running_trials(tmp_path, monkeypatch):
+    monkeypatch.setattr("nasx.execution.findings.KEPT_BYTES", 2 * len(b"weights"))
+    loop = make_loop(tmp_path, Script((1, 1), (0, 0), (2, 2), (3, 3)), evaluations=4)
+    bad, good, worse, running = [loop.next_job() for _ in range(4)]
+    measured(running)  # its weights are there, its evaluation is not
+
+    for job in (bad, good, worse):
+        loop.complete(job, measured(job))
+
+    assert kept_weights(tmp_path).keys() == {(job.arch_id, 0) for job in (good, running)}
+
+
+def test_a_resumed_search_clears_no_weights_before_it_knows_all_trials(tmp_path, monkeypatch):
+    genotypes = (1, 1), (0, 0), (2, 2), (0, 1), (0, 2)
+    drive(make_loop(tmp_path, Script(*genotypes), evaluations=5))
+    monkeypatch.setattr("nasx.execution.findings.KEPT_BYTES", 5 * len(b"weights"))
+
+    loop = make_loop(tmp_path, Script(*genotypes), evaluations=5)
+
+    assert kept_weights(tmp_path).keys() == {(t.arch_id, 0) for t in loop.store.trials()}
 
 
 def test_weights_of_a_trial_that_was_killed_are_gone_when_the_search_is_resumed(tmp_path):
@@ -196,15 +236,16 @@ def test_weights_of_a_trial_that_was_killed_are_gone_when_the_search_is_resumed(
 
 
 @pytest.mark.parametrize("cut", [0, 1, 4, 7, 12])
-def test_a_resumed_search_trains_what_is_missing_and_ends_as_if_it_had_never_stopped(tmp_path, cut):
+@pytest.mark.parametrize("evaluate", [measured, noisy])
+def test_a_resumed_search_trains_what_is_missing_and_ends_as_if_it_had_never_stopped(tmp_path, evaluate, cut):
     whole = make_loop(tmp_path / "whole", nsga2(), evaluations=12)
-    expected = drive(whole)
+    expected = drive(whole, evaluate)
     first = make_loop(tmp_path / "cut", nsga2(), evaluations=12)
-    before = drive(first, steps=cut)
+    before = drive(first, evaluate, steps=cut)
     first.next_job()  # running when the process is killed
 
     resumed = make_loop(tmp_path / "cut", nsga2(), evaluations=12)
-    after = drive(resumed)
+    after = drive(resumed, evaluate)
 
     assert before + after == expected
     assert front_of(resumed) == front_of(whole)
@@ -258,7 +299,7 @@ def test_after_the_evaluations_the_front_and_its_rivals_are_trained_again_with_f
     assert {t.arch_id for t in loop.front} <= {t.arch_id for t in replicates}
     assert len({t.seed for t in loop.all_trials}) == len(loop.all_trials)
     assert loop.finished
-    assert loop.progress().replicated == len(replicates)
+    assert loop.progress().retrained == len(replicates)
 
 
 def test_replicates_neither_spend_the_budget_nor_are_told_to_the_algorithm(tmp_path):

@@ -17,7 +17,7 @@ def test_it_evaluates_one_job_after_the_other_until_the_loop_is_finished(tmp_pat
 
     SerialExecution(device="cpu").run(loop, measured, lambda: seen.append(loop.running))
 
-    assert list(loop.trials) == expected
+    assert [(t.arch_id, t.replicate) for t in loop.store.trials_by_time()] == expected
     assert loop.finished
     assert seen == [1, 0] * 9
 
