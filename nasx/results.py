@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -23,11 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.errors import DataError, ResourceError
+from nasx.estimates import Noise
 from nasx.reports.summary import ArchitectureResult, FrontSummary, summarise_run
-from nasx.reports.wording import format_value, hypervolume_sentence, trials_sentence
+from nasx.reports.wording import (
+    certainty_sentence,
+    format_estimate,
+    format_share,
+    hypervolume_sentence,
+    noise_sentence,
+    trials_sentence,
+)
 from nasx.rundir import find_run, runs_home, weights_file
 from nasx.store import RunInfo, RunStore
-from nasx.trial import Trial, resolve_arch_id
+from nasx.trial import OBJECTIVES, Trial, resolve_arch_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,11 +68,28 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """One network of a run."""
+    """One network of a run.
+
+    A training is a noisy answer: `metrics` has the estimate of each objective's true value, from all trainings of the
+    run, `std` its standard deviation. Without a model (`Run.summary.is_estimated`) the values are observed means.
+    """
 
     run_dir: Path
     trial: Trial  # its first training whose weights are kept, or else the first
-    metrics: Mapping[str, float]  # means over its trainings in the search
+    metrics: Mapping[str, float]  # objectives: estimates of the true values; other metrics: means of its trainings
+    observed: Mapping[str, float] = field(default_factory=dict)  # means of its trainings in the search
+    std: Mapping[str, float] = field(default_factory=dict)  # of each objective's estimate; empty: not known
+    trainings: int = 1  # complete ones in the search
+    front_probability: float = math.nan  # of being on the true front of the run's networks; NaN: not known
+
+    def __repr__(self) -> str:
+        names = self.std or [name for name in ("error", "introspectability") if name in self.metrics]
+        values = [
+            f"{OBJECTIVES[name].label} {format_estimate(OBJECTIVES[name], self.metrics[name], self.std.get(name))}"
+            for name in names
+        ]
+        count = f"{self.trainings} training{'s' * (self.trainings != 1)}"
+        return f"<nasx network {self.arch_id}: {', '.join([*values, count])}>"
 
     @property
     def arch_id(self) -> str:
@@ -114,19 +140,19 @@ class Run:
     records: tuple[Trial, ...]  # every trial of the journal, in the order of finishing
 
     def trials(self) -> pd.DataFrame:
-        """Every trial on a row: which network, from whom it descends, what became of it, and every metric."""
+        """Return every trial as a row: network, training (`replicate`), descent, status and every observed metric."""
         front = {member.arch_id for member in self.summary.front}
         return _pandas().DataFrame([{**_row(trial), "front": trial.arch_id in front} for trial in self.records])
 
     def history(self) -> pd.DataFrame:
-        """The learning curves: every epoch of every trial on a row."""
+        """Return the learning curves: every epoch of every trial as a row."""
         keys = ("arch_id", "replicate")
         return _pandas().DataFrame(
             [{**{k: getattr(t, k) for k in keys}, **epoch} for t in self.records for epoch in t.evaluation.history]
         )
 
     def front(self) -> list[Network]:
-        """The networks that no other one beats in every objective, best first objective first."""
+        """Return the networks that no other one beats in every objective by the estimates, in order of the first."""
         return [self._network(member) for member in self.summary.front]
 
     def __getitem__(self, prefix: str) -> Network:
@@ -136,13 +162,26 @@ class Run:
 
     @cached_property
     def summary(self) -> FrontSummary:
-        """The front and where it stands among everything that was tried."""
+        """The front and all networks of the run, with estimates, uncertainty and hypervolume."""
         return summarise_run(self.records, self.info)
+
+    @property
+    def noise(self) -> dict[str, Noise]:
+        """The noise of one training by objective, and what it was estimated from; empty: not known."""
+        return {noise.objective: noise for noise in self.summary.noise}
 
     def _network(self, result: ArchitectureResult) -> Network:
         own = [t for t in self.records if t.arch_id == result.arch_id]
         kept = (t for t in own if weights_file(self.path, t.arch_id, t.replicate).is_file())
-        return Network(self.path, next(kept, own[0]), result.metrics)
+        return Network(
+            run_dir=self.path,
+            trial=next(kept, own[0]),
+            metrics=result.metrics,
+            observed=result.observed,
+            std=result.std,
+            trainings=result.trainings,
+            front_probability=result.front_probability,
+        )
 
     def __repr__(self) -> str:
         return f"<nasx run {self.path}: {trials_sentence(self.summary)}, front of {len(self.summary.front)}>"
@@ -153,19 +192,28 @@ class Run:
 
         png = canvas.as_png(plots.front_figure(self.summary, title=f"Pareto front of {self.info.name}"))
         picture = f'<img alt="Pareto front" width="640" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        sentences = f"{trials_sentence(self.summary)}; {hypervolume_sentence(self.summary)}"
-        return f"<p><code>{html.escape(str(self.path))}</code>: {html.escape(sentences)}</p>{picture}{self._table()}"
+        summary = self.summary
+        sentences = [trials_sentence(summary), hypervolume_sentence(summary), certainty_sentence(summary)]
+        text = html.escape("; ".join(filter(None, [*sentences, noise_sentence(summary)])))
+        return f"<p><code>{html.escape(str(self.path))}</code>: {text}</p>{picture}{self._table()}"
 
     def _table(self) -> str:
-        objectives = self.summary.objectives
-        header = "".join(f"<th>{html.escape(o.label)}</th>" for o in objectives)
-        rows = "".join(
-            f"<tr><td><code>{member.arch_id}</code></td>"
-            + "".join(f"<td>{format_value(o, member.metrics[o.name])}</td>" for o in objectives)
-            + "</tr>"
-            for member in self.summary.front
-        )
-        return f"<table><tr><th>network</th>{header}</tr>{rows}</table>"
+        summary = self.summary
+        headers = ["network", *(o.label for o in summary.objectives), "trainings"]
+        rows = [
+            [
+                f"<code>{m.arch_id}</code>",
+                *(format_estimate(o, m.metrics[o.name], m.std.get(o.name)) for o in summary.objectives),
+                str(m.trainings),
+            ]
+            for m in summary.front
+        ]
+        if summary.is_estimated:
+            headers.append("P(front)")
+            rows = [[*row, format_share(m.front_probability)] for row, m in zip(rows, summary.front, strict=True)]
+        head = "".join(f"<th>{html.escape(header)}</th>" for header in headers)
+        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+        return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def as_pixels(images: NDArray[np.uint8] | Sequence[str | Path], shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nasx.cli import output
 from nasx.reports.wording import clean
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def predict(
     loaded = loading.load_model(model, trust=trust)
     answers = list(loading.predict(loaded, files))
     if format is Format.TABLE:
-        Console().print(_table(answers))
+        output.answers().print(_table(answers))
     else:
         typer.echo(_json(answers) if format is Format.JSON else _csv(answers), nl=False)
     return 2 if any(answer.problem for answer in answers) else 0

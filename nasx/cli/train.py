@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from nasx.cli.choosing import choose_run, find_trial, front_trials, spare_threads
+from nasx.cli.output import answers
 from nasx.errors import SettingError
 from nasx.trial import Trial
 
@@ -86,7 +87,7 @@ def train(
         return 130
     with log.status("Testing ..."):
         records, before = test_them(course, done, run, seeds=seeds)
-    Console().print(finals_table(records)) if format is Format.TABLE else typer.echo(finals_json(records), nl=False)
+    answers().print(finals_table(records)) if format is Format.TABLE else typer.echo(finals_json(records), nl=False)
     for line in (f"Written to {', '.join(map(str, directories))}", *_warning(before)):
         log.print(Text(line), soft_wrap=True)
     return 0

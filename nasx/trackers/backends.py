@@ -64,7 +64,7 @@ class LightningTracker(ABC):
 
 
 def describe(entry: Entry) -> dict[str, Any]:
-    """What a trial is, and from whom it descends."""
+    """Return the identity and the descent of a trial."""
     trial, candidate = entry.trial, entry.trial.candidate
     return {
         "arch_id": trial.arch_id,

@@ -29,8 +29,8 @@ class Entry:
 
     trial: Trial
     parents: tuple[str, ...]  # arch_ids of the networks that it descends from
-    step: int  # networks evaluated so far
-    progress: Mapping[str, float]  # of the search: hypervolume, front, ...
+    step: int  # trainings so far
+    progress: Mapping[str, float]  # of the search: hypervolume of the estimates, front, ...
 
 
 class Tracker(Protocol):
@@ -94,8 +94,15 @@ class Tracking:
             self._networks = {each.candidate.number: each.arch_id for each in loop.store.candidates()}
         progress = loop.progress()
         front = progress.summary
-        numbers = {"hypervolume": front.hypervolume, "front": len(front.front), "failed": progress.failed}
-        ids = tuple(self._networks[number] for number in parents)
+        numbers = {
+            "hypervolume": front.hypervolume,
+            "certain_hypervolume": math.nan if front.certain_hypervolume is None else front.certain_hypervolume,
+            "front": len(front.front),
+            "failed": progress.failed,
+            "retrained": progress.retrained,
+        }
+        # a re-training names its own network: it does not descend from itself
+        ids = tuple(parent for number in parents if (parent := self._networks[number]) != trial.arch_id)
         return Entry(trial, ids, progress.evaluated, numbers)
 
     def _work(self) -> None:

@@ -15,6 +15,9 @@ import nasx
 from nasx.data.lines import Lines
 from nasx.errors import ArchitectureError, DataError, ResourceError, RunError
 from nasx.results import as_pixels
+from nasx.store import RunStore
+from tests.journals import INFO
+from tests.reports.made_up import make_noisy_run
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,59 @@ def test_the_learning_curves_are_a_frame(run):
 
     assert (curves.groupby("arch_id").epoch.max() == 2).all()
     assert {"train_loss", "validation_error"} <= {*curves.columns}
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """A run of made-up trials, some of whose networks were trained again; it has a journal only."""
+    run_dir = tmp_path_factory.mktemp("runs") / "noisy"
+    run_dir.mkdir()
+    with RunStore.create(run_dir, INFO) as store:
+        for trial in make_noisy_run():
+            store.record_candidate(trial.candidate, trial.arch_id, answered=False)
+            store.record_trial(trial)
+    return nasx.load_run(run_dir)
+
+
+def test_the_front_has_estimates_observed_means_uncertainty_and_trainings(noisy):
+    assert len(noisy.front()) > 1
+    for network, member in zip(noisy.front(), noisy.summary.front, strict=True):
+        assert network.metrics["error"] == member.metrics["error"]
+        assert network.observed["error"] == member.observed["error"]
+        assert network.std["error"] == member.std["error"] > 0
+        assert (network.trainings, network.front_probability) == (member.trainings, member.front_probability)
+
+
+def test_a_network_is_printed_in_one_line_with_its_estimates(noisy):
+    best = noisy.front()[0]
+    error, std = (100 * values["error"] for values in (best.metrics, best.std))
+
+    assert repr(best).startswith(f"<nasx network {best.arch_id}: validation error {error:.2f} ± {std:.2f} %, intro")
+    assert repr(best).endswith(f"{best.trainings} trainings>")
+
+
+def test_the_noise_is_known_from_the_networks_trained_again(noisy, run):
+    assert noisy.noise["error"].std == pytest.approx(0.01, rel=0.5)
+    assert noisy.noise["error"].repeated == 4
+    assert run.noise == {}
+
+
+def test_a_notebook_shows_estimates_with_their_uncertainty_and_what_is_certain(noisy):
+    page = noisy._repr_html_()
+    best = noisy.front()[0]
+
+    assert f"<td>{100 * best.metrics['error']:.2f} ± {100 * best.std['error']:.2f} %</td>" in page
+    assert f"<td>{best.trainings}</td><td>{100 * best.front_probability:.0f} %</td>" in page
+    assert "of it is certain" in page
+    assert "noise of one training" in page
+
+
+def test_a_training_of_a_known_network_is_a_row_of_its_own(noisy):
+    frame = noisy.trials()
+
+    assert len(frame) == 27
+    assert sorted(frame.replicate)[-4:] == [1, 2, 2, 3]
+    assert set(frame[frame.replicate > 0].operator) == {"retraining"}
 
 
 def test_a_network_of_the_front_is_rebuilt_with_its_weights(run, searched):
