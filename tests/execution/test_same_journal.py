@@ -22,6 +22,7 @@ TIMES = {
     "candidates": set(),
     "trials": {"train_seconds", "score_seconds", "finished", "gpu_seconds"},
     "scores": {"seconds"},
+    "noise": set(),
     "events": {"time"},
 }
 # rows are recorded as things happen; these columns tell them apart
@@ -30,6 +31,7 @@ KEYS = {
     "candidates": ["number"],
     "trials": ["arch_id", "replicate"],
     "scores": ["arch_id", "replicate", "scorer"],
+    "noise": ["trainings", "objective"],
     "events": ["arch_id", "replicate", "kind", "message"],
 }
 
@@ -57,19 +59,23 @@ def test_one_worker_and_four_write_the_same_journal(tmp_path):
             workers = execution.planned_workers
             loops[workers] = make_loop(
                 tmp_path / str(workers),
-                nsga2(space=space, mode="generational", population_size=8, screening=1),
-                24,
+                nsga2(space=space, mode="generational", population_size=8, screening=1, retraining=0.25),
+                40,
                 space=space,
                 objectives=("error", "parameters"),
                 early_stopping=True,
                 replicates=1,
             )
             execution.run(loops[workers], evaluators.out_of_order, lambda: None)
+            loops[workers].close()
             loops[workers].store.close()
 
-    assert contents(tmp_path / "4") == contents(tmp_path / "1")
+    journal = contents(tmp_path / "1")
+    assert contents(tmp_path / "4") == journal
     # nothing were shown if all had been trained to the end, or been trained once; that they end in another order, as
     # `out_of_order` sees to, cannot be asked for where the machine is so busy that one worker does it all: orders are
     # tried out in test_any_order.py
     assert any(t.evaluation.reason is Reason.DOMINATED for t in loops[1].all_trials)
-    assert any(t.replicate for t in loops[1].all_trials)
+    assert any(t.replicate != t.candidate.replicate for t in loops[1].all_trials)
+    assert any(row["replicate"] for row in journal["candidates"])
+    assert journal["noise"]
