@@ -136,8 +136,7 @@ def line(progress: Progress, objectives: tuple[Objective, ...]) -> str:
     parts += [f"{progress.cached} from the journal"] if progress.cached else []
     parts += [f"{progress.retrained} trained again"] if progress.retrained else []
     parts += [f"best {o.label} {best(progress, o)}" for o in objectives]
-    parts += [f"hypervolume {hypervolume(progress)}"]
-    parts += [f"{of_it} of it certain"] if (of_it := certain(progress)) else []
-    parts += [f"front of {len(progress.summary.front)}"]
+    of_it = f" ({of_it} certain)" if (of_it := certain(progress)) else ""
+    parts += [f"hypervolume {hypervolume(progress)}{of_it}", f"front of {len(progress.summary.front)}"]
     parts += [f"{progress.gpu_hours:.2f} GPU-hours"] if progress.gpu_hours else []
     return ", ".join([*parts, times(progress)])

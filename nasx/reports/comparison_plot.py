@@ -43,7 +43,7 @@ def _caption(comparison: Comparison) -> str:
     runs = sum(len(group.runs) for group in comparison.groups)
     if not observed:
         return caption
-    which = "all runs have" if observed == runs else f"{observed} of {runs} runs have"
+    which = "all runs have" if observed == runs else f"{observed} of {runs} runs {'has' if observed == 1 else 'have'}"
     return f"{caption}; {which} observed means only, which are optimistic"
 
 

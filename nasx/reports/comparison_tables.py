@@ -48,10 +48,12 @@ def _marked_volume(run: ComparedRun) -> str:
 
 def _observed(comparison: Comparison) -> list[str]:
     """Lines that say which hypervolumes rest on observed means, and why; none if no run's does."""
-    reasons = dict.fromkeys(run.why_observed for group in comparison.groups for run in group.runs)
-    return [
-        f"{OBSERVED_MARK} of observed means, which are optimistic, not of estimates: {why}" for why in reasons if why
-    ]
+    runs = [run for group in comparison.groups for run in group.runs]
+    reasons = dict.fromkeys(run.why_observed for run in runs if run.why_observed)
+    lines = [f"{OBSERVED_MARK} of observed means, which are optimistic, not of estimates: {why}" for why in reasons]
+    if any(run.is_estimated for run in runs) and reasons:
+        lines.append("runs of the two kinds cannot be ranked: observed means promise more than their networks keep")
+    return lines
 
 
 def _reference(comparison: Comparison) -> str:

@@ -88,10 +88,11 @@ def _leaders(firsts: Mapping[str, Trial], summary: FrontSummary) -> set[str]:
     points = np.array([costs(a.metrics, summary.objectives) for a in complete]).reshape(-1, len(summary.objectives))
     born = np.array([firsts[a.arch_id].candidate.generation for a in complete])
     led: set[str] = set()
+    front = np.empty(0, dtype=int)  # of all that had been asked for so far
     for generation in np.unique(born):
-        known = np.flatnonzero(born <= generation)
-        best = known[pareto.front_mask(points[known])]
-        led.update(complete[i].arch_id for i in best if born[i] == generation)
+        known = np.concatenate([front, np.flatnonzero(born == generation)])
+        front = known[pareto.front_mask(points[known])]
+        led.update(complete[i].arch_id for i in front if born[i] == generation)
     return led
 
 

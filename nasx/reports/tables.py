@@ -151,7 +151,7 @@ def _marks(member: ArchitectureResult, summary: FrontSummary) -> str:
 def _notes(summary: FrontSummary) -> str:
     lines = [f"{KNEE_MARK} knee: the front's best compromise"]
     if any(ONCE_MARK in _marks(member, summary) for member in _shown(summary)):
-        lines.append(f"{ONCE_MARK} trained once: its values rest on relatives")
+        lines.append(f"{ONCE_MARK} trained once: its values rest on similar networks")
     counted = "n: trainings"
     if summary.is_estimated:
         counted += "; ±: standard deviation of the estimate; P(front): probability of the true front"

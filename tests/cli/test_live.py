@@ -219,7 +219,7 @@ def test_a_plain_line_has_estimates_what_is_certain_and_how_often_networks_were_
     said = live.line(progress(summary=estimated(), retrained=5, forecast=None), BOTH)
 
     assert ", 5 trained again, best validation error 2.00 ± 0.31 %, best introspectability 0.550 ± 0.012, " in said
-    assert "hypervolume 0.4321, 0.4012 of it certain, front of 3, elapsed 1 min 40 s" in said
+    assert "hypervolume 0.4321 (0.4012 certain), front of 3, elapsed 1 min 40 s" in said
 
 
 def test_a_file_is_told_once_that_workers_start(clock):

@@ -207,11 +207,12 @@ def test_a_run_that_has_observed_means_only_is_marked_and_the_reason_told(noisy)
     assert f"once 0 20 20 {len(once.front)} {once.hypervolume:.4f}°" in text
     assert f"again 0 27 20 {len(again.front)} {again.hypervolume:.4f} " in text
     assert "° of observed means, which are optimistic, not of estimates: fewer than two networks have been" in text
+    assert "runs of the two kinds cannot be ranked" in text
     groups = json.loads(comparison_json(noisy))["groups"]
     assert [g["runs"][0]["estimated"] for g in groups] == [True, False]
     assert groups[1]["runs"][0]["why_observed"] == once.why_observed
     assert (
-        comparison_figure(noisy).get_supxlabel().endswith("1 of 2 runs have observed means only, which are optimistic")
+        comparison_figure(noisy).get_supxlabel().endswith("1 of 2 runs has observed means only, which are optimistic")
     )
 
 

@@ -7,12 +7,13 @@ import sys
 
 import pytest
 import torch
-from made_up import make_run
+from made_up import make_noisy_run, make_run
 from materials import make_info
 
 from nasx import config as configs
 from nasx.cli.main import main
 from nasx.files import write_atomically
+from nasx.reports.summary import summarise
 from nasx.store import RunStore
 
 
@@ -97,7 +98,43 @@ def test_runs_lists_every_run_with_what_became_of_it(home, capsys):
     write_run(home / "other" / "2025-01-03_00-00-00", [])
     assert main(["runs"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if "2025-" in line]
-    assert [line[1:] for line in lines] == [["64", "58", "8", "0.8509"], ["0", "0", "0", "0.0000"]]
+    assert [line[1:] for line in lines] == [["64", "58", "8", "0.8509", "-"], ["0", "0", "0", "0.0000", "-"]]
+
+
+def test_runs_says_how_much_of_a_hypervolume_is_certain(home, capsys):
+    trials = make_noisy_run()
+    write_run(home / "noisy" / "2025-01-03_00-00-00", trials)
+    summary = summarise(trials, ("error", "introspectability"), n_classes=10)
+    assert main(["runs"]) == 0
+    out = capsys.readouterr().out
+    (line,) = (line.split() for line in out.splitlines() if "noisy" in line)
+    assert line[1:] == ["27", "27", "10", f"{summary.hypervolume:.4f}", f"{summary.certain_hypervolume:.4f}"]
+    assert "-: not known, the hypervolume is that of observed means, which are optimistic" in " ".join(out.split())
+
+
+def test_runs_show_lists_every_training_of_a_network(home, capsys):
+    trials = make_noisy_run(again=(2,))
+    write_run(home / "noisy" / "2025-01-03_00-00-00", trials)
+    assert main(["runs", "show"]) == 0
+    rows = [line.split()[:4] for line in capsys.readouterr().out.splitlines() if " complete " in line]
+    again = trials[-1].arch_id
+    assert [row for row in rows if row[1] == again][1:] == [
+        [str(n), again, str(k), "complete"] for n, k in ((20, 2), (21, 3))
+    ]
+
+
+@pytest.mark.parametrize("arguments", [["pareto"], ["runs"], ["runs", "show"]])
+def test_without_a_terminal_no_number_is_cut_and_no_line_is_wrapped(home, capsys, monkeypatch, arguments):
+    monkeypatch.delenv("COLUMNS")
+    long = home / ("a long name " * 15).strip() / "2025-01-05_00-00-00"
+    write_run(long, make_noisy_run())
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    if arguments == ["runs"]:
+        assert str(long) in out
+    if arguments == ["pareto"]:
+        assert "observed" in out
 
 
 def test_a_damaged_run_does_not_hide_the_others(home, capsys):

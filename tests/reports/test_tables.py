@@ -181,7 +181,7 @@ def test_a_member_trained_once_is_marked(noisy):
     text = printed(front_table(noisy))
     once = {m.arch_id for m in (*noisy.front, *noisy.rivals) if m.trainings == 1}
     assert once
-    assert "† trained once: its values rest on relatives" in text
+    assert "† trained once: its values rest on similar networks" in text
     for member in (*noisy.front, *noisy.rivals):
         (line,) = (line for line in text.splitlines() if line.startswith(member.arch_id) and "±" in line)
         assert ("†" in line) == (member.arch_id in once)
