@@ -7,7 +7,6 @@ neural architecture search", UAI 2021.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -48,17 +47,20 @@ class LocalSearch(Algorithm):
         at_least("initial_samples", initial_samples, 1)
         super().__init__(Schedule.of("steady_state", lag, problem.workers), problem, retraining)
         self.initial_samples = initial_samples
-        self._front: list[tuple[Candidate, tuple[float, ...]]] = []
-        self._absorbed: deque[tuple[Candidate, tuple[float, ...]]] = deque(maxlen=MAX_NETWORKS)  # the latest
+        self._members: list[tuple[Candidate, tuple[float, ...]]] = []  # the front, with re-training others as well
+        self._front: list[Candidate] = []  # by the estimates after `_estimated_at` answers
+        self._estimated_at = 0
         self._explored: set[int] = set()  # numbers of candidates all of whose neighbours are known
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
-        if self.retraining != 0:
-            self._front = self._estimated_front()
-        unexplored = [candidate for candidate, _ in self._front if candidate.number not in self._explored]
+        if self._estimated_at != self._n_absorbed:
+            self._front, self._estimated_at = self._estimated_front(), self._n_absorbed
         if number >= self.initial_samples:
-            for i in rng.permutation(len(unexplored)).tolist():
-                centre = unexplored[i]
+            # those explored take part, so that the choice is the same in a resumed search, which has explored nothing
+            for i in rng.permutation(len(self._front)).tolist():
+                centre = self._front[i]
+                if centre.number in self._explored:
+                    continue
                 unknown = [g for g in neighbours(centre.genotype, self.gene_sizes) if self._is_new(g)]
                 if unknown:
                     return Proposal(unknown[int(rng.integers(len(unknown)))], "neighbour", (centre.number,))
@@ -68,16 +70,17 @@ class LocalSearch(Algorithm):
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
         if costs is None:
             return
-        if self.retraining != 0:
-            self._absorbed.append((candidate, costs))
-        else:
-            self._front = on_front([*self._front, (candidate, costs)])
+        self._members.append((candidate, costs))
+        if self.retraining == 0:
+            self._members = on_front(self._members)
+        elif len(self._members) >= 2 * MAX_NETWORKS:
+            front = {member.number for member in self._estimated_front()}
+            older, latest = self._members[:-MAX_NETWORKS], self._members[-MAX_NETWORKS:]
+            self._members = [*(member for member in older if member[0].number in front), *latest]
 
-    def _estimated_front(self) -> list[tuple[Candidate, tuple[float, ...]]]:
-        """The front of the estimates of the latest networks and of those that were on it before."""
-        members = {candidate.number: (candidate, costs) for candidate, costs in (*self._front, *self._absorbed)}
-        estimated = [(candidate, self._estimate(candidate.genotype, costs)) for candidate, costs in members.values()]
-        return on_front(estimated)
+    def _estimated_front(self) -> list[Candidate]:
+        estimated = [(candidate, self._estimate(candidate.genotype, costs)) for candidate, costs in self._members]
+        return [candidate for candidate, _ in on_front(estimated)]
 
 
 def on_front(members: list[tuple[Candidate, tuple[float, ...]]]) -> list[tuple[Candidate, tuple[float, ...]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -25,8 +26,20 @@ REPEATABLE = {
     "local_search": LocalSearch,
     "local_search with a lag": lambda **problem: LocalSearch(lag=6, **problem),
 }
+REPEATABLE |= {
+    "nsga2 with re-training": lambda **problem: NSGA2(population_size=8, retraining=0.4, lag=3, **problem),
+    "nsga2 in generations with re-training": lambda **problem: NSGA2(
+        population_size=6, mode="generational", retraining=0.4, **problem
+    ),
+    "nsga2_paper with re-training": lambda **problem: NSGA2Paper(population_size=4, retraining=0.7, **problem),
+    "random with re-training": lambda **problem: RandomSearch(retraining=0.4, **problem),
+    "regularized_evolution with re-training": lambda **problem: RegularizedEvolution(
+        population_size=12, retraining=0.4, **problem
+    ),
+    "local_search with re-training": lambda **problem: LocalSearch(retraining=0.4, **problem),
+}
 ALGORITHMS = REPEATABLE | {
-    "nsga2 free-running": lambda **problem: NSGA2(population_size=8, mode="free_running", **problem),
+    "nsga2 free-running": lambda **problem: NSGA2(population_size=8, mode="free_running", retraining=0.4, **problem),
 }
 over_all = pytest.mark.parametrize("make", ALGORITHMS.values(), ids=ALGORITHMS)
 over_repeatable = pytest.mark.parametrize("make", REPEATABLE.values(), ids=REPEATABLE)
@@ -42,6 +55,15 @@ def costs(genotype, n_objectives=2):
     return (10 - total + genotype[0] % 2, total + genotype[1] % 3, len(set(genotype)))[:n_objectives]
 
 
+def told(candidate, answer=costs):
+    """The answer to a candidate: a known network that is trained again has slightly other costs."""
+    values = answer(candidate.genotype)
+    if values is None or candidate.replicate == 0:
+        return values
+    rng = random.Random(str((candidate.genotype, candidate.replicate)))
+    return tuple(value + rng.gauss(0, 0.5) for value in values)
+
+
 def drive(algorithm, n, *, answer=costs, workers=1, order=None):
     """Ask `n` candidates, at most `workers` open at a time; answer them in an order drawn from `order`."""
     order, asked, open_ = order or random.Random(0), [], []
@@ -51,7 +73,7 @@ def drive(algorithm, n, *, answer=costs, workers=1, order=None):
             open_.append(candidate)
         assert open_, "nothing to do although every candidate has been answered"
         candidate = open_.pop(order.randrange(len(open_)))
-        algorithm.tell(candidate.number, answer(candidate.genotype))
+        algorithm.tell(candidate.number, told(candidate, answer))
     return asked
 
 
@@ -125,12 +147,64 @@ def test_generations_never_go_back_and_start_at_zero(make):
 
 
 @over_all
-def test_no_network_is_asked_twice_while_there_are_others(make):
+def test_no_network_is_asked_twice_while_there_are_others_unless_it_is_trained_again(make):
     def key(genotype):
         return tuple(sorted(genotype))
 
     asked = drive(build(make, sizes=(5, 5, 5, 5), key=key), 50)  # 70 networks
-    assert len({key(c.genotype) for c in asked}) == 50
+    assert len({(key(c.genotype), c.replicate) for c in asked}) == 50
+
+
+@over_all
+def test_a_network_is_trained_again_after_its_first_answer_was_heard_and_its_trainings_are_counted(make):
+    def key(genotype):
+        return tuple(sorted(genotype))
+
+    asked = drive(build(make, sizes=(5, 5, 5, 5), key=key), 60, workers=4)
+    first, trainings, heard = {}, Counter(), set()
+    for candidate in asked:
+        heard |= set(candidate.heard)
+        network = key(candidate.genotype)
+        assert candidate.replicate == trainings[network]
+        assert (candidate.operator == "retraining") is (candidate.replicate > 0)
+        if candidate.replicate:
+            assert candidate.parents == (first[network],)
+            assert first[network] in heard
+        first.setdefault(network, candidate.number)
+        trainings[network] += 1
+
+
+@over_all
+def test_a_search_that_was_interrupted_asks_what_it_would_have_asked(make):
+    asked = drive(build(make), 60, workers=4, order=random.Random(1))
+    for interrupted in (1, 13, 30, 47):
+        resumed = build(make)
+        for candidate in asked:
+            for number in candidate.heard:
+                resumed.tell(number, told(asked[number]))
+            if candidate.number < interrupted:
+                resumed.replay(candidate)
+            else:
+                assert resumed.ask() == candidate
+
+
+@over_all
+def test_a_candidate_that_does_not_follow_is_no_record_of_this_search(make):
+    algorithm = build(make)
+    asked = drive(build(make), 2)
+    with pytest.raises(ValueError, match="candidate 1 does not follow candidate -1"):
+        algorithm.replay(asked[1])
+
+
+@pytest.mark.parametrize("name", sorted(REPEATABLE.keys() - {"random"}))
+def test_a_candidate_bred_from_an_answer_that_is_missing_cannot_be_replayed(name):
+    asked = drive(build(REPEATABLE[name]), 60)
+    bred = next(candidate for candidate in asked if candidate.heard)
+    resumed = build(REPEATABLE[name])
+    for candidate in asked[: bred.number]:
+        resumed.replay(candidate)
+    with pytest.raises(ValueError, match=f"candidate {bred.number} was bred from an answer that is missing"):
+        resumed.replay(bred)
 
 
 @over_all
@@ -166,7 +240,8 @@ def test_one_two_and_three_objectives(make, n_objectives):
 
 @over_all
 def test_objectives_that_are_equal_everywhere_do_no_harm(make):
-    assert len({c.genotype for c in drive(build(make), 60, answer=lambda genotype: (1.0, 1.0))}) == 60
+    asked = drive(build(make), 60, answer=lambda genotype: (1.0, 1.0))
+    assert len({(c.genotype, c.replicate) for c in asked}) == 60
 
 
 @over_all
