@@ -1,0 +1,177 @@
+"""Re-training: which share of the trainings goes to known networks, to which of them, and when to none."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from nasx.algorithms.local_search import LocalSearch
+from nasx.algorithms.nsga2 import NSGA2, NSGA2Paper
+from nasx.algorithms.random_search import RandomSearch
+from nasx.algorithms.regularized_evolution import RegularizedEvolution
+from nasx.algorithms.retraining import MAX_SHARE, choose, wanted_share
+from nasx.errors import SettingError
+from nasx.protocols import Problem
+
+PROBLEM = Problem(gene_sizes=(5,) * 6, n_objectives=2, seed=0)
+ALGORITHMS = [NSGA2, partial(NSGA2Paper, population_size=8), RandomSearch, RegularizedEvolution, LocalSearch]
+over_all = pytest.mark.parametrize("make", ALGORITHMS, ids=["nsga2", "nsga2_paper", "random", "evolution", "local"])
+
+
+def truth(genotype):
+    return sum(genotype) / 24, 1 - genotype[0] / 4 + np.std(genotype) / 4
+
+
+def noisy(candidate, std=0.15):
+    rng = random.Random(str((candidate.genotype, candidate.replicate)))
+    return [value + rng.gauss(0, std) for value in truth(candidate.genotype)]
+
+
+def exact(candidate):
+    return truth(candidate.genotype)
+
+
+def run(algorithm, n, answer=noisy):
+    asked = []
+    for _ in range(n):
+        asked.append(algorithm.ask())
+        algorithm.tell(asked[-1].number, answer(asked[-1]))
+    return asked
+
+
+@over_all
+def test_a_share_of_zero_trains_nothing_again(make):
+    assert not any(candidate.replicate for candidate in run(make(retraining=0, problem=PROBLEM), 60))
+
+
+@pytest.mark.parametrize("make", [NSGA2Paper, RandomSearch, RegularizedEvolution, LocalSearch])
+def test_the_other_algorithms_train_nothing_again_unless_they_are_told_to(make):
+    assert not any(candidate.replicate for candidate in run(make(problem=PROBLEM), 60))
+
+
+@over_all
+@pytest.mark.parametrize("known", [{"is_noisy": False}, {"is_noisy": False, "exact": (False, False)}])
+def test_nothing_is_trained_again_if_answers_are_known_to_have_no_noise(make, known):
+    problem = replace(PROBLEM, **known)
+    for retraining in ("auto", 0.5):
+        algorithm = make(retraining=retraining, problem=problem)
+        assert not any(candidate.replicate for candidate in run(algorithm, 60, exact))
+
+
+@over_all
+def test_nothing_is_trained_again_if_every_objective_is_counted(make):
+    algorithm = make(retraining=0.5, problem=replace(PROBLEM, exact=(True, True)))
+    assert not any(candidate.replicate for candidate in run(algorithm, 60, exact))
+
+
+@pytest.mark.parametrize("make", [RandomSearch, NSGA2])
+def test_a_share_of_a_half_is_met(make):
+    again = [candidate.replicate > 0 for candidate in run(make(retraining=0.5, problem=PROBLEM), 250)]
+    assert np.mean(again[50:]) == pytest.approx(0.5, abs=0.11)  # three standard errors of 200 draws
+
+
+@over_all
+def test_auto_trains_again_if_answers_are_noisy(make):
+    asked = run(make(retraining="auto", problem=PROBLEM), 80)
+    assert len({candidate.genotype for candidate in asked if candidate.replicate}) > 2
+
+
+@over_all
+@pytest.mark.parametrize("retraining", ["auto", 0.5])
+def test_it_ends_when_two_networks_were_trained_again_and_every_answer_was_the_same(make, retraining):
+    asked = run(make(retraining=retraining, problem=PROBLEM), 80, exact)
+    heard, repeated, again = set(), set(), []
+    for candidate in asked:
+        heard |= set(candidate.heard)
+        repeated = {asked[number].genotype for number in heard if asked[number].replicate}
+        if candidate.replicate:
+            assert len(repeated) < 2
+            again.append(candidate)
+    assert len(repeated) >= 2
+    assert len(again) < 40
+
+
+def test_noise_in_one_of_two_objectives_is_enough():
+    def half_exact(candidate):
+        return noisy(candidate)[0], truth(candidate.genotype)[1]
+
+    asked = run(NSGA2(problem=PROBLEM), 80, half_exact)
+    assert len({candidate.genotype for candidate in asked if candidate.replicate}) > 2
+
+
+def test_a_network_whose_training_failed_is_not_trained_again():
+    def answer(candidate):
+        return None if candidate.genotype[1] == 0 else noisy(candidate)
+
+    asked = run(NSGA2(retraining=0.5, problem=PROBLEM), 80, answer)
+    assert any(candidate.replicate for candidate in asked)
+    assert all(candidate.genotype[1] > 0 for candidate in asked if candidate.replicate)
+
+
+def test_the_answer_of_a_known_network_is_no_further_training():
+    """A space without new networks is asked again for known ones, which the journal answers."""
+    problem = Problem(gene_sizes=(3, 3), n_objectives=2, seed=0)
+    algorithm = NSGA2(retraining=0.3, problem=problem)
+
+    asked = run(algorithm, 60)
+
+    trainings = {(candidate.genotype, candidate.replicate) for candidate in asked}
+    assert len(trainings) < 50
+    assert algorithm._surrogate.counts.sum() == len(trainings)
+
+
+@over_all
+@pytest.mark.parametrize("retraining", [0.8, -1, "always", float("nan")])
+def test_other_shares_are_refused(make, retraining):
+    with pytest.raises(
+        SettingError, match=rf"^retraining must be auto, or a share between 0 and 0\.75, got {retraining}$"
+    ):
+        make(retraining=retraining, problem=PROBLEM)
+
+
+def surrogate(chances, *, is_exact=False):
+    return SimpleNamespace(
+        is_exact=is_exact,
+        models=["a model"],
+        front_chances=lambda: np.array(chances),
+        means=np.zeros((len(chances), 2)),
+    )
+
+
+def test_auto_goes_by_how_open_the_front_is():
+    shares = [wanted_share(surrogate(chances), "auto") for chances in ([1, 1, 0], [0.95, 0.9, 0.1], [0.8, 0.7, 0.4])]
+
+    assert shares[0] == 0
+    assert 0 < shares[1] < shares[2] < MAX_SHARE
+    assert wanted_share(surrogate([0.5] * 40), "auto") <= MAX_SHARE
+
+
+def test_a_share_that_is_given_is_taken_unless_answers_are_exact():
+    assert wanted_share(surrogate([1, 1, 0]), 0.3) == 0.3
+    assert wanted_share(surrogate([0.5, 0.5], is_exact=True), 0.3) == 0
+    assert wanted_share(surrogate([0.5, 0.5], is_exact=True), "auto") == 0
+
+
+@pytest.mark.parametrize(
+    ("chances", "asked", "chosen"),
+    [
+        ([0.5, 0.9, 1.0], [1, 1, 1], 0),  # p (1 - p) / n: 0.25, 0.09, 0
+        ([0.5, 0.9, 1.0], [4, 1, 1], 1),  # 0.0625, 0.09, 0
+        ([0.5, 0.1, 0.6], [2, 1, 2], 0),  # 0.125, 0.09, 0.12
+        ([1.0, 0.0, 0.01], [1, 1, 5], 2),  # 0, 0, 0.002
+    ],
+)
+def test_the_network_is_trained_again_whose_place_is_the_most_open_for_its_trainings(chances, asked, chosen):
+    assert choose(surrogate(chances), np.array(asked), np.random.default_rng(0)) == chosen
+
+
+def test_if_nothing_is_open_it_is_the_front_member_trained_least():
+    settled = surrogate([1.0, 1.0, 1.0, 0.0])
+    settled.means = np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 0.0], [2.0, 2.0]])
+
+    assert choose(settled, np.array([3, 2, 4, 1]), np.random.default_rng(0)) == 1
