@@ -11,6 +11,7 @@ from rich.text import Text
 
 from nasx.errors import RunError
 from nasx.reports.summary import summarise_run
+from nasx.reports.wording import network_facts
 from nasx.rundir import find_run, runs_home, weights_file
 from nasx.store import RunStore
 from nasx.trial import Trial, resolve_arch_id
@@ -50,6 +51,13 @@ def front_trials(run: Path) -> list[Trial]:
     if not front:
         raise RunError(f"{run} has no network on its front. `nasx runs show` says what became of its trials.")
     return [find_trial(run, member.arch_id) for member in front]
+
+
+def known_facts(run: Path, arch_id: str) -> tuple[tuple[str, str], ...]:
+    """Return what all trainings of the run say of a network, for pages that show one of its trainings."""
+    with RunStore.open(run, read_only=True) as store:
+        trials, info = store.trials(), store.info
+    return network_facts(summarise_run(trials, info), arch_id)
 
 
 def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:

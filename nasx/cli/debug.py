@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import choose_run, find_trial, spare_threads
+from nasx.cli.choosing import choose_run, find_trial, known_facts, spare_threads
 from nasx.errors import SettingError, did_you_mean
 from nasx.rundir import arch_dir
 
@@ -75,7 +75,8 @@ def debug(
                 device=device,
             )
         images = made_of.train_indices()
-        page = tell_debugging(found, trial, images, planted=planted, repair=repaired)
+        known = known_facts(run, trial.arch_id)
+        page = tell_debugging(found, trial, images, planted=planted, repair=repaired, known=known)
         directory = out or arch_dir(run, trial.arch_id) / "diagnostics"
         files = write_debugging(page, found, images, directory)
     Console().print(page_on_screen(page))

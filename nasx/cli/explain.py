@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import choose_run, find_trial, spare_threads
+from nasx.cli.choosing import choose_run, find_trial, known_facts, spare_threads
 from nasx.errors import SettingError
 from nasx.rundir import CONFIG, arch_dir
 
@@ -67,7 +67,8 @@ def explain(
         space: Any = configs.build(experiment.space, "space")
         edges = space.edges(trial.genotype) if hasattr(space, "edges") else None  # not every space has cells
         directory = out or arch_dir(run, trial.arch_id) / "explanation"
-        page, files = write_explanation(explanation, trial, directory, edges=edges)
+        known = known_facts(run, trial.arch_id)
+        page, files = write_explanation(explanation, trial, directory, edges=edges, known=known)
     _show(page, directory, files, log)
 
 

@@ -35,10 +35,20 @@ def tell_debugging(
     *,
     planted: Planted | None = None,
     repair: Repair | None = None,
+    known: Sequence[tuple[str, str]] = (),
 ) -> Page:
-    """Everything found in words. `images`, (n_train,): the training images' indices in the dataset's own order."""
-    scores = trial.evaluation.scores
-    facts = (*facts_of(debugging, {s.scorer: s.value for s in scores}), ("architecture", trial.architecture))
+    """Return everything found in words.
+
+    Args:
+        debugging: of the trained network.
+        trial: its training.
+        images: (n_train,) the training images' indices in the dataset's own order.
+        planted: how many corrupted labels were found; None: none were planted.
+        repair: of a pair of classes; None: none was tried.
+        known: further facts, of the network rather than of this training.
+    """
+    scores = {s.scorer: s.value for s in trial.evaluation.scores}
+    facts = (*facts_of(debugging, scores), *known, ("architecture", trial.architecture))
     title = f"Network {trial.arch_id}: debugging"
     return Page(title, facts, debugging_sections(debugging, images, planted=planted, repair=repair))
 

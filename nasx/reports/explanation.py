@@ -49,8 +49,8 @@ class Page:
     sections: tuple[Section, ...]
 
 
-def tell(explanation: Explanation, trial: Trial, *, has_cell: bool) -> Page:
-    """An explanation in words."""
+def tell(explanation: Explanation, trial: Trial, *, has_cell: bool, known: Sequence[tuple[str, str]] = ()) -> Page:
+    """Return an explanation in words; `known`: further facts, of the network rather than of this training."""
     pairs = explanation.pairs()
     sections = [
         _held_apart(explanation, pairs),
@@ -63,16 +63,17 @@ def tell(explanation: Explanation, trial: Trial, *, has_cell: bool) -> Page:
     ]
     return Page(
         title=f"Network {trial.arch_id}",
-        facts=_facts(explanation, trial),
+        facts=_facts(explanation, trial, known),
         sections=(*([_cell(explanation)] if has_cell else []), *sections),
     )
 
 
-def _facts(explanation: Explanation, trial: Trial) -> tuple[tuple[str, str], ...]:
+def _facts(explanation: Explanation, trial: Trial, known: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     wrong, n = explanation.n_errors, explanation.n_images
     facts = [
         ("validation error", f"{100 * wrong / n:.2f} % ({wrong:,} of {n:,} images)"),
         ("introspectability", f"{explanation.score.value:.3f} by {explanation.score.scorer}"),
+        *known,
     ]
     costs = [OBJECTIVES[name] for name in ("parameters", "macs") if name in trial.metrics]
     facts += [(cost.label, format_value(cost, trial.metrics[cost.name])) for cost in costs]

@@ -33,13 +33,26 @@ MARKDOWN, HTML = "explanation.md", "explanation.html"
 
 
 def write_explanation(
-    explanation: Explanation, trial: Trial, directory: Path, *, edges: Sequence[Edge] | None = None
+    explanation: Explanation,
+    trial: Trial,
+    directory: Path,
+    *,
+    edges: Sequence[Edge] | None = None,
+    known: Sequence[tuple[str, str]] = (),
 ) -> tuple[Page, list[Path]]:
-    """Draw and write everything into `directory`; returns the page and the files written.
+    """Draw and write everything into `directory`; return the page and the files written.
 
-    `edges`: those of the cell; None: the space has no cell to draw. Raises ResourceError where the disk is full.
+    Args:
+        explanation: of the trained network.
+        trial: its training.
+        directory: is created if it does not exist.
+        edges: those of the cell; None: the space has no cell to draw.
+        known: further facts, of the network rather than of this training.
+
+    Raises:
+        ResourceError: the disk is full.
     """
-    page = tell(explanation, trial, has_cell=edges is not None)
+    page = tell(explanation, trial, has_cell=edges is not None, known=known)
     profiles = {s.scorer: s.profile for s in (explanation.score, *trial.evaluation.scores)}
     figures = {} if edges is None else {CELL: cell_figure(edges, shares=explanation.edge_shares)}
     figures |= {

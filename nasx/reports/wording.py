@@ -111,6 +111,24 @@ def noise_sentence(summary: FrontSummary) -> str:
     return f"noise of one training (standard deviation): {', '.join(parts)}; estimated {source}"
 
 
+def network_facts(summary: FrontSummary, arch_id: str) -> tuple[tuple[str, str], ...]:
+    """Return what all trainings of a run say of a network, as a fact (name, value) next to those of one training.
+
+    Empty if there is nothing to add to that training: it is the only one, and there is no model.
+    """
+    result = next((a for a in summary.architectures if a.arch_id == arch_id), None)
+    if result is None or (result.trainings == 1 and not summary.is_estimated):
+        return ()
+    values = ", ".join(
+        f"{o.label} {format_estimate(o, result.metrics[o.name], result.std.get(o.name))}"
+        for o in summary.objectives
+        if not o.is_exact
+    )
+    of_it = f"{result.trainings} training{'s' * (result.trainings > 1)} of it"
+    source = f"estimates from {of_it} and from similar networks" if summary.is_estimated else f"means of {of_it}"
+    return (("over all trainings", f"{values}: {source}"),) if values else ()
+
+
 def _observed_sentence(summary: FrontSummary) -> str:
     if summary.is_exact:
         return f"values are exact: {summary.why_observed}"

@@ -83,6 +83,18 @@ def test_the_page_answers_its_questions_with_numbers_and_units():
     assert section(page, "Which classes").bullets == ("distance by shap: Spearman 0.866, Pearson 0.971",)
 
 
+def test_what_is_known_of_the_network_follows_the_figures_of_this_training():
+    page = tell_debugging(
+        make_debugging(), trial(), INDICES, known=[("over all trainings", "validation error 9 ± 1 %")]
+    )
+    assert [name for name, _ in page.facts] == [
+        "validation error",
+        "introspectability",
+        "over all trainings",
+        "architecture",
+    ]
+
+
 @pytest.mark.parametrize(
     ("confusions", "verdict"),
     [((1, 2), "the repair helped:"), ((1, 4), "the repair did not help: not with every seed")],

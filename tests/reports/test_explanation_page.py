@@ -42,6 +42,14 @@ def test_the_facts_have_units_and_counts(trial):
     assert facts["multiply-accumulates"] == "2.20 M"
 
 
+def test_what_is_known_of_the_network_follows_the_figures_of_this_training(trial):
+    page = tell(make_explanation(), trial, has_cell=True, known=[("over all trainings", "validation error 9 ± 1 %")])
+    assert page.facts[1:3] == (
+        ("introspectability", "0.533 by shap"),
+        ("over all trainings", "validation error 9 ± 1 %"),
+    )
+
+
 def test_the_closest_and_farthest_pairs_are_told_with_their_distances(trial):
     farthest, closest = section(page_of(trial), "Which classes it holds apart").bullets
     assert farthest == "Farthest apart: cat and ship (0.80); dog and ship (0.60); cat and dog (0.20)."

@@ -1,5 +1,5 @@
 import pytest
-from made_up import make_run, make_trial
+from made_up import make_noisy_run, make_run, make_trial
 
 from nasx.errors import NasxError
 from nasx.reports.paper import OBJECTIVE_NAMES, comparison, in_paper_measure, paper_front
@@ -37,6 +37,13 @@ def test_a_run_without_the_papers_measure_is_not_compared():
 def test_the_scores_that_a_run_has_are_named():
     with pytest.raises(NasxError, match=r"by 'activations_weighted', .* \(it has: activations, shap\)"):
         in_paper_measure(make_run(), paper_front("imagenet16_120"))
+
+
+def test_estimates_are_told_apart_from_the_observed_values_of_the_paper():
+    front = paper_front("cifar10")
+    summary = summarise(make_noisy_run(), OBJECTIVE_NAMES, n_classes=10)
+    told = comparison(summary, front, n_classes=10)
+    assert told.endswith("of it); the paper's values are observed, this run's are estimates")
 
 
 def test_the_comparison_tells_both_hypervolumes():

@@ -11,7 +11,14 @@ from rich.console import Console
 
 from nasx.reports.summary import summarise
 from nasx.reports.tables import front_csv, front_json, front_table, trials_table
-from nasx.reports.wording import certainty_sentence, clean, hypervolume_sentence, noise_sentence, trials_sentence
+from nasx.reports.wording import (
+    certainty_sentence,
+    clean,
+    hypervolume_sentence,
+    network_facts,
+    noise_sentence,
+    trials_sentence,
+)
 from nasx.trial import OBJECTIVES
 
 GOLD = Path(__file__).parent / "gold"
@@ -232,6 +239,17 @@ def test_the_means_of_the_trainings_are_a_column_if_there_is_room(noisy):
     for member in noisy.front:
         (line,) = (line for line in text.splitlines() if line.startswith(member.arch_id) and "±" in line)
         assert line.rstrip().endswith(f"{member.observed['introspectability']:.3f}")
+
+
+def test_what_all_trainings_say_of_a_network_is_a_fact_next_to_those_of_one(noisy, summary):
+    best = noisy.front[0]
+    error, std = 100 * best.metrics["error"], 100 * best.std["error"]
+    ((name, value),) = network_facts(noisy, best.arch_id)
+    assert name == "over all trainings"
+    assert value.startswith(f"validation error {error:.2f} ± {std:.2f} %, introspectability ")
+    assert value.endswith(f": estimates from {best.trainings} trainings of it and from similar networks")
+    assert network_facts(summary, summary.front[0].arch_id) == ()
+    assert network_facts(summary, "unknown") == ()
 
 
 def test_csv_and_json_have_estimate_mean_and_uncertainty_of_every_objective(noisy):
