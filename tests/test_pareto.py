@@ -49,6 +49,66 @@ def test_hypervolume_equals_the_count_of_dominated_unit_cubes(costs):
     assert pareto.hypervolume(costs, corner) == pytest.approx(dominated.sum())
 
 
+fronts = st.integers(1, 4).flatmap(
+    lambda m: st.integers(0, 9).flatmap(lambda n: arrays(float, (n, m), elements=st.integers(0, 6).map(float)))
+)
+
+
+@given(fronts)
+def test_the_boxes_that_no_point_dominates_fill_what_the_hypervolume_leaves(costs):
+    corner, bottom = np.full(costs.shape[1], 5.0), -1.0  # some points are on or beyond the reference
+
+    low, high = pareto.nondominated_boxes(costs, corner)
+
+    volumes = (high - np.maximum(low, bottom)).prod(axis=1)
+    assert volumes.min() >= 0
+    assert volumes.sum() == pytest.approx(6.0 ** costs.shape[1] - pareto.hypervolume(costs, corner))
+
+
+@given(fronts)
+def test_the_boxes_that_no_point_dominates_are_disjoint_and_reach_no_point(costs):
+    low, high = pareto.nondominated_boxes(costs, np.full(costs.shape[1], 5.0))
+
+    for i in range(len(low)):
+        overlap = (np.maximum(low[i], low[i + 1 :]) < np.minimum(high[i], high[i + 1 :])).all(axis=1)
+        assert not overlap.any()
+        assert not (costs < high[i]).all(axis=1).any()
+
+
+@given(fronts, st.integers(0, 2**31 - 1))
+def test_the_expected_improvement_of_a_certain_point_is_what_it_adds_to_the_hypervolume(costs, seed):
+    points = np.random.default_rng(seed).integers(-1, 8, size=(4, costs.shape[1])).astype(float)
+    corner = np.full(costs.shape[1], 5.5)
+
+    gains = pareto.expected_improvement(points, np.zeros_like(points), costs, corner)
+
+    before = pareto.hypervolume(costs, corner)
+    assert gains == pytest.approx([pareto.hypervolume([*costs, p], corner) - before for p in points], abs=1e-9)
+
+
+@pytest.mark.parametrize("n_objectives", [1, 2, 3])
+def test_the_expected_improvement_of_an_uncertain_point_is_the_mean_over_its_draws(n_objectives):
+    rng = np.random.default_rng(n_objectives)
+    costs, corner = rng.random((6, n_objectives)), np.full(n_objectives, 1.1)
+    before = pareto.hypervolume(costs, corner)
+    for spread in (0.05, 0.5):
+        mean, deviation = costs.min(axis=0) + spread / 4, spread * (0.5 + rng.random(n_objectives))
+        draws = mean + deviation * rng.standard_normal((3000, n_objectives))
+        gains = [pareto.hypervolume([*costs, draw], corner) - before for draw in draws]
+
+        (expected,) = pareto.expected_improvement([mean], [deviation], costs, corner)
+
+        assert expected == pytest.approx(np.mean(gains), abs=4 * np.std(gains) / np.sqrt(3000))
+        assert expected > 0
+
+
+def test_the_expected_improvement_of_a_normal_variable_over_the_best_so_far_is_the_textbooks():
+    """(b - m) Phi(z) + s phi(z) with z = (b - m) / s: 0.5 Phi(0.25) + 2 phi(0.25) for m = 1, s = 2, b = 1.5."""
+    assert pareto.expected_improvement([[1.0]], [[2.0]], [[1.5], [3.0]], [9.0]) == pytest.approx(
+        [0.5 * 0.598706 + 2 * 0.386668], abs=1e-5
+    )
+
+
 @pytest.mark.parametrize("costs", [np.empty((0, 2)), [[3, 1]], [[1, 3]], [[5, 5]]])
 def test_a_point_on_or_beyond_the_reference_adds_nothing(costs):
     assert pareto.hypervolume(costs, [3, 3]) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from nasx import pareto
 from nasx.algorithms.base import Schedule, default_lag
-from nasx.algorithms.nsga2 import NSGA2, Individual, NSGA2Paper, Population, tournament
+from nasx.algorithms.nsga2 import NSGA2, Individual, NSGA2Paper, Population, improvements, tournament
 from nasx.errors import SettingError
 from nasx.protocols import Problem
 from nasx.trial import Candidate
@@ -150,6 +150,44 @@ def test_both_find_the_front_of_a_problem_with_a_known_one():
             seen.append(costs(candidate.genotype)[0])
             algorithm.tell(candidate.number, seen[-1])
         assert pareto.hypervolume(seen, (19, 100)) > 0.97 * best
+
+
+@pytest.mark.parametrize("n_objectives", [1, 2, 3])
+def test_the_improvement_by_a_certain_point_is_the_difference_of_two_hypervolumes(n_objectives):
+    points = np.random.default_rng(1).random((6, n_objectives))
+    points[0], points[1] = 0.0, 1.0  # they span the unit cube, so that scaling changes nothing
+    front, reference = points[1:2], np.full(n_objectives, 1.1)
+    before = pareto.hypervolume(front, reference)
+    expected = [pareto.hypervolume([*front, point], reference) - before for point in points]
+
+    assert improvements(points, np.zeros_like(points), front) == pytest.approx(expected)
+
+
+def test_an_improvement_does_not_depend_on_the_units_of_the_objectives():
+    rng = np.random.default_rng(0)
+    means, deviations, front = rng.random((5, 2)), 0.1 * rng.random((5, 2)), rng.random((4, 2))
+    scale, shift = np.array([1e6, 1e-3]), np.array([-7.0, 2.0])
+
+    scaled = improvements(scale * means + shift, scale * deviations, scale * front + shift)
+
+    assert scaled == pytest.approx(improvements(means, deviations, front))
+
+
+def test_what_dominates_improves_more_and_so_does_what_is_uncertain_of_two_that_are_alike():
+    front = np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
+    means = np.array([[0.4, 0.4], [0.6, 0.6], [0.6, 0.6]])
+    deviations = np.array([[0.1, 0.1], [0.1, 0.1], [0.01, 0.01]])
+
+    dominating, uncertain, certain = improvements(means, deviations, front)
+
+    assert dominating > uncertain > certain
+    assert certain == pytest.approx(0, abs=1e-12)
+
+
+def test_improvements_without_a_range_are_numbers():
+    same = np.ones((3, 2))
+
+    assert np.isfinite(improvements(same, 0 * same, same[:1])).all()
 
 
 @pytest.mark.parametrize("algorithm", [NSGA2, NSGA2Paper])
