@@ -622,9 +622,10 @@ def _on_front(draws: Floats) -> NDArray[np.bool_]:
     first, second = (np.take_along_axis(values, order, axis=1) for values in (first, second))
     best = np.full_like(second, np.inf)  # the smallest second cost of those with a smaller first one
     best[:, 1:] = np.minimum.accumulate(second, axis=1)[:, :-1]
-    twin = np.zeros(best.shape, dtype=bool)
-    twin[:, 1:] = (first[:, 1:] == first[:, :-1]) & (second[:, 1:] == second[:, :-1])
-    on_front = (best > second) | ((best == second) & twin)
+    is_twin = (first[:, 1:] == first[:, :-1]) & (second[:, 1:] == second[:, :-1])  # equal points: as the first of them
+    places = np.tile(np.arange(best.shape[1]), (len(best), 1))
+    places[:, 1:][is_twin] = 0
+    on_front = np.take_along_axis(best > second, np.maximum.accumulate(places, axis=1), axis=1)
     result: NDArray[np.bool_] = np.empty_like(on_front)
     np.put_along_axis(result, order, on_front, axis=1)
     return result
