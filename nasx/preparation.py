@@ -15,7 +15,7 @@ from nasx.config import Experiment
 from nasx.data.images import SearchData
 from nasx.errors import ConfigError
 from nasx.execution import Execution
-from nasx.protocols import Dataset, SearchSpace
+from nasx.protocols import Dataset, Problem, SearchAlgorithm, SearchSpace
 from nasx.trial import OBJECTIVES, Evaluator, Objective, derive_seed
 
 SHOWN_LIMITS = ("replicates", "max_hours", "max_gpu_hours", "patience", "time_limit", "stall_limit")
@@ -52,6 +52,40 @@ def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Part
     space = configs.build(experiment.space, "space")
     objectives = tuple(OBJECTIVES[name] for name in experiment.objectives)
     return Parts(experiment, space, execution, objectives, *evaluation(experiment, space, execution))
+
+
+def build_algorithm(parts: Parts, workers: int) -> SearchAlgorithm:
+    """The experiment's algorithm, fresh. `workers`: trials at a time at the start of the run."""
+    problem = Problem(
+        gene_sizes=parts.space.gene_sizes,
+        n_objectives=len(parts.objectives),
+        seed=derive_seed(parts.experiment.seed, "algorithm"),
+        key=parts.space.canonical,
+        is_connected=parts.space.is_connected,
+        signs=tuple(objective.sign for objective in parts.objectives),
+        workers=workers,
+        alleles=allele_names(parts.space),
+        exact=tuple(objective.is_exact for objective in parts.objectives),
+        is_noisy=getattr(parts.evaluate, "is_noisy", True),
+    )
+    algorithm: SearchAlgorithm = configs.build(parts.experiment.algorithm, "algorithm", problem=problem)
+    return algorithm
+
+
+def allele_names(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
+    """The names of each gene's alleles."""
+    return tuple(space.allele_names(gene) for gene in range(len(space.gene_sizes)))
+
+
+def repeatability(algorithm: SearchAlgorithm, workers: int) -> str:
+    """A sentence if the search will not repeat from its seed, with the setting that makes it; else an empty one."""
+    schedule = getattr(algorithm, "schedule", None)
+    if getattr(schedule, "mode", None) != "free_running":
+        return ""
+    return (
+        f"{workers} workers: networks are bred in the order in which trainings end (free running). The search resumes "
+        "exactly, but does not repeat from its seed; algorithm.mode=steady_state does."
+    )
 
 
 def gpus_of_a_trial(experiment: Experiment, execution: Execution) -> float:
@@ -130,6 +164,7 @@ def score_seed(experiment: Experiment) -> int:
 def describe(parts: Parts) -> str:
     """What a search would do, for `--dry-run`."""
     space, experiment = parts.space, parts.experiment
+    algorithm = build_algorithm(parts, parts.execution.planned_workers)  # checks its settings, too
     limits = {name: value for name, value in vars(experiment.search).items() if value and name in SHOWN_LIMITS}
     lines = {
         "name": f"{experiment.name}, seed {experiment.seed}",
@@ -141,4 +176,6 @@ def describe(parts: Parts) -> str:
         "limits": ", ".join(f"{name} {value:g}" for name, value in limits.items()) or "none but the evaluations",
         "execution": f"{type(parts.execution).__name__}, {parts.execution.planned_workers} at a time",
     }
+    if free := repeatability(algorithm, parts.execution.planned_workers):
+        lines["repeats"] = free
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())

@@ -20,11 +20,9 @@ from nasx.errors import RunError
 from nasx.execution.limits import SearchLimits
 from nasx.execution.loop import SearchLoop
 from nasx.files import translate_disk_errors, write_atomically
-from nasx.preparation import Parts, gpus_of_a_trial, prepare
-from nasx.protocols import Problem, SearchSpace
+from nasx.preparation import Parts, allele_names, build_algorithm, gpus_of_a_trial, prepare, repeatability
 from nasx.rundir import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir
 from nasx.store import RunInfo, RunStore
-from nasx.trial import derive_seed
 
 if TYPE_CHECKING:
     from nasx.trackers.tracking import Tracking
@@ -51,19 +49,32 @@ class Interrupted(BaseException):
     """The second Ctrl-C. No KeyboardInterrupt: Lightning takes that for its own and ends the process."""
 
 
-def start(config: Mapping[str, Any], *, run_dir: Path | None = None, watch: Watch | None = None) -> SearchLoop:
+def start(
+    config: Mapping[str, Any],
+    *,
+    run_dir: Path | None = None,
+    watch: Watch | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> SearchLoop:
     """Search from the beginning, in a new run directory, and return the loop as it ended.
 
-    `run_dir` is made below runs_dir where none is given. Raises RunError where it holds a run, or anything else.
+    `run_dir` is made below runs_dir if none is given. `notify` receives what a user should know, a line each. Raises
+    RunError if the directory holds a run, or anything else.
     """
     if run_dir is not None:
         check_free(run_dir)  # before anything slow
         RunStore.check_unbegun(run_dir)
     with ExitStack() as workers:
-        return _begin(prepare(config, workers), config, run_dir, watch)
+        return _begin(prepare(config, workers), config, run_dir, watch, notify)
 
 
-def _begin(parts: Parts, config: Mapping[str, Any], run_dir: Path | None, watch: Watch | None) -> SearchLoop:
+def _begin(
+    parts: Parts,
+    config: Mapping[str, Any],
+    run_dir: Path | None,
+    watch: Watch | None,
+    notify: Callable[[str], None] | None,
+) -> SearchLoop:
     """Search in a new run directory."""
     experiment = parts.experiment
     if run_dir is None:
@@ -88,10 +99,16 @@ def _begin(parts: Parts, config: Mapping[str, Any], run_dir: Path | None, watch:
         )
         with RunStore.create(run_dir, info) as store:
             mark_latest(experiment.runs_dir, run_dir)
-            return _run(parts, run_dir, store, watch)
+            return _run(parts, run_dir, store, watch, notify)
 
 
-def resume(run_dir: Path, overrides: Sequence[str] = (), *, watch: Watch | None = None) -> SearchLoop:
+def resume(
+    run_dir: Path,
+    overrides: Sequence[str] = (),
+    *,
+    watch: Watch | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> SearchLoop:
     """Go on with a run as if it had never stopped; with `algorithm.evaluations=N` also beyond its end.
 
     Raises RunError where the overrides would change what has been measured.
@@ -108,24 +125,16 @@ def resume(run_dir: Path, overrides: Sequence[str] = (), *, watch: Watch | None 
                 f"change {', '.join(CHANGEABLE[:-1])}; for anything else start a new run."
             )
         with ExitStack() as workers:
-            return _run(prepare(config, workers), run_dir, store, watch)
+            return _run(prepare(config, workers), run_dir, store, watch, notify)
 
 
-def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> SearchLoop:
+def _run(
+    parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None, notify: Callable[[str], None] | None
+) -> SearchLoop:
     experiment = parts.experiment
-    problem = Problem(
-        gene_sizes=parts.space.gene_sizes,
-        n_objectives=len(parts.objectives),
-        seed=derive_seed(experiment.seed, "algorithm"),
-        key=parts.space.canonical,
-        is_connected=parts.space.is_connected,
-        signs=tuple(objective.sign for objective in parts.objectives),
-        workers=store.info.workers,
-        alleles=allele_names(parts.space),
-        exact=tuple(objective.is_exact for objective in parts.objectives),
-        is_noisy=getattr(parts.evaluate, "is_noisy", True),
-    )
-    algorithm = configs.build(experiment.algorithm, "algorithm", problem=problem)
+    algorithm = build_algorithm(parts, store.info.workers)
+    if (free := repeatability(algorithm, store.info.workers)) and notify:
+        notify(free)
     loop = SearchLoop(
         run_dir=run_dir,
         store=store,
@@ -155,11 +164,6 @@ def _run(parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None) -> S
             tracking.close(finished=loop.stopping != INTERRUPTED)
         loop.close()
     return loop
-
-
-def allele_names(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
-    """The names of each gene's alleles."""
-    return tuple(space.allele_names(gene) for gene in range(len(space.gene_sizes)))
 
 
 def _tracking(experiment: configs.Experiment, run_dir: Path) -> Tracking | None:

@@ -53,11 +53,16 @@ def search(
             Console().print(preparation.describe(preparation.prepare(composed)), soft_wrap=True, highlight=False)
             return 0
         composed["provenance"] = configs.provenance(config, overrides or [])
+
+    def notify(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
     with display(console) as shown:
         if config is not None:
-            loop = searching.start(composed, run_dir=run_dir, watch=shown.watch)
+            loop = searching.start(composed, run_dir=run_dir, watch=shown.watch, notify=notify)
         else:
-            loop = searching.resume(find_run(run_dir, runs_home()), overrides or [], watch=shown.watch)
+            run = find_run(run_dir, runs_home())
+            loop = searching.resume(run, overrides or [], watch=shown.watch, notify=notify)
     answers().print(front_table(loop.summary()))
     console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
     if loop.stopping != searching.INTERRUPTED:
@@ -76,7 +81,7 @@ def search(
 
 
 def _finetune(run_dir: Path, weight: float | None, console: Console) -> None:
-    """Train the front on where a weight is given, and show what came of it."""
+    """Train the front on if a weight is given, and show the result."""
     if weight is None:
         return
     from nasx.cli.finetuned import print_finetuned
