@@ -1,4 +1,4 @@
-"""A run in Python and in notebooks: its trials as a frame, its front as networks that answer questions.
+"""A run in Python and in notebooks: its trials as a frame, its front as networks with estimates and predictions.
 
 ::
 
@@ -48,9 +48,9 @@ BATCH = 256  # images a forward pass
 
 
 def load_run(run_dir: str | Path | None = None) -> Run:
-    """The run in a directory; the newest one of ./runs where none is given. Reads its journal, changes nothing.
+    """Return the run in a directory; the newest one of ./runs if none is given. Reads its journal, changes nothing.
 
-    Raises RunError where there is no run.
+    Raises RunError if there is no run.
     """
     path = find_run(None if run_dir is None else Path(run_dir), runs_home())
     with RunStore.open(path, read_only=True) as store:
@@ -59,11 +59,11 @@ def load_run(run_dir: str | Path | None = None) -> Run:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says of n images."""
+    """The predictions of a network for n images."""
 
     classes: tuple[str, ...]  # n names: the likeliest class of each
     probabilities: NDArray[np.float32]  # (n, n_classes)
-    confidence: NDArray[np.float32]  # (n,) the chance that the likeliest class is right
+    confidence: NDArray[np.float32]  # (n,) probability that the likeliest class is correct
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,15 +101,15 @@ class Network:
         return self.trial.architecture
 
     def network(self) -> nn.Sequential:
-        """The trained network, in evaluation mode on the CPU; it takes normalised images and gives logits.
+        """Return the trained network, in evaluation mode on the CPU, from normalized images to logits.
 
-        The finally trained one where `nasx train` has made one, else that of the search.
-        Raises RunError where the search keeps no weights of it: only members of the front keep theirs.
+        The finally trained one if `nasx train` has made one, else that of the search.
+        Raises RunError if the search keeps no weights of it: only members of the front keep theirs.
         """
         return self._source.network
 
     def predict(self, images: NDArray[np.uint8] | Sequence[str | Path]) -> Predictions:
-        """What the network says of images, (n, channels, height, width) or (n, height, width), uint8, 0 to 255.
+        """Return the predictions for images, (n, channels, height, width) or (n, height, width), uint8, 0 to 255.
 
         Or of picture files, which are cut and resized as it wants. Raises DataError for images of another form.
         """
@@ -133,7 +133,7 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run as it lies on disk at the moment of loading."""
+    """A run as it was on disk at the moment of loading."""
 
     path: Path
     info: RunInfo
@@ -156,7 +156,7 @@ class Run:
         return [self._network(member) for member in self.summary.front]
 
     def __getitem__(self, prefix: str) -> Network:
-        """The complete network whose id begins with `prefix`. Raises ArchitectureError where none or several do."""
+        """Return the complete network whose id begins with `prefix`. Raises ArchitectureError if none or several do."""
         results = {result.arch_id: result for result in self.summary.architectures}
         return self._network(results[resolve_arch_id(prefix, results)])
 
@@ -219,7 +219,7 @@ class Run:
 def as_pixels(images: NDArray[np.uint8] | Sequence[str | Path], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Images as a network of `shape`, (channels, height, width), takes them: (n, channels, height, width).
 
-    Raises DataError where they are of another type or shape, or a file cannot be read.
+    Raises DataError if they are of another type or shape, or a file cannot be read.
     """
     channels, height, width = shape
     if not isinstance(images, np.ndarray):

@@ -1,4 +1,4 @@
-"""What commands share: which run, which network, which dataset, how many threads."""
+"""Choices that commands share: run, network, dataset, number of threads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL_MACS = 5e6
 
 
 def choose_run(run_dir: Path | None, log: Console) -> Path:
-    """The run directory given, or else the newest one, which is named on `log`."""
+    """Return the run directory given, or else the newest one, which is named on `log`."""
     run = find_run(run_dir, runs_home())
     if run_dir is None:
         log.print(Text(f"The newest run: {run}"), soft_wrap=True)
@@ -32,7 +32,7 @@ def choose_run(run_dir: Path | None, log: Console) -> Path:
 
 
 def find_trial(run: Path, prefix: str) -> Trial:
-    """The network whose id begins with `prefix`: its first training whose weights are kept, or else the first."""
+    """Return the first training with kept weights, or else the first, of the network whose id begins with `prefix`."""
     with RunStore.open(run, read_only=True) as store:
         trials = store.trials()
     arch_id = resolve_arch_id(prefix, [t.arch_id for t in trials])
@@ -41,9 +41,9 @@ def find_trial(run: Path, prefix: str) -> Trial:
 
 
 def front_trials(run: Path) -> list[Trial]:
-    """The networks on the front of a run, best first objective first, each as `find_trial` gives it.
+    """Return the networks on the front of a run, best first objective first, each as `find_trial` returns it.
 
-    Raises RunError where there is none.
+    Raises RunError if there is none.
     """
     with RunStore.open(run, read_only=True) as store:
         trials, info = store.trials(), store.info

@@ -96,8 +96,8 @@ def _scatter(progress: Progress, objectives: tuple[Objective, ...], width: int) 
     width = max(20, width - margin - 3)
     on_front = {member.arch_id for member in progress.summary.front}
     drawn = scatter(points, [network.arch_id in on_front for network in networks], width, SCATTER_LINES)
-    beside = [top, *[""] * (SCATTER_LINES - 2), bottom]
-    lines = [f"{value:>{margin}} |{line}" for value, line in zip(beside, drawn, strict=True)]
+    labels = [top, *[""] * (SCATTER_LINES - 2), bottom]
+    lines = [f"{value:>{margin}} |{line}" for value, line in zip(labels, drawn, strict=True)]
     between = width - len(left) - len(right)
     names = f"{x.label} and {y.label}, o: front"
     lines.append(" " * (margin + 2) + f"{left}{names if len(names) < between else '':^{between}}{right}")
@@ -124,5 +124,5 @@ def _why(trial: Trial) -> str:
 
 
 def _line(text: str, style: str = "") -> Text:
-    """A line that is cut where the terminal ends."""
+    """A line that is cut at the width of the terminal."""
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")

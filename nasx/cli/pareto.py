@@ -1,4 +1,4 @@
-"""`nasx pareto`: the front of a run as a table, as data, as a picture, and beside the paper's."""
+"""`nasx pareto`: the front of a run as a table, as data, as a picture, and next to the paper's."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Format(StrEnum):
 
 
 def pareto(
-    run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run where none is given.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run if none is given.")] = None,
     format: Annotated[  # noqa: A002 - the name of the option
         Format, typer.Option(help="A table for people; csv and json hold every metric under its own name.")
     ] = Format.TABLE,
     plot: Annotated[Path | None, typer.Option(help="Draw the front into this file: .png, .svg or .pdf.")] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="Measure as the paper did, and hold its front on this dataset beside it.")
+        bool, typer.Option("--paper", help="Measure as the paper did, and compare with its front on this dataset.")
     ] = False,
 ) -> None:
-    """Show the Pareto front of a run: the networks that no other one beats in every objective."""
+    """Show the Pareto front of a run: the networks that no other one beats in every objective, by their estimates."""
     if plot is not None:
         from nasx.reports import canvas  # matplotlib takes half a second to import
 

@@ -17,7 +17,7 @@ from nasx.rundir import ARCHS, DATABASE
 
 
 def report(
-    run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run where none is given.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run if none is given.")] = None,
     out: Annotated[Path | None, typer.Option(help="The page's file; report.html in the run directory.")] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="Serve the page to this machine, up to date while the search runs.")

@@ -32,7 +32,7 @@ app = typer.Typer(help="List runs, show one, or check one.")
 @app.callback(invoke_without_command=True)
 def list_all(
     context: typer.Context,
-    runs_dir: Annotated[Path | None, typer.Option(help="Where to look; NASX_RUNS or ./runs where not given.")] = None,
+    runs_dir: Annotated[Path | None, typer.Option(help="Where to look; NASX_RUNS or ./runs if not given.")] = None,
 ) -> None:
     """List the runs, the newest last: their trials, the size of their front, its hypervolume, and what is certain."""
     if context.invoked_subcommand is not None:
@@ -64,8 +64,8 @@ def _row(run: Path) -> tuple[str, ...]:
 
 @app.command()
 def show(
-    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The newest run where none is given.")] = None,
-    status: Annotated[TrialStatus | None, typer.Option(help="Show these trials alone.")] = None,
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The newest run if none is given.")] = None,
+    status: Annotated[TrialStatus | None, typer.Option(help="Show only these trials.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Print every traceback in full.")] = False,
 ) -> None:
     """Show every trial of a run in the order of asking, and why those that are not complete are not."""
@@ -82,9 +82,9 @@ def show(
 
 @app.command()
 def check(
-    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The newest run where none is given.")] = None,
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The newest run if none is given.")] = None,
 ) -> int:
-    """Check a run: its journal, its lineage, its values and its weights. Exit status 2 where something is wrong."""
+    """Check a run: its journal, its lineage, its values and its weights. Exit status 2 if something is wrong."""
     run = find_run(run_dir, runs_home())
     problems = check_run(run)
     for problem in problems:

@@ -23,7 +23,7 @@ QUARTILES: Final = (0.25, 0.5, 0.75)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunToCompare:
-    """What is known of a run before it is compared."""
+    """A run before it is compared."""
 
     name: str  # as the user named it
     label: str  # of its group
@@ -54,7 +54,7 @@ class ComparedRun:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Runs that differ in the seed alone."""
+    """Runs that differ only in the seed."""
 
     label: str
     runs: tuple[ComparedRun, ...]
@@ -72,7 +72,7 @@ class Group:
     def surfaces(self) -> NDArray[np.float64]:
         """The attainment surfaces of the quartiles; see `nasx.reports.attainment`.
 
-        The first cost is the second objective's, which lies across in the picture, as in `nasx pareto`.
+        The first cost is the second objective's, the x axis of the picture, as in `nasx pareto`.
         """
         return attainment([run.front[:, ::-1] for run in self.runs], QUARTILES)
 
@@ -96,8 +96,8 @@ class Comparison:
 def compare(runs: Sequence[RunToCompare]) -> Comparison:
     """Measure all runs from one reference point and compare the groups' hypervolumes.
 
-    Where no objective gives a reference value, the worst one of all runs is it.
-    Raises RunError where the runs do not share their objectives and their number of classes.
+    The reference value of an objective without a fixed one is the worst value of all runs.
+    Raises RunError if the runs do not share their objectives and their number of classes.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -113,7 +113,7 @@ def compare(runs: Sequence[RunToCompare]) -> Comparison:
 
 
 def _worst(objective: Objective, values: Sequence[float | None]) -> float | None:
-    """The value that no run falls short of; None where none has a value."""
+    """The worst value of all runs; None if none has a value."""
     known = [objective.sign * value for value in values if value is not None]
     return objective.sign * max(known) if known else None
 

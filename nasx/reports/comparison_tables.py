@@ -62,7 +62,7 @@ def _reference(comparison: Comparison) -> str:
 
 
 def _verdicts(comparison: Comparison) -> list[str]:
-    """What the tests say, a line each."""
+    """The results of the tests, a line each."""
     lines = [_verdict(first, second, test) for first, second, test in comparison.tests]
     return [*lines, "p values corrected by Holm"] if len(comparison.tests) > 1 else lines
 

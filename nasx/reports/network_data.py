@@ -1,4 +1,4 @@
-"""One network as the report shows it: figures, scores, and what is known of one that failed, as plain JSON values."""
+"""One network as the report shows it: figures, scores, and why it failed if it did, as plain JSON values."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nasx.reports.summary import ArchitectureResult
 from nasx.reports.wording import clean
 from nasx.trial import Score, Trial
 
-SHOWN_PAIRS = 5  # of the closest and of the farthest classes, where not all pairs are told
-TOLD = 600  # characters of why a trial is not complete; `nasx runs show` tells the rest
+SHOWN_PAIRS = 5  # of the closest and of the farthest classes, if not all pairs are included
+TOLD = 600  # characters of why a trial is not complete; `nasx runs show` prints the rest
 
 
 class Interned:
@@ -103,7 +103,7 @@ def _extremes(upper: NDArray[np.float64], n_classes: int) -> tuple[list[list[Any
 
 
 def rounded(value: float, digits: int = 5) -> float | int | None:
-    """A number as JSON knows it, to as many digits as can be seen; None where there is none."""
+    """Return a number as JSON knows it, rounded; None if it is not finite."""
     if not math.isfinite(value):
         return None
     number = float(value)

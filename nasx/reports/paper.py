@@ -1,7 +1,7 @@
-"""The paper's own Pareto fronts, to hold a run against.
+"""The paper's own Pareto fronts, to compare a run with.
 
-The paper measures introspectability by activations, nasx by SHAP unless told otherwise: fronts are compared only in the
-paper's measure, which a run records beside its own.
+The paper measures introspectability by activations, nasx by SHAP unless configured otherwise: fronts are compared only
+in the paper's measure, which a run records in addition to its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nasx.errors import NasxError
 from nasx.reports.summary import FrontSummary
 from nasx.trial import Trial
 
-MEASURES: Final = {  # dataset -> the scorer whose values the paper's can be held against
+MEASURES: Final = {  # dataset -> the scorer whose values can be compared with the paper's
     "mnist": "activations",
     "cifar10": "activations",
     "imagenet16_120": "activations_weighted",
@@ -44,7 +44,7 @@ class PaperFront:
 
 
 def paper_front(dataset: str) -> PaperFront:
-    """The paper's front on `dataset`. Raises NasxError where the paper has none."""
+    """Return the paper's front on `dataset`. Raises NasxError if the paper has none."""
     content: dict[str, Any] = json.loads((files("nasx.reports") / "data" / "paper_fronts.json").read_text("utf-8"))
     fronts = content["fronts"]
     if dataset not in fronts:
@@ -54,9 +54,9 @@ def paper_front(dataset: str) -> PaperFront:
 
 
 def in_paper_measure(trials: Sequence[Trial], front: PaperFront) -> list[Trial]:
-    """The trials that carry the score of the paper's measure, with it as their introspectability; others unchanged.
+    """Return the trials that have the score of the paper's measure, with it as introspectability; others unchanged.
 
-    A complete trial without that score is left out. Raises NasxError where no complete trial has it.
+    A complete trial without that score is left out. Raises NasxError if no complete trial has it.
     """
     measured = [_measured(t, front.scorer) if t.is_complete else t for t in trials]
     kept = [t for t in measured if t is not None]
@@ -70,7 +70,7 @@ def in_paper_measure(trials: Sequence[Trial], front: PaperFront) -> list[Trial]:
 
 
 def comparison(summary: FrontSummary, front: PaperFront, *, n_classes: int) -> str:
-    """Both hypervolumes in a sentence."""
+    """Return both hypervolumes in a sentence."""
     ours, theirs = summary.hypervolume, front.hypervolume(n_classes)
     sentence = (
         f"the paper's front on {front.dataset}: hypervolume {theirs:.4f}; this run's, measured alike by "

@@ -1,4 +1,4 @@
-"""Pictures of a run and of what a network tells apart: plain data in, matplotlib figures out."""
+"""Pictures of a run and of the classes as a network separates them: plain data in, matplotlib figures out."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ CROWD = 0.9  # share of the trials that the axes are sure to hold; stragglers ar
 def front_figure(summary: FrontSummary, *, title: str = "", paper: PaperFront | None = None) -> Figure:
     """All networks of a run in gray, its front in color with intervals, the knee named, hypervolume below.
 
-    The axes are the first two objectives, the first one upright; a single objective stands beside the metric that the
-    method pairs it with. Better is always below and to the right, or as the arrows say.
+    The axes are the first two objectives, the first one upright; a single objective is drawn against the metric
+    that the method pairs it with. Better is always below and to the right, or as the arrows say.
     """
     upright, across = _axes_objectives(summary)
     figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title or "Pareto front", pad=26)  # the legend lies between title and axes
+    axes.set_title(title or "Pareto front", pad=26)  # the legend is between title and axes
     if summary.front:
         _draw_points(axes, summary, across, upright)
     if paper is not None:
@@ -79,7 +79,7 @@ def _draw_points(axes: Axes, summary: FrontSummary, across: Objective, upright: 
     _draw_intervals(axes, summary, across, upright)
     if len(summary.objectives) == 2:
         order = np.argsort(x, kind="stable")
-        # the best that is reached at x: of the next member where more is better, of the last one where less is
+        # the best that is reached at x: of the next member if more is better, of the last one if less is
         axes.step(x[order], y[order], where="pre" if across.sign < 0 else "post", color=BLUE, linewidth=1.4, zorder=3)
     once = [m for m in summary.front if _is_trained_once(m, summary)]
     often = [m for m in summary.front if m not in once]
@@ -128,13 +128,13 @@ def _draw_knee(axes: Axes, summary: FrontSummary, across: Objective, upright: Ob
     member = next(m for m in summary.front if m.arch_id == summary.knee)
     (x,), (y,) = _columns([member], across, upright)
     values = ", ".join(format_value(o, member.metrics[o.name]) for o in (upright, across))
-    label = f"knee {member.arch_id} ({values})"  # in the legend: beside the point it would meet other points
+    label = f"knee {member.arch_id} ({values})"  # in the legend: next to the point it would cover other points
     inside, line = ("white", VERMILLION) if _is_trained_once(member, summary) else (VERMILLION, "white")
     axes.scatter([x], [y], s=80, marker="D", facecolors=inside, edgecolors=line, linewidths=1.2, zorder=5, label=label)
 
 
 def _focus(axes: Axes, summary: FrontSummary, across: Objective, upright: Objective, paper: PaperFront | None) -> int:
-    """Sets the limits so that the front and most networks fill the axes; returns how many networks lie outside."""
+    """Set the limits so that the front and most networks fill the axes; return how many networks are outside."""
     overlay = _learned(summary, paper) if paper else {}
     ranges = []
     for objective in (across, upright):
@@ -183,7 +183,7 @@ def _caption(summary: FrontSummary, hidden: int, paper: PaperFront | None) -> st
 
 
 def _meaning(summary: FrontSummary) -> str:
-    """What the points are; empty if every value is exact."""
+    """The meaning of points and bars; empty if every value is exact."""
     if summary.is_estimated:
         meaning = "points: estimates; bars: ± one standard deviation"
         return (

@@ -1,4 +1,4 @@
-"""What the report of a run shows, as plain JSON values: every figure on the page is worked out here, from trials."""
+"""The data of a report as plain JSON values: every figure on the page is computed here, from trials."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nasx.store.records import Lineage, RunInfo
 
 ALWAYS_WHOLE = 10  # classes: up to here every network brings the distances of all its pairs of classes,
-AT_MOST_WHOLE = 40  # ... up to here those of the front and those explained do, else the extreme pairs alone
+AT_MOST_WHOLE = 40  # ... up to here those of the front and those explained do, else only the extreme pairs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,11 +48,11 @@ class RunMaterial:
     trained: frozenset[str] = frozenset()  # the networks whose weights are kept
     commands: Sequence[Mapping[str, Any]] = ()  # what goes on from a network: text before its id, what, needs_weights
     config: str = ""  # config.yaml
-    reproduce: Sequence[str] = ()  # commands that make the run anew
+    reproduce: Sequence[str] = ()  # commands that repeat the run
 
 
 def run_data(material: RunMaterial) -> dict[str, Any]:
-    """Everything on the page, ready for `json.dumps(..., allow_nan=False)`."""
+    """Return everything on the page, ready for `json.dumps(..., allow_nan=False)`."""
     info, trials = material.info, material.trials
     summary = summarise_run(trials, info)
     layers = Interned()
@@ -113,12 +113,12 @@ def _networks(material: RunMaterial, summary: FrontSummary, layers: Interned) ->
 
 
 def _metrics(networks: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What can be an axis: the objectives first, then what else is recorded of some complete network."""
+    """The metrics that can be an axis: the objectives first, then every other one of some complete network."""
     complete = [n["metrics"] for n in networks if n["status"] == "complete"]
     recorded = dict.fromkeys(name for metrics in complete for name in metrics)
     for name in [n for n in recorded if n.startswith("introspectability_")]:
         if all(metrics.get(name) == metrics.get("introspectability") for metrics in complete):
-            del recorded[name]  # the scorer that is the objective goes by that name alone
+            del recorded[name]  # the scorer that is the objective is listed under that name only
     if not any(metrics["train_seconds"] for metrics in complete):
         recorded.pop("train_seconds", None)  # looked up
     names = [*objectives, *(m for m in OBJECTIVES if m in recorded and m not in objectives)]
@@ -127,7 +127,7 @@ def _metrics(networks: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -
 
 
 def _metric(name: str) -> dict[str, Any]:
-    """How a metric is called and shown; `better`: +1 where more is better, -1 where less is, else 0."""
+    """Label, unit and kind of a metric; `better`: +1 if more is better, -1 if less is, else 0."""
     objective = OBJECTIVES.get(name)
     if objective is not None:
         kind = "share" if objective.unit == "%" else "count" if name in COUNTS else "number"
@@ -155,7 +155,7 @@ def _phylogeny(material: RunMaterial, summary: FrontSummary) -> dict[str, Any]:
 def _motifs(
     material: RunMaterial, front: Sequence[str], complete: Sequence[ArchitectureResult]
 ) -> list[dict[str, Any]]:
-    """Motifs of the front by size; empty where nothing is known of what networks are made of."""
+    """Motifs of the front by size; empty if the parts of networks are not known."""
     traits = {a.arch_id: material.traits[a.arch_id] for a in complete if a.arch_id in material.traits}
     others = len(traits) - len(front)
     return [
@@ -165,7 +165,7 @@ def _motifs(
 
 
 def _paper(material: RunMaterial) -> dict[str, Any] | None:
-    """The paper's front beside this run's, measured alike; None where either is lacking."""
+    """The paper's front and this run's in the same measure; None if either is missing."""
     if material.dataset not in papers.MEASURES:
         return None
     theirs = papers.paper_front(material.dataset)

@@ -43,7 +43,7 @@ SHORT_HEADERS = {"introspectability": "introspect-\nability", "macs": "MACs", "m
 
 
 def front_table(summary: FrontSummary) -> Group:
-    """The front for people: its figures, what they mean, and the string forms in full."""
+    """Return the front for people: its figures, their meaning, and the string forms in full."""
     if not summary.front:
         return Group(Text("No network on the front yet."), Text(trials_sentence(summary)))
     return Group(FrontFigures(summary), Text(f"\n{_notes(summary)}\n"), StringForms(summary))
@@ -98,7 +98,7 @@ class FrontFigures:
         return [format_estimate(objective, m.metrics.get(metric), m.std.get(metric)) for m in members]
 
     def _columns(self) -> dict[str, list[str]]:
-        """What is always shown, header to cells."""
+        """The columns that are always shown, header to cells."""
         summary, members = self.summary, _shown(self.summary)
         columns = {SHORT_HEADERS.get(o.name, o.name): self._cells(o.name) for o in summary.objectives}
         columns["n"] = [str(m.trainings) for m in members]
@@ -163,7 +163,7 @@ def _notes(summary: FrontSummary) -> str:
 
 
 def fold(architecture: str, width: int = ARCHITECTURE_WIDTH) -> str:
-    """The string form in lines of at most `width` where it allows, broken after '+' alone.
+    """Return the string form in lines of at most `width` if possible, broken only after '+'.
 
     >>> print(fold("|a~0|+|a~0|b~1|+|c~0|", width=14))
     |a~0|+
@@ -175,7 +175,7 @@ def fold(architecture: str, width: int = ARCHITECTURE_WIDTH) -> str:
 
 
 def trials_table(trials: Sequence[Trial], objectives: Sequence[str]) -> Table:
-    """Every trial on a line: the number of its candidate, which training of its network it is, outcome and cost."""
+    """Return every trial as a line: number of its candidate, which training of its network it is, outcome and cost."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     texts = ("architecture", "outcome")
     for header in ("#", "architecture", "training", "outcome", *objectives, "seconds"):
@@ -196,7 +196,7 @@ def trials_table(trials: Sequence[Trial], objectives: Sequence[str]) -> Table:
 
 
 def front_csv(summary: FrontSummary) -> str:
-    """The front as CSV with a header; a metric that a member lacks is empty."""
+    """Return the front as CSV with a header; a metric that a member lacks is empty."""
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=_fields(summary), lineterminator="\n")
     writer.writeheader()
@@ -205,7 +205,7 @@ def front_csv(summary: FrontSummary) -> str:
 
 
 def front_json(summary: FrontSummary) -> str:
-    """The whole summary as a JSON object; what is not a finite number is null."""
+    """Return the whole summary as a JSON object; a value that is not finite or not known is null."""
     names = [o.name for o in summary.objectives]
     return (
         json.dumps(
@@ -250,7 +250,7 @@ def _fields(summary: FrontSummary) -> list[str]:
 
 
 def _row(member: ArchitectureResult, summary: FrontSummary) -> dict[str, Any]:
-    """What is not known is None."""
+    """One member as plain values; None: not known."""
     values: dict[str, Any] = {
         "arch_id": member.arch_id,
         "knee": member.arch_id == summary.knee,

@@ -1,4 +1,4 @@
-"""Figures and sentences for people, the same in tables, captions and pages: units, references, counts."""
+"""Figures and sentences for people, the same in tables, captions and pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MANY = 100.0  # hypervolumes from here on are written without decimals
 
 
 def format_value(objective: Objective, value: float | None) -> str:
-    """A value of an objective with its unit.
+    """Return a value of an objective with its unit.
 
     >>> from nasx.trial import OBJECTIVES
     >>> format_value(OBJECTIVES["error"], 0.0213), format_value(OBJECTIVES["parameters"], 802426.0)
@@ -32,7 +32,7 @@ def format_value(objective: Objective, value: float | None) -> str:
 
 
 def format_estimate(objective: Objective, value: float | None, std: float | None) -> str:
-    """A value with its uncertainty and unit; without the uncertainty if it is not known, or 0: the value is exact.
+    """Return a value with its uncertainty and unit; without the uncertainty if it is not known or 0 (exact).
 
     >>> from nasx.trial import OBJECTIVES
     >>> format_estimate(OBJECTIVES["error"], 0.0213, 0.0031), format_estimate(OBJECTIVES["parameters"], 802426.0, 0.0)
@@ -46,7 +46,7 @@ def format_estimate(objective: Objective, value: float | None, std: float | None
 
 
 def format_share(share: float) -> str:
-    """A share or a probability in whole percent; "-" for NaN.
+    """Return a share or a probability in whole percent; "-" for NaN.
 
     >>> format_share(0.938), format_share(float("nan"))
     ('94 %', '-')
@@ -55,7 +55,7 @@ def format_share(share: float) -> str:
 
 
 def format_volume(value: float) -> str:
-    """A hypervolume.
+    """Return a hypervolume as text.
 
     >>> format_volume(0.30791), format_volume(123456.7)
     ('0.3079', '123,457')
@@ -72,21 +72,21 @@ def _with_prefix(value: float) -> str:
 
 
 def format_reference(objective: Objective, value: float | None) -> str:
-    """A reference value without the decimals that say nothing: 90 %, 0, 12,345."""
+    """Return a reference value without trailing zeros: 90 %, 0, 12,345."""
     if value is None or objective.name in COUNTS:
         return format_value(objective, value)
     return f"{100 * value:.4g} %" if objective.unit == "%" else f"{value:.4g} {objective.unit}".rstrip()
 
 
 def hypervolume_sentence(summary: FrontSummary) -> str:
-    """Hypervolume and the point that it is measured from, in one line."""
+    """Return the hypervolume and the point that it is measured from, in one line."""
     pairs = zip(summary.objectives, summary.reference, strict=True)
     corner = ", ".join(f"{o.label} {format_reference(o, r)}" for o, r in pairs)
     return f"hypervolume {format_volume(summary.hypervolume)}, measured from {corner}"
 
 
 def certainty_sentence(summary: FrontSummary) -> str:
-    """How much of the hypervolume the true values of the front reach almost surely; empty if that is not known."""
+    """Return how much of the hypervolume is certain; empty if that is not known."""
     certain, promised = summary.certain_hypervolume, summary.hypervolume
     if certain is None or not promised:
         return ""
@@ -99,7 +99,7 @@ def certainty_sentence(summary: FrontSummary) -> str:
 
 
 def noise_sentence(summary: FrontSummary) -> str:
-    """How much a single training varies, and how this is known; without a model, why values are observed means."""
+    """Return the noise of one training and its source; without a model, why values are observed means."""
     if not summary.is_estimated:
         return _observed_sentence(summary)
     units = {o.name: o for o in summary.objectives}
@@ -139,14 +139,14 @@ def _observed_sentence(summary: FrontSummary) -> str:
 
 
 def trials_sentence(summary: FrontSummary) -> str:
-    """How many trials ended how, in one line."""
+    """Return the number of trials by outcome, in one line."""
     parts = ", ".join(f"{n} {status}" for status, n in sorted(summary.statuses.items()))
     reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(summary.reasons.items()))
     return f"trials: {parts or 'none'}" + (f" ({reasons})" if reasons else "")
 
 
 def clean(name: str) -> str:
-    """A name from outside on one line, without what does not print: terminals obey escape sequences, pages break.
+    """Return a name from outside on one line, without unprintable characters: terminals obey escape sequences.
 
     >>> clean("cat\\x1b[2J\\n  dog")
     'cat [2J dog'
@@ -155,7 +155,7 @@ def clean(name: str) -> str:
 
 
 def shorten(name: str, width: int = 16) -> str:
-    """A name cut in its middle to what an axis or a table can carry: the beginning and the end tell most.
+    """Return a name cut in its middle to `width` characters: its beginning and its end say most.
 
     >>> shorten("stage1.0.operations.2.1", 15)
     'stage1.…ons.2.1'

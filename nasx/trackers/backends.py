@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class LightningTracker(ABC):
-    """What the three have in common: settings once, learning curves and metrics a trial, progress for the search."""
+    """The part that all three share: settings once, learning curves and metrics a trial, progress for the search."""
 
     package: str  # that it needs
     extra: str  # that installs it
 
     def __init__(self) -> None:
-        """Raises ResourceError where the package is not installed: better now than in the middle of a search."""
+        """Raises ResourceError if the package is not installed: better now than in the middle of a search."""
         try:
             import_module(self.package)
         except ModuleNotFoundError as exc:
@@ -51,7 +51,7 @@ class LightningTracker(ABC):
         self.close_logger(self.whole, finished=finished)
 
     def close_logger(self, logger: Logger, *, finished: bool) -> None:
-        logger.save()  # TensorBoard's writes settings on success alone
+        logger.save()  # TensorBoard's writes settings only on success
         logger.finalize("success" if finished else "failed")
 
     @abstractmethod
@@ -80,7 +80,7 @@ def describe(entry: Entry) -> dict[str, Any]:
 
 
 class TensorBoard(LightningTracker):
-    """Event files: in the run directory, or below `directory` where one is given."""
+    """Event files: in the run directory, or below `directory` if one is given."""
 
     package = "tensorboardX"
     extra = "tensorboard"
@@ -170,6 +170,6 @@ class WandB(LightningTracker):
             id=known,
             resume="allow" if known else None,
             dir=str(self.run_dir),
-            reinit="create_new",  # the search's run stays open beside those of its trials
+            reinit="create_new",  # the search's run stays open next to those of its trials
         )
         return WandbLogger(experiment=run)

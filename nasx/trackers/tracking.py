@@ -17,7 +17,7 @@ from nasx.execution.loop import SearchLoop
 from nasx.files import write_atomically
 from nasx.trial import Trial
 
-STATE = "tracker.json"  # in the run directory: what has been logged where
+STATE = "tracker.json"  # in the run directory: the trials that each tracker has
 WAIT = 30.0  # seconds at the end of a search in which a tracker must have taken in a further trial
 
 Warn = Callable[[str], None]
@@ -25,7 +25,7 @@ Warn = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A finished trial, and where the search stood when it was found."""
+    """A finished trial and the progress of the search at that moment."""
 
     trial: Trial
     parents: tuple[str, ...]  # arch_ids of the networks that it descends from
@@ -34,7 +34,7 @@ class Entry:
 
 
 class Tracker(Protocol):
-    """Where a search is shown. Constructed with its settings; may raise whatever its library raises."""
+    """A service that shows a search. Constructed with its settings; may raise whatever its library raises."""
 
     def begin(self, name: str, config: Mapping[str, Any], run_dir: Path, known: str | None) -> str:
         """Open the run of a search, or go on with the one that had the id `known`; returns its id."""

@@ -108,7 +108,8 @@ def test_runs_says_how_much_of_a_hypervolume_is_certain(home, capsys):
     assert main(["runs"]) == 0
     out = capsys.readouterr().out
     (line,) = (line.split() for line in out.splitlines() if "noisy" in line)
-    assert line[1:] == ["27", "27", "10", f"{summary.hypervolume:.4f}", f"{summary.certain_hypervolume:.4f}"]
+    volumes = [f"{volume:.4f}" for volume in (summary.hypervolume, summary.certain_hypervolume)]
+    assert line[1:] == ["27", "27", str(len(summary.front)), *volumes]
     assert "-: not known, the hypervolume is that of observed means, which are optimistic" in " ".join(out.split())
 
 
