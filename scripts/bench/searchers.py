@@ -32,6 +32,7 @@ def ours(algorithm: Callable[..., SearchAlgorithm], workers: int = 1, **settings
             key=space.canonical,
             is_connected=space.is_connected,
             workers=workers,
+            is_noisy=False,
         )
         searcher = algorithm(**settings, problem=given)
         asked: list[Genotype] = []
