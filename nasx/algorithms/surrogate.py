@@ -15,7 +15,7 @@ Gaussian process modeling for large simulation experiments", 2018.
 
 The linear algebra is scipy's. Fitting one objective to 64 and 256 networks takes 2.5 and 24 ms of CPU time.
 scikit-learn's regressor takes 18 and 75 ms for a similar choice, BoTorch's `SingleTaskGP` 2.0 and 3.5 s
-(`scripts/bench/surrogate.py`), and neither has the likelihood of the variance within networks that identifies the noise.
+(`scripts/bench/surrogate.py`); neither has the likelihood of the variance within networks that identifies the noise.
 """
 
 from __future__ import annotations
