@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 
@@ -50,3 +53,62 @@ def record(store: RunStore, *trials: Trial) -> None:
     for trial in trials:
         store.record_candidate(trial.candidate, trial.arch_id, answered=False)
         store.record_trial(trial)
+
+
+# The tables that version 3 of the schema changed, as version 2 had them
+_VERSION_2 = """
+DROP VIEW results;
+DROP TABLE noise;
+CREATE TABLE run_before AS SELECT * FROM run;
+CREATE TABLE candidates_before AS SELECT * FROM candidates;
+DROP TABLE run;
+DROP TABLE candidates;
+CREATE TABLE run (            -- one row: what the search is
+    name           TEXT NOT NULL,     -- of the experiment
+    created        TEXT NOT NULL,     -- ISO 8601, UTC
+    nasx_version   TEXT NOT NULL,
+    torch_version  TEXT NOT NULL,
+    python_version TEXT NOT NULL,
+    seed           INTEGER NOT NULL,  -- from which every other seed derives
+    objectives     TEXT NOT NULL,     -- JSON list of names, in order
+    n_classes      INTEGER NOT NULL,
+    class_names    TEXT NOT NULL,     -- JSON list; may be empty
+    config_hash    TEXT NOT NULL,     -- of what must not change between a search and its resumption
+    workers        INTEGER NOT NULL   -- at the start: the lag of a steady-state search
+);
+CREATE TABLE candidates (     -- what the algorithm asked for, and its descent
+    number     INTEGER PRIMARY KEY,   -- 0, 1, 2, ... in the order of asking
+    arch_id    TEXT NOT NULL,         -- the network that the genotype encodes
+    genotype   TEXT NOT NULL,         -- JSON list of alleles, as asked
+    generation INTEGER NOT NULL,      -- 0 is the first
+    operator   TEXT NOT NULL,         -- how it was made
+    parents    TEXT NOT NULL,         -- JSON list of candidate numbers
+    heard      TEXT NOT NULL,         -- JSON list of candidates whose answers were taken in since the candidate before
+    answered   INTEGER NOT NULL       -- 1: needed no training of its own, the network was known
+);
+CREATE INDEX candidates_of_arch ON candidates (arch_id);
+INSERT INTO run SELECT name, created, nasx_version, torch_version, python_version, seed, objectives, n_classes,
+    class_names, config_hash, workers FROM run_before;
+INSERT INTO candidates SELECT number, arch_id, genotype, generation, operator, parents, heard, answered
+    FROM candidates_before;
+DROP TABLE run_before;
+DROP TABLE candidates_before;
+CREATE VIEW results AS        -- for people: sqlite3 -box run.db 'SELECT * FROM results ORDER BY error'
+    SELECT number, arch_id, replicate, status, reason, json_extract(metrics, '$.error') AS error,
+           json_extract(metrics, '$.introspectability') AS introspectability,
+           json_extract(metrics, '$.parameters') AS parameters, json_extract(metrics, '$.macs') AS macs,
+           train_seconds, score_seconds, generation, operator, architecture
+    FROM trials JOIN candidates USING (number, arch_id);
+PRAGMA user_version = 2;
+"""
+_VERSION_1 = """
+ALTER TABLE candidates DROP COLUMN heard;
+ALTER TABLE trials DROP COLUMN gpu_seconds;
+PRAGMA user_version = 1;
+"""
+
+
+def downgrade(run_dir: Path, version: int) -> None:
+    """Make a journal what a nasx of before wrote: schema 2 or 1."""
+    with closing(sqlite3.connect(run_dir / "run.db")) as connection:
+        connection.executescript(_VERSION_2 + (_VERSION_1 if version == 1 else ""))

@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from journals import INFO, make_trial, record
+from journals import INFO, downgrade, make_trial, record
 
 from nasx.errors import ResourceError, RunError
-from nasx.store import RunStore
+from nasx.reports.summary import summarise_run
+from nasx.store import SCHEMA_VERSION, NoiseRecord, RunStore
 from nasx.trial import Candidate, Evaluation, Reason, Score, Trial, TrialStatus
 
 
@@ -74,7 +75,9 @@ def trials(draw: st.DrawFn) -> Trial:
             train_seconds=draw(finite),
             score_seconds=draw(finite),
         ),
-        candidate=Candidate(draw(counts), draw(genotypes), draw(counts), draw(names), draw(genotypes), draw(genotypes)),
+        candidate=Candidate(
+            draw(counts), draw(genotypes), draw(counts), draw(names), draw(genotypes), draw(genotypes), draw(counts)
+        ),
         finished=draw(names),
         retries=draw(counts),
         gpu_seconds=draw(finite),
@@ -95,11 +98,29 @@ def test_every_trial_comes_back_exactly(trial: Trial) -> None:
             assert contents(found) == contents(trial)
 
 
-def test_what_the_run_is_comes_back(tmp_path: Path) -> None:
-    with RunStore.create(tmp_path, INFO) as store:
-        assert store.info == INFO
+@pytest.mark.parametrize("alleles", [(), (("none", "skip"), ("8", "16", "ü"))])
+def test_what_the_run_is_comes_back(tmp_path: Path, alleles: tuple[tuple[str, ...], ...]) -> None:
+    info = replace(INFO, alleles=alleles)
+    with RunStore.create(tmp_path, info) as store:
+        assert store.info == info
     with RunStore.open(tmp_path) as store:
-        assert store.info == INFO
+        assert store.info == info
+
+
+ERROR = NoiseRecord(20, "error", 0.1 + 0.2, 0.3, 1 / 3, 2.2, 5)
+SCORE = NoiseRecord(20, "introspectability", 0.0, 0.0, 0.05, 1.5, 5)
+
+
+def test_estimates_of_the_noise_come_back_the_last_one_last_and_are_not_recorded_twice(tmp_path: Path) -> None:
+    later = replace(ERROR, trainings=31, std=0.25)
+    with RunStore.create(tmp_path, INFO) as store:
+        assert store.noise() == []
+        store.record_noise([later])
+        store.record_noise([ERROR, SCORE])
+        store.record_noise([replace(ERROR, std=9.0), SCORE])  # a resumed search that trained nothing
+        store.record_noise([])
+    with RunStore.open(tmp_path, read_only=True) as store:
+        assert store.noise() == [ERROR, SCORE, later]
 
 
 def test_trials_come_in_the_order_of_their_candidates_whatever_the_order_of_finishing(tmp_path: Path) -> None:
@@ -124,8 +145,9 @@ def test_people_can_read_the_results_with_sql(tmp_path: Path) -> None:
     with RunStore.create(tmp_path, INFO) as store:
         record(store, make_trial())
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
-        row = connection.execute("SELECT number, arch_id, error, parameters, operator FROM results").fetchone()
-    assert row == (0, "a000000000", 1 / 3, 802426, "random")
+        query = "SELECT number, arch_id, replicate, error, parameters, operator FROM results"
+        row = connection.execute(query).fetchone()
+    assert row == (0, "a000000000", 0, 1 / 3, 802426, "random")
 
 
 # What a resumed search repeats
@@ -145,6 +167,7 @@ def test_a_candidate_recorded_again_changes_nothing(tmp_path: Path) -> None:
         (Candidate(0, (1, 0), 1, "random"), "a"),
         (Candidate(0, (1, 0), 0, "mutation"), "a"),
         (Candidate(0, (1, 0), 0, "random"), "b"),
+        (Candidate(0, (1, 0), 0, "random", replicate=1), "a"),
     ],
 )
 def test_another_candidate_of_the_same_number_is_refused(tmp_path: Path, candidate: Candidate, arch_id: str) -> None:
@@ -224,22 +247,71 @@ def test_a_database_of_another_kind_is_told(tmp_path: Path, change: str, message
         RunStore.open(tmp_path)
 
 
-def test_the_journal_of_an_older_nasx_is_read_but_not_continued(tmp_path: Path) -> None:
+def columns(run_dir: Path) -> dict[str, list[tuple]]:
+    """Name, type and obligation of each column of each table and view, whatever their order."""
+    with closing(sqlite3.connect(run_dir / "run.db")) as connection:
+        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
+        return {n: sorted(row[1:4] for row in connection.execute(f"PRAGMA table_info({n})")) for n in names}
+
+
+def version_of(run_dir: Path) -> int:
+    with closing(sqlite3.connect(run_dir / "run.db")) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_journal_of_an_older_nasx_is_read(tmp_path: Path, version: int) -> None:
+    trials = [make_trial(), make_trial(replicate=1), make_trial(1, "b")]
+    with RunStore.create(tmp_path, replace(INFO, alleles=(("a", "b"),) * 2)) as store:
+        record(store, *trials)
+    downgrade(tmp_path, version)
+
+    with RunStore.open(tmp_path, read_only=True) as store:
+        assert [contents(trial) for trial in store.trials()] == [contents(trial) for trial in trials]
+        assert contents(store.trial("b")) == contents(trials[2])
+        assert [entry.candidate for entry in store.candidates()] == [trials[0].candidate, trials[2].candidate]
+        assert store.noise() == []
+        assert store.info == INFO
+        summary = summarise_run(store.trials(), store.info)
+        assert {network.arch_id for network in summary.front} == {"a000000000", "b"}
+        assert [network.trainings for network in summary.architectures] == [2, 1]
+    assert version_of(tmp_path) == version
+
+
+def test_the_journal_of_the_version_before_is_upgraded_to_be_written(tmp_path: Path) -> None:
     with RunStore.create(tmp_path, INFO) as store:
         record(store, make_trial())
-    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:  # as the first version was
-        connection.executescript(
-            "ALTER TABLE candidates DROP COLUMN heard; ALTER TABLE trials DROP COLUMN gpu_seconds;"
-            "PRAGMA user_version = 1"
-        )
-    with RunStore.open(tmp_path, read_only=True) as store:
-        assert contents(store.trials()[0]) == contents(make_trial())
+    whole = columns(tmp_path)
+    downgrade(tmp_path, 2)
+    assert columns(tmp_path) != whole
+
+    again = replace(
+        make_trial(1, replicate=1), candidate=Candidate(1, (0, 1), 0, "retraining", (0,), (0,), replicate=1)
+    )
+    for _ in range(2):  # an upgraded one is like any other
+        with RunStore.open(tmp_path) as store:
+            store.record_candidate(make_trial().candidate, "a000000000", answered=False)  # as a resumed search does
+            if store.trial("a000000000", 1) is None:
+                record(store, again)
+            store.record_noise([ERROR])
+            assert [contents(trial) for trial in store.trials()] == [contents(make_trial()), contents(again)]
+            assert store.noise() == [ERROR]
+
+    assert columns(tmp_path) == whole
+    assert version_of(tmp_path) == SCHEMA_VERSION
+
+
+def test_the_journal_of_an_even_older_nasx_is_not_continued(tmp_path: Path) -> None:
+    with RunStore.create(tmp_path, INFO) as store:
+        record(store, make_trial())
+    downgrade(tmp_path, 1)
     with pytest.raises(
         RunError,
-        match=r"run\.db was written by an older nasx \(schema 1, this one writes 2\): it can be read, but its search "
+        match=r"run\.db was written by an older nasx \(schema 1, this one writes 3\): it can be read, but its search "
         r"goes on only with the nasx that began it\. Start a new run\.$",
     ):
         RunStore.open(tmp_path)
+    assert version_of(tmp_path) == 1
 
 
 def test_trials_also_come_in_the_order_of_finishing(tmp_path: Path) -> None:
@@ -378,8 +450,9 @@ WRITE_FOREVER = """
 import itertools, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from journals import INFO, make_trial, record
-from nasx.store import RunStore
+from journals import INFO, downgrade, make_trial, record
+from nasx.reports.summary import summarise_run
+from nasx.store import SCHEMA_VERSION, NoiseRecord, RunStore
 
 run_dir = Path(sys.argv[2])
 store = RunStore.open(run_dir) if (run_dir / "run.db").exists() else RunStore.create(run_dir, INFO)
