@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,12 @@ def check_run(run_dir: Path) -> list[Problem]:
 
 
 def lineage_problems(lineage: Sequence[Lineage]) -> Iterator[Problem]:
-    """Candidates are numbered 0, 1, 2, ..., descend from earlier ones, and are answered by earlier ones alone."""
-    known: set[str] = set()
+    """Check the candidates.
+
+    They are numbered 0, 1, 2, ... and descend from earlier ones. They are answered by earlier ones only, and ask for
+    the trainings of a network in order.
+    """
+    asked: Counter[str] = Counter()  # trainings of each network
     for place, entry in enumerate(lineage):
         where = f"candidate {entry.candidate.number}"
         if entry.candidate.number != place:
@@ -58,18 +63,34 @@ def lineage_problems(lineage: Sequence[Lineage]) -> Iterator[Problem]:
         late = [number for number in entry.candidate.heard if not 0 <= number < place]
         if late:
             yield Problem(where, f"was bred from the answer to candidate {late[0]}, which does not come before it")
-        if entry.answered and entry.arch_id not in known:
+        if entry.answered and entry.arch_id not in asked:
             yield Problem(where, f"was answered from the journal, but {entry.arch_id} was not asked for before")
-        known.add(entry.arch_id)
+        replicate, before = entry.candidate.replicate, asked[entry.arch_id]
+        if replicate > 0 and before == 0:
+            yield Problem(where, f"asks for replicate {replicate} of {entry.arch_id}, which was not asked for before")
+        elif replicate not in (0, before):  # 0: the network is known, and the journal answers
+            yield Problem(where, f"asks for replicate {replicate} of {entry.arch_id}, expected replicate {before}")
+        asked[entry.arch_id] = max(before, replicate + 1)
 
 
 def trial_problems(trials: Sequence[Trial], lineage: Sequence[Lineage], info: RunInfo) -> Iterator[Problem]:
-    """Trials belong to candidates of their network; complete ones have objectives in range, others a reason."""
+    """Check the trials.
+
+    They belong to candidates of their network; complete ones have objectives in range, others a reason. A replicate was
+    asked for by its candidate, or it belongs to an extra round: these count on from the trainings before.
+    """
     asked = {entry.candidate.number: entry.arch_id for entry in lineage}
+    trainings = {(entry.arch_id, entry.candidate.replicate) for entry in lineage}
+    trainings |= {(trial.arch_id, trial.replicate) for trial in trials}
     for trial in trials:
         where = f"trial {trial.arch_id}" + (f", replicate {trial.replicate}" if trial.replicate else "")
         if asked.get(trial.candidate.number) != trial.arch_id:
             yield Problem(where, f"candidate {trial.candidate.number} asked for another network")
+        elif trial.candidate.replicate not in (0, trial.replicate):
+            number, replicate = trial.candidate.number, trial.candidate.replicate
+            yield Problem(where, f"candidate {number} asked for replicate {replicate}")
+        elif missing := [k for k in range(trial.replicate) if (trial.arch_id, k) not in trainings]:
+            yield Problem(where, f"no candidate asked for it, and replicate {missing[0]} is missing before it")
         reason = trial.evaluation.reason
         if trial.is_complete:
             yield from (Problem(where, what) for what in _objective_problems(trial, info.objectives))

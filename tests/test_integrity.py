@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from journals import INFO, make_trial, record
+from journals import INFO, downgrade, make_trial, record
 from safetensors.numpy import save
 
 from nasx.errors import RunError
@@ -79,6 +80,70 @@ def test_each_change_of_the_journal_is_found(run_dir: Path, change: str, where: 
         connection.execute(change)
         connection.commit()
     (problem,) = check_run(run_dir)
+    assert problem.where == where
+    assert_says(problem.what, what)
+
+
+@pytest.fixture
+def retrained(run_dir: Path) -> Path:
+    """A whole run in which candidates 3 and 4 trained aa again, candidate 5 was to, and an extra round followed."""
+    with RunStore.open(run_dir) as store:
+        for number, replicate in ((3, 1), (4, 2), (5, 3)):
+            candidate = Candidate(number, (0, 1), 1, "retraining", (0,), replicate=replicate)
+            store.record_candidate(candidate, "aa", answered=False)
+            if number < 5:
+                store.record_trial(replace(make_trial(number, "aa", replicate), candidate=candidate))
+        store.record_candidate(Candidate(6, (1, 0), 1, "random"), "aa", answered=True)
+        store.record_trial(make_trial(0, "aa", 4))
+    return run_dir
+
+
+@pytest.mark.parametrize("version", [3, 2])
+def test_a_run_with_replicates_has_no_problems(retrained: Path, version: int) -> None:
+    if version == 2:  # which had no candidates that train again
+        with closing(sqlite3.connect(retrained / "run.db")) as connection:
+            connection.executescript(
+                "UPDATE trials SET number = 0; UPDATE candidates SET answered = 1 WHERE replicate > 0;"
+                "DELETE FROM trials WHERE replicate = 4; DELETE FROM scores WHERE replicate = 4"
+            )
+        downgrade(retrained, 2)
+    assert check_run(retrained) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "what"),
+    [
+        (
+            "UPDATE candidates SET replicate = 1 WHERE number = 2",
+            "candidate 2",
+            "asks for replicate 1 of bb, which was not asked for before$",
+        ),
+        (
+            "UPDATE candidates SET replicate = 4 WHERE number = 5",
+            "candidate 5",
+            "asks for replicate 4 of aa, expected replicate 3$",
+        ),
+        (
+            "UPDATE candidates SET replicate = 2 WHERE number = 5",
+            "candidate 5",
+            "asks for replicate 2 of aa, expected replicate 3$",
+        ),
+        (
+            "UPDATE trials SET number = 4 WHERE replicate = 4",
+            "trial aa, replicate 4",
+            "candidate 4 asked for replicate 2$",
+        ),
+        (
+            "UPDATE trials SET replicate = 6 WHERE replicate = 4; UPDATE scores SET replicate = 6 WHERE replicate = 4",
+            "trial aa, replicate 6",
+            "no candidate asked for it, and replicate 4 is missing before it$",
+        ),
+    ],
+)
+def test_each_change_of_a_replicate_is_found(retrained: Path, change: str, where: str, what: str) -> None:
+    with closing(sqlite3.connect(retrained / "run.db")) as connection:
+        connection.executescript(change)
+    problem = check_run(retrained)[0]  # a candidate that asks for another training is missed elsewhere
     assert problem.where == where
     assert_says(problem.what, what)
 
