@@ -77,20 +77,19 @@ def trial_problems(trials: Sequence[Trial], lineage: Sequence[Lineage], info: Ru
     """Check the trials.
 
     They belong to candidates of their network; complete ones have objectives in range, others a reason. A replicate was
-    asked for by its candidate, or it belongs to an extra round: these count on from the trainings before.
+    asked for by its candidate, or it is of an extra round and has the candidate of its network's first training.
     """
     asked = {entry.candidate.number: entry.arch_id for entry in lineage}
-    trainings = {(entry.arch_id, entry.candidate.replicate) for entry in lineage}
-    trainings |= {(trial.arch_id, trial.replicate) for trial in trials}
+    first = {trial.arch_id: trial.candidate for trial in trials if trial.replicate == 0}
     for trial in trials:
         where = f"trial {trial.arch_id}" + (f", replicate {trial.replicate}" if trial.replicate else "")
         if asked.get(trial.candidate.number) != trial.arch_id:
             yield Problem(where, f"candidate {trial.candidate.number} asked for another network")
-        elif trial.candidate.replicate not in (0, trial.replicate):
+        elif trial.arch_id not in first:
+            yield Problem(where, "is a replicate of a network that has no first training")
+        elif trial.candidate.replicate != trial.replicate and trial.candidate != first[trial.arch_id]:
             number, replicate = trial.candidate.number, trial.candidate.replicate
             yield Problem(where, f"candidate {number} asked for replicate {replicate}")
-        elif missing := [k for k in range(trial.replicate) if (trial.arch_id, k) not in trainings]:
-            yield Problem(where, f"no candidate asked for it, and replicate {missing[0]} is missing before it")
         reason = trial.evaluation.reason
         if trial.is_complete:
             yield from (Problem(where, what) for what in _objective_problems(trial, info.objectives))

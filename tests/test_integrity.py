@@ -86,7 +86,7 @@ def test_each_change_of_the_journal_is_found(run_dir: Path, change: str, where: 
 
 @pytest.fixture
 def retrained(run_dir: Path) -> Path:
-    """A whole run in which candidates 3 and 4 trained aa again, candidate 5 was to, and an extra round followed."""
+    """A whole run in which candidates 3 and 4 trained aa again, candidate 5 was to, and an extra round came after."""
     with RunStore.open(run_dir) as store:
         for number, replicate in ((3, 1), (4, 2), (5, 3)):
             candidate = Candidate(number, (0, 1), 1, "retraining", (0,), replicate=replicate)
@@ -103,8 +103,7 @@ def test_a_run_with_replicates_has_no_problems(retrained: Path, version: int) ->
     if version == 2:  # which had no candidates that train again
         with closing(sqlite3.connect(retrained / "run.db")) as connection:
             connection.executescript(
-                "UPDATE trials SET number = 0; UPDATE candidates SET answered = 1 WHERE replicate > 0;"
-                "DELETE FROM trials WHERE replicate = 4; DELETE FROM scores WHERE replicate = 4"
+                "UPDATE trials SET number = 0; UPDATE candidates SET answered = 1 WHERE number > 2"
             )
         downgrade(retrained, 2)
     assert check_run(retrained) == []
@@ -134,9 +133,14 @@ def test_a_run_with_replicates_has_no_problems(retrained: Path, version: int) ->
             "candidate 4 asked for replicate 2$",
         ),
         (
-            "UPDATE trials SET replicate = 6 WHERE replicate = 4; UPDATE scores SET replicate = 6 WHERE replicate = 4",
-            "trial aa, replicate 6",
-            "no candidate asked for it, and replicate 4 is missing before it$",
+            "DELETE FROM trials WHERE replicate < 4; DELETE FROM scores WHERE replicate < 4",
+            "trial aa, replicate 4",
+            "is a replicate of a network that has no first training$",
+        ),
+        (
+            "UPDATE trials SET number = 6 WHERE replicate = 4",
+            "trial aa, replicate 4",
+            "candidate 6 asked for replicate 0$",
         ),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nasx.execution.replication import due_replicates
@@ -48,6 +50,37 @@ def test_the_next_round_chooses_by_the_means_so_far():
 
     assert names(due_replicates([*RUN, *first_round], BOTH, 2)) == [("a", 2), ("b", 2), ("c", 2)]
     assert due_replicates([*RUN, *first_round], BOTH, 1) == []
+
+
+def asked_again(name: str, error: float, score: float, replicate: int) -> Trial:
+    """A training that the algorithm asked for."""
+    made = trial(name, error, score, replicate=replicate)
+    return replace(made, candidate=replace(made.candidate, number=1000, replicate=replicate))
+
+
+def test_rounds_count_on_from_the_trainings_that_the_algorithm_asked_for():
+    again = [asked_again("a", 0.1, 0.4, 1), asked_again("a", 0.1, 0.4, 2), asked_again("d", 0.5, 0.1, 1)]
+
+    assert names(due_replicates([*RUN, *again], BOTH, 1)) == [("a", 3), ("b", 1), ("c", 1)]
+    first_round = [
+        trial("a", 0.1, 0.4, replicate=3),
+        trial("b", 0.3, 0.6, replicate=1),
+        trial("c", 0.2, 0.35, replicate=1),
+    ]
+    assert names(due_replicates([*RUN, *again, *first_round], BOTH, 2)) == [("a", 4), ("b", 2), ("c", 2)]
+
+
+def test_a_network_that_was_in_no_round_before_has_no_gap_in_its_trainings():
+    # e is off the front by two ranks; then a and b turn out to be bad, and c is the front, e behind it
+    run = [*RUN, trial("e", 0.25, 0.32)]
+    first_round = [
+        trial("a", 0.9, 0.0, replicate=1),
+        trial("b", 0.9, 0.0, replicate=1),
+        trial("c", 0.2, 0.35, replicate=1),
+    ]
+
+    assert ("e", 1) not in names(due_replicates(run, BOTH, 2))
+    assert names(due_replicates([*run, *first_round], BOTH, 2)) == [("c", 2), ("e", 1)]
 
 
 @pytest.mark.parametrize("replicates", [1, 2, 3])
