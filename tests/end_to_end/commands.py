@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nasx.errors import RunError
+from nasx.execution.clocks import Key
 from nasx.store import Event, RunStore
 from nasx.trial import Trial
 
@@ -87,22 +88,26 @@ def kill(process: subprocess.Popen[str], with_signal: int = signal.SIGKILL) -> N
 
 
 def contents(run_dir: Path) -> dict:
-    """What a run has found, without times: trials in order, and the files of weights."""
+    """What a run has found, without times: trials in order, the noise, and the files of weights."""
     with RunStore.open(run_dir, read_only=True) as store:
-        trials = store.trials()
+        trials, noise = store.trials(), store.noise()
     return {
-        "trials": [(t.candidate, t.arch_id, t.seed, t.status, t.evaluation.reason, dict(t.metrics)) for t in trials],
-        "weights": sorted(path.parent.name for path in run_dir.glob("archs/*/*.safetensors")),
+        "trials": [
+            (t.candidate, t.arch_id, t.replicate, t.seed, t.status, t.evaluation.reason, dict(t.metrics))
+            for t in trials
+        ],
+        "noise": noise[-1:],  # one that was interrupted may have recorded it before
+        "weights": sorted(path.relative_to(run_dir).as_posix() for path in run_dir.glob("archs/*/*.safetensors")),
     }
 
 
-def finished(run_dir: Path) -> dict[str, str]:
-    """arch_id -> when its trial finished, for the trials that the journal holds; empty before there is a journal."""
+def finished(run_dir: Path) -> dict[Key, str]:
+    """When each trial of the journal finished, by (arch_id, replicate); empty before there is a journal."""
     store = journal(run_dir)
     if store is None:
         return {}
     with store:
-        return {trial.arch_id: trial.finished for trial in store.trials()}
+        return {(trial.arch_id, trial.replicate): trial.finished for trial in store.trials()}
 
 
 def trials(run_dir: Path) -> list[Trial]:
@@ -151,9 +156,8 @@ def journal(run_dir: Path) -> RunStore | None:
         return None
 
 
-def trained_twice(run_dir: Path) -> list[str]:
-    """The networks whose training began again after it had finished."""
-    with RunStore.open(run_dir, read_only=True) as store:
-        done = {trial.arch_id: trial.finished for trial in store.trials()}
-        attempts = [event for event in store.events() if event.kind == "attempt"]
-    return [event.arch_id for event in attempts if event.arch_id in done and event.time > done[event.arch_id]]
+def trained_twice(run_dir: Path) -> list[Key]:
+    """The trials whose training began again after it had finished."""
+    done = finished(run_dir)
+    begun = [((e.arch_id, e.replicate), e.time) for e in events(run_dir) if e.kind == "attempt"]
+    return [trial for trial, time in begun if trial in done and time > done[trial]]

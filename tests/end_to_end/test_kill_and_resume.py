@@ -75,6 +75,7 @@ def test_a_search_killed_five_times_ends_as_if_it_had_never_been(tmp_path):
     last = killed_and_resumed(options, tmp_path, kills=5, seed=1)
 
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert any(replicate for _, replicate in finished(tmp_path / "whole"))
     assert last.stdout == undisturbed.stdout
 
 
