@@ -484,7 +484,9 @@ class Surrogate:
     def front_chances(self) -> Floats:
         """How probably each network is on the front of the networks held, (n_networks,), by draws of the posterior."""
         if self._chances is None:
-            self._chances = front_probabilities(self.draw(DRAWS))
+            self._chances = np.zeros(len(self.keys))
+            open_ones = open_networks(self.means, np.sqrt(self.variances))
+            self._chances[open_ones] = front_probabilities(self.draw(DRAWS)[:, open_ones])
         return self._chances
 
     @_on_one_thread
@@ -616,7 +618,7 @@ def front_probabilities(draws: Floats) -> Floats:
 def _on_front(draws: Floats) -> NDArray[np.bool_]:
     """True for each network of each draw that no other of the draw dominates, (n, n_networks)."""
     if draws.shape[2] != 2:
-        return np.array([pareto.front_mask(draw) for draw in draws], dtype=bool)
+        return np.concatenate([_on_front_by_pairs(part) for part in np.array_split(draws, 1 + len(draws) // 16)])
     first, second = draws[..., 0], draws[..., 1]
     order = np.lexsort((second, first), axis=-1)
     first, second = (np.take_along_axis(values, order, axis=1) for values in (first, second))
@@ -629,6 +631,13 @@ def _on_front(draws: Floats) -> NDArray[np.bool_]:
     result: NDArray[np.bool_] = np.empty_like(on_front)
     np.put_along_axis(result, order, on_front, axis=1)
     return result
+
+
+def _on_front_by_pairs(draws: Floats) -> NDArray[np.bool_]:
+    no_worse = np.ones((*draws.shape[:2], draws.shape[1]), dtype=bool)  # [draw, i, j]: i is nowhere worse than j
+    for values in np.ascontiguousarray(np.moveaxis(draws, 2, 0)):
+        no_worse &= values[:, :, None] <= values[:, None, :]
+    return np.asarray(~(no_worse & ~no_worse.transpose(0, 2, 1)).any(axis=1))
 
 
 def _always_dominated(draws: Floats) -> NDArray[np.bool_]:
