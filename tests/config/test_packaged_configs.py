@@ -15,6 +15,7 @@ from nasx.config import (
     packaged_directory,
     read,
 )
+from nasx.errors import ConfigError
 from nasx.protocols import Problem
 
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}  # choice -> what it needs and an extra brings
@@ -50,6 +51,37 @@ def test_a_choice_builds_in_any_experiment(elsewhere: Path, group: str, choice: 
     if choice in PACKAGES:
         pytest.importorskip(PACKAGES[choice])
     assert build_group(compose("lines", [f"{group}={choice}", *REQUIRED.get(choice, [])]), group) is not None
+
+
+ALGORITHMS = [choice for group, choice in CHOICES if group == "algorithm"]
+
+
+@pytest.mark.parametrize("choice", ALGORITHMS)
+@pytest.mark.parametrize(("share", "built"), [("auto", "auto"), ("0", 0.0), ("0.4", 0.4)])
+def test_every_algorithm_takes_the_share_of_trainings_that_train_networks_again(
+    elsewhere, choice, share, built
+) -> None:
+    config = compose("lines", [f"algorithm={choice}", f"algorithm.retraining={share}"])
+    assert build_group(config, "algorithm").retraining == built
+
+
+@pytest.mark.parametrize("choice", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        ("always", r"^algorithm\.retraining must be auto or a number, got 'always'\.$"),
+        ("0.8", r"^algorithm\.retraining must be auto, or a share between 0 and 0\.75, got 0\.8\.$"),
+    ],
+)
+def test_another_share_is_refused_with_its_key(elsewhere, choice, share, message) -> None:
+    config = compose("lines", [f"algorithm={choice}", f"algorithm.retraining={share}"])
+    with pytest.raises(ConfigError, match=message):
+        build_group(config, "algorithm")
+
+
+def test_only_the_default_algorithm_trains_networks_again_unless_it_is_told_to(elsewhere) -> None:
+    shares = {choice: compose("lines", [f"algorithm={choice}"])["algorithm"]["retraining"] for choice in ALGORITHMS}
+    assert {choice for choice, share in shares.items() if share != 0} == {"nsga2"}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
