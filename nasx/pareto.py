@@ -6,6 +6,7 @@ without finite costs leaves it out before (see `nasx.trial.cost_matrix`). Of equ
 
 from __future__ import annotations
 
+from bisect import insort
 from itertools import pairwise
 
 import numpy as np
@@ -113,18 +114,39 @@ def nondominated_boxes(costs: ArrayLike, reference: ArrayLike) -> tuple[NDArray[
         return np.array([[-np.inf]]), np.array([[min([float(corner[0]), *points[:, 0].tolist()])]])
     points = np.unique(points[front_mask(points)], axis=0)
     if len(corner) == 2:
-        low = np.column_stack([[-np.inf, *points[:, 0]], np.full(len(points) + 1, -np.inf)])
-        high = np.column_stack([[*points[:, 0], corner[0]], [corner[1], *points[:, 1]]])
-        return low, high
+        return _strips(points, corner)
     points = points[np.argsort(points[:, -1], kind="stable")]
     levels = np.array([-np.inf, *points[:, -1], corner[-1]])
     lows, highs = [], []
+    staircase: list[tuple[float, float]] = []  # with three objectives: the front in the first two of the points so far
     for i, (bottom, top) in enumerate(pairwise(levels.tolist())):
+        if i > 0 and len(corner) == 3:
+            staircase = _inserted(staircase, points[i - 1, 0], points[i - 1, 1])
         if top > bottom:
-            low, high = nondominated_boxes(points[:i, :-1], corner[:-1])
+            if len(corner) == 3:
+                low, high = _strips(np.array(staircase).reshape(-1, 2), corner[:-1])
+            else:
+                low, high = nondominated_boxes(points[:i, :-1], corner[:-1])
             lows.append(np.column_stack([low, np.full(len(low), bottom)]))
             highs.append(np.column_stack([high, np.full(len(high), top)]))
     return np.concatenate(lows), np.concatenate(highs)
+
+
+def _strips(front: NDArray[np.float64], corner: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The boxes of two objectives; `front` in the order of the first one, without dominated or equal points."""
+    low, high = np.full((2, len(front) + 1, 2), -np.inf)
+    low[1:, 0] = high[:-1, 0] = front[:, 0]
+    high[-1, 0], high[0, 1], high[1:, 1] = corner[0], corner[1], front[:, 1]
+    return low, high
+
+
+def _inserted(front: list[tuple[float, float]], x: float, y: float) -> list[tuple[float, float]]:
+    """A front of two objectives, in the order of the first, after one more point."""
+    if any(a <= x and b <= y for a, b in front):
+        return front
+    kept = [(a, b) for a, b in front if a < x or b < y]
+    insort(kept, (x, y))
+    return kept
 
 
 def expected_improvement(
