@@ -26,7 +26,11 @@ objective is left to the end, as with error alone or against parameters, 5 to 12
 
 **Why it repeats.** What a trial is judged by is settled when its job is made, from exactly the answers that its
 candidate was bred from (`Candidate.heard`), whatever else has finished meanwhile. So the same trials are cut at the
-same epochs with any number of workers and after any interruption. Replicates are never cut.
+same epochs with any number of workers and after any interruption.
+
+**Only first trainings are cut.** A network whose bad re-trainings were missing would be known by its lucky ones. On a
+made-up problem with noise (128 trainings, 10 seeds) the true errors of the front were .021 above the estimates if
+re-trainings were cut, and .013 if not.
 """
 
 from __future__ import annotations

@@ -133,7 +133,8 @@ class Algorithm(ABC):
         self._surrogate: Surrogate | None = None
         if modeled or self.retraining != 0:
             features = Features(problem.alleles) if problem.alleles else Features.of_sizes(problem.gene_sizes)
-            exact = problem.exact or (not problem.is_noisy,) * problem.n_objectives
+            known = problem.exact or (False,) * problem.n_objectives
+            exact = tuple(is_exact or not problem.is_noisy for is_exact in known)
             self._surrogate = Surrogate(features, exact, seed=derive_seed(self.seed, "surrogate"))
 
     def ask(self) -> Candidate | None:

@@ -159,8 +159,13 @@ class SearchLoop:
         if any(_is_asked(candidate, replicate) for (_, replicate), candidate in self._jobs.pending.items()):
             return None  # the front may still change
         for first, number in self._due():
-            if (first.arch_id, number) not in self._jobs.pending:
-                return self._jobs.give(self._job(first.genotype, first.arch_id, number), first.candidate)
+            training = first.arch_id, number
+            if training in self._jobs.pending:
+                continue
+            if (crashes := self.store.attempts(*training)) >= self.limits.max_crashes:
+                self._write(first.candidate, first.genotype, first.arch_id, _crashed(crashes), number)
+                return self._next_replicate()
+            return self._jobs.give(self._job(first.genotype, *training), first.candidate)
         return None
 
     def _due(self) -> list[tuple[Trial, int]]:
@@ -221,13 +226,12 @@ class SearchLoop:
             return None
         crashes = self.store.attempts(*training)
         if crashes >= self.limits.max_crashes:
-            detail = f"the search died {crashes} times while this network was trained (search.max_crashes)"
-            self._settle(candidate, canonical, identity, Evaluation.failed(Reason.ERROR, detail))
+            self._settle(candidate, canonical, identity, _crashed(crashes))
             return None
         job = self._job(canonical, identity, candidate.replicate)
-        if self._prospects is not None and (rungs := self._prospects.rungs):
-            rivals = tuple(rival for rival in self._prospects.rivals if rival.arch_id != identity)
-            return replace(job, rungs=rungs, rivals=rivals)
+        # only first trainings are cut: a network whose bad re-trainings are missing would be known by its lucky ones
+        if self._prospects is not None and candidate.replicate == 0 and (rungs := self._prospects.rungs):
+            return replace(job, rungs=rungs, rivals=self._prospects.rivals)
         return job
 
     def complete(self, job: Job, evaluation: Evaluation) -> None:
@@ -321,3 +325,9 @@ class SearchLoop:
 def _is_asked(candidate: Candidate, replicate: int) -> bool:
     """Whether the algorithm asked for this training; else it belongs to an extra round, `search.replicates`."""
     return candidate.replicate == replicate
+
+
+def _crashed(times: int) -> Evaluation:
+    """A training that is given up because it takes the search down."""
+    detail = f"the search died {times} times while this network was trained (search.max_crashes)"
+    return Evaluation.failed(Reason.ERROR, detail)
