@@ -198,37 +198,3 @@ def knee(costs: ArrayLike) -> int:
     low, high = points[front].min(axis=0), points[front].max(axis=0)
     scaled = (points[front] - low) / np.where(high > low, high - low, 1.0)
     return int(front[np.argmin(scaled.sum(axis=1))])
-
-
-def front_probabilities(
-    means: ArrayLike, counts: ArrayLike, residuals: ArrayLike, *, seed: int, draws: int = 1000
-) -> NDArray[np.float64]:
-    """How probably each point is on the front of the true values, given the noise of measuring, (n_points,).
-
-    A residual bootstrap. `means` (n_points, n_objectives) were each taken over `counts` (n_points,) measurements;
-    `residuals` (n_residuals, n_objectives) are single measurements less their own mean, scaled up by
-    sqrt(count / (count - 1)). In every draw each mean moves by the mean of as many residuals as it has measurements.
-    All points share one noise, so that a point measured once is in doubt as well. Without residuals the front is
-    certain.
-
-    >>> noise = [[0.1, 0.0], [-0.1, 0.0]]
-    >>> front_probabilities([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [1, 1, 1], noise, seed=0).tolist()[:2]
-    [1.0, 1.0]
-    """
-    points = np.asarray(means, dtype=float)
-    noise = np.asarray(residuals, dtype=float).reshape(-1, points.shape[1])
-    if len(noise) == 0:
-        return front_mask(points).astype(float)
-    rng = np.random.default_rng(seed)
-    # who is dominated however the noise falls is never on the front, and dominates nothing that its dominator does not
-    reach = 2 * np.abs(noise).max(axis=0)
-    near = np.flatnonzero([not (points + reach < point).all(axis=1).any() for point in points])
-    trainings = np.asarray(counts)[near]
-    on_front = np.zeros(len(points))
-    for _ in range(draws):
-        moved = points[near]
-        for count in np.unique(trainings):
-            chosen = np.flatnonzero(trainings == count)
-            moved[chosen] += noise[rng.integers(len(noise), size=(len(chosen), count))].mean(axis=1)
-        on_front[near] += front_mask(moved)
-    return on_front / draws

@@ -138,27 +138,3 @@ def test_a_dominated_point_is_never_the_knee():
 def test_no_knee_without_a_point():
     with pytest.raises(ValueError, match="a front without points has no knee"):
         pareto.knee(np.empty((0, 2)))
-
-
-def test_without_noise_the_front_is_certain():
-    probabilities = pareto.front_probabilities([[0, 1], [1, 0], [1, 1]], [1, 1, 1], np.empty((0, 2)), seed=0)
-
-    assert probabilities.tolist() == [1, 1, 0]
-
-
-def test_two_equal_points_with_noise_in_one_objective_share_the_front():
-    # the one that comes out better dominates; equal draws leave both
-    noise = [[1.0, 0.0], [-1.0, 0.0]]
-
-    probabilities = pareto.front_probabilities([[0, 0], [0, 0]], [1, 1], noise, seed=0, draws=4000)
-
-    assert probabilities == pytest.approx([0.75, 0.75], abs=0.03)
-
-
-def test_more_measurements_leave_less_doubt():
-    noise = np.random.default_rng(0).normal(size=(500, 2))
-    points = [[0.0, 0.0], [0.5, 0.5]]
-
-    once, often = (pareto.front_probabilities(points, [n, n], noise, seed=0)[1] for n in (1, 16))
-
-    assert often < once

@@ -42,7 +42,7 @@ class Search:
     replicates: int = 0  # rounds in which networks on or near the front are trained again
     max_hours: float | None = None  # of one session; None: no limit
     max_gpu_hours: float | None = None  # of all sessions: GPUs times the time that trials had them; None: no limit
-    patience: int | None = None  # networks trained without the hypervolume growing; None: no limit
+    patience: int | None = None  # trainings in a row without the hypervolume growing; None: no limit
     time_limit: float | None  # seconds a trial; None: no limit
     stall_limit: float | None = None  # seconds of a trial without an epoch or a score; None: no limit
     retries: int  # further attempts for a trial that failed through what may be the machine's fault

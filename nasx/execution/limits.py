@@ -24,7 +24,7 @@ class SearchLimits:
     replicates: int = 0  # rounds in which networks on or near the front are trained again, after the evaluations
     max_hours: float | None = None  # of this session; None: no limit
     max_gpu_hours: float | None = None  # of all sessions, GPUs times the time that trials had them; None: no limit
-    patience: int | None = None  # networks trained without the hypervolume growing by `MIN_GAIN`; None: no limit
+    patience: int | None = None  # trainings in a row without `MIN_GAIN` more observed hypervolume; None: no limit
     time_limit: float | None = None  # seconds a trial may take; None: no limit
     stall_limit: float | None = None  # seconds a trial may take without an epoch or a score; None: no limit
     retries: int = 1  # further attempts for a trial that failed through what may be the machine's fault

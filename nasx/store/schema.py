@@ -8,7 +8,7 @@ SCHEMA_VERSION = 3
 
 APPLICATION_ID = 0x6E617378  # "nasx" in ASCII: tells our databases from other people's
 
-NOISE = """CREATE TABLE noise (          -- of one training, as estimated while the search ran
+NOISE = """CREATE TABLE noise (          -- of one training, as estimated each time the search ended
     trainings    INTEGER NOT NULL,  -- complete trainings that the estimate rests on
     objective    TEXT NOT NULL,
     std          REAL NOT NULL,     -- of a single training, in the objective's unit
