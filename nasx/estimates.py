@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx import pareto
-from nasx.algorithms.surrogate import MIN_NETWORKS, Features, Surrogate, front_probabilities
+from nasx.algorithms.surrogate import MIN_NETWORKS, Features, Surrogate, front_probabilities, open_networks
 from nasx.trial import Objective, Trial, cost_matrix
 
 DRAWS = 500  # of the posterior
@@ -72,9 +72,13 @@ def estimate(trials: Sequence[Trial], objectives: Sequence[Objective], alleles: 
     surrogate = Surrogate(features, [objective.is_exact for objective in objectives])
     surrogate.learn_all(genotypes, costs)
     means, variances = surrogate.estimates(genotypes, costs)
-    draws = surrogate.draw_around(means, variances, genotypes, DRAWS)
     front = np.flatnonzero(pareto.front_mask(means))
     front = front[np.lexsort(means[front].T[::-1])]
+    contenders = open_networks(means, np.sqrt(variances), most=None)  # the front among them
+    keys = [genotypes[i] for i in contenders]
+    draws = surrogate.draw_around(means[contenders], variances[contenders], keys, DRAWS)
+    chances = np.zeros(len(means))
+    chances[contenders] = front_probabilities(draws)
     repeated = int((counts > 1).sum())
     noise = tuple(
         Noise(
@@ -94,9 +98,9 @@ def estimate(trials: Sequence[Trial], objectives: Sequence[Objective], alleles: 
         observed=observed,
         means=means,
         deviations=np.sqrt(variances),
-        front_chances=front_probabilities(draws),
+        front_chances=chances,
         front=front,
-        front_draws=draws[:, front],
+        front_draws=draws[:, np.searchsorted(contenders, front)],
         noise=noise,
     )
 

@@ -12,6 +12,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+PAIRED = 256  # points that are compared all with all; more are taken part by part
+
 
 def dominates(a: ArrayLike, b: ArrayLike) -> bool:
     """Whether `a` is no worse than `b` anywhere and better somewhere.
@@ -30,6 +32,38 @@ def front_mask(costs: ArrayLike) -> NDArray[np.bool_]:
     [True, True, False, True]
     """
     points = np.asarray(costs, dtype=float)
+    if points.ndim == 2 and points.shape[1] == 2:
+        return _front_mask_of_two(points)
+    return _front_mask_by_pairs(points) if len(points) <= PAIRED else _front_mask_of_many(points)
+
+
+def _front_mask_of_two(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """By sorting: a point is on the front if its second cost is the smallest so far, equal points as the first one."""
+    mask = np.zeros(len(points), dtype=bool)
+    if len(points) == 0:
+        return mask
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    ordered = points[order]
+    starts = np.concatenate(([True], (ordered[1:] != ordered[:-1]).any(axis=1)))  # of groups of equal points
+    second = ordered[starts, 1]
+    best = np.concatenate(([np.inf], np.minimum.accumulate(second)[:-1]))
+    mask[order] = (second < best)[np.cumsum(starts) - 1]
+    return mask
+
+
+def _front_mask_of_many(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Part by part in the order of the sums, which are larger for a dominated point: memory grows with the front."""
+    order = np.argsort(points.sum(axis=1), kind="stable")
+    front = np.empty(0, dtype=int)
+    for part in np.array_split(order, 1 + len(points) // PAIRED):
+        together = np.concatenate([front, part])
+        front = together[_front_mask_by_pairs(points[together])]
+    mask = np.zeros(len(points), dtype=bool)
+    mask[front] = True
+    return mask
+
+
+def _front_mask_by_pairs(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     no_worse = np.ones((len(points), len(points)), dtype=bool)  # [i, j]: i is nowhere worse than j
     for column in points.T:  # one objective at a time: reducing over a short last axis is 15 times slower
         no_worse &= column[:, None] <= column
@@ -50,6 +84,22 @@ def ranks(costs: ArrayLike) -> NDArray[np.int_]:
         rank[rest[front_mask(points[rest])]] = level
         level += 1
     return rank
+
+
+def best_by_rank(costs: ArrayLike, n: int) -> NDArray[np.int_]:
+    """The places of the `n` best points by non-domination rank; of the last rank, the first in their order.
+
+    >>> best_by_rank([[4, 4], [1, 4], [3, 3], [2, 2]], 3).tolist()
+    [1, 3, 2]
+    """
+    points = np.asarray(costs, dtype=float)
+    chosen: list[int] = []
+    rest = np.arange(len(points))
+    while len(chosen) < n and len(rest):
+        on_front = front_mask(points[rest])
+        chosen += rest[on_front].tolist()
+        rest = rest[~on_front]
+    return np.array(chosen[:n], dtype=int)
 
 
 def crowding_distance(costs: ArrayLike) -> NDArray[np.float64]:

@@ -584,22 +584,23 @@ def within_fence(values: Floats) -> NDArray[np.int_]:
 
 def informative(means: Floats, n: int, rng: np.random.Generator) -> NDArray[np.int_]:
     """The places of `n` networks to fit a model to, in their order: the best by rank, and a sample of the others."""
-    order = np.argsort(pareto.ranks(means), kind="stable")
-    best = int(KEPT_BY_RANK * n)
-    return np.sort(np.concatenate([order[:best], rng.permutation(order[best:])[: n - best]]))
+    best = pareto.best_by_rank(means, int(KEPT_BY_RANK * n))
+    others = np.setdiff1d(np.arange(len(means)), best)
+    return np.sort(np.concatenate([best, rng.permutation(others)[: n - len(best)]]))
 
 
-def open_networks(means: Floats, deviations: Floats) -> NDArray[np.int_]:
-    """The places of at most `MAX_OPEN` networks that may be on the front: none is better than them beyond doubt."""
+def open_networks(means: Floats, deviations: Floats, most: int | None = MAX_OPEN) -> NDArray[np.int_]:
+    """The places of the networks that may be on the front, at most `most`: none is better than them beyond doubt."""
     surely, perhaps = means + 2 * deviations, means - 2 * deviations
-    worse = np.ones((len(means), len(means)), dtype=bool)
+    rivals = surely[pareto.front_mask(surely)]  # who is dominated by another one is dominated by one of these
+    worse = np.ones((len(rivals), len(means)), dtype=bool)
     strictly = np.zeros_like(worse)
-    for high, low in zip(surely.T, perhaps.T, strict=True):
+    for high, low in zip(rivals.T, perhaps.T, strict=True):
         worse &= high[:, None] <= low
         strictly |= high[:, None] < low
     found = np.flatnonzero(~(worse & strictly).any(axis=0))
-    if len(found) > MAX_OPEN:
-        found = np.sort(found[np.argsort(pareto.ranks(means[found]), kind="stable")[:MAX_OPEN]])
+    if most is not None and len(found) > most:
+        found = np.sort(found[pareto.best_by_rank(means[found], most)])
     return found
 
 
@@ -617,6 +618,8 @@ def front_probabilities(draws: Floats) -> Floats:
 
 def _on_front(draws: Floats) -> NDArray[np.bool_]:
     """True for each network of each draw that no other of the draw dominates, (n, n_networks)."""
+    if draws.shape[1] > 2 * MAX_OPEN and draws.shape[2] != 2:
+        return np.array([pareto.front_mask(draw) for draw in draws], dtype=bool)
     if draws.shape[2] != 2:
         return np.concatenate([_on_front_by_pairs(part) for part in np.array_split(draws, 1 + len(draws) // 16)])
     first, second = draws[..., 0], draws[..., 1]
@@ -642,7 +645,8 @@ def _on_front_by_pairs(draws: Floats) -> NDArray[np.bool_]:
 
 def _always_dominated(draws: Floats) -> NDArray[np.bool_]:
     worst, best = draws.max(axis=0), draws.min(axis=0)
-    dominated = np.ones((len(worst), len(worst)), dtype=bool)
-    for high, low in zip(worst.T, best.T, strict=True):
+    rivals = worst[pareto.front_mask(worst)]
+    dominated = np.ones((len(rivals), len(best)), dtype=bool)
+    for high, low in zip(rivals.T, best.T, strict=True):
         dominated &= high[:, None] < low
     return np.asarray(dominated.any(axis=0))
