@@ -26,9 +26,7 @@ Share = Literal["auto"] | float
 
 MAX_SHARE: Final = 0.75
 MAX_AUTO: Final = 0.6  # the largest share by itself
-GAIN: Final = (
-    0.7  # share for each unit of openness; .4 to 1.5 were tried, which differ little (scripts.bench.noisy_search)
-)
+GAIN: Final = 0.7  # share for each unit of openness; .4 to 1.5 differ little (scripts.bench.noisy_search)
 FIRST: Final = 6  # answers before the first network is trained again
 EARLY: Final = 20  # answers within which the first `REPEATED` re-trainings are done, to know the noise early
 REPEATED: Final = 6
@@ -72,7 +70,7 @@ def choose(surrogate: Surrogate, asked: np.ndarray, rng: Generator) -> int:
         worth = chances * (2 - chances) / asked
         if worth.max() > 0:
             return int(np.argmax(worth))
-    # no model yet, or nothing is open: the front member that was trained least
+    # no model yet: the front member that was trained least
     front = np.flatnonzero(pareto.front_mask(surrogate.means))
     least = front[asked[front] == asked[front].min()]
     return int(least[rng.integers(len(least))])

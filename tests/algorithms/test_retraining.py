@@ -160,13 +160,13 @@ def test_a_share_that_is_given_is_taken_unless_answers_are_exact():
 @pytest.mark.parametrize(
     ("chances", "asked", "chosen"),
     [
-        ([0.5, 0.9, 1.0], [1, 1, 1], 0),  # p (1 - p) / n: 0.25, 0.09, 0
-        ([0.5, 0.9, 1.0], [4, 1, 1], 1),  # 0.0625, 0.09, 0
-        ([0.5, 0.1, 0.6], [2, 1, 2], 0),  # 0.125, 0.09, 0.12
-        ([1.0, 0.0, 0.01], [1, 1, 5], 2),  # 0, 0, 0.002
+        ([0.5, 0.9, 0.2], [1, 1, 1], 1),  # p (2 - p) / n: 0.75, 0.99, 0.36
+        ([0.5, 0.9, 0.2], [1, 2, 1], 0),  # 0.75, 0.495, 0.36
+        ([1.0, 1.0, 0.5], [3, 2, 2], 1),  # 0.333, 0.5, 0.375
+        ([1.0, 0.0, 0.01], [60, 1, 1], 2),  # 0.0167, 0, 0.0199
     ],
 )
-def test_the_network_is_trained_again_whose_place_is_the_most_open_for_its_trainings(chances, asked, chosen):
+def test_members_and_open_networks_are_trained_again_that_have_few_trainings(chances, asked, chosen):
     assert choose(surrogate(chances), np.array(asked), np.random.default_rng(0)) == chosen
 
 
