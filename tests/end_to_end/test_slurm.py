@@ -75,7 +75,7 @@ def test_a_search_runs_in_one_allocation(slurm, tmp_path):
 
     assert status == 0, told
     assert len(finished(tmp_path / "run")) == 12
-    assert "12/12 trials" in told
+    assert "12/12 trainings" in told
 
 
 def test_a_node_on_which_ray_does_not_start_ends_the_job(slurm, tmp_path):
