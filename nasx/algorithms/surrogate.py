@@ -546,11 +546,11 @@ class Surrogate:
                 self.variances[inside, i] = model.posterior_variances
         self.models = models
         self._refreshed_at = self.n_answers
-        self._refresh_at = self.n_answers + 1 + len(self.keys) // 64
+        self._refresh_at = self.n_answers + 1 + max(len(self.keys) // 64, self.n_answers // 200)
 
     def _update(self, place: int, values: Floats, *, is_new: bool) -> None:
         """Take one training into the posterior of its own network only, until the next refresh."""
-        if is_new:
+        if is_new and not self.is_exact:
             means, variances = self.predict([self.keys[place]])
             self.means[place], self.variances[place] = means[0], variances[0]
         for i, model in enumerate(self.models):
