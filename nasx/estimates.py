@@ -1,4 +1,4 @@
-"""What the networks of a run are worth: estimates of their true costs from all trainings, and how certain these are.
+"""Estimates of the true costs of the networks of a run, from all trainings, with their uncertainty.
 
 The same surrogate that guides a search (`nasx.algorithms.surrogate`), fitted to the trials of a journal. A training is
 a noisy answer, and the best of many answers is a lucky one: the front of estimates keeps what it promises.
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx import pareto
-from nasx.algorithms.surrogate import MIN_NETWORKS, Features, Surrogate, front_probabilities, open_networks
+from nasx.algorithms.features import Features
+from nasx.algorithms.surrogate import MIN_NETWORKS, Surrogate, front_probabilities, open_networks
 from nasx.trial import Objective, Trial, cost_matrix
 
 DRAWS = 500  # of the posterior

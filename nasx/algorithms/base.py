@@ -21,9 +21,10 @@ from typing import Literal
 import numpy as np
 from numpy.random import Generator
 
+from nasx.algorithms.features import Features
 from nasx.algorithms.operators import uniform
 from nasx.algorithms.retraining import Share, check_share, choose, is_due_early, wanted_share
-from nasx.algorithms.surrogate import Features, Surrogate
+from nasx.algorithms.surrogate import Surrogate
 from nasx.errors import SettingError
 from nasx.protocols import Problem
 from nasx.trial import Candidate, Genotype, derive_seed
@@ -160,7 +161,7 @@ class Algorithm(ABC):
     def replay(self, candidate: Candidate) -> None:
         """Take a recorded candidate as the next one asked, in place of `ask`: the search that recorded it is resumed.
 
-        Every answer that it was bred from must have been told.
+        Every answer that it was bred from must have been reported by `tell`.
         """
         if candidate.number != self._n_asked:
             raise ValueError(f"candidate {candidate.number} does not follow candidate {self._n_asked - 1}")

@@ -104,7 +104,7 @@ class SearchLoop:
         return self.summary().front
 
     def summary(self) -> FrontSummary:
-        """The front and where it stands, from all trials so far."""
+        """The front and its hypervolume, from all trials so far."""
         return self._found.summary(at_once=True)
 
     @property

@@ -1,4 +1,4 @@
-"""Asks and tells the algorithm; replays the recorded sequence of both when a search resumes.
+"""Replays the recorded ask/tell sequence when a search resumes, then asks and tells the algorithm.
 
 An algorithm may breed from whatever has been answered, so that the order matters. The journal has it: every candidate
 is recorded with the answers that had been taken in since the one before (`Candidate.heard`). When a search resumes, a
@@ -21,11 +21,11 @@ from nasx.trial import Candidate, Objective, Trial, costs
 
 
 class Replay:
-    """Asks and tells an algorithm; see above.
+    """Replays recorded candidates and answers, then passes new ones on; see above.
 
     Args:
         algorithm: a fresh one.
-        objectives: in whose costs it is told the answers.
+        objectives: define the costs that the algorithm receives.
         recorded: the candidates that the journal holds, in the order of asking.
         finished: all trials that are known, in the order in which they were recorded; it may grow.
     """
@@ -42,7 +42,7 @@ class Replay:
         self.finished = finished
         self._recorded = list(recorded)
         self._asked = 0
-        self._answers: dict[int, Trial] = {}  # not told yet, by number of the candidate
+        self._answers: dict[int, Trial] = {}  # not passed to the algorithm yet, by number of the candidate
 
     @property
     def is_over(self) -> bool:

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from nasx.algorithms import surrogate
-from nasx.algorithms.surrogate import Features, Measurements, fit
+from nasx.algorithms.features import Features
+from nasx.algorithms.gaussian_process import LENGTH_SCALES, OWN_SHARES, Measurements, fit
 
 GENES, ALLELES = 6, 5
 NEW = 16  # networks predicted
@@ -55,7 +55,7 @@ def scikit_learn(rows: Floats, measured: Measurements, new: Floats) -> object:
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 
-    settings = list(product(surrogate.LENGTH_SCALES, surrogate.OWN_SHARES))[:TRIED]
+    settings = list(product(LENGTH_SCALES, OWN_SHARES))[:TRIED]
     models = [
         GaussianProcessRegressor(
             Matern(length, nu=2.5) + WhiteKernel(own), alpha=0.25 / measured.counts, optimizer=None, normalize_y=True

@@ -10,19 +10,11 @@ from hypothesis.extra.numpy import arrays
 from threadpoolctl import threadpool_info
 
 from nasx import pareto
+from nasx.algorithms import gaussian_process
 from nasx.algorithms import surrogate as module
-from nasx.algorithms.surrogate import (
-    LENGTH_SCALES,
-    NOISE_SHARES,
-    OWN_SHARES,
-    Features,
-    Measurements,
-    Settings,
-    Surrogate,
-    fit,
-    front_probabilities,
-    within_fence,
-)
+from nasx.algorithms.features import COUNTS_WEIGHT, Features
+from nasx.algorithms.gaussian_process import LENGTH_SCALES, NOISE_SHARES, OWN_SHARES, Measurements, Settings, fit
+from nasx.algorithms.surrogate import Surrogate, front_probabilities, within_fence
 
 SIZES = (4,) * 6
 FEATURES = Features.of_sizes(SIZES)
@@ -142,7 +134,7 @@ def test_the_hyperparameters_are_likelier_than_their_neighbors():
 
     def score(place):
         model = fit(data.rows, data.measured, place, max_passes=0)
-        return model.log_likelihood + module._log_prior(place)
+        return model.log_likelihood + gaussian_process._log_prior(place)
 
     at = best.settings
     for step in (-1, 1):
@@ -211,7 +203,7 @@ def test_genes_that_share_their_alleles_add_how_often_each_is_used():
     rows = features([(0, 0, 0, 1, 0), (1, 0, 0, 0, 1)])
 
     assert rows.shape == (2, one_hot + 2)
-    assert rows[:, one_hot:] == pytest.approx(module.COUNTS_WEIGHT * np.array([[3, 1], [3, 1]]) / 2)
+    assert rows[:, one_hot:] == pytest.approx(COUNTS_WEIGHT * np.array([[3, 1], [3, 1]]) / 2)
     assert rows[0, :one_hot].tolist() == [1, 0, 1, 0, 1, 0, 0, 1, 1, 0]
 
 
