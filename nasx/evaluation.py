@@ -5,6 +5,7 @@ It needs neither Ray nor Hydra: any process that holds the data can run it, here
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 import traceback
@@ -77,6 +78,10 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
         raise
     except Exception:
         return so_far.ended(Reason.ERROR, traceback.format_exc())
+    finally:
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            gc.collect()  # Lightning's objects refer to each other: without it they hold their share of the GPU
+            torch.cuda.empty_cache()  # for the trials that share the GPU
 
 
 @dataclass
@@ -138,7 +143,8 @@ def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, so_far: _SoFar, 
     if scores:
         metrics["introspectability"] = scores[0].value
 
-    status, reason, detail = TrialStatus.COMPLETE, None, ""
+    status, reason = TrialStatus.COMPLETE, None
+    detail = f"trained without CUDA graphs: {trained.graph_failure}" if trained.graph_failure else ""
     if not learned:
         status, reason = TrialStatus.INFEASIBLE, Reason.CHANCE_LEVEL
         detail = f"validation error {trained.validation_error:.1%} is not better than guessing the commonest class"

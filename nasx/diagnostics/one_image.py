@@ -69,7 +69,7 @@ def explain_image(
     fitted = fit_confidence(network, pixels_of(data.validation.images), labels, n_classes=data.n_classes)
     with at_rest(network):
         with torch.no_grad():
-            probabilities, confidence = WithConfidence(network, fitted)(pixels)
+            probabilities, confidence = WithConfidence(network, fitted).to(device)(pixels)
         answer = int(probabilities.argmax())
         at_input = shap_images(network, pixels[0], background, [answer], draws=DRAWS, seed=seed)[0].sum(axis=0)
         maps = {INPUT: at_input, **_layer_maps(network, pixels, background, answer, seed)}

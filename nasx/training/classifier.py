@@ -1,4 +1,8 @@
-"""A network while it is trained: loss, optimiser, what every epoch measures, and the state that a checkpoint keeps."""
+"""A network while it is trained: loss, optimiser, what every epoch measures, and the state that a checkpoint keeps.
+
+On a GPU a step is captured as a CUDA graph. All of its state therefore lies in tensors that are changed in place: the
+learning rate, the sums of an epoch, the average of the weights.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nasx.data.batches import Batch, TrainingBatches
 from nasx.errors import TrialFailure
 from nasx.introspection.regulariser import BatchSimilarity
 from nasx.training.checkpoint import Checkpoint
-from nasx.training.cuda_graphs import GraphedForward
+from nasx.training.cuda_graphs import GraphedStep, Step
 from nasx.training.recipe import Recipe, learning_rate_factor
 from nasx.trial import Reason
 
@@ -34,6 +37,39 @@ class Epochs:
 
     def __iter__(self) -> Iterator[TrainingBatches]:
         yield self.batches
+
+
+class WeightAverage(nn.Module):
+    """An exponential moving average of a network's weights and statistics. An update never waits for the device."""
+
+    n_averaged: Tensor
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(network)
+        self.decay = decay
+        self.register_buffer("n_averaged", torch.tensor(0))
+        self._is_empty = True  # known to the host, unlike `n_averaged`
+
+    def update(self, network: nn.Module) -> None:
+        """Take in the weights after a step; the first ones are copied."""
+        with torch.no_grad():
+            floats: tuple[list[Tensor], list[Tensor]] = ([], [])
+            for average, new in zip(self.module.state_dict().values(), network.state_dict().values(), strict=True):
+                if self._is_empty or not new.is_floating_point():
+                    average.copy_(new)
+                else:
+                    floats[0].append(average)
+                    floats[1].append(new)
+            if floats[0]:
+                torch._foreach_lerp_(*floats, 1 - self.decay)
+            self.n_averaged += 1
+        self._is_empty = False
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        found = super().load_state_dict(state_dict, strict, assign)
+        self._is_empty = int(self.n_averaged) == 0
+        return found
 
 
 class Classifier(pl.LightningModule):  # type: ignore[misc]
@@ -52,6 +88,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         bfloat16: bool = False,
         micro_batches: int = 1,
         similarity: BatchSimilarity | None = None,
+        cuda_graphs: bool = False,
         after_epoch: Callable[[Classifier], None] | None = None,
     ) -> None:
         super().__init__()
@@ -63,12 +100,10 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         self.micro_batches = micro_batches
         self.similarity = similarity
         self.after_epoch = after_epoch
-        self.graphed: GraphedForward | None = None  # takes the network's place in training steps
-        self.average = None
-        if recipe.average:
-            decay = get_ema_multi_avg_fn(recipe.average)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(network, multi_avg_fn=decay, use_buffers=True)
-        self.first_step = 0  # of this session: more than 0 where it goes on from a checkpoint
+        self.cuda_graphs = cuda_graphs
+        self.graphs: dict[str, GraphedStep] = {}  # "training", "validation"; empty: steps run eagerly
+        self.average = WeightAverage(network, recipe.average) if recipe.average else None
+        self.updates = 0  # of the weights; more than 0 at the start if the training goes on from a checkpoint
         self.momentum: Mapping[str, Tensor] = {}  # of that checkpoint
         self.history: list[Mapping[str, float]] = []
         self.best_error = math.inf
@@ -81,41 +116,71 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         recipe = self.recipe
         optimizer = torch.optim.SGD(
             self.network.parameters(),
-            lr=recipe.learning_rate,
+            # a captured step reads it from a tensor
+            lr=torch.tensor(recipe.learning_rate, device=self.device) if self.cuda_graphs else recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=recipe.momentum > 0,
             fused=True,
         )
-        steps, warmup = recipe.epochs * self.steps_per_epoch, recipe.warmup_epochs * self.steps_per_epoch
         for name, parameter in self.network.named_parameters():
             if name in self.momentum:
                 # laid out in memory as its parameter: the fused step takes both as they lie
                 optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(self.momentum[name])
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(self.first_step + step, steps, warmup)
-        )
-        return [optimizer], [schedule]
+        return optimizer
+
+    def on_train_start(self) -> None:
+        if self.cuda_graphs:
+            optimizer = self.optimizers(use_pl_optimizer=False)
+            self.graphs = {
+                "training": GraphedStep(self.train_on, optimizer.zero_grad),
+                "validation": GraphedStep(self.validate_on),
+            }
 
     def training_step(self, batches: TrainingBatches, _: int) -> None:
         """An epoch."""
-        optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        train_on: Step = self.graphs.get("training", self.train_on)
         for number, (images, labels) in enumerate(batches, start=1):
-            (self.loss(images, labels) / self.micro_batches).backward()  # type: ignore[no-untyped-call]
             if number % self.micro_batches and number < len(batches):
+                self.accumulate(images, labels)
                 continue
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            if self.average is not None:
-                self.average.update_parameters(self.network)
+            self._set_learning_rate()
+            train_on(images, labels)
+            self.updates += 1
+
+    def accumulate(self, images: Tensor, labels: Tensor) -> None:
+        """Add the gradients of a batch, or of a part of one."""
+        (self.loss(images, labels) / self.micro_batches).backward()  # type: ignore[no-untyped-call]
+
+    def train_on(self, images: Tensor, labels: Tensor) -> None:
+        """Update the weights by a batch and the gradients that have been accumulated."""
+        self.accumulate(images, labels)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        optimizer.step()
+        optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.network)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next update."""
+        recipe = self.recipe
+        steps, warmup = recipe.epochs * self.steps_per_epoch, recipe.warmup_epochs * self.steps_per_epoch
+        return recipe.learning_rate * learning_rate_factor(self.updates, steps, warmup)
+
+    def _set_learning_rate(self) -> None:
+        for group in self.optimizers(use_pl_optimizer=False).param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self.learning_rate)
+            else:
+                group["lr"] = self.learning_rate
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """What a batch adds to the training loss, a scalar; the sums of the epoch take it in."""
         penalty: Tensor | float = 0.0
         with self.autocast():
             if self.similarity is None:
-                logits = (self.graphed or self.network)(images)
+                logits = self.network(images)
             else:
                 logits, penalty = self.similarity(self.network, images, labels)
             loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
@@ -124,7 +189,9 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
 
     def autocast(self) -> torch.autocast:
         """Around a forward pass, not its backward pass, and a new one for every step: it keeps the weights it casts."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+        # a captured step must not keep them
+        keep = not self.cuda_graphs
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=keep)
 
     @property
     def result(self) -> nn.Module:
@@ -132,7 +199,11 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         return self.network if self.average is None else self.average.module
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        images, labels = batch
+        validate_on: Step = self.graphs.get("validation", self.validate_on)
+        validate_on(*batch)
+
+    def validate_on(self, images: Tensor, labels: Tensor) -> None:
+        """Add a batch to the sums of the validation."""
         with self.autocast():
             logits = self.result(images)
             loss = F.cross_entropy(logits, labels)
@@ -144,14 +215,16 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         train_loss, train_error = _means(self.train_sums)
         validation_loss, validation_error = _means(self.validation_sums)
         macro_error = _macro_error(self.validation_classes)
-        self.train_sums = self.validation_sums = self.validation_classes = None
+        for sums in (self.train_sums, self.validation_sums, self.validation_classes):
+            if sums is not None:
+                sums.zero_()
         for part, loss in (("training", train_loss), ("validation", validation_loss)):
             if not math.isfinite(loss):
                 raise TrialFailure(Reason.DIVERGED, f"the {part} loss was {loss} in epoch {len(self.history) + 1}")
         self.history.append(
             {
                 "epoch": len(self.history) + 1,
-                "learning_rate": self.optimizers().param_groups[0]["lr"],
+                "learning_rate": self.learning_rate,
                 "train_loss": train_loss,
                 "train_error": train_error,
                 "validation_loss": validation_loss,
@@ -177,7 +250,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from what `checkpoint` gave. Before the training begins."""
         self.history = list(checkpoint.history)
-        self.first_step = len(self.history) * self.steps_per_epoch
+        self.updates = len(self.history) * self.steps_per_epoch
         self.network.load_state_dict(checkpoint.tensors["network"])
         self.momentum = checkpoint.tensors.get("momentum", {})
         if self.average is not None:
@@ -188,11 +261,11 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
 
 
 def _add(sums: Tensor | None, loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Running sums (loss, wrong predictions, images), on the device."""
+    """Running sums (loss, wrong predictions, images), on the device; changed in place after the first batch."""
     wrong = (logits.argmax(dim=1) != labels).sum().float()
     # full_like: filled on the device, where torch.tensor would copy from the host and wait for it
     batch = torch.stack([loss.float() * len(labels), wrong, torch.full_like(wrong, len(labels))])
-    return batch if sums is None else sums + batch
+    return batch if sums is None else sums.add_(batch)
 
 
 def _means(sums: Tensor | None) -> tuple[float, float]:
@@ -203,11 +276,11 @@ def _means(sums: Tensor | None) -> tuple[float, float]:
 
 
 def _add_by_class(counts: Tensor | None, logits: Tensor, labels: Tensor) -> Tensor:
-    """Running counts (wrong predictions, images) of each class, (2, n_classes), on the device."""
+    """Running counts (wrong predictions, images) of each class, (2, n_classes), on the device; changed in place."""
     wrong = (logits.argmax(dim=1) != labels).float()
     batch = torch.zeros(2, logits.shape[1], device=labels.device)
     batch.index_add_(1, labels, torch.stack([wrong, torch.ones_like(wrong)]))
-    return batch if counts is None else counts + batch
+    return batch if counts is None else counts.add_(batch)
 
 
 def _macro_error(counts: Tensor | None) -> float:

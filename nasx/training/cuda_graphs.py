@@ -1,46 +1,83 @@
-"""Forward and backward pass of a network as CUDA graphs: launched as a whole, not kernel by kernel.
+"""Steps as CUDA graphs: a GPU launches a captured step as a whole, not kernel by kernel.
 
-A small network leaves the GPU waiting for Python: a step of some 600 kernels takes longer to launch than to compute.
-Capturing takes the time of a few steps, where a compiler takes minutes a network.
+A training step of a small network is more than 1,000 short kernels, which take longer to launch than to compute.
+Capturing takes as long as a few steps, while a compiler takes seconds to minutes a network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+Step = Callable[[Tensor, Tensor], None]  # images (n, channels, h, w), labels (n,)
+
+WARM_UP = 3  # eager steps before the capture: libraries are initialised, lasting tensors are allocated
+WORTH_IT = 30  # steps of full batches from which on a capture pays
 
 
-class GraphedForward:
-    """Calls a network in training; batches of the first one's shape by graph, others as always.
+class GraphedStep:
+    """Runs a step eagerly WARM_UP times, then captures it and replays the graph.
 
-    What is captured is the network in its training mode, in the autocast context of the first call. The gradients that
-    a replay leaves are overwritten by the next: set them to None after every step, and do not add up several batches.
+    The step must work on tensors that outlive it, in place, and must not wait for the device. Every call counts: the
+    capture itself computes nothing. Batches of another shape than the first run eagerly.
+
+    If the step cannot be captured, all batches run eagerly, and `failure` says why.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self._replay: Callable[..., Tensor] | None = None
-        self._shape = torch.Size()
+    def __init__(self, step: Step, undo: Callable[[], None] = lambda: None) -> None:
+        """`undo` clears what a capture that fails halfway leaves behind, such as gradients."""
+        self.failure: str | None = None
+        self._step = step
+        self._undo = undo
+        self._calls = 0
+        self._inputs: tuple[Tensor, Tensor] | None = None  # that the graph reads
+        self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Logits, (n, n_classes)."""
-        if self._replay is None:
-            self._replay, self._shape = self._capture(images), images.shape
-        logits: Tensor = self._replay(images) if images.shape == self._shape else self.network(images)
-        return logits
+    @property
+    def is_captured(self) -> bool:
+        return self._graph is not None
 
-    def _capture(self, images: Tensor) -> Callable[..., Tensor]:
-        # a module around the network, since it is the captured module whose forward is replaced: the network is to be
-        # scored and saved as it is
-        around = nn.Sequential(self.network).train()
-        # the passes that warm up would count for batch norm's statistics
-        buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
-        graphed: Any = torch.cuda.make_graphed_callables(around, (torch.empty_like(images).copy_(images),))
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-        replay: Callable[..., Tensor] = graphed
-        return replay
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        if self._inputs is None:
+            self._inputs = torch.empty_like(images), torch.empty_like(labels)
+        if self.failure is not None or images.shape != self._inputs[0].shape:
+            self._step(images, labels)
+            return
+        self._calls += 1
+        if self._calls <= WARM_UP:
+            self._warm_up(images, labels)
+            return
+        for static, given in zip(self._inputs, (images, labels), strict=True):
+            static.copy_(given)
+        if self._graph is None:
+            self._graph = self._captured(self._inputs)
+        if self._graph is None:
+            self._step(images, labels)
+        else:
+            self._graph.replay()
+
+    def _warm_up(self, images: Tensor, labels: Tensor) -> None:
+        """A step on a stream of its own, as torch asks for before a capture."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._step(images, labels)
+        torch.cuda.current_stream().wait_stream(stream)
+
+    def _captured(self, inputs: tuple[Tensor, Tensor]) -> torch.cuda.CUDAGraph | None:
+        """The step as a graph; None if it cannot be captured."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # thread_local: other threads, such as Ray's, may go on calling CUDA meanwhile
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._step(*inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self.failure = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            self._undo()
+            torch.cuda.synchronize()  # raises if the device is broken, not only the capture
+            return None
+        return graph

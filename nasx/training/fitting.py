@@ -28,10 +28,10 @@ from nasx.introspection.regulariser import BatchSimilarity
 from nasx.networks.training_form import FORM, take_back, training_form
 from nasx.training.checkpoint import load_checkpoint, save_checkpoint
 from nasx.training.classifier import Classifier, Epochs
-from nasx.training.cuda_graphs import GraphedForward
+from nasx.training.cuda_graphs import WORTH_IT
 from nasx.training.recipe import Recipe
 
-EVALUATION_BATCH = 1024  # images a forward pass without gradients
+EVALUATION_BATCH = 1024  # images a forward pass without gradients, at most
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Fit:
     validation_error: float  # share of validation images misclassified, at the epoch that was kept
     seconds: float
     macro_error: float  # mean over the classes of the share misclassified, at that epoch
+    graphed: bool = False  # whether training steps ran as CUDA graphs
+    graph_failure: str = ""  # why they did not although they should have
 
 
 def resolve_precision(precision: str, device: torch.device) -> Literal["float32", "bfloat16"]:
@@ -67,7 +69,7 @@ def fit(
     pair_weights: Tensor | None = None,
     checkpoint: Path | None = None,
     report: Callable[[Mapping[str, float]], None] | None = None,
-    cuda_graphs: bool = False,
+    cuda_graphs: bool | None = None,
 ) -> Fit:
     """Train `network` in place on `data.train`, watching `data.validation`.
 
@@ -77,12 +79,17 @@ def fit(
     adds to the loss; None: all the same.
     `checkpoint`: a file that is written after every epoch; where it is there already, the training goes on from it, to
     the same result. `report` is given the record of every epoch when it ends.
-    `cuda_graphs`: launch forward and backward pass as a whole; on a GPU alone, without micro-batches and regulariser.
+    `cuda_graphs`: capture training and validation steps as CUDA graphs; None: if the device is a GPU, batches are
+    whole, there is no regulariser, and the steps are enough to pay for the capture. A step that cannot be captured runs
+    eagerly; the result says so.
     The order of images and the augmentation draw from generators of `seed`; nothing else is random. The network ends
     on `device`, in evaluation mode, with the weights of the epoch that `recipe.keep` names.
     Raises TrialFailure(Reason.DIVERGED) when the loss is not finite, RunError where the checkpoint is another one's.
     """
-    if cuda_graphs and (device.type != "cuda" or micro_batches > 1 or recipe.regulariser > 0):
+    can_be_graphed = _can_be_graphed(device, recipe, micro_batches)
+    if cuda_graphs is None:
+        cuda_graphs = can_be_graphed and recipe.epochs * (len(data.train) // recipe.batch_size) >= WORTH_IT
+    elif cuda_graphs and not can_be_graphed:
         raise ValueError("CUDA graphs need a GPU, whole batches (micro_batches=1) and no regulariser")
     started = time.perf_counter()
     # channels last: faster for convolutions on CPUs and GPUs alike
@@ -101,7 +108,7 @@ def fit(
         data.validation,
         mean=data.mean,
         std=data.std,
-        batch_size=EVALUATION_BATCH,
+        batch_size=_even_size(len(data.validation), EVALUATION_BATCH),
         device=device,
         channels_last=True,
     )
@@ -133,16 +140,20 @@ def fit(
         bfloat16=resolve_precision(recipe.precision, device) == "bfloat16",
         micro_batches=micro_batches,
         similarity=similarity,
+        cuda_graphs=cuda_graphs,
         after_epoch=after_epoch,
     )
-    if cuda_graphs:
-        classifier.graphed = GraphedForward(form)
     if checkpoint is not None and (found := load_checkpoint(checkpoint, identity)) is not None:
         classifier.restore(found)
         batches.epoch = len(found.history)
-    with _quiet_lightning():
+    with _quiet_lightning(), _repeatable():
         trainer = _trainer(recipe.epochs - len(classifier.history), device)
-        trainer.fit(classifier, Epochs(batches), validation)
+        try:
+            trainer.fit(classifier, Epochs(batches), validation)
+        finally:
+            graphs = dict(classifier.graphs)
+            classifier.graphs.clear()  # they hold the classifier, and it them: neither would be freed
+    failures = [f"{part}: {step.failure}" for part, step in graphs.items() if step.failure]
     kept = classifier.history[-1]
     if classifier.best_weights is not None:
         form.load_state_dict(classifier.best_weights)
@@ -157,7 +168,36 @@ def fit(
         kept["validation_error"],
         time.perf_counter() - started,
         kept["validation_macro_error"],
+        graphed="training" in graphs and graphs["training"].is_captured,
+        graph_failure="; ".join(failures),
     )
+
+
+def _can_be_graphed(device: torch.device, recipe: Recipe, micro_batches: int) -> bool:
+    return device.type == "cuda" and micro_batches == 1 and recipe.regulariser == 0
+
+
+def _even_size(n: int, most: int) -> int:
+    """Size of the batches into which `n` images are split as evenly as can be, none larger than `most`.
+
+    Equal batches can all be replayed by one CUDA graph.
+
+    >>> _even_size(10_000, 1024), _even_size(100, 1024), _even_size(1025, 1024)
+    (1000, 100, 513)
+    """
+    return max(2, -(-n // -(-n // most)))
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """In the block cuDNN uses deterministic algorithms only, and chooses them without trying them out."""
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def _trainer(epochs: int, device: torch.device) -> pl.Trainer:
@@ -171,6 +211,7 @@ def _trainer(epochs: int, device: torch.device) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        inference_mode=False,  # it would make tensors that later epochs may not change
     )
 
 
