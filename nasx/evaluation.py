@@ -79,9 +79,14 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
     except Exception:
         return so_far.ended(Reason.ERROR, traceback.format_exc())
     finally:
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            gc.collect()  # Lightning's objects refer to each other: without it they hold their share of the GPU
-            torch.cuda.empty_cache()  # for the trials that share the GPU
+        free_gpu_memory()
+
+
+def free_gpu_memory() -> None:
+    """Give back what this process no longer needs of the GPU, for the trials that share it."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()  # Lightning's objects refer to each other
+        torch.cuda.empty_cache()
 
 
 @dataclass

@@ -7,6 +7,7 @@ Capturing takes as long as a few steps, while a compiler takes seconds to minute
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -59,8 +60,8 @@ class GraphedStep:
             self._graph.replay()
 
     def _warm_up(self, images: Tensor, labels: Tensor) -> None:
-        """A step on a stream of its own, as torch asks for before a capture."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        """A step on another stream than the default, as torch asks for before a capture."""
+        stream = _stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             self._step(images, labels)
@@ -71,7 +72,7 @@ class GraphedStep:
         graph = torch.cuda.CUDAGraph()
         try:
             # thread_local: other threads, such as Ray's, may go on calling CUDA meanwhile
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=_stream(), capture_error_mode="thread_local"):
                 self._step(*inputs)
         except torch.OutOfMemoryError:
             raise
@@ -81,3 +82,9 @@ class GraphedStep:
             torch.cuda.synchronize()  # raises if the device is broken, not only the capture
             return None
         return graph
+
+
+@cache
+def _stream() -> torch.cuda.Stream:
+    """One for all captures of the process: cuBLAS keeps about 100 MiB for each stream that it has run on."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -20,7 +20,7 @@ from nasx.data.images import SearchData
 from nasx.data.lines import Lines
 from nasx.data.splits import split
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe, fitting
+from nasx.training import Recipe, cuda_graphs, fitting
 from nasx.training.classifier import Classifier
 from nasx.training.cuda_graphs import WARM_UP, GraphedStep
 from nasx.training.fitting import fit
@@ -152,7 +152,7 @@ def captures(monkeypatch) -> list[Captured]:
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Captured)
     monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(cuda_graphs, "_stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)

@@ -1,0 +1,83 @@
+"""Checks and measures the GPU path: whether it runs, whether it computes what a CPU computes, and how fast.
+
+    python -m scripts.bench.gpu_check [--out DIR] [--stages smoke equal speed search] [--data FILE.npz] [--checks NAME]
+    NASX_DEVICE=cpu python -m scripts.bench.gpu_check      # tries all that a CPU can; its figures mean nothing
+
+Each stage is a process with a time limit, at most 7 minutes together on an H100. A check that fails, hangs or breaks
+the CUDA context costs only itself: the stage starts again behind it. DIR/checks.jsonl has a record of each check.
+Without --data images are made up; FILE.npz holds arrays `images` and `labels`, as configs/dataset/numpy.yaml says.
+Ends with status 1 if a check failed. Without a GPU it says which checks need one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from scripts.bench.gpu_check.checking import BROKEN, Outcome, read
+
+SECONDS = {"smoke": 110, "equal": 60, "speed": 160, "search": 90}  # limit of each stage
+STYLES = {"ok": "green", "skipped": "dim", "failed": "bold red", "cut off": "yellow"}
+
+
+def run_stage(stage: str, limit: float, environment: dict[str, str], log: Path) -> None:
+    """Run the checks of a stage, in a new process if one has broken the last."""
+    ends = time.monotonic() + limit
+    command = [sys.executable, "-m", "scripts.bench.gpu_check.checking", stage]
+    with log.open("a") as output:
+        while (left := ends - time.monotonic()) > 1:
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+            try:
+                status = process.wait(left)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                return
+            if status != BROKEN and status >= 0:  # negative: ended by a signal
+                return
+
+
+def show(outcomes: list[Outcome], console: Console) -> None:
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("stage", "check", "outcome", "found"):
+        table.add_column(column, overflow="fold")
+    for outcome in outcomes:
+        style = STYLES[outcome.state]
+        table.add_row(outcome.stage, outcome.name, f"[{style}]{outcome.state}[/]", outcome.found)
+    console.print(table)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench.gpu_check")
+    parser.add_argument("--out", type=Path, default=Path("build/gpu_check"))
+    parser.add_argument("--stages", nargs="+", choices=tuple(SECONDS), default=list(SECONDS))
+    parser.add_argument("--data", type=Path, help="real images; the paths that learn are more telling with them")
+    parser.add_argument("--checks", nargs="+", default=[], metavar="NAME", help="only these of the stages")
+    chosen = parser.parse_args()
+    if chosen.data is not None and not chosen.data.is_file():
+        parser.error(f"--data {chosen.data} is not a file")
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    record = chosen.out / "checks.jsonl"
+    record.write_text("")
+    environment = {"NASX_DEVICE": "cuda", **os.environ, "NASX_GPU_CHECK_RECORD": str(record.resolve())}
+    environment["NASX_GPU_CHECK_ONLY"] = " ".join(chosen.checks)
+    if chosen.data is not None:
+        environment["NASX_GPU_CHECK_DATA"] = str(chosen.data.resolve())
+    for stage in chosen.stages:
+        started = time.monotonic()
+        run_stage(stage, SECONDS[stage], environment, chosen.out / "log.txt")
+        print(f"{stage}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    outcomes = read(record)
+    show(outcomes, Console(width=180))
+    return 1 if any(outcome.state in ("failed", "cut off") for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

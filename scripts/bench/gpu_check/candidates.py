@@ -1,0 +1,110 @@
+"""The networks, images and trainings of the checks."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nasx.data.arrays import NumpyArrays
+from nasx.data.augmentation import Augmentation
+from nasx.data.batches import as_tensor, normalise
+from nasx.data.images import LabelledImages, SearchData
+from nasx.data.splits import split
+from nasx.evaluation import EvaluationSpec, evaluate
+from nasx.introspection.activations import ActivationScorer
+from nasx.introspection.attributions import ShapScorer
+from nasx.spaces.nb201 import NASBench201
+from nasx.training import Recipe
+from nasx.training.fitting import Fit, fit
+from nasx.trial import Evaluation, Job
+from scripts.bench.candidate import CELLS, Setting, network_of, random_data
+from scripts.bench.gpu_check.checking import DEVICE, IS_CUDA
+
+AUGMENTATION = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.25)
+FULL = Setting(
+    name="CIFAR-10, C=16, N=5",
+    shape=(3, 32, 32),
+    images=40_000,  # of the 50,000; as many as a fifth of these validate
+    channels=16,
+    cells=5,
+    recipe=Recipe(epochs=12, batch_size=512),
+    augmentation=Augmentation(horizontal_flip=True),
+    target=8.0,
+)
+SMALL = replace(
+    FULL,
+    name="small",
+    images=1024 if IS_CUDA else 512,
+    channels=8,
+    cells=1,
+    recipe=Recipe(epochs=2, batch_size=64, keep="last", learning_rate=0.05),
+)
+BIG = FULL if IS_CUDA else replace(SMALL, name="as large as a CPU can", recipe=Recipe(epochs=2, batch_size=64))
+
+
+def learnable(setting: Setting = SMALL) -> SearchData:
+    """Random images whose brightness is their class."""
+    data = random_data(setting)
+
+    def lit(part: LabelledImages) -> LabelledImages:
+        brightness = (24 * part.labels[:, None, None, None]).astype(np.uint8)
+        return replace(part, images=(part.images // 8 + brightness).astype(np.uint8))
+
+    return replace(data, train=lit(data.train), validation=lit(data.validation))
+
+
+def real() -> SearchData:
+    """The images of --data; without them learnable ones."""
+    file = os.environ.get("NASX_GPU_CHECK_DATA")
+    if file is None:
+        return learnable()
+    return split(NumpyArrays(file=file, test_fraction=0.02).train(), seed=0)
+
+
+def trained(
+    cell: str = "median",
+    setting: Setting = SMALL,
+    data: SearchData | None = None,
+    *,
+    device: torch.device = DEVICE,
+    seed: int = 0,
+    network: nn.Sequential | None = None,
+    recipe: dict[str, Any] | None = None,
+    **of_fit: Any,
+) -> tuple[nn.Sequential, Fit]:
+    """A network, trained, and what came of it; `recipe`: changes to the setting's."""
+    network = network if network is not None else network_of(setting, cell, seed)
+    changed = replace(setting.recipe, **(recipe or {}))
+    data = data or learnable(setting)
+    return network, fit(network, data, changed, augmentation=AUGMENTATION, seed=seed, device=device, **of_fit)
+
+
+def pixels(part: LabelledImages, data: SearchData, device: torch.device = DEVICE) -> tuple[Tensor, Tensor]:
+    return normalise(as_tensor(part.images).to(device), data.mean, data.std), as_tensor(part.labels).to(device)
+
+
+def evaluated(setting: Setting = SMALL, data: SearchData | None = None, *, seed: int = 0, **of_spec: Any) -> Evaluation:
+    """What `evaluate` makes of the median cell, as a trial of a search does."""
+    space = NASBench201(channels=setting.channels, cells=setting.cells)
+    file = Path(tempfile.mkdtemp(), "w.safetensors")
+    job = Job(
+        arch_id=str(seed), replicate=0, genotype=space.parse(CELLS["median"]), seed=seed, weights_file=file,
+        micro_batches=of_spec.pop("micro_batches", 1),
+    )  # fmt: skip
+    spec = EvaluationSpec(
+        space=space,
+        recipe=setting.recipe,
+        augmentation=AUGMENTATION,
+        scorer=ShapScorer(),
+        also_scored=(ActivationScorer(),),
+        device=DEVICE.type,
+        **of_spec,
+    )
+    return evaluate(job, spec, data or learnable(setting))

@@ -1,0 +1,53 @@
+"""The command itself, one trial after the other and several at once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from scripts.bench.gpu_check.checking import DEVICE, IS_CUDA, check, cuda_check
+
+
+def searched(*settings: str, limit: float) -> str:
+    file = os.environ.get("NASX_GPU_CHECK_DATA")
+    data = ["dataset=numpy", f"dataset.file={file}", "dataset.test_fraction=0.02"] if file and IS_CUDA else []
+    config = "cifar10.yaml" if data else "digits.yaml"
+    runs = tempfile.mkdtemp()
+    command = [sys.executable, "-m", "nasx", "search", "--config", config, *data, f"runs_dir={runs}"]
+    command += [f"execution.device={DEVICE.type}", *settings]
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    print(done.stdout[-1500:], done.stderr[-2500:])
+    assert done.returncode == 0, done.stderr.strip().splitlines()[-1]
+    with sqlite3.connect(next(Path(runs).rglob("run.db"))) as base:
+        states = base.execute("select status, reason, detail, count(*) from trials group by 1, 2, 3").fetchall()
+    assert any(status == "complete" for status, *_ in states), states
+    assert not any("CUDA graphs" in (detail or "") for _, _, detail, _ in states), states
+    counts = ", ".join(f"{count} {reason or status}" for status, reason, _, count in states)
+    noise = [line for line in done.stderr.splitlines() if "Warning" in line]
+    return f"{time.perf_counter() - started:.0f} s: {counts}; warnings: {sorted(set(noise))[:3]}"
+
+
+@check
+def one_after_the_other() -> str:
+    return searched("execution=serial", "algorithm.evaluations=3", "training.epochs=2", limit=45)
+
+
+@check
+def several_at_once_by_ray() -> str:
+    workers = "4" if IS_CUDA else "1"
+    sized = ["algorithm.evaluations=16" if IS_CUDA else "algorithm.evaluations=3", "training.epochs=3"]
+    return searched("execution=local", f"execution.workers={workers}", *sized, limit=75)
+
+
+@cuda_check
+def nothing_is_left_on_the_gpu() -> str:
+    """Our own process has no context in this stage."""
+    command = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"]
+    left = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+    return left or "nothing"

@@ -1,0 +1,248 @@
+"""Does each path run on the GPU."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import nasx
+from nasx.data.batches import EvaluationBatches, TrainingBatches
+from nasx.diagnostics.confidence import fit_confidence
+from nasx.diagnostics.explain import explain
+from nasx.diagnostics.one_image import explain_image
+from nasx.diagnostics.planting import plant
+from nasx.diagnostics.repair import repair
+from nasx.evaluation import load_weights, save_weights
+from nasx.export.model import Deployed
+from nasx.introspection.activations import ActivationScorer
+from nasx.introspection.attributions import ShapScorer
+from nasx.spaces.chain import Chain
+from nasx.spaces.nb201_xnas import NASBench201XNAS
+from nasx.training.classifier import Classifier
+from scripts.bench.candidate import network_of
+from scripts.bench.gpu_check.candidates import AUGMENTATION, SMALL, evaluated, learnable, pixels, trained
+from scripts.bench.gpu_check.checking import CHECKS, DEVICE, IS_CUDA, check, cuda_check
+
+
+@check
+def device() -> str:
+    facts = f"torch {torch.__version__}, Python {sys.version.split()[0]}"
+    if IS_CUDA:
+        facts += f", {torch.cuda.get_device_name()}, cuDNN {torch.backends.cudnn.version()}"
+    return facts
+
+
+@check
+def batches_come_in_the_order_of_a_cpu() -> None:
+    data = learnable()
+
+    def batches(where: torch.device) -> list[Any]:
+        return list(
+            TrainingBatches(
+                data.train, mean=data.mean, std=data.std, batch_size=64, augmentation=AUGMENTATION, seed=3,
+                device=where, channels_last=True,
+            )
+        )  # fmt: skip
+
+    here, there, again = batches(torch.device("cpu")), batches(DEVICE), batches(DEVICE)
+    assert all(torch.equal(a[1].cpu(), b[1]) for a, b in zip(there, here, strict=True))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(there, again, strict=True)), "augmentation is not repeatable"
+
+
+@check
+def batches_stream_from_disk() -> None:
+    data = learnable()
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/x.npy", data.train.images)
+        part = replace(data.train, images=np.load(f"{folder}/x.npy", mmap_mode="r"), on_disk=True)
+        batches = EvaluationBatches(part, mean=data.mean, std=data.std, batch_size=64, device=DEVICE)
+        assert sum(len(labels) for _, labels in batches) == len(part)
+
+
+def _fits(name: str, *, graphed: bool, **settings: Any) -> None:
+    def one() -> str:
+        network, fitted = trained(**settings)
+        assert next(network.parameters()).device.type == DEVICE.type and not network.training
+        assert all(math.isfinite(record["validation_loss"]) for record in fitted.history)
+        assert fitted.graphed == (graphed and IS_CUDA), f"graphed: {fitted.graphed} {fitted.graph_failure}"
+        return f"error {fitted.validation_error:.3f}, {fitted.seconds:.2f} s"
+
+    one.__name__ = name
+    CHECKS.append((one, False))
+
+
+_fits("fit_float32", graphed=True, recipe={"precision": "float32", "epochs": 4})
+_fits("fit_bfloat16", graphed=True, recipe={"precision": "bfloat16", "epochs": 4})
+_fits("fit_best_average_smoothing", graphed=True, recipe={"average": 0.9, "label_smoothing": 0.1, "keep": "best"})
+_fits("fit_without_momentum", graphed=True, recipe={"momentum": 0.0})
+_fits("fit_in_micro_batches", graphed=False, micro_batches=2)
+_fits("fit_with_regulariser", graphed=False, recipe={"regulariser": 0.5})
+_fits("fit_too_short_for_a_graph", graphed=False, recipe={"epochs": 1})
+
+
+class Asks(nn.Module):
+    """An operation that cannot be captured: it waits for a number."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (1.0 if float(x.detach().sum()) > -1e9 else 0.0)
+
+
+@cuda_check
+def what_cannot_be_captured_runs_eagerly() -> str:
+    plain, expected = trained(cuda_graphs=False)
+    asking, found = trained(network=nn.Sequential(*network_of(SMALL, "median"), Asks()))
+    assert not found.graphed and found.graph_failure
+    assert [r["train_error"] for r in found.history] == [r["train_error"] for r in expected.history]
+    assert trained()[1].graphed, "the next training is not captured"
+    del plain, asking
+    return found.graph_failure
+
+
+@cuda_check
+def steps_never_wait() -> dict[str, list[int]]:
+    """Waits of each epoch of 16 steps, without graphs: one fetches the order of the images."""
+    counts = {}
+    settings: dict[str, dict[str, Any]] = {"plain": {}, "average": {"average": 0.9}, "regulariser": {"regulariser": 1}}
+    for name, recipe in settings.items():
+        found: list[int] = []
+        before = Classifier.training_step
+
+        def watched(self: Classifier, batches: Any, index: int, found: list[int] = found, before: Any = before) -> None:
+            torch.cuda.set_sync_debug_mode("warn")
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                before(self, batches, index)
+            torch.cuda.set_sync_debug_mode("default")
+            found.append(sum("synchronizing" in str(w.message) for w in caught))
+
+        Classifier.training_step = watched  # type: ignore[method-assign]
+        try:
+            trained(recipe=recipe, cuda_graphs=False)
+        finally:
+            Classifier.training_step = before  # type: ignore[method-assign]
+            torch.cuda.set_sync_debug_mode("default")
+        counts[name] = found
+    assert max(map(max, counts.values())) <= 2, counts
+    return counts
+
+
+@cuda_check
+def memory_goes_with_the_trial() -> str:
+    """MiB that torch has in use, and holds, after each of ten trials."""
+    held = []
+    for seed in range(10):
+        evaluated(seed=seed)
+        held.append((torch.cuda.memory_allocated() >> 20, torch.cuda.memory_reserved() >> 20))
+    told = f"MiB used and reserved after each trial: {held}"
+    if held[-1][1] > held[1][1] + 4:
+        in_use = Counter(
+            (segment["stream"], tuple(segment["segment_pool_id"]), block["size"] >> 10)
+            for segment in torch.cuda.memory_snapshot()
+            for block in segment["blocks"]
+            if block["state"] == "active_allocated"
+        )
+        raise AssertionError(f"{told}; in use by (stream, pool, KiB): {in_use.most_common(12)}")
+    return told
+
+
+@check
+def scorers() -> dict[str, float]:
+    data, (network, _) = learnable(), trained()
+    images, labels = pixels(data.validation, data)
+    found = {}
+    for scorer in (
+        ShapScorer(),
+        ShapScorer(path="quadrature"),
+        ShapScorer(explain="predicted"),
+        ActivationScorer(),
+        ActivationScorer(group_by="predicted", layer_balanced=True),
+    ):
+        found[scorer.name] = round(scorer.score(network, images, labels, n_classes=10, seed=0).value, 4)
+    return found
+
+
+@check
+def other_spaces() -> None:
+    data, rng = learnable(), np.random.default_rng(0)
+    for space in (Chain(), NASBench201XNAS(channels=8, cells=1)):
+        genes = space.canonical(tuple(int(rng.integers(size)) for size in space.gene_sizes))
+        while not space.is_connected(genes):
+            genes = space.canonical(tuple(int(rng.integers(size)) for size in space.gene_sizes))
+        trained(network=space.build(genes, input_shape=data.shape, n_classes=10), data=data)
+
+
+@check
+def any_model() -> str:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    images, labels = torch.rand(64, 3, 32, 32), torch.arange(64) % 10
+    value = nasx.score(model.to(DEVICE).eval(), (images, labels)).value
+    nasx.debug(model, (images, labels), (images.flip(3), labels))
+    return f"{value:.3f}"
+
+
+@check
+def diagnostics() -> None:
+    data, (network, _) = learnable(), trained()
+    plant(lambda: network_of(SMALL, "median"), data, SMALL.recipe, augmentation=AUGMENTATION, device=DEVICE)
+    repair(network, data, (0, 1), SMALL.recipe, augmentation=AUGMENTATION, seeds=[0], device=DEVICE)
+    explain(network, data, scorer=ShapScorer(), samples_per_class=1, draws=20)
+
+
+@check
+def one_image() -> None:
+    data, (network, _) = learnable(), trained()
+    explain_image(network, data, data.validation.images[0], name="one")
+
+
+@check
+def confidence_weights_and_export() -> None:
+    data, (network, _) = learnable(), trained()
+    confidence = fit_confidence(network, *pixels(data.validation, data), n_classes=10)
+    file = Path(tempfile.mkdtemp(), "w.safetensors")
+    save_weights(network, file)
+    load_weights(network_of(SMALL, "median"), file)
+    model = Deployed(network.cpu(), confidence, mean=data.mean.tolist(), std=data.std.tolist()).eval()
+    torch.export.export(model, (torch.zeros(2, 3, 32, 32, dtype=torch.uint8),))
+
+
+@check
+def evaluation() -> str:
+    found = evaluated()
+    assert found.status == "complete", found.detail[-500:]
+    assert not found.detail
+    pickle.loads(pickle.dumps(found))
+    return f"error {found.metrics['error']:.3f}, {found.train_seconds:.2f} + {found.score_seconds:.2f} s"
+
+
+@check
+def the_time_limit_holds() -> str:
+    started = time.perf_counter()
+    found = evaluated(replace(SMALL, recipe=replace(SMALL.recipe, epochs=500)), time_limit=3.0)
+    assert found.reason == "timeout", found
+    return f"{found.reason} after {time.perf_counter() - started:.1f} s"
+
+
+@cuda_check
+def lack_of_memory_is_recognised() -> str:
+    setting = replace(SMALL, images=4096, recipe=replace(SMALL.recipe, batch_size=4096, epochs=1))
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(0.8 * 2**30 / total)
+    try:
+        found = [evaluated(setting, micro_batches=parts) for parts in (1, 2, 4, 8)]
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    told = ["out of memory" if each.reason == "out_of_memory" else str(each.status) for each in found]
+    assert told[0] == "out of memory" and told[-1] != "out of memory", told
+    return f"a batch in 1, 2, 4, 8 parts: {', '.join(told)}"
