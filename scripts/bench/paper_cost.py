@@ -1,7 +1,6 @@
 """What the paper's three searches would cost with nasx, from measured seconds a candidate on CIFAR-10.
 
-    python -m scripts.bench.paper_cost --seconds 6.0     # a candidate, amortised, on one GPU
-    python -m scripts.bench.paper_cost --json gpu.json   # the best figure of the median cell by scripts.bench.gpu
+    python -m scripts.bench.paper_cost --seconds 6.0    # a candidate, amortised, on one GPU (scripts.bench.gpu_check)
     python -m scripts.bench.paper_cost --seconds 2300 --device core   # without a GPU: hours of one core
 
 The paper states 720 GPU-hours for all its searches. Other datasets are scaled from the measured one in two ways,
@@ -12,10 +11,8 @@ for launches, which cost the same for small images).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -61,15 +58,6 @@ def hours(search: Search, seconds: float, *, by_pixels: bool) -> float:
     return search.evaluations * seconds * share / 3600
 
 
-def amortised_seconds(file: Path) -> float:
-    """The median cell's smallest seconds a candidate in what `scripts.bench.gpu` wrote."""
-    found = json.loads(file.read_text())["measurements"]
-    seconds = [m["median"] for m in found if "median cell" in m["what"] and m["unit"] == "s"]
-    if not seconds:
-        raise SystemExit(f"{file} holds no seconds a candidate of the median cell: write it with scripts.bench.gpu")
-    return float(min(seconds))
-
-
 def cost_table(seconds: float, overhead: float, device: Literal["GPU", "core"] = "GPU") -> Table:
     """All searches and their sum; `overhead`: seconds a candidate beside training and scoring."""
     drawn = Table(title=f"{device}-hours at {seconds:g} s a candidate on {MEASURED}, {1000 * overhead:g} ms beside it")
@@ -99,16 +87,15 @@ would be."""
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench.paper_cost")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--seconds", type=float, help="of a candidate on CIFAR-10: 12 epochs, trained and scored")
-    source.add_argument("--json", type=Path, help="what scripts.bench.gpu wrote")
+    parser.add_argument(
+        "--seconds", type=float, required=True, help="of a candidate on CIFAR-10: 12 epochs, trained and scored"
+    )
     parser.add_argument("--overhead", type=float, default=0.015, help="seconds a candidate beside training and scoring")
     parser.add_argument("--device", choices=("GPU", "core"), default="GPU", help="what the seconds are of")
     chosen = parser.parse_args()
-    seconds = chosen.seconds if chosen.json is None else amortised_seconds(chosen.json)
-    if not seconds > 0 or chosen.overhead < 0:
+    if not chosen.seconds > 0 or chosen.overhead < 0:
         parser.error("seconds must be more than 0, the overhead at least 0")
-    Console().print(cost_table(seconds, chosen.overhead, chosen.device))
+    Console().print(cost_table(chosen.seconds, chosen.overhead, chosen.device))
     print(ASSUMPTIONS)
     return 0
 

@@ -28,7 +28,7 @@ STYLES = {"ok": "green", "skipped": "dim", "failed": "bold red", "cut off": "yel
 
 
 def run_stage(stage: str, limit: float, environment: dict[str, str], log: Path) -> None:
-    """Run the checks of a stage, in a new process if one has broken the last."""
+    """Run the checks of a stage, the name of a module, in a new process if one has broken the last."""
     ends = time.monotonic() + limit
     command = [sys.executable, "-m", "scripts.bench.gpu_check.checking", stage]
     with log.open("a") as output:
@@ -72,7 +72,7 @@ def main() -> int:
         environment["NASX_GPU_CHECK_DATA"] = str(chosen.data.resolve())
     for stage in chosen.stages:
         started = time.monotonic()
-        run_stage(stage, SECONDS[stage], environment, chosen.out / "log.txt")
+        run_stage(f"scripts.bench.gpu_check.{stage}", SECONDS[stage], environment, chosen.out / "log.txt")
         print(f"{stage}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     outcomes = read(record)
     show(outcomes, Console(width=180))

@@ -103,5 +103,5 @@ def _device_works() -> bool:
 if __name__ == "__main__":
     # by its full name: the checks register there, not in __main__
     checking = importlib.import_module("scripts.bench.gpu_check.checking")
-    importlib.import_module(f"scripts.bench.gpu_check.{sys.argv[1]}")
-    sys.exit(checking.run(sys.argv[1], Path(os.environ["NASX_GPU_CHECK_RECORD"])))
+    importlib.import_module(sys.argv[1])
+    sys.exit(checking.run(sys.argv[1].rpartition(".")[2], Path(os.environ["NASX_GPU_CHECK_RECORD"])))
