@@ -48,6 +48,9 @@ class SettingError(ConfigError):
         self.name = name
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # else it could not be sent from a worker
+        return type(self), (self.name, self.problem)
+
 
 class DataError(NasxError):
     """A dataset that is missing, damaged or of the wrong form."""
@@ -72,6 +75,9 @@ class TrialFailure(Exception):  # noqa: N818 - a status of a trial, not an error
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # else it could not be sent from a worker
+        return type(self), (self.reason, self.detail)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

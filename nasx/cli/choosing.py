@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nasx.errors import RunError
-from nasx.reports.summary import summarise_run
+from nasx.reports.summary import read_summary
 from nasx.reports.wording import network_facts
 from nasx.rundir import find_run, runs_home, weights_file
 from nasx.store import RunStore
@@ -45,9 +45,7 @@ def front_trials(run: Path) -> list[Trial]:
 
     Raises RunError if there is none.
     """
-    with RunStore.open(run, read_only=True) as store:
-        trials, info = store.trials(), store.info
-    front = summarise_run(trials, info).front
+    front = read_summary(run).front
     if not front:
         raise RunError(f"{run} has no network on its front. `nasx runs show` says what became of its trials.")
     return [find_trial(run, member.arch_id) for member in front]
@@ -55,9 +53,7 @@ def front_trials(run: Path) -> list[Trial]:
 
 def known_facts(run: Path, arch_id: str) -> tuple[tuple[str, str], ...]:
     """Return what all trainings of the run say of a network, for pages that show one of its trainings."""
-    with RunStore.open(run, read_only=True) as store:
-        trials, info = store.trials(), store.info
-    return network_facts(summarise_run(trials, info), arch_id)
+    return network_facts(read_summary(run), arch_id)
 
 
 def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:

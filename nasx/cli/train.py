@@ -18,6 +18,7 @@ from rich.text import Text
 from nasx.cli.choosing import choose_run, find_trial, front_trials, spare_threads
 from nasx.cli.output import answers
 from nasx.errors import SettingError
+from nasx.reports.summary import read_summary
 from nasx.trial import Trial
 
 if TYPE_CHECKING:
@@ -74,13 +75,15 @@ def train(
         from nasx.reports.finals import finals_json, finals_table
 
         course = plan(run, overrides or [], width=width, calibration=calibration)
+    found = {network.arch_id: network for network in read_summary(run).architectures}
     directories = [_directory(out, trial, front) or final_dir(run, trial.arch_id) for trial in trials]
     done: list[tuple[FinalRecord, Path]] = []
     try:
         with _interruptible(), EpochDisplay(log, course.recipe.epochs, seeds) as shown:
             for trial, directory in zip(trials, directories, strict=True):
                 spare_threads(trial)
-                record = train_finally(course, trial, directory, seeds=seeds, report=shown.report)
+                known = found.get(trial.arch_id)
+                record = train_finally(course, trial, directory, seeds=seeds, found=known, report=shown.report)
                 done.append((record, directory))
     except Interrupted:
         log.print(f"Interrupted: {AGAIN}.", highlight=False)

@@ -20,8 +20,10 @@ from nasx.export.description import Description
 from nasx.final.record import FinalRecord, read_record, read_touches
 from nasx.final.training import final_dir, read_confidence, weights_path
 from nasx.protocols import SearchSpace
+from nasx.reports.summary import read_summary
+from nasx.reports.wording import format_estimate, network_facts
 from nasx.run import check_weights, materials, trained
-from nasx.trial import Genotype, Trial
+from nasx.trial import OBJECTIVES, Genotype, Trial
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,11 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
     load_weights(network, weights_path(directory, training.number))
     confidence = read_confidence(directory, training.number)
     n = len(record.trainings)
-    facts = {"validation error in the search": _percent(record.validation_error)}
+    searched = format_estimate(OBJECTIVES["error"], record.validation_error, record.validation_error_std)
+    times = f"{record.search_trainings} training{'s' * (record.search_trainings > 1)}"
+    facts = {"validation error in the search": f"{searched} (estimate from {times} of it and from similar networks)"}
+    if record.validation_error_std is None:
+        facts = {"validation error in the search": f"{searched} (mean of {times})"}
     if training.test is not None:
         tested = [t.test for t in record.trainings if t.test is not None]
         facts |= {
@@ -101,8 +107,9 @@ def _from_search(run_dir: Path, trial: Trial) -> Source:
     confidence = fit_confidence(network, held_out, as_tensor(data.validation.labels), n_classes=data.n_classes)
     metrics = trial.metrics
     facts = {
-        "validation error": f"{_percent(metrics['error'])} of {len(data.validation):,} images; "
-        "it was chosen by such images, so that others may show a larger one",
+        "validation error of these weights": f"{_percent(metrics['error'])} of {len(data.validation):,} images; "
+        "the network was chosen by such images, so that others may show a larger error",
+        **dict(network_facts(read_summary(run_dir), trial.arch_id)),
         "test error": "not known: these weights were not tested",
         "introspectability, on the validation images": _number(metrics.get("introspectability")),
         **_sizes(metrics["parameters"], metrics["macs"]),

@@ -43,9 +43,11 @@ class FinalRecord:
     images: Mapping[str, int]  # how many there were: train, calibration, test
     parameters: int
     macs: int
-    validation_error: float  # of the search
+    validation_error: float  # in the search: the estimate from all of its trainings
     versions: Mapping[str, str]
     trainings: tuple[Training, ...] = ()
+    validation_error_std: float | None = None  # uncertainty of that estimate; None: not known
+    search_trainings: int = 1  # of this network, which it rests on
 
     def training(self, number: int) -> Training | None:
         """The finished training of that number."""

@@ -26,6 +26,7 @@ from nasx.files import translate_disk_errors, write_atomically
 from nasx.final.course import Course
 from nasx.final.record import FinalRecord, Touch, Training, note_touch, read_record, write_record
 from nasx.networks.costs import count_macs, count_parameters
+from nasx.reports.summary import ArchitectureResult
 from nasx.rundir import arch_dir, lock
 from nasx.training.fitting import fit
 from nasx.trial import Trial
@@ -44,14 +45,23 @@ def weights_path(directory: Path, number: int) -> Path:
     return directory / f"weights_{number}.safetensors"
 
 
-def train(course: Course, trial: Trial, directory: Path, *, seeds: int, report: Report | None = None) -> FinalRecord:
+def train(
+    course: Course,
+    trial: Trial,
+    directory: Path,
+    *,
+    seeds: int,
+    found: ArchitectureResult | None = None,
+    report: Report | None = None,
+) -> FinalRecord:
     """The network of `trial` trained with each of `seeds` seeds; what is finished in `directory` is not trained again.
 
+    `found`: what all trainings of the search say of the network; None: `trial` is the only one.
     A training that was interrupted goes on from its last checkpoint, to the same weights. Raises RunError where
     the directory holds trainings of another course or is in use, or a training diverges.
     """
     with _held(directory):
-        record = _begin(course, trial, directory)
+        record = _begin(course, trial, found, directory)
         for number in range(seeds):
             if record.training(number) is None or not weights_path(directory, number).is_file():
                 record = _train_one(course, trial, directory, record, number, report)
@@ -67,7 +77,7 @@ def _held(directory: Path) -> Iterator[None]:
         yield
 
 
-def _begin(course: Course, trial: Trial, directory: Path) -> FinalRecord:
+def _begin(course: Course, trial: Trial, found: ArchitectureResult | None, directory: Path) -> FinalRecord:
     record = read_record(directory)
     if record is not None:
         if dict(record.course) != json.loads(json.dumps(course.facts)):  # tuples have become lists
@@ -90,7 +100,9 @@ def _begin(course: Course, trial: Trial, directory: Path) -> FinalRecord:
         images={"train": len(data.train), "calibration": len(data.validation)},
         parameters=count_parameters(network),
         macs=count_macs(network, data.shape),
-        validation_error=trial.metrics["error"],
+        validation_error=(trial if found is None else found).metrics["error"],
+        validation_error_std=None if found is None else found.std.get("error"),
+        search_trainings=1 if found is None else found.trainings,
         versions={"nasx": nasx.__version__, "torch": version("torch"), "python": platform.python_version()},
     )
 

@@ -12,13 +12,16 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from nasx.reports.wording import format_estimate
+from nasx.trial import OBJECTIVES
+
 if TYPE_CHECKING:
     from nasx.final.record import FinalRecord
 
 NOTES = (
-    "search error: on validation images, in the search",
+    "search error: on validation images, estimated from the trainings of the search, ± uncertainty of the estimate",
     "ECE: expected calibration error of the confidence that goes into an exported model",
-    "±: standard deviation of a single training over the seeds",
+    "± of the other columns: standard deviation of a single training over the seeds",
 )
 
 
@@ -31,7 +34,7 @@ def finals_table(records: Sequence[FinalRecord]) -> Group:
     for record in sorted(records, key=lambda r: fmean(values(r, "error"))):
         table.add_row(
             record.arch_id,
-            _percent(record.validation_error),
+            format_estimate(OBJECTIVES["error"], record.validation_error, record.validation_error_std),
             with_spread(values(record, "error"), _percent),
             with_spread(values(record, "introspectability"), lambda value: f"{value:.3f}"),
             with_spread(values(record, "calibrated_ece"), lambda value: f"{100 * value:.1f} %"),
@@ -75,6 +78,8 @@ def finals_json(records: Sequence[FinalRecord]) -> str:
             "parameters": record.parameters,
             "macs": record.macs,
             "validation_error": record.validation_error,
+            "validation_error_std": record.validation_error_std,
+            "search_trainings": record.search_trainings,
             "test_error": fmean(values(record, "error")),
             "trainings": [{"number": t.number, "seed": t.seed, **(t.test or {})} for t in record.trainings],
         }

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,14 @@ class FrontSummary:
 def summarise_run(trials: Iterable[Trial], info: RunInfo) -> FrontSummary:
     """The front of a run's trials in its own objectives."""
     return summarise(trials, info.objectives, n_classes=info.n_classes, alleles=info.alleles)
+
+
+def read_summary(run_dir: Path) -> FrontSummary:
+    """The front of the run in a directory. Raises RunError if there is none."""
+    from nasx.store import RunStore
+
+    with RunStore.open(run_dir, read_only=True) as store:
+        return summarise_run(store.trials(), store.info)
 
 
 def summarise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,15 +14,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from nasx.cli.choosing import front_trials
 from nasx.cli.main import main
 from nasx.errors import ConfigError, RunError, SettingError
 from nasx.evaluation import load_weights
+from nasx.export.source import find_source
 from nasx.final.course import plan
 from nasx.final.record import read_record, read_touches
 from nasx.final.training import final_dir, train, weights_path
 from nasx.final.training import test as take_test
+from nasx.reports.finals import finals_table
+from nasx.reports.summary import read_summary
 from nasx.rundir import lock
 
 SHORT = ["training.epochs=2", "training.batch_size=16", "training.precision=float32"]
@@ -46,6 +51,34 @@ def test_a_network_is_trained_with_several_seeds_and_tested(run_dir, trial, caps
     assert told["test_error"] == pytest.approx((first["error"] + second["error"]) / 2)
     assert all(0 <= first[name] <= 1 for name in ("error", "macro_error", "ece", "calibrated_ece"))
     assert {"introspectability", "introspectability_shap", "introspectability_activations"} <= first.keys()
+
+
+def test_the_error_of_the_search_is_estimated_from_all_its_trainings(run_dir, trial):
+    (known,) = (each for each in read_summary(run_dir).architectures if each.arch_id == trial.arch_id)
+    found = replace(known, metrics={**known.metrics, "error": 0.2}, std={"error": 0.03}, trainings=3)
+    course, directory = plan(run_dir, [*SHORT, "training.epochs=1"]), final_dir(run_dir, trial.arch_id)
+
+    record = train(course, trial, directory, seeds=1, found=found)
+
+    assert (record.validation_error, record.validation_error_std, record.search_trainings) == (0.2, 0.03, 3)
+    assert read_record(directory).validation_error_std == 0.03
+    facts = find_source(run_dir, trial).facts
+    assert facts["validation error in the search"].startswith("20.00 ± 3.00 % (estimate from 3 trainings of it")
+    (tested,), _ = take_test(course, [(record, directory)], run_dir, seeds=1)
+    console = Console(width=100, file=io.StringIO())
+    console.print(finals_table([tested]))
+    assert "20.00 ± 3.00 %" in console.file.getvalue()
+
+
+def test_a_record_of_an_earlier_version_has_one_training_of_the_search(run_dir, trial):
+    directory = final_dir(run_dir, trial.arch_id)
+    train(plan(run_dir, [*SHORT, "training.epochs=1"]), trial, directory, seeds=1)
+    file = directory / "final.json"
+    values = json.loads(file.read_text())
+    del values["validation_error_std"], values["search_trainings"]
+    file.write_text(json.dumps(values))
+    record = read_record(directory)
+    assert (record.validation_error_std, record.search_trainings) == (None, 1)
 
 
 def test_two_trainings_of_a_network_at_a_time_are_refused(run_dir, trial):
