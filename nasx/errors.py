@@ -80,6 +80,30 @@ class TrialFailure(Exception):  # noqa: N818 - a status of a trial, not an error
         return type(self), (self.reason, self.detail)
 
 
+OUT_OF_MEMORY = (
+    "out of memory",  # torch.OutOfMemoryError of any device, "CUDA error: out of memory"
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "Unable to find a valid cuDNN algorithm",  # none whose workspace fits
+    "DefaultCPUAllocator: can't allocate memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is a lack of memory, of the host or of a device, in any of the forms that libraries raise.
+
+    >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    True
+    >>> is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    False
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(form.lower() in str(error).lower() for form in OUT_OF_MEMORY)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence with the nearest match among `known`, or the whole list where nothing is near.
 

@@ -25,7 +25,7 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import LabelledImages, SearchData
 from nasx.early_stopping import judge
-from nasx.errors import ResourceError, RunError, TrialFailure
+from nasx.errors import ResourceError, RunError, TrialFailure, is_out_of_memory
 from nasx.files import write_atomically
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
@@ -72,11 +72,11 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
             return _evaluate(job, spec, data, so_far, progress)
     except TrialFailure as failure:
         return so_far.ended(Reason(failure.reason), failure.detail)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        return so_far.ended(Reason.OUT_OF_MEMORY, str(error) or "no memory left")
     except ResourceError:
         raise
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            return so_far.ended(Reason.OUT_OF_MEMORY, str(error) or "no memory left")
         return so_far.ended(Reason.ERROR, traceback.format_exc())
     finally:
         free_gpu_memory()

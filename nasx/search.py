@@ -144,6 +144,7 @@ def _run(
         limits=SearchLimits(evaluations=experiment.evaluations, **vars(experiment.search)),
         early_stopping=experiment.early_stopping,
         gpus=gpus_of_a_trial(experiment, parts.execution),
+        max_parts=None if experiment.evaluation else experiment.training["batch_size"] // 2,
     )
     tracking = _tracking(experiment, run_dir)
     try:

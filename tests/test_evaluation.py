@@ -107,6 +107,37 @@ def test_a_bug_in_a_scorer_costs_this_trial_alone_and_keeps_its_traceback(job, s
     assert not job.weights_file.exists()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("GET was unable to find an engine: Unable to find a valid cuDNN algorithm to run convolution"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    ],
+    ids=lambda error: str(error)[:40],
+)
+def test_lack_of_memory_is_recognised_in_each_of_its_forms(job, spec, data, monkeypatch, error):
+    def fit(*_, **__):
+        raise error
+
+    monkeypatch.setattr("nasx.training.fitting.fit", fit)
+    found = evaluate(job, spec, data)
+    assert found.reason is Reason.OUT_OF_MEMORY
+    assert found.detail
+
+
+def test_another_error_of_a_gpu_is_no_lack_of_memory(job, spec, data, monkeypatch):
+    def fit(*_, **__):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("nasx.training.fitting.fit", fit)
+    assert evaluate(job, spec, data).reason is Reason.ERROR
+
+
 def test_divergence_is_a_failure_with_its_reason(job, spec, data):
     evaluation = evaluate(job, replace(spec, recipe=Recipe(epochs=1, learning_rate=1e30, precision="float32")), data)
 

@@ -18,17 +18,22 @@ from nasx.trial import Candidate, Evaluation, Job, Reason, Trial
 class Jobs:
     """Trials from when they are given to a worker until they are recorded; every attempt is in the journal.
 
-    `retries`: further attempts that a trial has. `gpus`: of a trial; 0 on the CPU.
+    `retries`: further attempts that a trial has. `gpus`: of a trial; 0 on the CPU. `max_parts`: into so many parts a
+    batch can be split if memory is short, which does not count as a retry; None: not known, each split is a retry.
     """
 
-    def __init__(self, store: RunStore, run_dir: Path, *, retries: int, gpus: float) -> None:
+    def __init__(
+        self, store: RunStore, run_dir: Path, *, retries: int, gpus: float, max_parts: int | None = None
+    ) -> None:
         self.store = store
         self.run_dir = run_dir
         self.retries = retries
+        self.max_parts = max_parts
         self.clocks = Clocks(gpus)
         self.pending: dict[Key, Candidate] = {}  # trials that wait for their evaluation, be they out or not
         self._again: deque[Job] = deque()  # jobs of them that came back without one
-        self._retried: Counter[Key] = Counter()
+        self._retried: Counter[Key] = Counter()  # what `retries` limits
+        self._failed: Counter[Key] = Counter()  # attempts, those for lack of memory included
 
     @property
     def running(self) -> int:
@@ -58,12 +63,19 @@ class Jobs:
         self._come_back(job)
 
     def tries_again(self, job: Job, evaluation: Evaluation) -> bool:
-        """Whether the job is tried again: what may have been the machine's fault, as often as `retries` allows."""
-        if evaluation.reason not in WORTH_RETRYING or self._retried[key(job)] >= self.retries:
-            return False
-        if evaluation.reason is Reason.OUT_OF_MEMORY:
+        """Whether the job is tried again: what may have been the machine's fault, as often as `retries` allows.
+
+        If memory was short, in smaller parts of a batch, down to two images each.
+        """
+        short = evaluation.reason is Reason.OUT_OF_MEMORY
+        splits = short and (self.max_parts is None or 2 * job.micro_batches <= self.max_parts)
+        if not splits or self.max_parts is None:
+            if evaluation.reason not in WORTH_RETRYING or self._retried[key(job)] >= self.retries:
+                return False
+            self._retried[key(job)] += 1
+        if splits:
             job = replace(job, micro_batches=2 * job.micro_batches)
-        self._retried[key(job)] += 1
+        self._failed[key(job)] += 1
         with_less = f", in {job.micro_batches} parts a batch" if job.micro_batches > 1 else ""
         why = f"{evaluation.reason}: {last_line(evaluation.detail)}"
         self.store.record_event("retry", f"trial {job.arch_id}{with_less}: {why}")
@@ -76,11 +88,11 @@ class Jobs:
 
     def attempts(self, job: Job) -> int:
         """Attempts at the job in this session, this one included."""
-        return self._retried[key(job)] + 1
+        return self._failed[key(job)] + 1
 
     def end(self, job: Job) -> tuple[Candidate, int, float]:
         """The job has its evaluation: its candidate, attempts before this one, GPU-seconds of all attempts."""
-        return self.pending.pop(key(job)), self._retried[key(job)], self.clocks.take(key(job))
+        return self.pending.pop(key(job)), self._failed[key(job)], self.clocks.take(key(job))
 
     def close(self) -> None:
         """Take back every job that is out: a resumed search asks for it again."""

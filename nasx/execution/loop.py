@@ -59,8 +59,12 @@ class SearchLoop:
         limits: SearchLimits,
         early_stopping: bool = False,
         gpus: float = 0.0,
+        max_parts: int | None = None,
     ) -> None:
-        """`early_stopping`: whether trainings that cannot reach the front are cut. `gpus`: of a trial; 0 on the CPU."""
+        """`early_stopping`: whether trainings that cannot reach the front are cut. `gpus`: of a trial; 0 on the CPU.
+
+        `max_parts`: of a batch, see `Jobs`.
+        """
         self.run_dir = run_dir
         self.store = store
         self.algorithm = algorithm
@@ -69,7 +73,7 @@ class SearchLoop:
         self.limits = limits
         self.stopping: str | None = None  # why no further job is given
         self._arch_ids: list[str] = []  # of the candidates, by number
-        self._jobs = Jobs(store, run_dir, retries=limits.retries, gpus=gpus)
+        self._jobs = Jobs(store, run_dir, retries=limits.retries, gpus=gpus, max_parts=max_parts)
         self._waiting: dict[Key, list[Candidate]] = {}  # further candidates of a training whose job is not done
         self._cached = self._known_in_a_row = self._generation = 0
         self._session: list[Trial] = []  # trained in this session

@@ -12,6 +12,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from nasx.errors import is_out_of_memory
+
 Step = Callable[[Tensor, Tensor], None]  # images (n, channels, h, w), labels (n,)
 
 WARM_UP = 3  # eager steps before the capture: libraries are initialised, lasting tensors are allocated
@@ -74,9 +76,9 @@ class GraphedStep:
             # thread_local: other threads, such as Ray's, may go on calling CUDA meanwhile
             with torch.cuda.graph(graph, stream=_stream(), capture_error_mode="thread_local"):
                 self._step(*inputs)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             self.failure = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self._undo()
             torch.cuda.synchronize()  # raises if the device is broken, not only the capture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ class Verdict:
     promised: float  # hypervolume of the values that the tool shows
     true: float  # hypervolume of the true values
     nondominated: float  # share of the recommended networks that no other retrained network truly dominates
+    nondominated_own: float  # the same among the retrained networks that the tool itself has trained
     promised_share: float  # of the true front's hypervolume, normalized to its extent
     true_share: float
 
@@ -112,13 +114,16 @@ def normalized_share(points: ArrayLike, true_front: ArrayLike) -> float:
     return pareto.hypervolume(scaled, corner) / pareto.hypervolume((best - low) / extent, corner)
 
 
-def judge(recommended: Mapping[str, Sequence[Point]], truth: Mapping[str, Point]) -> dict[str, Verdict]:
+def judge(
+    recommended: Mapping[str, Sequence[Point]], truth: Mapping[str, Point], trained: Mapping[str, Collection[str]]
+) -> dict[str, Verdict]:
     """Judge what each tool recommends.
 
     Args:
         recommended: per tool, the networks that it recommends, with the values that it shows. A network that appears
             under several encodings counts once among the networks, and all its values count as promised.
         truth: the true values of every network recommended and of the reference set, by arch_id.
+        trained: per tool, the networks that it has trained.
     """
     pool = front(list(truth.values()))
     best = {point.arch_id for point in pool}
@@ -126,16 +131,38 @@ def judge(recommended: Mapping[str, Sequence[Point]], truth: Mapping[str, Point]
     verdicts = {}
     for tool, shown in recommended.items():
         networks = dict.fromkeys(point.arch_id for point in shown)
+        own = {p.arch_id for p in front([p for p in truth.values() if p.arch_id in {*networks, *trained[tool]}])}
         promised, true = costs(shown), costs(truth[arch_id] for arch_id in networks)
         verdicts[tool] = Verdict(
             recommended=len(networks),
             promised=pareto.hypervolume(promised, corner),
             true=pareto.hypervolume(true, corner),
             nondominated=fmean(arch_id in best for arch_id in networks) if networks else math.nan,
+            nondominated_own=fmean(arch_id in own for arch_id in networks) if networks else math.nan,
             promised_share=normalized_share(promised, costs(pool)),
             true_share=normalized_share(true, costs(pool)),
         )
     return verdicts
+
+
+def confirmed(values: ArrayLike, judges: int = 2) -> float:
+    """Return how much of a front by some fresh trainings is a front by the others: what further training can confirm.
+
+    Args:
+        values: costs of further trainings, (n_networks, n_trainings, 2).
+        judges: trainings that judge, by their means; the front is that of the means of all others.
+
+    >>> confirmed([[[0.0, 0.0]] * 3, [[1.0, 1.0]] * 3])
+    1.0
+    """
+    costs_ = np.asarray(values, dtype=float)
+    trainings = range(costs_.shape[1])
+    shares = []
+    for judging in combinations(trainings, judges):
+        choosing = [i for i in trainings if i not in judging]
+        chosen, held = (pareto.front_mask(costs_[:, list(part)].mean(axis=1)) for part in (choosing, judging))
+        shares.append(float(held[chosen].mean()))
+    return fmean(shares)
 
 
 class Spread(NamedTuple):

@@ -17,7 +17,9 @@ slightly optimistic, for every tool alike.
 
 promised: hypervolume of the values that the tool shows; true: of the true values; both from error 0.9 and
 introspectability 0. Optimism: promised / true - 1. Non-dominated: share of the recommended networks that no other
-retrained network of this turn truly dominates. Shares: hypervolume as a share of that of the true front of all
+retrained network of this turn truly dominates; own: among the networks that the tool itself has trained. The sentence
+on confirmation tells what the measure can resolve: how much of the front of the means of all fresh trainings but two
+is on the front of the means of these two. Shares: hypervolume as a share of that of the true front of all
 retrained networks, both objectives scaled to the extent of that front.
 
 Let nothing else run. Turns are appended to the JSON file as they finish, and those that the file has are skipped. It
@@ -44,7 +46,18 @@ from rich.console import Console
 from rich.table import Table
 
 from nasx.files import write_atomically
-from scripts.bench.front_judgement import Point, Spread, Verdict, duel, judge, means, nearest_to_front, spread
+from scripts.bench.front_judgement import (
+    Point,
+    Spread,
+    Verdict,
+    confirmed,
+    costs,
+    duel,
+    judge,
+    means,
+    nearest_to_front,
+    spread,
+)
 from scripts.bench.front_tools import ROOT, Found, Truth, by_nasx, by_tpe, train_again, worktree
 
 NASX, RELEASED, TPE = "nasx", "released", "TPE"
@@ -133,7 +146,17 @@ def verdicts(record: Record) -> dict[str, Verdict]:
     recommended = {
         tool: [Point(*point) for point in each["recommended"]] for tool, each in sorted(record["tools"].items())
     }
-    return judge(recommended, {point.arch_id: point for point in truth})
+    trained = {tool: {name for name, *_ in each["observed"]} for tool, each in record["tools"].items()}
+    return judge(recommended, {point.arch_id: point for point in truth}, trained)
+
+
+def confirmation(record: Record) -> float:
+    """Return how much of a front by all fresh trainings but two is confirmed by these two; NaN: too few trainings."""
+    values = [each["values"] for each in record["truth"].values()]
+    least = min(map(len, values))
+    if least < 3:
+        return math.nan
+    return confirmed([costs([Point("", *value) for value in own[:least]]) for own in values])
 
 
 def plain(verdict: Verdict) -> dict[str, float | None]:
@@ -209,6 +232,7 @@ def columns(records: Sequence[Record], tool: str) -> dict[str, list[float]]:
         "true": [each.true for each in judged],
         "optimism": [each.optimism for each in judged],
         "non-dominated": [each.nondominated for each in judged],
+        "non-dominated, own": [each.nondominated_own for each in judged],
         "promised share": [each.promised_share for each in judged],
         "true share": [each.true_share for each in judged],
     }
@@ -309,6 +333,8 @@ def main() -> None:
         console.print(summary_table(f"{n} trainings, {len(each)} turns: mean ± standard deviation", each))
         for sentence in comparisons(each):
             console.print(sentence, highlight=False)
+        share = spread(map(confirmation, each))
+        console.print(f"a front chosen by fresh trainings is confirmed by two others in {share}", highlight=False)
         console.print()
 
 

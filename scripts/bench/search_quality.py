@@ -5,14 +5,16 @@
 Error against parameters on three datasets; all settings of nasx were chosen on CIFAR-10. A row is a searcher, its
 figures the share of the true hypervolume after so many evaluations, mean over the seeds (and worst seed), and the
 median number of evaluations to 99 %. Every network asked counts. "repeats free" gives a peer what it does not have:
-encodings of a network that it has asked before, and cells that are no network, cost it nothing. Searchers take turns,
-seed by seed.
+encodings of a network that it has asked before, and cells that are no network, cost it nothing.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,17 +63,33 @@ def distinct(problem: TabularProblem, asked: Sequence[Genotype]) -> list[Genotyp
     return list(first.values())
 
 
-def curves(problem: TabularProblem, names: Sequence[str], seeds: int) -> dict[str, list[NDArray[np.float64]]]:
+def curves(
+    table_path: Path, dataset: str, names: Sequence[str], seeds: int, processes: int
+) -> dict[str, list[NDArray[np.float64]]]:
     """The share of the true hypervolume by evaluation: one array a searcher and seed."""
     found: dict[str, list[NDArray[np.float64]]] = {}
-    for seed in track(range(seeds), problem.name, console=Console(stderr=True)):
-        for name in names:
-            searcher, evaluations = SEARCHERS[name]
-            asked = searcher(problem, seed, evaluations)
-            found.setdefault(name, []).append(problem.shares(asked))
-            if name in PEERS:
-                found.setdefault(name + FREE, []).append(problem.shares(distinct(problem, asked)))
+    with ProcessPoolExecutor(processes) as pool:
+        by_seed = pool.map(partial(_curves_of_seed, table_path, dataset, tuple(names)), range(seeds))
+        for shares in track(by_seed, dataset, total=seeds, console=Console(stderr=True)):
+            for name, each in shares.items():
+                found.setdefault(name, []).append(each)
     return found
+
+
+def _curves_of_seed(table_path: Path, dataset: str, names: Sequence[str], seed: int) -> dict[str, NDArray[np.float64]]:
+    problem, found = _problem(table_path, dataset), {}
+    for name in names:
+        searcher, evaluations = SEARCHERS[name]
+        asked = searcher(problem, seed, evaluations)
+        found[name] = problem.shares(asked)
+        if name in PEERS:
+            found[name + FREE] = problem.shares(distinct(problem, asked))
+    return found
+
+
+@cache
+def _problem(table_path: Path, dataset: str) -> TabularProblem:
+    return read(table_path, dataset)
 
 
 def evaluations_to(shares: NDArray[np.float64], level: float) -> float:
@@ -122,12 +140,13 @@ def main(
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each searcher: 20, or 4 if quick.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Our default and the peers alone.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Seeds at a time.")] = os.cpu_count() or 1,
 ) -> None:
     """Compare searches on the tabular NAS-Bench-201 problems."""
     names, n_seeds = (QUICK, seeds or 4) if quick else (tuple(SEARCHERS), seeds or 20)
     results = {}
     for dataset in DATASETS:
-        found = curves(read(table_path, dataset), names, n_seeds)
+        found = curves(table_path, dataset, names, n_seeds, processes)
         results[dataset] = {name: summary(runs) for name, runs in found.items()}
         Console().print(table(f"{dataset}, {n_seeds} seeds", results[dataset]))
         Console().print(f"{dataset}: {verdict(results[dataset])}\n")

@@ -20,7 +20,7 @@ from nasx.introspection.attributions import ShapScorer
 from nasx.spaces.nb201 import NASBench201
 from nasx.training.recipe import Recipe
 from scripts.bench import front_truth, tpe_script
-from scripts.bench.front_judgement import Point, costs, judge, nearest_to_front, normalized_share
+from scripts.bench.front_judgement import Point, confirmed, costs, judge, nearest_to_front, normalized_share
 from scripts.bench.front_tools import Found, Truth
 from scripts.bench.front_truth import (
     NASX,
@@ -46,7 +46,8 @@ def truth(*points: Point) -> dict[str, Point]:
 
 
 def test_promised_values_count_as_promised_and_true_values_as_true() -> None:
-    found = judge({"tool": [Point("a", 0.4, 0.5)]}, truth(Point("a", 0.5, 0.25), Point("b", 0.6, 0.1)))["tool"]
+    known = truth(Point("a", 0.5, 0.25), Point("b", 0.6, 0.1))
+    found = judge({"tool": [Point("a", 0.4, 0.5)]}, known, {"tool": known})["tool"]
     assert (found.recommended, found.nondominated) == (1, 1.0)
     assert found.promised == pytest.approx(0.5 * 0.5)
     assert found.true == pytest.approx(0.4 * 0.25)
@@ -55,19 +56,30 @@ def test_promised_values_count_as_promised_and_true_values_as_true() -> None:
 
 def test_a_network_is_dominated_by_what_another_tool_recommends_or_the_reference_set() -> None:
     shown = {"one": [Point("a", 0.1, 0.5), Point("b", 0.2, 0.6)], "other": [Point("c", 0.3, 0.3)]}
-    found = judge(shown, truth(Point("a", 0.3, 0.4), Point("b", 0.3, 0.6), Point("c", 0.2, 0.2), Point("d", 0.1, 0.3)))
-    assert found["one"].nondominated == 0.5  # b dominates a
+    known = truth(Point("a", 0.3, 0.4), Point("b", 0.3, 0.6), Point("c", 0.2, 0.2), Point("d", 0.1, 0.3))
+    found = judge(shown, known, {"one": ["a", "b"], "other": ["c"]})
+    assert found["one"].nondominated == found["one"].nondominated_own == 0.5  # b dominates a
     assert found["other"].nondominated == 0.0  # the reference network d dominates c
+    assert found["other"].nondominated_own == 1.0  # but another tool has found it
+
+
+def test_a_front_is_confirmed_as_far_as_further_trainings_agree() -> None:
+    agreed = [[[0.1, -0.5]] * 3, [[0.2, -0.4]] * 3]
+    assert confirmed(agreed, judges=1) == 1.0
+    # one very bad training decides whenever it is among those that choose, and is alone when it judges
+    opposed = [[[0.1, -0.5], [0.1, -0.5], [0.4, -0.2]], [[0.2, -0.4]] * 3]
+    assert confirmed(opposed, judges=1) == 0.0
 
 
 def test_a_network_shown_under_two_encodings_is_one_network() -> None:
-    found = judge({"tool": [Point("a", 0.4, 0.3), Point("a", 0.5, 0.4)]}, truth(Point("a", 0.5, 0.2)))["tool"]
+    known = truth(Point("a", 0.5, 0.2))
+    found = judge({"tool": [Point("a", 0.4, 0.3), Point("a", 0.5, 0.4)]}, known, {"tool": known})["tool"]
     assert found.recommended == 1
     assert found.promised == pytest.approx(0.5 * 0.3 + 0.4 * 0.1)
 
 
 def test_a_tool_that_recommends_nothing_has_no_hypervolume() -> None:
-    found = judge({"tool": []}, truth(Point("a", 0.5, 0.2)))["tool"]
+    found = judge({"tool": []}, truth(Point("a", 0.5, 0.2)), {"tool": ["a"]})["tool"]
     assert (found.recommended, found.promised, found.true) == (0, 0.0, 0.0)
     assert math.isnan(found.optimism) and math.isnan(found.nondominated)
 

@@ -96,6 +96,7 @@ def make_loop(
     objectives: tuple[str, ...] = ("error", "introspectability"),
     early_stopping: bool = False,
     gpus: float = 0.0,
+    max_parts: int | None = None,
     **limits,
 ) -> SearchLoop:
     """A loop over the journal in `run_dir`: a new one, or the one that is there."""
@@ -111,6 +112,7 @@ def make_loop(
         limits=SearchLimits(evaluations=evaluations, **limits),
         early_stopping=early_stopping,
         gpus=gpus,
+        max_parts=max_parts,
     )
 
 

@@ -110,6 +110,17 @@ def test_out_of_memory_is_tried_again_in_halves(tmp_path):
     assert "in 4 parts a batch: out_of_memory: no memory left" in loop.store.events()[-2].message
 
 
+def test_a_batch_is_split_down_to_two_images_whatever_the_retries(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, retries=1, max_parts=8)
+    parts = []
+    while (job := loop.next_job()) is not None:
+        parts.append(job.micro_batches)
+        loop.complete(job, Evaluation.failed(Reason.OUT_OF_MEMORY, "no memory left"))
+
+    assert parts == [1, 2, 4, 8, 8]  # the last one is the retry
+    assert loop.store.trials()[0].retries == 4
+
+
 @pytest.mark.parametrize("reason", [Reason.DIVERGED, Reason.NO_SCORE])
 def test_what_the_same_seed_would_repeat_is_not_tried_again(tmp_path, reason):
     loop = make_loop(tmp_path, Script((0, 0)), evaluations=1)
