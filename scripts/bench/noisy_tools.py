@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def single_answers(problem: NoisyProblem, trainings: Sequence[Training]) -> Show
 def working_tree(
     algorithm: Callable[..., SearchAlgorithm], recommend: Callable[[NoisyProblem, Sequence[Training]], Shown]
 ) -> Tool:
-    """Make a tool of an algorithm of the working tree, with one worker and default settings."""
+    """Make a tool of an algorithm of the working tree, with one worker; settings are its defaults."""
 
     def search(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[int, Shown]:
         objectives = objectives_of(problem)
@@ -246,6 +247,7 @@ def optuna(sampler: str, **settings: Any) -> Tool:
 POPULATIONS = (16, 32, 64)
 TOOLS: Mapping[str, Tool] = {
     "nasx": working_tree(NSGA2, recommend),
+    "nasx_fixed": working_tree(partial(NSGA2, retraining=0.6), recommend),
     "released": released,
     "random": working_tree(RandomSearch, single_answers),
     **{f"pymoo{n}": pymoo(n) for n in POPULATIONS},
@@ -254,6 +256,7 @@ TOOLS: Mapping[str, Tool] = {
 }
 LABELS: Mapping[str, str] = {
     "nasx": "nasx nsga2, working tree",
+    "nasx_fixed": "nasx nsga2, working tree, retraining=0.6",
     "released": f"nasx nsga2, released ({RELEASED})",
     "random": "random, every network once",
     **{f"pymoo{n}": f"pymoo NSGA-II, population {n}" for n in POPULATIONS},
