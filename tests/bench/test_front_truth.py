@@ -161,7 +161,7 @@ def test_turns_are_kept_as_they_finish_and_not_measured_again(tmp_path, monkeypa
     assert len(written["turns"]) == 3
     assert written["summary"]["8"][NASX]["true"] == [pytest.approx(0.6 * 0.2), 0.0]
     assert turn_table("8 trainings", records).row_count == 4
-    assert summary_table("8 trainings", records).row_count == 9
+    assert summary_table("8 trainings", records).row_count == 10
     assert list(comparisons(records)) == [
         "true hypervolume: nasx is ahead of TPE in 0 of 2 turns, by +0.000 ± 0.000 (standard error) on average"
     ]
