@@ -30,7 +30,7 @@ class GraphedStep:
     """
 
     def __init__(self, step: Step, undo: Callable[[], None] = lambda: None) -> None:
-        """`undo` clears what a capture that fails halfway leaves behind, such as gradients."""
+        """`undo` clears what a failed capture leaves behind, such as gradients."""
         self.failure: str | None = None
         self._step = step
         self._undo = undo

@@ -1,4 +1,4 @@
-"""What a check is, and the process that runs those of a stage."""
+"""Defines checks, and runs the checks of one stage in a process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHECKS: list[tuple[Callable[[], Any], bool]] = []  # of this stage, and whether 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a check."""
+    """The result of a check."""
 
     stage: str
     name: str

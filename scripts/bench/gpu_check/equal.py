@@ -1,4 +1,4 @@
-"""Does the GPU compute what the CPU computes, and the same twice."""
+"""Checks that the GPU computes what the CPU computes, and repeats its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command itself, one trial after the other and several at once."""
+"""Runs `nasx search`: one trial after the other, and several at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does each path run on the GPU."""
+"""Checks that each path runs on the GPU."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def memory_goes_with_the_trial() -> str:
     for seed in range(10):
         evaluated(seed=seed)
         held.append((torch.cuda.memory_allocated() >> 20, torch.cuda.memory_reserved() >> 20))
-    told = f"MiB used and reserved after each trial: {held}"
+    text = f"MiB used and reserved after each trial: {held}"
     if held[-1][1] > held[1][1] + 4:
         in_use = Counter(
             (segment["stream"], tuple(segment["segment_pool_id"]), block["size"] >> 10)
@@ -153,8 +153,8 @@ def memory_goes_with_the_trial() -> str:
             for block in segment["blocks"]
             if block["state"] == "active_allocated"
         )
-        raise AssertionError(f"{told}; in use by (stream, pool, KiB): {in_use.most_common(12)}")
-    return told
+        raise AssertionError(f"{text}; in use by (stream, pool, KiB): {in_use.most_common(12)}")
+    return text
 
 
 @check

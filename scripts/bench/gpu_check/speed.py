@@ -1,4 +1,4 @@
-"""How long a candidate takes, alone and with others on the same GPU, beside other ways to train it."""
+"""Measures seconds per candidate: one or several on a GPU, and with plain PyTorch and Lightning for comparison."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def at_once(k: int, *, graphs: bool, mps: bool = False) -> None:
             if mps:
                 subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, env=environment, timeout=20)
         seconds = float(np.mean([per_epoch(json.loads(line)) for line in lines]))
-        return f"{seconds:.2f} s an epoch each = {EPOCHS * seconds / k:.2f} s a training, amortised"
+        return f"{seconds:.2f} s an epoch each = {EPOCHS * seconds / k:.2f} s a training, amortized"
 
     one.__name__ = f"{k}_at_once_{'graphs' if graphs else 'eager'}{'_mps' if mps else ''}"
     CHECKS.append((one, True))
