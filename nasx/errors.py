@@ -9,6 +9,7 @@
     ├── RunError              a run directory that is missing, damaged, in use or of another config
     ├── ArchitectureError     an architecture id or string that is unknown, ambiguous or malformed
     └── ResourceError         what the machine lacks: a GPU, disk space, an optional package
+        └── DeviceError       a GPU that this process can no longer use
 
     TrialFailure              a trial that ended without objectives; never leaves the evaluation
 
@@ -66,6 +67,19 @@ class ArchitectureError(NasxError):
 
 class ResourceError(NasxError):
     """Something that the machine lacks: a GPU, disk space, an optional package."""
+
+
+class DeviceError(ResourceError):
+    """The GPU can no longer be used by this process: every further call fails. Another process can use it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"this process can no longer use the GPU: {problem}. What has finished is kept: resume the run."
+        )
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:  # to be sent from a worker
+        return type(self), (self.problem,)
 
 
 class TrialFailure(Exception):  # noqa: N818 - a status of a trial, not an error of nasx

@@ -25,7 +25,7 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.batches import as_tensor, normalise
 from nasx.data.images import LabelledImages, SearchData
 from nasx.early_stopping import judge
-from nasx.errors import ResourceError, RunError, TrialFailure, is_out_of_memory
+from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure, is_out_of_memory
 from nasx.files import write_atomically
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
@@ -34,6 +34,8 @@ from nasx.trial import INFEASIBLE_REASONS, Bounds, Evaluation, Job, Reason, Scor
 from nasx.watchdog import Progress, hang_file, watchdog
 from nasx.weights import damage, seal
 
+# absent before torch 2.8, whose CUDA errors are plain RuntimeErrors: there the synchronization decides
+ACCELERATOR_ERRORS: Final[tuple[type[Exception], ...]] = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))
 MOST_SCORED: Final = 25_000  # images of a dataset that does not fit into memory
 
 
@@ -49,6 +51,7 @@ class EvaluationSpec:
     constraints: Mapping[str, Bounds] | None = None  # metric -> allowed range
     score_seed: int = 0  # one for all trials: equal samples and draws make scores comparable
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    gpus: float = 1.0  # share of its GPU that a trial has
     time_limit: float | None = None  # seconds a trial may take
     stall_limit: float | None = None  # seconds that may pass without an epoch or a score
     in_process: bool = True  # whether the process is the search's own, and must not be ended where a trial hangs
@@ -60,7 +63,7 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
 
     A failure that is the network's (diverged, out of memory, no score, too slow) or an exception out of foreign code
     (a scorer, a space) is an Evaluation that says so, with the traceback: it costs this trial alone. What is the
-    machine's (no GPU, no space left) raises a NasxError.
+    machine's (no GPU, no space left) raises a NasxError; DeviceError if this process can no longer use its GPU.
     """
     # here: who only plans trials need not load Lightning; not within the watchdog: its alarm would leave half a module
     import nasx.training.fitting  # noqa: F401
@@ -69,7 +72,11 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
     hang = None if spec.in_process else hang_file(job.weights_file)
     try:
         with watchdog(spec.time_limit, spec.stall_limit, hang) as progress, _threads(spec.threads):
-            return _evaluate(job, spec, data, so_far, progress)
+            try:
+                return _evaluate(job, spec, data, so_far, progress)
+            except Exception as error:
+                check_device(error)  # within the watchdog: it waits for the device
+                raise
     except TrialFailure as failure:
         return so_far.ended(Reason(failure.reason), failure.detail)
     except ResourceError:
@@ -82,11 +89,36 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
         free_gpu_memory()
 
 
+def check_device(error: Exception) -> None:
+    """Raise DeviceError if `error` shows that this process can no longer use its GPU.
+
+    Most CUDA errors are sticky, and are raised by a later call than the one at fault: hence the synchronization.
+    """
+    problem = error if isinstance(error, ACCELERATOR_ERRORS) and not is_out_of_memory(error) else None
+    if problem is None and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError as sticky:
+            problem = sticky
+    if problem is not None:
+        raise DeviceError(_first_line(problem)) from problem
+
+
 def free_gpu_memory() -> None:
-    """Give back what this process no longer needs of the GPU, for the trials that share it."""
+    """Return the GPU memory that this process no longer needs, to the trials that share the GPU.
+
+    Raises DeviceError if the GPU cannot be used any more.
+    """
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        gc.collect()  # Lightning's objects refer to each other
-        torch.cuda.empty_cache()
+        gc.collect()  # exceptions and Lightning's objects are parts of cycles
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            raise DeviceError(_first_line(error)) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,7 @@ def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Part
     Raises ConfigError, DataError or ResourceError naming what is wrong. Reads training images alone.
     """
     experiment = configs.read(config)
-    execution = configs.build(experiment.execution, "execution")
+    execution = configs.build(_execution_node(experiment), "execution")
     check_gpu_budget(experiment, execution)
     evaluation = _by_training if experiment.evaluation is None else _by_table
     if workers is not None:  # before anything that imports torch: both take seconds
@@ -88,18 +88,21 @@ def repeatability(algorithm: SearchAlgorithm, workers: int) -> str:
     )
 
 
-def gpus_of_a_trial(experiment: Experiment, execution: Execution) -> float:
-    """GPUs that a trial has, may be a fraction; 0 on the CPU, and where it is looked up."""
-    return execution.gpus if experiment.evaluation is None else 0.0
-
-
 def check_gpu_budget(experiment: Experiment, execution: Execution) -> None:
-    """Raise ConfigError where GPU-hours are to be counted and there will be none."""
-    if experiment.search.max_gpu_hours is not None and not gpus_of_a_trial(experiment, execution):
+    """Raise ConfigError if GPU-hours are to be counted and trials run on the CPU."""
+    if experiment.search.max_gpu_hours is not None and not execution.plan.gpus:
         raise ConfigError(
             "search.max_gpu_hours counts the time that trials hold GPUs, and here they hold none: set search.max_hours "
             "instead, or give them GPUs by execution.device and execution.gpus_per_trial."
         )
+
+
+def _execution_node(experiment: Experiment) -> Mapping[str, Any]:
+    """The config of the execution. Trials that are looked up in a table need no GPU."""
+    if experiment.evaluation is None:
+        return experiment.execution
+    on_cpu = {"device": "cpu", "gpus_per_trial": None}
+    return {**experiment.execution, **{key: value for key, value in on_cpu.items() if key in experiment.execution}}
 
 
 def _by_table(
@@ -133,11 +136,12 @@ def _by_training(
         also_scored=tuple(also),
         constraints=experiment.constraints,
         score_seed=score_seed(experiment),
-        device=execution.device,
+        device=execution.plan.device,
+        gpus=execution.plan.gpus,
         time_limit=experiment.search.time_limit,
         stall_limit=experiment.search.stall_limit,
         in_process=execution.in_process,
-        threads=execution.threads,
+        threads=execution.plan.cpus,
     )
     channels, height, width = data.shape
     facts = {
@@ -164,8 +168,10 @@ def score_seed(experiment: Experiment) -> int:
 def describe(parts: Parts) -> str:
     """What a search would do, for `--dry-run`."""
     space, experiment = parts.space, parts.experiment
-    algorithm = build_algorithm(parts, parts.execution.planned_workers)  # checks its settings, too
+    workers = parts.execution.plan.workers
+    algorithm = build_algorithm(parts, workers)  # checks its settings, too
     limits = {name: value for name, value in vars(experiment.search).items() if value and name in SHOWN_LIMITS}
+    plan = replace(parts.execution.plan, workers=1) if parts.execution.in_process else parts.execution.plan
     lines = {
         "name": f"{experiment.name}, seed {experiment.seed}",
         "space": f"{space.name}: {math.prod(space.gene_sizes):,} encodings, {dict(space.settings)}",
@@ -174,8 +180,8 @@ def describe(parts: Parts) -> str:
         "algorithm": f"{experiment.algorithm['_target_'].rpartition('.')[2]}, {experiment.evaluations:,} evaluations, "
         + ("hopeless trainings are cut" if experiment.early_stopping else "every training goes on to its end"),
         "limits": ", ".join(f"{name} {value:g}" for name, value in limits.items()) or "none but the evaluations",
-        "execution": f"{type(parts.execution).__name__}, {parts.execution.planned_workers} at a time",
+        "execution": f"{plan}",
     }
-    if free := repeatability(algorithm, parts.execution.planned_workers):
+    if free := repeatability(algorithm, workers):
         lines["repeats"] = free
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())

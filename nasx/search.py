@@ -20,7 +20,7 @@ from nasx.errors import RunError
 from nasx.execution.limits import SearchLimits
 from nasx.execution.loop import SearchLoop
 from nasx.files import translate_disk_errors, write_atomically
-from nasx.preparation import Parts, allele_names, build_algorithm, gpus_of_a_trial, prepare, repeatability
+from nasx.preparation import Parts, allele_names, build_algorithm, prepare, repeatability
 from nasx.rundir import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir
 from nasx.store import RunInfo, RunStore
 
@@ -94,7 +94,7 @@ def _begin(
             n_classes=parts.n_classes,
             class_names=parts.class_names,
             config_hash=config_hash(config),
-            workers=parts.execution.planned_workers,
+            workers=parts.execution.plan.workers,
             alleles=allele_names(parts.space),
         )
         with RunStore.create(run_dir, info) as store:
@@ -143,7 +143,7 @@ def _run(
         objectives=parts.objectives,
         limits=SearchLimits(evaluations=experiment.evaluations, **vars(experiment.search)),
         early_stopping=experiment.early_stopping,
-        gpus=gpus_of_a_trial(experiment, parts.execution),
+        gpus=parts.execution.plan.gpus,
         max_parts=None if experiment.evaluation else experiment.training["batch_size"] // 2,
     )
     tracking = _tracking(experiment, run_dir)

@@ -56,6 +56,23 @@ def in_one_trial(fault: str, reason: str, detail: str, *options: str) -> Check:
     return check
 
 
+def in_one_worker(fault: str, told: str) -> Check:
+    """Every trial of one worker fails: the worker is replaced, and the search finds what it would have found."""
+
+    def check(table: Path, cwd: Path) -> str:
+        search = (*faulty(16), *WORKERS, "algorithm.lag=2")
+        done = run(*search, "--run-dir=run", cwd=cwd, env={"FAULT": fault})
+        if done.returncode:
+            return f"exit status {done.returncode}: {done.stderr.strip()[-300:]}"
+        found = [e.message for e in events(cwd / "run") if e.kind == "worker_replaced"]
+        if len(found) != 1 or told not in found[0]:
+            return f"workers replaced: {found}"
+        run(*search, "--run-dir=whole", cwd=cwd)
+        return "" if contents(cwd / "run") == contents(cwd / "whole") else "other trials than undisturbed"
+
+    return check
+
+
 def full_disk(table: Path, cwd: Path) -> str:
     """Weights cannot be written: the search stops, and goes on once there is space."""
     stopped = run(*faulty(8), "--run-dir=run", cwd=cwd, env={"FAULT": "disk"})
@@ -72,7 +89,7 @@ def full_disk(table: Path, cwd: Path) -> str:
 def every_trial_fails(table: Path, cwd: Path) -> str:
     """All trials raise: the search does not spend its budget on that."""
     stopped = run(*faulty(30), "algorithm=random", "--run-dir=run", cwd=cwd, env={"FAULT": "always"})
-    told = "of the first 4 trials failed for the same reason, error: ValueError: made up"
+    told = "of the last 4 trials failed for the same reason, error: ValueError: made up"
     if stopped.returncode != 2 or told not in stopped.stderr:
         return f"exit status {stopped.returncode}: {stopped.stderr.strip()[-300:]}"
     return "" if len(finished(cwd / "run")) <= 6 else "it stopped late"
@@ -186,6 +203,16 @@ FAULTS = (
         "kill",
         f"a new worker; {_FAILED}",
         in_one_trial("kill", "error", "its worker process died, at the last of 2 attempts", *WORKERS),
+    ),
+    Fault(
+        "device",
+        "a new worker; no trial fails or is lost",
+        in_one_worker("device", "CUDA error: an illegal memory access was encountered"),
+    ),
+    Fault(
+        "worker",
+        "a new worker after failures in a row; no trial fails or is lost",
+        in_one_worker("worker", "in a row failed in this worker, error: RuntimeError: made up: broken"),
     ),
     Fault("node", "its trial is run on another node", lost_node, slow=True),
     Fault("every-trial", "the search stops and names the common reason", every_trial_fails),

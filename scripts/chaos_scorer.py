@@ -19,12 +19,23 @@ from nasx.trial import Score
 VICTIM = Path("victim")  # holds the number of parameters of the network that suffers: the second one that is scored
 
 
+BROKEN_WORKER = Path("broken-worker")  # holds the id of the process in which every trial fails
+IN_ONE_WORKER = {
+    "device": torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+    "worker": RuntimeError("made up: broken"),
+}
+
+
 class FaultyScorer(ActivationScorer):
     """The activation score, but for one network, or with `always` for all."""
 
     def score(self, network: nn.Sequential, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
         score = super().score(network, images, labels, n_classes=n_classes, seed=seed)
         fault = os.environ.get("FAULT", "")
+        if fault in IN_ONE_WORKER:
+            if _is_broken(network):
+                raise IN_ONE_WORKER[fault]
+            return score
         if not fault or not (fault == "always" or _is_victim(network)):
             return score
         if fault in ("raise", "always"):
@@ -40,6 +51,13 @@ class FaultyScorer(ActivationScorer):
         if fault == "disk":
             files.os = _FullDisk()  # type: ignore[assignment]
         return score
+
+
+def _is_broken(network: nn.Module) -> bool:
+    """Whether this is the process that scored the victim first: in it every trial fails from then on."""
+    if _is_victim(network) and not BROKEN_WORKER.exists():
+        BROKEN_WORKER.write_text(str(os.getpid()))
+    return BROKEN_WORKER.exists() and BROKEN_WORKER.read_text() == str(os.getpid())
 
 
 def _is_victim(network: nn.Module) -> bool:

@@ -15,7 +15,7 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.images import LabelledImages, SearchData
 from nasx.data.lines import Lines
 from nasx.data.splits import split
-from nasx.errors import ResourceError, RunError
+from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure
 from nasx.evaluation import EvaluationSpec, Job, better_than_chance, evaluate, load_weights
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.attributions import ShapScorer
@@ -136,6 +136,70 @@ def test_another_error_of_a_gpu_is_no_lack_of_memory(job, spec, data, monkeypatc
 
     monkeypatch.setattr("nasx.training.fitting.fit", fit)
     assert evaluate(job, spec, data).reason is Reason.ERROR
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes trainings fail with an error, on a pretended GPU whose calls raise `sticky` from then on."""
+
+    def fail(error: Exception, sticky: Exception | None = None) -> list[str]:
+        calls = []
+
+        def fit(*_, **__):
+            raise error
+
+        def call(name: str) -> None:
+            calls.append(name)
+            if sticky is not None:
+                raise sticky
+
+        monkeypatch.setattr("nasx.training.fitting.fit", fit)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: call("synchronize"))
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: call("empty_cache"))
+        return calls
+
+    return fail
+
+
+ILLEGAL = "CUDA error: an illegal memory access was encountered"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("of a later call"), TrialFailure(Reason.TIMEOUT, "too slow"), torch.OutOfMemoryError("CUDA")]
+)
+def test_a_device_that_is_broken_after_any_error_ends_the_process_not_the_trial(job, spec, data, failing, error):
+    calls = failing(error, sticky=RuntimeError(f"{ILLEGAL}\nCUDA kernel errors might be asynchronously reported"))
+
+    with pytest.raises(DeviceError, match=f"^this process can no longer use the GPU: {ILLEGAL}") as raised:
+        evaluate(job, spec, data)
+
+    assert calls[0] == "synchronize"
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+
+
+def test_an_error_of_the_accelerator_ends_the_process_whatever_comes_after(job, spec, data, failing):
+    failing(torch.AcceleratorError(ILLEGAL))
+
+    with pytest.raises(DeviceError, match="illegal memory access"):
+        evaluate(job, spec, data)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.AcceleratorError("CUDA error: out of memory"), Reason.OUT_OF_MEMORY),
+        (ValueError("a bug"), Reason.ERROR),
+        (TrialFailure(Reason.DIVERGED, "the loss was nan"), Reason.DIVERGED),
+    ],
+)
+def test_an_error_that_leaves_the_device_whole_costs_the_trial_and_frees_its_memory(
+    job, spec, data, failing, error, reason
+):
+    calls = failing(error)
+
+    assert evaluate(job, spec, data).reason is reason
+    assert calls == ["synchronize", "empty_cache"]
 
 
 def test_divergence_is_a_failure_with_its_reason(job, spec, data):

@@ -28,7 +28,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "scorer": ("score",),
     "also_scored": ("score",),
     "algorithm": ("ask", "tell"),
-    "execution": ("run", "planned_workers"),
+    "execution": ("run", "started"),
     "evaluation": ("read",),
     "logger": ("begin", "log", "end"),
 }

@@ -47,7 +47,7 @@ class Search:
     stall_limit: float | None = None  # seconds of a trial without an epoch or a score; None: no limit
     retries: int  # further attempts for a trial that failed through what may be the machine's fault
     max_crashes: int = 6  # searches that may die while a trial runs, before it is given up
-    max_failure_share: float  # of the first trials, for one reason, in (0, 1]
+    max_failure_share: float  # of the latest trials, for one reason, in (0, 1]
 
     def __post_init__(self) -> None:
         for name, unit in (

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from nasx.execution.loop import SearchLoop
+    from nasx.execution.workers import WorkerPlan
     from nasx.trial import Evaluator
 
 
 class Execution(Protocol):
     """Takes jobs from a loop, has them evaluated, and gives the answers back."""
 
-    device: Literal["auto", "cpu", "cuda"]
-
     in_process: bool  # whether trials run in this very thread
 
     @property
-    def threads(self) -> int:
-        """Threads of a trial on the CPU."""
-
-    @property
-    def gpus(self) -> float:
-        """GPUs of a trial, may be a fraction; 0 on the CPU."""
-
-    @property
-    def planned_workers(self) -> int:
-        """Trials at a time on this machine: an algorithm's lag, and so its result, follows them."""
+    def plan(self) -> WorkerPlan:
+        """Trials at a time, which an algorithm's lag and so its result follow, and the resources of each."""
 
     def started(self, imports: Sequence[str] = ()) -> AbstractContextManager[None]:
         """Workers for the time of the block. They start in the background, so that the caller may read the data.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from nasx.errors import RunError
-from nasx.execution.limits import SearchLimits
 from nasx.trial import Reason, Trial, TrialStatus
 
 # what may be the machine's fault and is tried again; the others would come out the same from the same seed
@@ -16,17 +15,16 @@ WORTH_RETRYING = frozenset({Reason.OUT_OF_MEMORY, Reason.TIMEOUT, Reason.ERROR})
 MIN_WATCHED = 4  # trials before a share of them says something
 
 
-def check_failures(trials: Sequence[Trial], limits: SearchLimits, run_dir: Path) -> None:
-    """Raise RunError when too many of the first trials of a session have failed for one reason."""
-    first = trials[: limits.failure_window]
-    reasons = Counter(t.evaluation.reason for t in first if t.status is TrialStatus.FAILED)
-    if len(trials) > len(first) or len(first) < MIN_WATCHED or not reasons:
+def check_failures(latest: Collection[Trial], max_share: float, run_dir: Path) -> None:
+    """Raise RunError if more than `max_share` of the latest trials of a session have failed for one reason."""
+    failed = [trial for trial in latest if trial.status is TrialStatus.FAILED]
+    if len(latest) < MIN_WATCHED or not failed:
         return
-    reason, n = reasons.most_common(1)[0]
-    if n / len(first) > limits.max_failure_share:
-        last = next(t for t in reversed(first) if t.evaluation.reason is reason)
+    reason, n = Counter(trial.evaluation.reason for trial in failed).most_common(1)[0]
+    if n / len(latest) > max_share:
+        last = next(trial for trial in reversed(failed) if trial.evaluation.reason is reason)
         raise RunError(
-            f"{n} of the first {len(first)} trials failed for the same reason, {reason}: "
+            f"{n} of the last {len(latest)} trials failed for the same reason, {reason}: "
             f"{last_line(last.evaluation.detail)}. The search stops; what has finished is kept in {run_dir}. "
             f"`nasx runs show` prints every failure."
         )

@@ -34,6 +34,7 @@ class Jobs:
         self._again: deque[Job] = deque()  # jobs of them that came back without one
         self._retried: Counter[Key] = Counter()  # what `retries` limits
         self._failed: Counter[Key] = Counter()  # attempts, those for lack of memory included
+        self._replaced: Counter[Key] = Counter()  # broken workers that had the job
 
     @property
     def running(self) -> int:
@@ -61,6 +62,11 @@ class Jobs:
         """The job was stopped through no fault of its own: the attempt does not count."""
         self.store.withdraw_attempt(job.arch_id, job.replicate)
         self._come_back(job)
+
+    def replaced(self, job: Job) -> int:
+        """Count one more broken worker that had the job; returns how many there were."""
+        self._replaced[key(job)] += 1
+        return self._replaced[key(job)]
 
     def tries_again(self, job: Job, evaluation: Evaluation) -> bool:
         """Whether the job is tried again: what may have been the machine's fault, as often as `retries` allows.

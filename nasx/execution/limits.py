@@ -29,7 +29,7 @@ class SearchLimits:
     stall_limit: float | None = None  # seconds a trial may take without an epoch or a score; None: no limit
     retries: int = 1  # further attempts for a trial that failed through what may be the machine's fault
     max_crashes: int = 6  # searches that may die while a trial runs, before the trial counts as failed
-    failure_window: int = 20  # first trials of a session that are watched for a common failure
+    failure_window: int = 20  # latest trials of a session that are watched for a common failure
     max_failure_share: float = 0.5  # of them, for one reason, from the fourth trial on
 
 

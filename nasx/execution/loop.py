@@ -7,6 +7,7 @@ and the answers of the journal (`nasx.execution.replay`), until it comes to a tr
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ from nasx.trial import (
 )
 
 SHOWN_FAILURES = 3  # in `progress`
+MAX_REPLACED = 3  # broken workers for which a job is not to blame
 MAX_FREE_ANSWERS = 1000  # candidates in a row that were known: then the space has nothing new
 
 
@@ -76,7 +78,8 @@ class SearchLoop:
         self._jobs = Jobs(store, run_dir, retries=limits.retries, gpus=gpus, max_parts=max_parts)
         self._waiting: dict[Key, list[Candidate]] = {}  # further candidates of a training whose job is not done
         self._cached = self._known_in_a_row = self._generation = 0
-        self._session: list[Trial] = []  # trained in this session
+        self._session: list[Trial] = []  # trained in this session because the algorithm asked for it
+        self._latest: deque[Trial] = deque(maxlen=limits.failure_window)  # trained in this session
         self._budget = Budget(limits, objectives, store.info.n_classes)
         self._prospects = Prospects(objectives) if early_stopping else None
         self._found = Findings(run_dir, store, self._budget)
@@ -241,20 +244,20 @@ class SearchLoop:
     def complete(self, job: Job, evaluation: Evaluation) -> None:
         """Record what came of a job, then tell the algorithm; or try again what may have been the machine's fault.
 
-        Raises RunError when most trials fail for one reason.
+        Raises RunError if most of the latest trials have failed for one reason.
         """
         if self._jobs.tries_again(job, evaluation):
             return
         candidate, retries, gpu_seconds = self._jobs.end(job)
         trial = self._write(candidate, job.genotype, job.arch_id, evaluation, job.replicate, retries, gpu_seconds)
-        if not _is_asked(candidate, job.replicate):
-            return
-        self._replay.tell(candidate.number, trial)
-        self._session.append(trial)
-        self._budget.trained()
-        for other in self._waiting.pop(key(job), []):
-            self._replay.tell(other.number, trial)
-        check_failures(self._session, self.limits, self.run_dir)
+        self._latest.append(trial)
+        if _is_asked(candidate, job.replicate):
+            self._replay.tell(candidate.number, trial)
+            self._session.append(trial)
+            self._budget.trained()
+            for other in self._waiting.pop(key(job), []):
+                self._replay.tell(other.number, trial)
+        check_failures(self._latest, self.limits.max_failure_share, self.run_dir)
 
     def lose(self, job: Job, how: str, reason: Reason = Reason.ERROR) -> None:
         """The job's worker is gone: try again as often as `retries` allows, then record the trial as failed."""
@@ -264,6 +267,14 @@ class SearchLoop:
     def requeue(self, job: Job) -> None:
         """Take back a job that was stopped through no fault of its own; it is given again."""
         self._jobs.take_back(job)
+
+    def replace_worker(self, job: Job, why: str) -> None:
+        """Take back the job of a broken worker: the attempt does not count, unless the job has broken several."""
+        self.store.record_event("worker_replaced", f"trial {job.arch_id}: {why}")
+        if (times := self._jobs.replaced(job)) > MAX_REPLACED:
+            self.lose(job, f"{why}. It has broken {times} workers")
+        else:
+            self.requeue(job)
 
     def close(self) -> None:
         """Take back every job that is out: a resumed search asks for it again, and its attempt does not count.

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 # Read by Ray when it is imported. Loggers cost 20 ms a trial, the experiment's state grows with it and is never read;
 # Ray's own memory monitor crashes Tune; its network stays on loopback unless a cluster is asked for, and its makers are
@@ -44,7 +45,7 @@ from nasx.collector import uncollected
 from nasx.errors import ResourceError, SettingError
 from nasx.execution import worker_imports
 from nasx.execution.loop import SearchLoop
-from nasx.execution.workers import WorkerPlan, plan_workers
+from nasx.execution.workers import WorkerPlan, check_settings, plan_workers
 from nasx.trial import Evaluator
 
 PATIENCE = 30.0  # seconds for worker processes to start before the search goes on without waiting
@@ -68,33 +69,42 @@ class RayExecution:
         gpus_per_trial: float | None = None,
         address: str | None = None,
     ) -> None:
-        """`workers` and `gpus_per_trial`: None, as this machine allows. `address`: of a running cluster's head, or
-        auto; `workers` must be given then.
+        """Plan the workers; those of a cluster with GPUs only when it has been joined.
+
+        Args:
+            device: of the trials; auto: GPUs if there are any.
+            workers: trials at a time; None: as many as this machine allows. Required for a cluster.
+            cpus_per_trial: cores and threads of a trial.
+            gpus_per_trial: a share of a GPU, or a whole number; 0: the CPU; None: decided by `plan_workers`.
+            address: host:port of a running cluster's head, or "auto"; None: start Ray on this machine.
         """
-        self.device = device
         self.address = address
-        self._starting: Future[None] | None = None  # Ray's start, where it is under way
-        if address is None:
-            self.plan = plan_workers(
-                device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial
-            )
-        elif workers is None:
+        self._starting: Future[None] | None = None  # Ray's start, while it runs in the background
+        self._make_plan = partial(
+            plan_workers, device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial
+        )
+        self._plan: WorkerPlan | None = None
+        if address is not None and workers is None:
             raise SettingError("workers", "must be given for a cluster: how many trials it runs at a time")
-        else:  # this machine says nothing about the others
-            plan_workers("cpu", workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
-            self.plan = WorkerPlan(workers, cpus_per_trial, gpus_per_trial or 0.0)
+        if address is None or device == "cpu" or gpus_per_trial == 0:
+            self._plan = self._make_plan()
+        else:  # only the cluster knows how many GPUs it has
+            check_settings(device, workers, cpus_per_trial, gpus_per_trial)
 
     @property
-    def threads(self) -> int:
-        return self.plan.cpus
+    def plan(self) -> WorkerPlan:
+        """The workers and what each trial gets.
 
-    @property
-    def gpus(self) -> float:
-        return self.plan.gpus
-
-    @property
-    def planned_workers(self) -> int:
-        return self.plan.workers
+        For a cluster this joins it, to ask how many GPUs it has. Raises ResourceError if that fails, or if it has fewer
+        GPUs than a trial needs.
+        """
+        if self._plan is None:
+            with self.started():
+                if self._starting is not None:
+                    self._starting.result()
+                gpus = int(ray.cluster_resources().get("GPU", 0))
+            self._plan = self._make_plan(all_gpus=gpus, place="the cluster")
+        return self._plan
 
     @contextmanager
     def started(self, imports: Sequence[str] = ()) -> Iterator[None]:
@@ -108,7 +118,7 @@ class RayExecution:
             return
         # Linux ends Ray's processes with the thread that started them: this one lives as long as the block
         with _temporary_folder() as folder, ThreadPoolExecutor(1, thread_name_prefix="ray") as thread:
-            self._starting = thread.submit(_start, self.address, self.plan, [IMPORTS, *imports], folder)
+            self._starting = thread.submit(_start, self.address, self._plan, [IMPORTS, *imports], folder)
             try:
                 yield
             finally:
@@ -129,14 +139,14 @@ class RayExecution:
 
             if self._starting is not None:
                 self._starting.result()
-            here = self.address is None
-            resources = {"cpu": 1 if here else self.plan.cpus, "gpu": self.plan.gpus}
+            here, plan = self.address is None, self.plan
+            resources = {"cpu": 1 if here else plan.cpus, "gpu": plan.gpus}
             for restart in range(MAX_RESTARTS + 1):
                 watcher = Watcher(watch, LoopSearcher(loop))
                 tuner = make_tuner(
                     watcher,
                     evaluate,
-                    workers=self.plan.workers,
+                    workers=plan.workers,
                     resources=resources,
                     started_ahead=here,
                     scratch=scratch,
@@ -156,18 +166,22 @@ class RayExecution:
                     watcher.searcher.requeue_all()
 
 
-def _start(address: str | None, plan: WorkerPlan, imports: Sequence[str], folder: str) -> None:
+def _start(address: str | None, plan: WorkerPlan | None, imports: Sequence[str], folder: str) -> None:
     """Start Ray on this machine, its files in `folder` and its workers importing, or join the cluster at `address`.
 
-    Raises ResourceError where that fails.
+    `plan`: of this machine; None: not known yet, for a cluster. Raises ResourceError if that fails.
     """
-    # Ray's cores are our workers here, whatever threads a trial has: it starts a process for each of them ahead
-    here = {
-        "num_cpus": plan.workers,
-        "include_dashboard": False,
-        "_node_ip_address": "127.0.0.1",
-        "_temp_dir": folder,
-    }
+    local: dict[str, Any] = {}
+    if address is None:
+        assert plan is not None
+        # Ray's cores are our workers here, however many threads a trial has: it starts a process for each of them ahead
+        local = {
+            "num_cpus": plan.workers,
+            "num_gpus": plan.all_gpus,
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "_temp_dir": folder,
+        }
     where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
     ready = Path(folder, "ready")
     ahead = {
@@ -184,14 +198,14 @@ def _start(address: str | None, plan: WorkerPlan, imports: Sequence[str], folder
                 address=address or "local",
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
-                **({} if address else here),
+                **local,
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise ResourceError(f"could not {where}: {error}".splitlines()[0]) from error
     finally:
         for name in ahead:
             del os.environ[name]
-    if address is None:
+    if plan is not None and address is None:
         _wait_for_workers(plan.workers, ready)
 
 

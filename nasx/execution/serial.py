@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Literal
 
 from nasx.execution.loop import SearchLoop
@@ -15,20 +16,11 @@ class SerialExecution:
     """Evaluates every job here. Gives the results that `RayExecution` gives on the same machine."""
 
     in_process = True
-    threads = 1  # as a worker of Ray's has
 
     def __init__(self, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:
-        self.device = device
-
-    @property
-    def gpus(self) -> float:
-        """A whole one: nobody else is there."""
-        return 1.0 if plan_workers(self.device).gpus else 0.0
-
-    @property
-    def planned_workers(self) -> int:
-        """The workers that a parallel search would have here, so that both give the same results."""
-        return plan_workers(self.device).workers
+        # the lag of an algorithm follows the workers: those that `RayExecution` would have here give the same results
+        plan = plan_workers(device)
+        self.plan = replace(plan, gpus=1.0 if plan.gpus else 0.0)  # no other trial shares the GPU
 
     def started(self, imports: Sequence[str] = ()) -> AbstractContextManager[None]:
         """There is nothing to start."""

@@ -17,6 +17,8 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from nasx.errors import DeviceError
+from nasx.execution.broken import FailureStreak, end_worker, why_ended
 from nasx.execution.loop import SearchLoop
 from nasx.trial import Evaluator, Job, Reason
 from nasx.watchdog import why_it_hung
@@ -65,6 +67,8 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
             self.loop.lose(job, how, Reason.TIMEOUT)
         elif hung is not None:
             self.loop.lose(job, hung, Reason.TIMEOUT)
+        elif error and (why := why_ended(job.weights_file)) is not None:
+            self.loop.replace_worker(job, why)
         elif error:
             self.loop.lose(job, "its worker process died")
         elif result is None or "outcome" not in result:
@@ -97,16 +101,23 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], *, evaluate: Evaluator) -> None:
         self.evaluate = evaluate
         self.job: Job = config["job"]
+        self.streak = FailureStreak()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.job = new_config["job"]
         return True
 
     def step(self) -> dict[str, Any]:
+        outcome: object
         try:
-            outcome: object = self.evaluate(self.job)
+            outcome = self.evaluate(self.job)
+        except DeviceError as error:
+            end_worker(self.job, error.problem)
         except Exception as error:  # the machine's fault, not the network's: the search has to hear it
             outcome = error
+        else:
+            if why := self.streak.add(self.job, outcome):
+                end_worker(self.job, why)
         # as bytes: Tune copies and inspects results, and knows nothing of ours
         return {"outcome": pickle.dumps(outcome), "done": True}
 

@@ -1,49 +1,127 @@
-"""How many trials a machine runs at a time, and what each of them gets."""
+"""Plans how many trials run at a time, and the cores, GPUs and device of each."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from nasx.errors import ResourceError, SettingError
 
-GPU_SHARE = 0.25  # of a GPU a trial: small networks leave most of a GPU idle
+TRIALS_PER_GPU = 4  # by default: small networks leave most of a GPU idle
+SHARE_DIGITS = 4  # Ray counts GPUs in ten-thousandths
 
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """The workers of a search and the resources of each."""
+    """The workers of a search, and the resources of each trial."""
 
-    workers: int
-    cpus: int  # cores, and threads
-    gpus: float  # may be a fraction; 0 on the CPU
+    workers: int  # trials at a time
+    cpus: int  # cores of a trial, and its threads
+    gpus: float  # GPUs of a trial: a share of one, or a whole number; 0: it runs on the CPU
+    all_gpus: int = 0  # GPUs that trials may use, of this machine or of the cluster
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """The device of every trial."""
+        return "cuda" if self.gpus else "cpu"
+
+    def __str__(self) -> str:
+        at_a_time = f"{self.workers} trial{'s' * (self.workers > 1)} at a time"
+        if self.gpus:
+            share = f"{self.gpus:g} of a GPU" if self.gpus < 1 else f"{self.gpus:g} GPU{'s' * (self.gpus > 1)}"
+            return f"{at_a_time} on {self.all_gpus} GPU{'s' * (self.all_gpus > 1)}, {share} each"
+        return f"{at_a_time} on the CPU, {self.cpus} core{'s' * (self.cpus > 1)} each"
 
 
 def plan_workers(
-    device: str, *, workers: int | None = None, cpus_per_trial: int = 1, gpus_per_trial: float | None = None
+    device: str,
+    *,
+    workers: int | None = None,
+    cpus_per_trial: int = 1,
+    gpus_per_trial: float | None = None,
+    all_gpus: int | None = None,
+    place: str = "this machine",
 ) -> WorkerPlan:
-    """The workers that fill this machine, or the number asked for.
+    """Return the workers that fill this machine, or a cluster, or as many as are asked for.
 
-    Raises SettingError where a setting is out of range, ResourceError where the GPU that is asked for is missing.
+    Without `gpus_per_trial`, the trials share the GPUs evenly: 8 workers on one GPU get 0.125 of it each.
+
+    Args:
+        device: "cpu", "cuda", or "auto": GPUs if there are any.
+        workers: trials at a time; None: as many as cores and GPUs allow.
+        cpus_per_trial: cores of a trial.
+        gpus_per_trial: GPUs of a trial, a share of one or a whole number; 0: the CPU; None: decided here.
+        all_gpus: GPUs that trials may use; None: those that torch sees on this machine.
+        place: where the trials run, for messages.
+
+    Raises:
+        SettingError: if a setting is out of range, or two of them contradict each other.
+        ResourceError: if there are fewer GPUs than a trial needs.
     """
+    check_settings(device, workers, cpus_per_trial, gpus_per_trial)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    by_cores = max(1, cores // cpus_per_trial)
+    if device == "cpu" or gpus_per_trial == 0:
+        return WorkerPlan(workers or by_cores, cpus_per_trial, 0.0)
+    found = _count_gpus() if all_gpus is None else all_gpus
+    if found < (gpus_per_trial or (device == "cuda")):
+        asked = "execution.device is cuda" if gpus_per_trial is None else f"a trial needs {gpus_per_trial:g} GPUs"
+        sees = f"torch sees {found or 'no'} GPU{'s' * (found > 1)} on {place}"
+        raise ResourceError(f"{asked}, but {sees}: set execution.device=cpu, or auto without gpus_per_trial.")
+    if found == 0:
+        return WorkerPlan(workers or by_cores, cpus_per_trial, 0.0)
+    if gpus_per_trial is None:
+        workers = workers or min(by_cores, TRIALS_PER_GPU * found)
+        return WorkerPlan(workers, cpus_per_trial, _even_share(workers, found), found)
+    by_gpus = _capacity(found, gpus_per_trial)
+    if workers is not None and workers > by_gpus:
+        problem = f"must be at most {by_gpus}: {place} has {found} GPU{'s' * (found > 1)}, and each trial needs "
+        problem += f"{gpus_per_trial:g} (execution.gpus_per_trial); got {workers}"
+        raise SettingError("workers", problem)
+    return WorkerPlan(workers or min(by_cores, by_gpus), cpus_per_trial, gpus_per_trial, found)
+
+
+def check_settings(device: str, workers: int | None, cpus_per_trial: int, gpus_per_trial: float | None) -> None:
+    """Raise SettingError if a setting is out of range, or contradicts another."""
     if workers is not None and workers < 1:
         raise SettingError("workers", f"must be at least 1, got {workers}")
     if cpus_per_trial < 1:
         raise SettingError("cpus_per_trial", f"must be at least 1, got {cpus_per_trial}")
-    if gpus_per_trial is not None and gpus_per_trial < 0:
+    if gpus_per_trial is None:
+        return
+    if not 0 <= gpus_per_trial < math.inf:
         raise SettingError("gpus_per_trial", f"must be at least 0, got {gpus_per_trial}")
-    n_gpus = _count_gpus() if device != "cpu" else 0
-    if device == "cuda" and n_gpus == 0:
-        raise ResourceError("execution.device is cuda, but torch sees no GPU: say execution.device=cpu, or auto.")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    fits = max(1, cores // cpus_per_trial)
-    if n_gpus == 0:
-        return WorkerPlan(workers or fits, cpus_per_trial, 0.0)
-    share = GPU_SHARE if gpus_per_trial is None else gpus_per_trial
-    on_gpus = int(n_gpus / share) if share else fits
-    return WorkerPlan(workers or max(1, min(fits, on_gpus)), cpus_per_trial, share)
+    if gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial):
+        raise SettingError("gpus_per_trial", f"must be a whole number if it is above 1, got {gpus_per_trial:g}")
+    if 0 < gpus_per_trial < 10**-SHARE_DIGITS:
+        raise SettingError("gpus_per_trial", f"must be 0 or at least {10**-SHARE_DIGITS:g}, got {gpus_per_trial:g}")
+    if device == "cpu" and gpus_per_trial > 0:
+        raise SettingError("gpus_per_trial", f"must be 0 or null on execution.device=cpu, got {gpus_per_trial:g}")
+    if device == "cuda" and gpus_per_trial == 0:
+        raise SettingError("gpus_per_trial", "must be above 0 or null on execution.device=cuda, got 0")
+
+
+def _even_share(workers: int, gpus: int) -> float:
+    """The GPUs of a trial if `workers` trials share `gpus` GPUs and none spans two; rounded down as Ray counts.
+
+    >>> _even_share(8, 1), _even_share(3, 2), _even_share(3, 1), _even_share(1, 4)
+    (0.125, 0.5, 0.3333, 1.0)
+    """
+    per_gpu = math.ceil(workers / gpus)
+    return math.floor(10**SHARE_DIGITS / per_gpu) / 10**SHARE_DIGITS
+
+
+def _capacity(gpus: int, share: float) -> int:
+    """How many trials run at a time on `gpus` GPUs if each needs `share`; a share never spans two GPUs.
+
+    >>> _capacity(2, 0.4), _capacity(1, 0.25), _capacity(4, 2), _capacity(1, 0.3333)
+    (4, 4, 2, 3)
+    """
+    return gpus * int(1 / share + 1e-9) if share <= 1 else int(gpus // share)
 
 
 def _count_gpus() -> int:

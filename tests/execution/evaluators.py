@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from nasx import watchdog
-from nasx.errors import ResourceError
-from nasx.trial import Evaluation, Job
+from nasx.errors import DeviceError, ResourceError
+from nasx.trial import Evaluation, Job, Reason
 from tests.execution.searches import measured, trained
 
 KILLERS = ((0, 1), (0, 2))  # on the front: every search here comes to them
@@ -88,3 +88,40 @@ def out_of_order(job: Job) -> Evaluation:
 
 def process_ids(run_dir: Path) -> set[int]:
     return {int(path.name.removeprefix("pid-")) for path in (run_dir / "archs").glob("pid-*")}
+
+
+def in_one_process(job: Job) -> bool:
+    """Whether this is the process that evaluated the second network first."""
+    mark = job.weights_file.parents[1] / "victim"
+    if job.genotype == (0, 1) and not mark.exists():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(str(os.getpid()))
+    return mark.exists() and mark.read_text() == str(os.getpid())
+
+
+def breaks_its_device(job: Job) -> Evaluation:
+    """One process can no longer use its GPU, and is faster than the other."""
+    if in_one_process(job):
+        raise DeviceError("CUDA error: an illegal memory access was encountered")
+    return slowly(job)
+
+
+def fails_in_one_process(job: Job) -> Evaluation:
+    """Whatever one process evaluates fails, at once."""
+    if in_one_process(job):
+        return Evaluation.failed(Reason.ERROR, "RuntimeError: made up")
+    return slowly(job)
+
+
+def runs_out_of_memory_in_one_process(job: Job) -> Evaluation:
+    """One process has no memory left, however little a job needs."""
+    if in_one_process(job):
+        return Evaluation.failed(Reason.OUT_OF_MEMORY, "made up: no memory left")
+    return slowly(job)
+
+
+def raises_for_one_network(job: Job) -> Evaluation:
+    """One network fails, whichever process evaluates it."""
+    if job.genotype == (0, 1):
+        return Evaluation.failed(Reason.ERROR, "ValueError: made up")
+    return with_process_id(job)

@@ -8,7 +8,8 @@ import pytest
 
 from nasx.errors import ConfigError
 from nasx.execution import clocks, limits
-from nasx.preparation import check_gpu_budget, gpus_of_a_trial
+from nasx.execution.workers import WorkerPlan
+from nasx.preparation import check_gpu_budget
 from nasx.trial import Evaluation, Job, Reason
 from tests.execution.searches import Script, drive, make_loop, measured, nsga2
 
@@ -90,21 +91,16 @@ def test_on_the_cpu_nothing_is_counted(tmp_path, clock):
     assert {t.gpu_seconds for t in loop.store.trials()} == {0.0}
 
 
-@pytest.mark.parametrize(("evaluation", "gpus", "counted"), [(None, 0.5, 0.5), (None, 0.0, 0.0), ({"a": 1}, 0.5, 0.0)])
-def test_gpu_hours_without_a_gpu_are_refused_with_what_to_say_instead(evaluation, gpus, counted):
-    experiment = SimpleNamespace(evaluation=evaluation, search=SimpleNamespace(max_gpu_hours=2.0))
-    execution = SimpleNamespace(gpus=gpus)
+def test_gpu_hours_without_a_gpu_are_refused_with_what_to_say_instead():
+    experiment = SimpleNamespace(search=SimpleNamespace(max_gpu_hours=2.0))
 
-    assert gpus_of_a_trial(experiment, execution) == counted
-    if counted:
-        check_gpu_budget(experiment, execution)
-        return
+    check_gpu_budget(experiment, SimpleNamespace(plan=WorkerPlan(2, 1, 0.5, 1)))
     with pytest.raises(
         ConfigError,
         match=r"^search\.max_gpu_hours counts the time that trials hold GPUs, and here they hold none: "
         r"set search\.max_hours instead, or give them GPUs by execution\.device and execution\.gpus_per_trial\.$",
     ):
-        check_gpu_budget(experiment, execution)
+        check_gpu_budget(experiment, SimpleNamespace(plan=WorkerPlan(2, 1, 0.0)))
 
 
 def test_a_search_ends_when_its_hypervolume_has_stopped_growing(tmp_path):

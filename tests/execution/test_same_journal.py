@@ -56,7 +56,7 @@ def test_one_worker_and_four_write_the_same_journal(tmp_path):
     four = RayExecution(device="cpu", workers=4)
     with four.started():
         for execution in (four, RayExecution(device="cpu", workers=1)):  # the second uses the Ray of the first
-            workers = execution.planned_workers
+            workers = execution.plan.workers
             loops[workers] = make_loop(
                 tmp_path / str(workers),
                 nsga2(space=space, mode="generational", population_size=8, screening=1, retraining=0.25),

@@ -177,17 +177,57 @@ def test_most_trials_failing_for_one_reason_stop_the_search_and_say_so(tmp_path)
     loop = make_loop(tmp_path, Script((0, 0), (0, 1), (0, 2), (0, 3), (1, 1)), retries=0)
     with pytest.raises(
         RunError,
-        match=r"^4 of the first 4 trials failed for the same reason, error: ValueError: broken scorer\. "
+        match=r"^4 of the last 4 trials failed for the same reason, error: ValueError: broken scorer\. "
         r"The search stops; what has finished is kept in ",
     ):
         drive(loop, lambda job: BROKEN)
 
 
-def test_failures_for_different_reasons_or_late_ones_do_not_stop_it(tmp_path):
+def test_failures_for_different_reasons_do_not_stop_it(tmp_path):
     answers = iter([FAILED, BROKEN, None, None, FAILED])
     loop = make_loop(tmp_path, Script((0, 0), (0, 1), (0, 2), (0, 3), (1, 1)), evaluations=5, retries=0)
 
     assert len(drive(loop, lambda job: next(answers) or measured(job))) == 5
+
+
+def test_late_failures_stop_a_search_as_well(tmp_path):
+    everything = [(a, b) for a in range(5) for b in range(a, 5) if (a, b) != (4, 4)]
+    loop = make_loop(tmp_path, Script(*everything), evaluations=14, retries=0, failure_window=6)
+    answers = iter([None] * 9)
+
+    with pytest.raises(RunError, match=r"^4 of the last 6 trials failed for the same reason, error"):
+        drive(loop, lambda job: next(answers, BROKEN) or measured(job))
+
+    assert len(loop.store.trials()) == 13
+
+
+def test_the_job_of_a_broken_worker_is_given_again_and_the_attempt_does_not_count(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, retries=0)
+    job = loop.next_job()
+
+    loop.replace_worker(job, "CUDA error: an illegal memory access was encountered")
+    again = loop.next_job()
+    loop.complete(again, measured(again))
+
+    assert again == job
+    assert loop.trials[job.arch_id].retries == 0
+    assert loop.store.attempts(job.arch_id) == 1
+    assert ("worker_replaced", f"trial {job.arch_id}: CUDA error: an illegal memory access was encountered") in [
+        (event.kind, event.message) for event in loop.store.events()
+    ]
+
+
+def test_a_network_that_breaks_worker_after_worker_is_given_up(tmp_path):
+    loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, retries=1)
+    times = 0
+    while (job := loop.next_job()) is not None:
+        loop.replace_worker(job, "CUDA error: misaligned address")
+        times += 1
+
+    assert times == 5  # three are forgiven, then an attempt and its retry
+    (trial,) = loop.store.trials()
+    assert trial.status is TrialStatus.FAILED
+    assert trial.evaluation.detail.startswith("CUDA error: misaligned address. It has broken 5 workers")
 
 
 def test_weights_are_kept_while_a_search_runs_and_of_the_front_when_it_ends(tmp_path):

@@ -36,4 +36,4 @@ def test_what_the_machine_lacks_ends_the_search_and_leaves_the_trial_for_later(t
 def test_it_plans_for_the_workers_that_ray_would_have(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(6), raising=False)
 
-    assert SerialExecution(device="cpu").planned_workers == 6
+    assert SerialExecution(device="cpu").plan.workers == 6

@@ -1,0 +1,144 @@
+"""The plan of workers: how many, and on which device."""
+
+from __future__ import annotations
+
+import pytest
+
+from nasx.errors import ResourceError, SettingError
+from nasx.execution import ray_tune, workers
+from nasx.execution.ray_tune import RayExecution
+from nasx.execution.serial import SerialExecution
+from nasx.execution.workers import WorkerPlan, plan_workers
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Sets the cores and GPUs of this machine."""
+
+    def of(cores: int, gpus: int) -> None:
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(cores), raising=False)
+        monkeypatch.setattr(workers, "_count_gpus", lambda: gpus)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "settings", "plan"),
+    [
+        (8, 0, {}, WorkerPlan(8, 1, 0.0)),
+        (8, 0, {"cpus_per_trial": 3}, WorkerPlan(2, 3, 0.0)),
+        (2, 0, {"workers": 5}, WorkerPlan(5, 1, 0.0)),
+        (2, 0, {"cpus_per_trial": 4}, WorkerPlan(1, 4, 0.0)),
+        # without gpus_per_trial the workers share the GPUs
+        (16, 1, {}, WorkerPlan(4, 1, 0.25, 1)),
+        (16, 1, {"workers": 8}, WorkerPlan(8, 1, 0.125, 1)),
+        (16, 1, {"workers": 3}, WorkerPlan(3, 1, 0.3333, 1)),
+        (16, 1, {"workers": 1}, WorkerPlan(1, 1, 1.0, 1)),
+        (2, 1, {}, WorkerPlan(2, 1, 0.5, 1)),
+        (16, 2, {"workers": 3}, WorkerPlan(3, 1, 0.5, 2)),
+        (16, 4, {"workers": 2}, WorkerPlan(2, 1, 1.0, 4)),
+        (64, 4, {}, WorkerPlan(16, 1, 0.25, 4)),
+        # a share does not span two GPUs
+        (16, 2, {"gpus_per_trial": 0.4}, WorkerPlan(4, 1, 0.4, 2)),
+        (16, 1, {"gpus_per_trial": 0.1}, WorkerPlan(10, 1, 0.1, 1)),
+        (16, 2, {"gpus_per_trial": 1}, WorkerPlan(2, 1, 1, 2)),
+        (16, 4, {"gpus_per_trial": 2}, WorkerPlan(2, 1, 2, 4)),
+        (3, 2, {"gpus_per_trial": 0.25}, WorkerPlan(3, 1, 0.25, 2)),
+        (16, 2, {"gpus_per_trial": 0.5, "workers": 4}, WorkerPlan(4, 1, 0.5, 2)),
+        # 0 GPUs: the CPU
+        (8, 2, {"gpus_per_trial": 0}, WorkerPlan(8, 1, 0.0)),
+        (8, 2, {"device": "cpu"}, WorkerPlan(8, 1, 0.0)),
+        (8, 2, {"device": "cpu", "gpus_per_trial": 0}, WorkerPlan(8, 1, 0.0)),
+        (8, 2, {"device": "cuda"}, WorkerPlan(8, 1, 0.25, 2)),
+    ],
+)
+def test_workers_and_shares_agree(machine, cores, gpus, settings, plan):
+    machine(cores, gpus)
+
+    found = plan_workers(**{"device": "auto", **settings})
+
+    assert found == plan
+    assert found.device == ("cuda" if plan.gpus else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"workers": 0}, SettingError, "workers must be at least 1, got 0"),
+        ({"gpus_per_trial": -0.5}, SettingError, "gpus_per_trial must be at least 0, got -0.5"),
+        ({"gpus_per_trial": float("nan")}, SettingError, "gpus_per_trial must be at least 0, got nan"),
+        ({"gpus_per_trial": 1.5}, SettingError, "gpus_per_trial must be a whole number if it is above 1, got 1.5"),
+        ({"gpus_per_trial": 1e-5}, SettingError, "gpus_per_trial must be 0 or at least 0.0001, got 1e-05"),
+        (
+            {"gpus_per_trial": 0.25, "device": "cpu"},
+            SettingError,
+            "gpus_per_trial must be 0 or null on execution.device=cpu, got 0.25",
+        ),
+        (
+            {"gpus_per_trial": 0, "device": "cuda"},
+            SettingError,
+            "gpus_per_trial must be above 0 or null on execution.device=cuda, got 0",
+        ),
+        (
+            {"gpus_per_trial": 0.4, "workers": 5},
+            SettingError,
+            "workers must be at most 4: this machine has 2 GPUs, and each trial needs 0.4 (execution.gpus_per_trial); "
+            "got 5",
+        ),
+        (
+            {"gpus_per_trial": 3},
+            ResourceError,
+            "a trial needs 3 GPUs, but torch sees 2 GPUs on this machine: set execution.device=cpu, or auto without "
+            "gpus_per_trial.",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(machine, settings, error, message):
+    machine(8, 2)
+
+    with pytest.raises(error) as refused:
+        plan_workers(**{"device": "auto", **settings})
+
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cuda"}, "execution.device is cuda, but torch sees no GPU on this machine"),
+        ({"gpus_per_trial": 0.25}, "a trial needs 0.25 GPUs, but torch sees no GPU on this machine"),
+    ],
+)
+def test_a_gpu_that_is_asked_for_must_be_there(machine, settings, message):
+    machine(8, 0)
+
+    with pytest.raises(ResourceError, match=f"^{message}: set execution.device=cpu, or auto without gpus_per_trial.$"):
+        plan_workers(**{"device": "auto", **settings})
+
+
+def test_a_plan_is_shown_in_words():
+    assert f"{WorkerPlan(4, 1, 0.25, 1)}" == "4 trials at a time on 1 GPU, 0.25 of a GPU each"
+    assert f"{WorkerPlan(4, 1, 2, 8)}" == "4 trials at a time on 8 GPUs, 2 GPUs each"
+    assert f"{WorkerPlan(1, 2, 0.0)}" == "1 trial at a time on the CPU, 2 cores each"
+
+
+def test_a_serial_search_has_the_whole_gpu(machine):
+    machine(8, 1)
+
+    plan = SerialExecution().plan
+
+    assert (plan.device, plan.gpus, plan.workers) == ("cuda", 1.0, 4)  # workers: what `local` would have
+
+
+def test_ray_is_told_which_gpus_it_has(machine, monkeypatch, tmp_path):
+    machine(8, 2)
+    asked = {}
+    monkeypatch.setattr(ray_tune.ray, "init", lambda **options: asked.update(options))
+    monkeypatch.setattr(ray_tune, "_wait_for_workers", lambda n, ready: None)
+
+    for settings, gpus in (({}, 2), ({"device": "cpu"}, 0), ({"gpus_per_trial": 0}, 0)):
+        execution = RayExecution(**settings)
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        ray_tune._start(None, execution.plan, [], str(folder))
+        assert (asked["num_gpus"], asked["num_cpus"]) == (gpus, 8)
