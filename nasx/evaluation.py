@@ -22,11 +22,13 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import as_tensor, normalise
+from nasx.data.batches import Pixels
 from nasx.data.images import LabelledImages, SearchData
+from nasx.data.placement import as_tensor
 from nasx.early_stopping import judge
 from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure, is_out_of_memory
 from nasx.files import write_atomically
+from nasx.introspection.scoring import BatchedScorer
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
 from nasx.training.recipe import Recipe
@@ -51,7 +53,7 @@ class EvaluationSpec:
     constraints: Mapping[str, Bounds] | None = None  # metric -> allowed range
     score_seed: int = 0  # one for all trials: equal samples and draws make scores comparable
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    gpus: float = 1.0  # share of its GPU that a trial has
+    gpu_share: float = 1.0  # of a GPU's memory, in (0, 1], that a trial may use
     time_limit: float | None = None  # seconds a trial may take
     stall_limit: float | None = None  # seconds that may pass without an epoch or a score
     in_process: bool = True  # whether the process is the search's own, and must not be ended where a trial hangs
@@ -166,13 +168,16 @@ def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, so_far: _SoFar, 
         seed=job.seed,
         device=device,
         micro_batches=job.micro_batches,
+        gpu_share=spec.gpu_share,
         report=after_epoch,
     )
     metrics["error"] = trained.validation_error
     metrics["macro_error"] = trained.macro_error
     metrics["train_error"] = trained.history[-1]["train_error"]
     learned = has_learned(metrics, data.validation)
-    scores = take_scores(network, data.validation, data, spec, device, progress) if learned else ()
+    scores: tuple[Score, ...] = ()
+    if learned:
+        scores = take_scores(network, data.validation, data, spec, device, progress, parts=job.micro_batches)
     for score in scores:
         if not math.isfinite(score.value):
             raise TrialFailure(Reason.NO_SCORE, f"the score of {score.scorer} is {score.value}")
@@ -208,21 +213,33 @@ def take_scores(
     spec: EvaluationSpec,
     device: torch.device,
     progress: Progress = lambda: None,
+    *,
+    parts: int = 1,
 ) -> tuple[Score, ...]:
-    """The scores of a trained network on labelled images: the objective's scorer first, each name once.
+    """Return the scores of a trained network on labelled images: the objective's scorer first, each name once.
 
-    `progress` is called after each.
+    Args:
+        network: trained, on `device`.
+        images: to score it on.
+        data: the images that it was trained on, for their mean and standard deviation.
+        spec: the scorers, their seed, and the share of the GPU.
+        device: of the network.
+        progress: called after each score.
+        parts: parts into which scorers split their batches, if memory is short.
     """
-    if images.on_disk and len(images) > MOST_SCORED:  # scorers are given their images in memory
+    if images.on_disk and len(images) > MOST_SCORED:  # a user's scorer is given its images in memory
         images = images.take(np.sort(np.random.default_rng(spec.score_seed).permutation(len(images))[:MOST_SCORED]))
-    pixels = normalise(as_tensor(images.images).to(device), data.mean, data.std)
-    labels = as_tensor(images.labels).to(device)
+    pixels = Pixels(images, mean=data.mean, std=data.std, device=device, gpu_share=spec.gpu_share)
     scorers: dict[str, Scorer] = {}
     for scorer in (spec.scorer, *spec.also_scored):
         scorers.setdefault(scorer.name, scorer)
+    how = {"n_classes": images.n_classes, "seed": spec.score_seed}
     scores = []
     for scorer in scorers.values():
-        scores.append(scorer.score(network, pixels, labels, n_classes=images.n_classes, seed=spec.score_seed))
+        if isinstance(scorer, BatchedScorer):
+            scores.append(scorer.in_parts(parts).score(network, pixels, pixels.labels, **how))
+        else:
+            scores.append(scorer.score(network, pixels[:], pixels.labels, **how))
         progress()
     return tuple(scores)
 

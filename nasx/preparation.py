@@ -137,7 +137,7 @@ def _by_training(
         constraints=experiment.constraints,
         score_seed=score_seed(experiment),
         device=execution.plan.device,
-        gpus=execution.plan.gpus,
+        gpu_share=min(execution.plan.gpus, 1.0) or 1.0,
         time_limit=experiment.search.time_limit,
         stall_limit=experiment.search.stall_limit,
         in_process=execution.in_process,

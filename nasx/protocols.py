@@ -71,7 +71,11 @@ class SearchSpace(Protocol):
 
 
 class Scorer(Protocol):
-    """Says how introspectable a trained network is. Picklable."""
+    """Says how introspectable a trained network is. Picklable.
+
+    A subclass of `nasx.introspection.scoring.BatchedScorer` is given its images as `nasx.data.batches.Pixels`, indexed
+    like a tensor and computed batch by batch; any other scorer is given a tensor that holds all of them.
+    """
 
     @property
     def name(self) -> str:

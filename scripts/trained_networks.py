@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from nasx import config as configs
 from nasx.config.components import load_target
-from nasx.data.batches import as_tensor, normalise
+from nasx.data.batches import normalise
 from nasx.data.images import LabelledImages, SearchData
+from nasx.data.placement import as_tensor
 from nasx.evaluation import better_than_chance, load_weights, resolve_device, save_weights
 from nasx.files import write_atomically
 from nasx.networks.costs import count_macs, count_parameters

@@ -137,8 +137,9 @@ def _read(
     """The images chosen, their pixels normalised as a tensor, and their labels."""
     import numpy as np
 
-    from nasx.data.batches import as_tensor, normalise
+    from nasx.data.batches import normalise
     from nasx.data.files import joined
+    from nasx.data.placement import as_tensor
     from nasx.data.splits import mean_and_std
 
     if samples < 2:

@@ -1,14 +1,14 @@
 """Batches from tensors that stay on the device: no worker processes, no work per sample, no copies from the host.
 
-A dataset of small images fits into memory whole; of one that does not, batches stream from its file. Gathering a batch
-takes microseconds, where a DataLoader that collates sample by sample would take longer than the training step of a
-small network.
+A dataset of small images fits into memory; the batches of a larger one stream from the host. Gathering a batch takes
+microseconds; a DataLoader that collates sample by sample would take longer than the training step of a small network.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nasx.data.augmentation import Augmentation, augment
 from nasx.data.images import LabelledImages
+from nasx.data.placement import as_tensor, place
 from nasx.errors import SettingError
 from nasx.trial import derive_seed
 
@@ -34,6 +35,81 @@ def normalise(images: Tensor, mean: Tensor | NDArray[np.float32], std: Tensor | 
     return images.float().mul_(1 / (255 * std)).sub_(mean / std)
 
 
+class Pixels:
+    """Images, normalised as they are indexed: a dataset need not fit into a device's memory as float32.
+
+    Indexed by a slice, a number or a tensor of indices like a tensor of shape (n, channels, height, width) that is on
+    `device`.
+    """
+
+    dtype = torch.float32
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        *,
+        mean: NDArray[np.float32],
+        std: NDArray[np.float32],
+        device: torch.device | str = "cpu",
+        gpu_share: float = 1.0,
+    ) -> None:
+        """Place the images on the device, or leave them on the host; see `nasx.data.placement.place`.
+
+        Args:
+            images: n of them.
+            mean: of each channel, pixels from 0 to 1, (channels,).
+            std: likewise.
+            device: of the networks that see the images.
+            gpu_share: of the GPU's memory, in (0, 1], that this process may use.
+        """
+        self.device = torch.device(device)
+        self.images, self.labels = place(images, self.device, gpu_share)  # labels (n,) int64, on the device
+        self._mean, self._std = as_tensor(mean).to(device), as_tensor(std).to(device)
+        self._rows: Tensor | None = None  # of `images`, which these are; None: all in their order
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.images.shape[1:])
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether images come from the host each time they are needed."""
+        return self.images.device.type != self.device.type
+
+    def __getitem__(self, index: int | slice | Tensor) -> Tensor:
+        return self.finish(self.gather(index))
+
+    def take(self, indices: Tensor) -> Pixels:
+        """The images at `indices`, int64 (m,), in that order, with their labels; nothing is computed yet."""
+        taken = copy.copy(self)
+        rows = indices.to(self.images.device)
+        taken._rows = rows if self._rows is None else self._rows[rows]
+        taken.labels = self.labels[indices.to(self.labels.device)]
+        return taken
+
+    def gather(self, index: int | slice | Tensor) -> Tensor:
+        """Images as they are stored, uint8, copied; from the host in pinned memory if a GPU is to fetch them."""
+        rows: int | slice | Tensor = index if self._rows is None else self._rows[index]
+        if isinstance(rows, Tensor) and rows.dim():
+            # index_select: 15 times faster than images[indices] for uint8 images
+            images = self.images.index_select(0, rows.to(self.images.device))
+        else:
+            images = self.images[rows]
+        return images.pin_memory() if self.is_streamed and self.device.type == "cuda" else images
+
+    def finish(self, gathered: Tensor) -> Tensor:
+        """What `gather` returned, on the device and normalised."""
+        return normalise(gathered.to(self.device, non_blocking=True), self._mean, self._std)
+
+
+def split_batches(images: Tensor | Pixels, size: int) -> Iterator[Tensor]:
+    """Yield all images in their order, `size` at a time."""
+    return (images[start : start + size] for start in range(0, len(images), size))
+
+
 class EvaluationBatches:
     """All images in their own order, normalised, `batch_size` at a time. Iterate as often as you like."""
 
@@ -46,14 +122,11 @@ class EvaluationBatches:
         batch_size: int,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
+        gpu_share: float = 1.0,
     ) -> None:
         _check_batch_size(batch_size)
-        self.device = torch.device(device)
-        images = as_tensor(data.images)  # of a mapped file: pages are read as they are asked for
-        self.images = images if data.on_disk else images.to(device)
-        self.labels = as_tensor(data.labels).to(device)
-        self.mean = as_tensor(mean).to(device)
-        self.std = as_tensor(std).to(device)
+        self.pixels = Pixels(data, mean=mean, std=std, device=device, gpu_share=gpu_share)
+        self.labels = self.pixels.labels
         self.batch_size = batch_size
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
@@ -61,18 +134,14 @@ class EvaluationBatches:
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for images, labels in zip(
-            torch.split(self.images, self.batch_size), torch.split(self.labels, self.batch_size), strict=True
-        ):
-            yield self._finish(normalise(self._fetched(images), self.mean, self.std)), labels
+        slices = [slice(start, start + self.batch_size) for start in range(0, len(self.labels), self.batch_size)]
+        for images, labels in zip(self._fetch(slices), torch.split(self.labels, self.batch_size), strict=True):
+            yield self._finish(images), labels
 
-    def _fetched(self, images: Tensor) -> Tensor:
-        """A batch on the device: where it comes from elsewhere, by way of pinned memory, which a GPU reads itself."""
-        if images.device.type == self.device.type:
-            return images
-        if self.device.type == "cuda":
-            images = images.pin_memory()
-        return images.to(self.device, non_blocking=True)
+    def _fetch(self, indices: Iterable[slice | Tensor]) -> Iterator[Tensor]:
+        """Normalised images; those that are streamed are gathered by a thread, a batch ahead."""
+        gathered = (self.pixels.gather(index) for index in indices)
+        return map(self.pixels.finish, _one_ahead(gathered) if self.pixels.is_streamed else gathered)
 
     def _finish(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=self.memory_format)
@@ -99,8 +168,12 @@ class TrainingBatches(EvaluationBatches):
         seed: int,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
+        gpu_share: float = 1.0,
     ) -> None:
-        super().__init__(data, mean=mean, std=std, batch_size=batch_size, device=device, channels_last=channels_last)
+        super().__init__(
+            data, mean=mean, std=std, batch_size=batch_size, device=device, channels_last=channels_last,
+            gpu_share=gpu_share,
+        )  # fmt: skip
         self.augmentation = augmentation
         self.seed = seed
         self.epoch = 0  # the epoch that the next iteration gives
@@ -114,13 +187,22 @@ class TrainingBatches(EvaluationBatches):
         seed = derive_seed(self.seed, epoch)
         # drawn on the host, so that the order is the same on every kind of device
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))
-        generator = torch.Generator(self.device).manual_seed(seed)
+        device = self.pixels.device
+        generator = torch.Generator(device).manual_seed(seed)
         sizes = _batch_sizes(len(self.labels), self.batch_size)
-        for indices in torch.split(order.to(self.images.device), sizes):
-            # index_select: 15 times faster than images[indices] for uint8 images
-            chosen = self._fetched(self.images.index_select(0, indices))
-            images = normalise(chosen, self.mean, self.std)
-            yield self._finish(augment(images, self.augmentation, generator)), self.labels[indices.to(self.device)]
+        there = order.to(device)  # at once: a copy for each batch would wait for the device
+        images = self._fetch(torch.split(order if self.pixels.is_streamed else there, sizes))
+        for chosen, indices in zip(images, torch.split(there, sizes), strict=True):
+            yield self._finish(augment(chosen, self.augmentation, generator)), self.labels[indices]
+
+
+def _one_ahead(items: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yield the items; a thread computes the next one while the last one is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def _batch_sizes(n: int, batch_size: int) -> list[int]:
@@ -141,11 +223,3 @@ def _batch_sizes(n: int, batch_size: int) -> list[int]:
 def _check_batch_size(batch_size: int) -> None:
     if batch_size < 2:
         raise SettingError("batch_size", f"must be at least 2 (batch normalisation), got {batch_size}")
-
-
-def as_tensor(array: NDArray[np.generic]) -> Tensor:
-    """The array's memory as a tensor, without a copy: to be read, never written."""
-    with warnings.catch_warnings():
-        # arrays from Ray's object store and from files are read-only, which torch cannot express
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-        return torch.from_numpy(np.ascontiguousarray(array))

@@ -25,6 +25,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax
 from torch import Tensor, nn
 
+from nasx.data.batches import Pixels, split_batches
 from nasx.errors import ArchitectureError, DataError
 from nasx.introspection.layers import at_rest
 
@@ -85,7 +86,7 @@ class WithConfidence(nn.Module):
         return torch.softmax(logits, dim=1), torch.sigmoid(odds)
 
 
-def fit_confidence(network: nn.Sequential, images: Tensor, labels: Tensor, *, n_classes: int) -> Confidence:
+def fit_confidence(network: nn.Sequential, images: Tensor | Pixels, labels: Tensor, *, n_classes: int) -> Confidence:
     """Fit the confidence of a trained network to images that it was not trained on; the network is left unchanged.
 
     `network` consists of stages, the last of which gives the logits, as `nasx.protocols.SearchSpace.build` makes it.
@@ -185,11 +186,11 @@ def _channels(output: Tensor) -> Tensor:
     return output.flatten(2).mean(dim=2) if output.dim() > 2 else output
 
 
-def channel_means(network: nn.Sequential, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+def channel_means(network: nn.Sequential, images: Tensor | Pixels) -> tuple[dict[str, Tensor], Tensor]:
     """Channel means of `images` after each stage but the last, stage -> (n, channels), and the logits; on the CPU."""
     parts: dict[str, list[Tensor]] = {}
     with at_rest(network), torch.no_grad():
-        for batch in torch.split(images, BATCH):
+        for batch in split_batches(images, BATCH):
             for name, output in _stages(network, batch):
                 parts.setdefault(name, []).append(_channels(output).float().cpu())
     features = {name: torch.cat(rows) for name, rows in parts.items()}

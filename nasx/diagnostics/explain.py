@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasx.data.batches import as_tensor, normalise
+from nasx.data.batches import Pixels, split_batches
 from nasx.data.images import LabelledImages, SearchData
+from nasx.data.placement import as_tensor
 from nasx.diagnostics.class_map import activity_by_block, class_map
 from nasx.diagnostics.class_pairs import confusion_matrix
 from nasx.diagnostics.confidence import channel_means
@@ -50,9 +53,10 @@ def explain(
     """
     device = next(network.parameters()).device
     generator = np.random.default_rng(seed)
-    pixels = _normalised(data.validation, data, device)
+    normalised = partial(Pixels, mean=data.mean, std=data.std, device=device)
+    pixels = normalised(data.validation)
     chosen = np.sort(generator.permutation(len(data.train))[:BACKGROUND])
-    background = _normalised(data.train.take(chosen), data, device)
+    background = normalised(data.train.take(chosen))[:]
     with at_rest(network):
         probabilities = _probabilities(network, pixels)
         picked = pick_samples(probabilities, data.validation.labels, samples_per_class, generator)
@@ -62,7 +66,7 @@ def explain(
         )
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(data.validation.labels, predicted, data.n_classes)
-    labels = as_tensor(data.validation.labels).to(device)
+    labels = pixels.labels
     score = recorded or scorer.score(network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
     layers = layer_distances(scorer, network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
     shown = np.sort(generator.permutation(len(pixels))[:MAPPED])
@@ -83,7 +87,9 @@ def explain(
     )
 
 
-def mean_activity(network: nn.Module, pixels: Tensor, labels: Tensor, n_classes: int) -> dict[str, NDArray[np.float64]]:
+def mean_activity(
+    network: nn.Module, pixels: Tensor | Pixels, labels: Tensor, n_classes: int
+) -> dict[str, NDArray[np.float64]]:
     """Live layer -> mean activation over the images of each class, (n_classes,); 0 for a class without images."""
     layers = live_layers(network, pixels[:PROBING_IMAGES])
     order = torch.split(by_class(labels), ACTIVITY_BATCH)
@@ -93,7 +99,7 @@ def mean_activity(network: nn.Module, pixels: Tensor, labels: Tensor, n_classes:
 
 
 def layer_distances(
-    scorer: ShapScorer, network: nn.Sequential, pixels: Tensor, labels: Tensor, *, n_classes: int, seed: int
+    scorer: ShapScorer, network: nn.Sequential, pixels: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
     """Probe layer -> distances between classes there, (n_classes, n_classes); all NaN where no pair has one."""
 
@@ -157,13 +163,9 @@ def _explained(
     )
 
 
-def _normalised(images: LabelledImages, data: SearchData, device: torch.device) -> Tensor:
-    return normalise(as_tensor(images.images).to(device), data.mean, data.std)
-
-
-def _probabilities(network: nn.Module, pixels: Tensor) -> NDArray[np.float64]:
+def _probabilities(network: nn.Module, pixels: Pixels) -> NDArray[np.float64]:
     """Softmax over the logits, (n, n_classes)."""
     with torch.no_grad():
-        logits = torch.cat([network(batch) for batch in torch.split(pixels, BATCH)])
+        logits = torch.cat([network(batch) for batch in split_batches(pixels, BATCH)])
     probabilities: NDArray[np.float64] = torch.softmax(logits.double(), dim=1).cpu().numpy()
     return probabilities

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasx.data.batches import as_tensor, normalise
+from nasx.data.batches import Pixels, normalise
 from nasx.data.images import SearchData
+from nasx.data.placement import as_tensor
 from nasx.diagnostics.confidence import WithConfidence, channel_means, fit_confidence
 from nasx.diagnostics.shap_images import shap_images
 from nasx.introspection.attributions import expected_gradients, stage_probes
@@ -58,15 +60,12 @@ def explain_image(
     images. The network is left unchanged.
     """
     device = next(network.parameters()).device
-
-    def pixels_of(images: NDArray[np.uint8]) -> Tensor:
-        return normalise(as_tensor(images).to(device), data.mean, data.std)
-
-    pixels = pixels_of(image[None])
+    normalised = partial(Pixels, mean=data.mean, std=data.std, device=device)
+    pixels = normalise(as_tensor(image[None]).to(device), data.mean, data.std)
     chosen = np.random.default_rng(seed).permutation(len(data.train))[:BACKGROUND]
-    background = pixels_of(data.train.images[np.sort(chosen)])
-    labels = as_tensor(data.validation.labels).to(device)
-    fitted = fit_confidence(network, pixels_of(data.validation.images), labels, n_classes=data.n_classes)
+    background = normalised(data.train.take(np.sort(chosen)))[:]
+    held_out = normalised(data.validation)
+    fitted = fit_confidence(network, held_out, held_out.labels, n_classes=data.n_classes)
     with at_rest(network):
         with torch.no_grad():
             probabilities, confidence = WithConfidence(network, fitted).to(device)(pixels)

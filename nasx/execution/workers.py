@@ -12,7 +12,7 @@ from typing import Literal
 from nasx.errors import ResourceError, SettingError
 
 TRIALS_PER_GPU = 4  # by default: small networks leave most of a GPU idle
-SHARE_DIGITS = 4  # Ray counts GPUs in ten-thousandths
+SHARES = 10_000  # of a GPU: Ray counts in ten-thousandths
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def check_settings(device: str, workers: int | None, cpus_per_trial: int, gpus_p
         raise SettingError("gpus_per_trial", f"must be at least 0, got {gpus_per_trial}")
     if gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial):
         raise SettingError("gpus_per_trial", f"must be a whole number if it is above 1, got {gpus_per_trial:g}")
-    if 0 < gpus_per_trial < 10**-SHARE_DIGITS:
-        raise SettingError("gpus_per_trial", f"must be 0 or at least {10**-SHARE_DIGITS:g}, got {gpus_per_trial:g}")
+    if 0 < gpus_per_trial < 1 / SHARES:
+        raise SettingError("gpus_per_trial", f"must be 0 or at least {1 / SHARES:g}, got {gpus_per_trial:g}")
     if device == "cpu" and gpus_per_trial > 0:
         raise SettingError("gpus_per_trial", f"must be 0 or null on execution.device=cpu, got {gpus_per_trial:g}")
     if device == "cuda" and gpus_per_trial == 0:
@@ -112,7 +112,7 @@ def _even_share(workers: int, gpus: int) -> float:
     (0.125, 0.5, 0.3333, 1.0)
     """
     per_gpu = math.ceil(workers / gpus)
-    return math.floor(10**SHARE_DIGITS / per_gpu) / 10**SHARE_DIGITS
+    return (SHARES // per_gpu) / SHARES
 
 
 def _capacity(gpus: int, share: float) -> int:

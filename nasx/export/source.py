@@ -13,7 +13,7 @@ from torch import nn
 
 import nasx
 from nasx import config as configs
-from nasx.data.batches import as_tensor, normalise
+from nasx.data.batches import Pixels
 from nasx.diagnostics.confidence import Confidence, fit_confidence
 from nasx.evaluation import load_weights
 from nasx.export.description import Description
@@ -103,8 +103,8 @@ def _from_search(run_dir: Path, trial: Trial) -> Source:
     made_of = materials(run_dir)
     data = made_of.data
     network = trained(run_dir, trial, made_of)
-    held_out = normalise(as_tensor(data.validation.images), data.mean, data.std)
-    confidence = fit_confidence(network, held_out, as_tensor(data.validation.labels), n_classes=data.n_classes)
+    held_out = Pixels(data.validation, mean=data.mean, std=data.std)
+    confidence = fit_confidence(network, held_out, held_out.labels, n_classes=data.n_classes)
     metrics = trial.metrics
     facts = {
         "validation error of these weights": f"{_percent(metrics['error'])} of {len(data.validation):,} images; "

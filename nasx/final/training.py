@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import nasx
-from nasx.data.batches import as_tensor, normalise
+from nasx.data.batches import Pixels, split_batches
 from nasx.data.images import LabelledImages
 from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.confidence import BATCH, Confidence, WithConfidence, fit_confidence
@@ -129,8 +129,8 @@ def _train_one(
         raise RunError(
             f"the training of {trial.arch_id} came to nothing ({failure.detail}): lower training.learning_rate."
         ) from failure
-    images, labels = _tensors(course, course.data.validation, device)
-    confidence = fit_confidence(network, images, labels, n_classes=course.data.n_classes)
+    images = _pixels(course, course.data.validation, device)
+    confidence = fit_confidence(network, images, images.labels, n_classes=course.data.n_classes)
     save_weights(network, weights_path(directory, number))
     write_confidence(confidence, directory, number)
     record = record.keeping(Training(number, seed, fitted.seconds, fitted.history))
@@ -183,7 +183,7 @@ def _test_one(
     network = course.untrained(record.genotype, training.seed)
     load_weights(network, weights_path(directory, training.number))
     network.to(device).eval()
-    metrics = quality(network, read_confidence(directory, training.number), *_tensors(course, images, device))
+    metrics = quality(network, read_confidence(directory, training.number), _pixels(course, images, device))
     try:
         scores = take_scores(network, images, course.data, course.scoring, device)
     except TrialFailure:  # no pair of classes has a distance: null, as it is no number
@@ -192,15 +192,15 @@ def _test_one(
     return {**metrics, "introspectability": scores[0].value, **named}
 
 
-def quality(network: nn.Sequential, confidence: Confidence, images: Tensor, labels: Tensor) -> dict[str, float | None]:
-    """How a network does on labelled images, normalised: its errors, and how far its confidence is from the truth."""
+def quality(network: nn.Sequential, confidence: Confidence, images: Pixels) -> dict[str, float | None]:
+    """Return the errors of a network on labelled images, and how far its confidence is from its share of errors."""
     model = WithConfidence(network, confidence).to(images.device).eval()
     with torch.no_grad():
-        parts = [model(batch) for batch in torch.split(images, BATCH)]
-        plain = torch.cat([network(batch).softmax(dim=1).amax(dim=1) for batch in torch.split(images, BATCH)])
+        parts = [model(batch) for batch in split_batches(images, BATCH)]
+        plain = torch.cat([network(batch).softmax(dim=1).amax(dim=1) for batch in split_batches(images, BATCH)])
     answers = torch.cat([probabilities.argmax(dim=1) for probabilities, _ in parts])
-    right = (answers == labels).cpu().numpy()
-    given = labels.cpu().numpy()
+    right = (answers == images.labels).cpu().numpy()
+    given = images.labels.cpu().numpy()
     return {
         "error": 1 - float(right.mean()),
         "macro_error": 1 - float(np.mean([right[given == c].mean() for c in np.unique(given)])),
@@ -222,9 +222,8 @@ def read_confidence(directory: Path, number: int) -> Confidence:
         raise RunError(f"{file} is missing or damaged. Remove its directory to train anew.") from exc
 
 
-def _tensors(course: Course, images: LabelledImages, device: torch.device) -> tuple[Tensor, Tensor]:
-    pixels = normalise(as_tensor(images.images).to(device), course.data.mean, course.data.std)
-    return pixels, as_tensor(images.labels).to(device)
+def _pixels(course: Course, images: LabelledImages, device: torch.device) -> Pixels:
+    return Pixels(images, mean=course.data.mean, std=course.data.std, device=device)
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nasx.data.batches import Pixels, split_batches
 from nasx.errors import SettingError, TrialFailure, did_you_mean
 from nasx.introspection.layers import at_rest, live_layers, watching
-from nasx.introspection.scoring import make_score
+from nasx.introspection.scoring import BatchedScorer, make_score
 from nasx.introspection.similarity import cosine_distances, gram, mean_distances, means_from_sums
 from nasx.introspection.weighting import pair_weights, read_similarity
 from nasx.trial import Reason, Score
@@ -28,7 +29,7 @@ CPU_BATCH = 128  # images: activations stay in the cache
 GPU_BATCH = 1000  # images: eight times fewer kernels to launch
 
 
-class ActivationScorer:
+class ActivationScorer(BatchedScorer):
     """Mean cosine distance between the class means of all activations."""
 
     def __init__(
@@ -70,14 +71,15 @@ class ActivationScorer:
         )
         return "_".join(["activations", *(variant for variant, chosen in variants if chosen)])
 
-    def score(self, network: nn.Module, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
-        """The score of a trained network; see `nasx.protocols.Scorer`. The seed matters above `max_samples` alone."""
+    def score(self, network: nn.Module, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int) -> Score:
+        """The score of a trained network; see `nasx.protocols.Scorer`. The seed only matters above `max_samples`."""
         started = time.perf_counter()
-        batch_size = self.batch_size or (GPU_BATCH if images.is_cuda else CPU_BATCH)
+        batch_size = self._part_of(self.batch_size or (CPU_BATCH if images.device.type == "cpu" else GPU_BATCH))
         weights = pair_weights(self.similarity, n_classes)
         if len(images) > self.max_samples:
             chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[: self.max_samples]
-            images, labels = images[chosen.to(images.device)], labels[chosen.to(labels.device)]
+            images = images.take(chosen) if isinstance(images, Pixels) else images[chosen.to(images.device)]
+            labels = labels[chosen.to(labels.device)]
         if self.group_by == "predicted":
             labels = predict(network, images, batch_size=batch_size)
         layers = live_layers(network, images[:PROBING_IMAGES])
@@ -114,14 +116,14 @@ def inside(layers: Sequence[str], modules: Sequence[str]) -> list[str]:
     return [layer for layer in layers if any(lies_in(layer, module) for module in modules)]
 
 
-def predict(network: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
+def predict(network: nn.Module, images: Tensor | Pixels, *, batch_size: int) -> Tensor:
     """The class with the largest logit for each image, (n,) int64."""
     with at_rest(network), torch.no_grad():
-        return torch.cat([network(batch).argmax(dim=1) for batch in torch.split(images, batch_size)])
+        return torch.cat([network(batch).argmax(dim=1) for batch in split_batches(images, batch_size)])
 
 
 def class_grams(
-    network: nn.Module, images: Tensor, labels: Tensor, *, n_classes: int, layers: list[str], batch_size: int
+    network: nn.Module, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, layers: list[str], batch_size: int
 ) -> dict[str, NDArray[np.float64]]:
     """Inner products of the class means of each layer's activations: layer -> (n_classes, n_classes)."""
     batches = ((images[batch], labels[batch]) for batch in torch.split(by_class(labels), batch_size))

@@ -24,10 +24,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from nasx.data.batches import Pixels
 from nasx.errors import SettingError, TrialFailure, did_you_mean
 from nasx.introspection.layers import at_rest
 from nasx.introspection.sampling import Paths, draw_paths, midpoint_paths, split_sample
-from nasx.introspection.scoring import make_score
+from nasx.introspection.scoring import BatchedScorer, make_score
 from nasx.introspection.similarity import class_means, cosine_distances, gram, mean_distances
 from nasx.introspection.weighting import pair_weights, read_similarity
 from nasx.trial import Reason, Score
@@ -43,7 +44,7 @@ class Probe:
     channel_dim: int = 1  # of the layer's output
 
 
-class ShapScorer:
+class ShapScorer(BatchedScorer):
     """Mean cosine distance between the class means of channel-wise SHAP values, averaged over the probe layers."""
 
     def __init__(
@@ -99,13 +100,22 @@ class ShapScorer:
         weighted = ["weighted"] if self.similarity is not None else []
         return "_".join(["shap", *predicted, *quadrature, *weighted])
 
-    def score(self, network: nn.Sequential, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
+    def score(
+        self, network: nn.Sequential, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int
+    ) -> Score:
         """The score of a trained network; see `nasx.protocols.Scorer`. The seed chooses images and draws."""
         probes = stage_probes(network, self.probes)
         return self.score_at(probes, network, images, labels, n_classes=n_classes, seed=seed)
 
     def score_at(
-        self, probes: Sequence[Probe], network: nn.Module, images: Tensor, labels: Tensor, *, n_classes: int, seed: int
+        self,
+        probes: Sequence[Probe],
+        network: nn.Module,
+        images: Tensor | Pixels,
+        labels: Tensor,
+        *,
+        n_classes: int,
+        seed: int,
     ) -> Score:
         """The score of any trained network, cut at `probes`."""
         started = time.perf_counter()
@@ -158,7 +168,7 @@ class ShapScorer:
             background,
             targets,
             paths,
-            batch_size=self.batch_size,
+            batch_size=self._part_of(self.batch_size),
             reduce=lambda rows: channel_sums(rows, probe.channel_dim),
         )
         return values, base

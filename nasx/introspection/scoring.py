@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import copy
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from nasx.data.batches import Pixels
 from nasx.errors import TrialFailure
 from nasx.introspection.similarity import introspectability
 from nasx.trial import Reason, Score
+
+
+class BatchedScorer(ABC):
+    """A scorer that indexes its images batch by batch: as `Pixels` they need not fit into memory as float32."""
+
+    parts: int = 1  # into so many parts each batch is split
+
+    @abstractmethod
+    def score(
+        self, network: nn.Sequential, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int
+    ) -> Score:
+        """The score of a trained network; see `nasx.protocols.Scorer`."""
+
+    def in_parts(self, parts: int) -> Self:
+        """A copy that needs less memory: its batches are `parts` times smaller. Scores differ by rounding only."""
+        smaller = copy.copy(self)
+        smaller.parts = parts
+        return smaller
+
+    def _part_of(self, batch_size: int) -> int:
+        return max(1, batch_size // self.parts)
 
 
 def make_score(

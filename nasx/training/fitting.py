@@ -70,6 +70,7 @@ def fit(
     checkpoint: Path | None = None,
     report: Callable[[Mapping[str, float]], None] | None = None,
     cuda_graphs: bool | None = None,
+    gpu_share: float = 1.0,
 ) -> Fit:
     """Train `network` in place on `data.train`, watching `data.validation`.
 
@@ -103,14 +104,16 @@ def fit(
         seed=seed,
         device=device,
         channels_last=True,
+        gpu_share=gpu_share,
     )
     validation = EvaluationBatches(
         data.validation,
         mean=data.mean,
         std=data.std,
-        batch_size=_even_size(len(data.validation), EVALUATION_BATCH),
+        batch_size=_even_size(len(data.validation), max(2, EVALUATION_BATCH // micro_batches)),
         device=device,
         channels_last=True,
+        gpu_share=gpu_share,
     )
     similarity = None
     if recipe.regulariser > 0:

@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import as_tensor, normalise
+from nasx.data.batches import normalise
 from nasx.data.images import LabelledImages, SearchData
+from nasx.data.placement import as_tensor
 from nasx.spaces.nb201 import NASBench201
 from nasx.training import Recipe
 from nasx.training.fitting import fit, resolve_precision

@@ -122,7 +122,7 @@ def test_read_only_arrays_are_taken_without_a_copy_or_a_warning():
     data = numbered(10)
     data.images.setflags(write=False)
     batches = EvaluationBatches(data, mean=MEAN, std=STD, batch_size=4)
-    assert batches.images.data_ptr() == data.images.__array_interface__["data"][0]
+    assert batches.pixels.images.data_ptr() == data.images.__array_interface__["data"][0]
 
 
 @pytest.mark.parametrize("make", [training, evaluation])

@@ -70,7 +70,7 @@ def test_nothing_is_loaded_whole(both):
     assert chosen.images.tolist() == on_disk.images[::3].tolist()
     assert EvaluationBatches(
         on_disk, mean=np.zeros(1, np.float32), std=np.ones(1, np.float32), batch_size=9
-    ).images.data_ptr() == (on_disk.images.ctypes.data)
+    ).pixels.images.data_ptr() == (on_disk.images.ctypes.data)
 
 
 def test_a_choice_of_images_is_copied_once(both, monkeypatch):

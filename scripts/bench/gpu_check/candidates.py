@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from nasx.data.arrays import NumpyArrays
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import as_tensor, normalise
+from nasx.data.batches import normalise
 from nasx.data.images import LabelledImages, SearchData
+from nasx.data.placement import as_tensor
 from nasx.data.splits import split
 from nasx.evaluation import EvaluationSpec, evaluate
 from nasx.introspection.activations import ActivationScorer
