@@ -6,12 +6,14 @@ import pickle
 import signal
 import time
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from nasx.data.augmentation import Augmentation
+from nasx.data.batches import EvaluationBatches, Pixels
 from nasx.data.images import LabelledImages, SearchData
 from nasx.data.lines import Lines
 from nasx.data.splits import split
@@ -304,3 +306,91 @@ def test_chance_is_the_commonest_class_within_three_standard_errors(counts, erro
     images = LabelledImages(np.zeros((100, 1, 1, 1), np.uint8), labels, ("a", "b"))
 
     assert better_than_chance(error, images) is learned
+
+
+SCORERS = (
+    ShapScorer(samples_per_class=5),
+    ShapScorer(samples_per_class=5, path="quadrature", explain="predicted"),
+    ActivationScorer(),
+    ActivationScorer(group_by="predicted", layer_balanced=True, max_samples=50),
+)
+
+
+@pytest.fixture(scope="module")
+def network(data):
+    torch.manual_seed(0)
+    return NASBench201(channels=4, cells=1).build((3, 1, 2, 4, 0, 3), input_shape=data.shape, n_classes=data.n_classes)
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=lambda scorer: scorer.name)
+def test_scorers_that_fetch_their_batches_find_what_they_find_in_a_tensor(scorer, data, network):
+    pixels = Pixels(data.validation, mean=data.mean, std=data.std)
+    settings = {"n_classes": data.n_classes, "seed": 3}
+
+    fetched = scorer.score(network, pixels, pixels.labels, **settings)
+    whole = scorer.score(network, pixels[:], pixels.labels, **settings)
+
+    # with one channel the strides of a batch differ, and so does the rounding of the first convolution
+    assert fetched.value == pytest.approx(whole.value, rel=1e-6)
+    np.testing.assert_allclose(fetched.distances, whole.distances, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=lambda scorer: scorer.name)
+def test_a_scorer_in_parts_needs_smaller_batches_for_the_same_score(scorer, data, network, monkeypatch):
+    pixels = Pixels(data.validation, mean=data.mean, std=data.std)
+    settings = {"n_classes": data.n_classes, "seed": 3}
+    sizes: list[int] = []
+    handles = [module.register_forward_hook(lambda m, i, o: sizes.append(len(o))) for module in network]
+
+    whole, largest = scorer.score(network, pixels, pixels.labels, **settings), max(sizes)
+    sizes.clear()
+    split = scorer.in_parts(16).score(network, pixels, pixels.labels, **settings)
+
+    for handle in handles:
+        handle.remove()
+    assert scorer.parts == 1
+    assert max(sizes) < largest
+    assert split.value == pytest.approx(whole.value, rel=1e-4)
+
+
+class Asks(ActivationScorer):
+    """A scorer that notes what it is given."""
+
+    seen: ClassVar[list[object]] = []
+
+    def score(self, network, images, labels, *, n_classes, seed):
+        self.seen.append((type(images), self.parts))
+        return super().score(network, images, labels, n_classes=n_classes, seed=seed)
+
+
+class Own:
+    """A user's own scorer."""
+
+    name = "own"
+    seen: ClassVar[list[object]] = []
+
+    def score(self, network, images, labels, *, n_classes, seed):
+        self.seen.append((type(images), images.shape))
+        return ActivationScorer().score(network, images, labels, n_classes=n_classes, seed=seed)
+
+
+def test_a_users_scorer_is_given_a_tensor_and_ours_fetch_batches_in_as_many_parts_as_the_training(job, spec, data):
+    evaluate(replace(job, micro_batches=4), replace(spec, scorer=Asks(), also_scored=(Own(),)), data)
+
+    assert Asks.seen == [(Pixels, 4)]
+    assert Own.seen == [(torch.Tensor, (len(data.validation), *data.shape))]
+
+
+def test_batches_of_validation_follow_those_of_training(job, spec, data, monkeypatch):
+    sizes: list[int] = []
+    finish = EvaluationBatches._finish
+
+    def noted(self, images):
+        sizes.append(len(images))
+        return finish(self, images)
+
+    monkeypatch.setattr(EvaluationBatches, "_finish", noted)
+    monkeypatch.setattr("nasx.training.fitting.EVALUATION_BATCH", 64)
+    evaluate(replace(job, micro_batches=8), spec, data)
+
+    assert max(sizes) <= max(64 // 8, spec.recipe.batch_size // 8 + 1)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from nasx.data.augmentation import Augmentation
@@ -149,8 +150,7 @@ def fit(
     if checkpoint is not None and (found := load_checkpoint(checkpoint, identity)) is not None:
         classifier.restore(found)
         batches.epoch = len(found.history)
-    with _quiet_lightning(), _repeatable():
-        trainer = _trainer(recipe.epochs - len(classifier.history), device)
+    with _quiet_lightning(), _repeatable(), _trainer(recipe.epochs - len(classifier.history), device) as trainer:
         try:
             trainer.fit(classifier, Epochs(batches), validation)
         finally:
@@ -203,12 +203,29 @@ def _repeatable() -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = before
 
 
-def _trainer(epochs: int, device: torch.device) -> pl.Trainer:
-    """Lightning's, with everything switched off that a short training does not need."""
-    return pl.Trainer(
+class _OneDevice(SingleDeviceStrategy):
+    """Lightning's strategy for one device, without its teardown, which moves the network and its optimizer to the CPU.
+
+    That is a wait for each of their tensors; `fit` leaves the network on the device, where it is scored.
+    """
+
+    def teardown(self) -> None:
+        self.precision_plugin.teardown()
+
+
+@contextmanager
+def _trainer(epochs: int, device: torch.device) -> Iterator[pl.Trainer]:
+    """Lightning's trainer, with everything switched off that a short training does not need.
+
+    Its parts refer to each other, to the network and to the optimizer. They are taken apart in the end: otherwise only
+    the garbage collector would free them, and the memory of a GPU would outlive its trial.
+    """
+    is_cuda, index = device.type == "cuda", device.index or 0
+    trainer = pl.Trainer(
         max_epochs=epochs,
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=[device.index or 0] if device.type == "cuda" else 1,
+        accelerator="cuda" if is_cuda else "cpu",
+        devices=[index] if is_cuda else 1,
+        strategy=_OneDevice(torch.device("cuda", index) if is_cuda else device),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -216,6 +233,10 @@ def _trainer(epochs: int, device: torch.device) -> pl.Trainer:
         num_sanity_val_steps=0,
         inference_mode=False,  # it would make tensors that later epochs may not change
     )
+    try:
+        yield trainer
+    finally:
+        vars(trainer).clear()
 
 
 @contextmanager

@@ -6,11 +6,13 @@ The checks look at the operations that reach torch's dispatcher, which are the s
 from __future__ import annotations
 
 import gc
+import inspect
 import weakref
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -19,11 +21,17 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.images import SearchData
 from nasx.data.lines import Lines
 from nasx.data.splits import split
+from nasx.errors import TrialFailure
+from nasx.evaluation import EvaluationSpec, evaluate
+from nasx.introspection.activations import ActivationScorer
+from nasx.introspection.attributions import ShapScorer
+from nasx.introspection.regulariser import BatchSimilarity
 from nasx.spaces.nb201 import NASBench201
 from nasx.training import Recipe, cuda_graphs, fitting
-from nasx.training.classifier import Classifier
+from nasx.training.classifier import Classifier, WeightAverage
 from nasx.training.cuda_graphs import WARM_UP, GraphedStep
 from nasx.training.fitting import fit
+from nasx.trial import Job, Reason
 
 CPU = torch.device("cpu")
 ALL = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.25)
@@ -141,8 +149,13 @@ def written(func, args, kwargs) -> list[torch.Tensor]:
 def captures(monkeypatch) -> list[Captured]:
     """CUDA graphs on the CPU: all that are captured."""
     made: list[Captured] = []
+    takes = inspect.signature(torch.cuda.graph.__init__)
 
-    def graph(captured, **_):
+    def graph(captured, **options):
+        takes.bind(None, captured, **options)  # whatever stands in for torch takes what torch takes
+        assert options["capture_error_mode"] in ("global", "thread_local", "relaxed")
+        assert isinstance(options["stream"], Stream)
+        assert not torch.is_autocast_cache_enabled() or not torch.is_autocast_enabled("cpu")
         made.append(captured)
         return captured
 
@@ -191,12 +204,102 @@ def test_graphs_are_the_default_where_they_pay(captures, monkeypatch):
     assert not fitted()[1].graphed
 
 
-def test_graphs_are_freed_with_the_training(captures):
-    fitted()
-    gone = [weakref.ref(capture) for capture in captures]
-    captures.clear()
+@pytest.fixture
+def survivors(monkeypatch):
+    """What is left of each training without the garbage collector; call it to look."""
+    made: list[tuple[str, weakref.ref]] = []
+
+    def watch(cls: type, name: str) -> None:
+        begin = cls.__init__
+
+        def noted(self, *args, **settings):
+            begin(self, *args, **settings)
+            made.append((name, weakref.ref(self)))
+
+        monkeypatch.setattr(cls, "__init__", noted)
+
+    for cls in (Classifier, GraphedStep, WeightAverage, BatchSimilarity, torch.optim.SGD, pl.Trainer, ConvBnReLU):
+        watch(cls, cls.__name__)
     gc.collect()
-    assert all(reference() is None for reference in gone)
+    gc.disable()
+    yield lambda: ([name for name, _ in made], [name for name, reference in made if reference() is not None])
+    gc.enable()
+
+
+class ConvBnReLU(torch.nn.ReLU):
+    """A layer that can be watched."""
+
+
+def watched_network(data: SearchData) -> torch.nn.Sequential:
+    first, *rest = network(data)
+    return torch.nn.Sequential(torch.nn.Sequential(first, ConvBnReLU()), *rest)
+
+
+@pytest.mark.parametrize("changes", [{}, {"average": 0.9, "keep": "last"}, {"regulariser": 0.1}], ids=str)
+def test_no_cycle_survives_a_training(survivors, changes):
+    data = data_of(100)
+    recipe = Recipe(epochs=2, batch_size=16, **changes)
+    fit(watched_network(data), data, recipe, augmentation=ALL, seed=0, device=CPU)
+    made, left = survivors()
+    assert {"Classifier", "SGD", "Trainer", "ConvBnReLU"} <= set(made)
+    assert not left
+
+
+def test_no_cycle_survives_a_training_by_graphs(survivors, captures):
+    data = data_of(100)
+    recipe = Recipe(epochs=2, batch_size=16)
+    fit(watched_network(data), data, recipe, augmentation=ALL, seed=0, device=CPU, cuda_graphs=True)
+    made, left = survivors()
+    assert captures and "GraphedStep" in made
+    captures.clear()  # the operations that stand in for a graph hold its tensors
+    assert not survivors()[1]
+
+
+def test_no_cycle_survives_a_training_that_fails(survivors):
+    data = data_of(100)
+
+    def too_slow(record):
+        raise TrialFailure(Reason.TIMEOUT, "too slow")
+
+    with suppress(TrialFailure):
+        fit(
+            watched_network(data), data, Recipe(epochs=2, batch_size=16), augmentation=ALL, seed=0, device=CPU,
+            report=too_slow,
+        )  # fmt: skip
+    made, left = survivors()
+    assert "Trainer" in made
+    assert not left
+
+
+def test_no_cycle_survives_an_evaluation(survivors, tmp_path):
+    data, built = data_of(400), []
+
+    class Watched(NASBench201):
+        def build(self, *arguments, **settings):
+            network = super().build(*arguments, **settings)
+            built.extend(weakref.ref(part) for part in (*network.modules(), *network.parameters()))
+            return network
+
+    spec = EvaluationSpec(
+        space=Watched(channels=4, cells=1),
+        recipe=Recipe(epochs=2, batch_size=16),
+        augmentation=Augmentation(),
+        scorer=ShapScorer(),
+        also_scored=(ActivationScorer(),),
+        device="cpu",
+    )
+    job = Job(arch_id="a", replicate=0, genotype=(3, 1, 2, 4, 0, 3), seed=0, weights_file=tmp_path / "w.safetensors")
+    assert evaluate(job, spec, data).scores
+    assert built
+    assert all(reference() is None for reference in built)
+    assert not survivors()[1]
+
+
+def test_what_is_left_of_a_training_would_be_seen(survivors):
+    data = data_of(100)
+    kept = watched_network(data)
+    fit(kept, data, Recipe(epochs=1, batch_size=16), augmentation=ALL, seed=0, device=CPU)
+    assert survivors()[1] == ["ConvBnReLU"]
 
 
 class Asks(torch.nn.Module):
