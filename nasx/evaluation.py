@@ -275,10 +275,13 @@ def _broken(metrics: Mapping[str, float], constraints: Mapping[str, Bounds]) -> 
     return ""
 
 
-def resolve_device(device: str) -> torch.device:
-    """The torch device meant by `auto`, `cpu` or `cuda`. Raises ResourceError where a GPU is asked for in vain."""
+def resolve_device(device: str, setting: str = "execution.device") -> torch.device:
+    """Return the torch device meant by "auto", "cpu" or "cuda".
+
+    Raises ResourceError, which names the `setting`, if a GPU is asked for and there is none.
+    """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("execution.device is cuda, but torch sees no GPU: say execution.device=cpu, or auto.")
+        raise ResourceError(f"{setting} is cuda, but torch sees no GPU: set {setting} to cpu or auto.")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 

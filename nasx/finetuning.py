@@ -64,7 +64,7 @@ def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: N
 def finetune(run_dir: Path, trial: Trial, made_of: Materials, weight: float) -> Finetuned:
     """Train a network and its twin on from its kept weights; writes the network's weights, then the record."""
     started = time.perf_counter()
-    device = resolve_device("auto")
+    device = resolve_device(made_of.experiment.execution.get("device", "auto"))
     network = trained(run_dir, trial, made_of).to(device)
     spec = _spec(made_of)
 

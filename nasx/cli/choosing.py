@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -18,6 +20,15 @@ from nasx.trial import Trial, resolve_arch_id
 
 if TYPE_CHECKING:
     from nasx.protocols import Dataset
+
+
+class Device(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto: the GPU if there is one.")]
 
 # Below this a second thread costs more than it brings: on two busy cores the digits took 83 s of CPU time, with one 15.
 SMALL_MACS = 5e6

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import choose_run, find_trial, known_facts, spare_threads
+from nasx.cli.choosing import Device, DeviceOption, choose_run, find_trial, known_facts, spare_threads
 from nasx.errors import SettingError, did_you_mean
 from nasx.rundir import arch_dir
 
@@ -26,6 +26,7 @@ def debug(
     ] = None,
     seeds: Annotated[int, typer.Option(help="With how many seeds a repair is tried.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Directory of the pages; diagnostics/ beside the weights.")] = None,
+    device: DeviceOption = Device.AUTO,
 ) -> None:
     """Debug a network: how far its confidence can be trusted, which labels look wrong, which classes it confuses."""
     if seeds < 1:
@@ -44,12 +45,13 @@ def debug(
         from nasx.reports.screen import page_on_screen
         from nasx.run import check_weights, materials, trained
 
+        place = resolve_device(device, "--device")
         check_weights(run, trial)
         spare_threads(trial)
         made_of = materials(run)
         pair = None if repair is None else choose_pair(repair, made_of.data.train.class_names)
-        device, augmentation = resolve_device("auto"), made_of.dataset.augmentation
-        network = trained(run, trial, made_of).to(device)
+        augmentation = made_of.dataset.augmentation
+        network = trained(run, trial, made_of).to(place)
         distances = {score.scorer: score.distances for score in trial.evaluation.scores}
         found = look_over(network, made_of.data, distances=distances, seed=trial.seed)
         planted = repaired = None
@@ -61,7 +63,7 @@ def debug(
                 made_of.recipe,
                 augmentation=augmentation,
                 seed=trial.seed,
-                device=device,
+                device=place,
             )
         if pair is not None:
             status.update("Repairing ...")
@@ -72,7 +74,7 @@ def debug(
                 made_of.recipe,
                 augmentation=augmentation,
                 seeds=range(seeds),
-                device=device,
+                device=place,
             )
         images = made_of.train_indices()
         known = known_facts(run, trial.arch_id)

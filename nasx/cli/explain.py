@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import choose_run, find_trial, known_facts, spare_threads
+from nasx.cli.choosing import Device, DeviceOption, choose_run, find_trial, known_facts, spare_threads
 from nasx.errors import SettingError
 from nasx.rundir import CONFIG, arch_dir
 
@@ -32,6 +32,7 @@ def explain(
         str | None, typer.Option(help="Explain one image: a picture file, or the index of a validation image.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the pages; explanation/ beside the weights.")] = None,
+    device: DeviceOption = Device.AUTO,
 ) -> None:
     """Explain a network: which classes it holds apart, which it confuses, where it separates them, and by what."""
     if samples < 1:
@@ -43,12 +44,15 @@ def explain(
     with log.status(f"Explaining {trial.arch_id} ..."):  # torch and shap take seconds to load
         from nasx import config as configs
         from nasx.diagnostics.explain import explain as explain_network
+        from nasx.evaluation import resolve_device
         from nasx.preparation import score_seed
         from nasx.reports.explanation_files import write_explanation
         from nasx.run import rebuild
 
         spare_threads(trial)
+        place = resolve_device(device, "--device")
         network, data = rebuild(run, trial)
+        network.to(place)
         if sample is not None:
             page, directory, files = _explain_image(run, trial, network, data, sample, out)
             _show(page, directory, files, log)

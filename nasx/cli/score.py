@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import choose_dataset
+from nasx.cli.choosing import Device, DeviceOption, choose_dataset
 from nasx.errors import ConfigError, NasxError, SettingError, TrialFailure
 
 if TYPE_CHECKING:
@@ -61,19 +61,22 @@ def score(
     seed: Annotated[int, typer.Option(help="Chooses images and draws.")] = 0,
     output: Annotated[Format, typer.Option("--format", help="For people, or for programs.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option(help="Directory for pictures of distances and layers.")] = None,
+    device: DeviceOption = Device.AUTO,
 ) -> None:
     """Score any trained classifier: how far apart it holds its classes inside, layer by layer."""
     if (mean is None) != (std is None):
         raise SettingError("--mean", "and --std go together")
     log = Console(stderr=True)
     with log.status("Reading the data ...") as status:  # torch takes seconds to load
+        from nasx.evaluation import resolve_device
         from nasx.foreign import load_model
         from nasx.introspection.models import find_scorer
         from nasx.introspection.models import score as score_model
 
         modules = None if layers is None else [name.strip() for name in layers.split(",")]
         scorers = [find_scorer(name, modules, similarity) for name in scorer or ["shap"]]
-        network = load_model(model, weights)
+        place = resolve_device(device, "--device")
+        network = load_model(model, weights).to(place)
         chosen, pixels, labels = _read(
             choose_dataset(data, overrides or []), part or _default_part(Path(data)), (mean, std), samples, seed
         )

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from nasx.cli.choosing import choose_run, find_trial, front_trials, spare_threads
+from nasx.cli.choosing import Device, choose_run, find_trial, front_trials, spare_threads
 from nasx.cli.output import answers
 from nasx.errors import SettingError
 from nasx.reports.summary import read_summary
@@ -54,6 +54,9 @@ def train(
     ] = 0.05,
     out: Annotated[Path | None, typer.Option(help="Directory of the result; final/ beside the weights.")] = None,
     format: Annotated[Format, typer.Option(help="A table for people, json for programs.")] = Format.TABLE,  # noqa: A002
+    device: Annotated[
+        Device | None, typer.Option(help="Where to train; by default execution.device of the run, else auto.")
+    ] = None,
 ) -> int:
     """Train chosen networks long, on training and validation images, then test them once.
 
@@ -74,7 +77,8 @@ def train(
         from nasx.final.training import train as train_finally
         from nasx.reports.finals import finals_json, finals_table
 
-        course = plan(run, overrides or [], width=width, calibration=calibration)
+        chosen = [] if device is None else [f"execution.device={device}"]
+        course = plan(run, [*(overrides or []), *chosen], width=width, calibration=calibration)
     found = {network.arch_id: network for network in read_summary(run).architectures}
     directories = [_directory(out, trial, front) or final_dir(run, trial.arch_id) for trial in trials]
     done: list[tuple[FinalRecord, Path]] = []

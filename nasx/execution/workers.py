@@ -70,7 +70,8 @@ def plan_workers(
     found = _count_gpus() if all_gpus is None else all_gpus
     if found < (gpus_per_trial or (device == "cuda")):
         asked = "execution.device is cuda" if gpus_per_trial is None else f"a trial needs {gpus_per_trial:g} GPUs"
-        sees = f"torch sees {found or 'no'} GPU{'s' * (found > 1)} on {place}"
+        count = f"{found or 'no'} GPU{'s' * (found > 1)}"
+        sees = f"torch sees {count} on {place}" if all_gpus is None else f"{place} has {count}"
         raise ResourceError(f"{asked}, but {sees}: set execution.device=cpu, or auto without gpus_per_trial.")
     if found == 0:
         return WorkerPlan(workers or by_cores, cpus_per_trial, 0.0)

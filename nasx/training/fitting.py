@@ -203,7 +203,7 @@ def _repeatable() -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = before
 
 
-class _OneDevice(SingleDeviceStrategy):
+class _OneDevice(SingleDeviceStrategy):  # type: ignore[misc]
     """Lightning's strategy for one device, without its teardown, which moves the network and its optimizer to the CPU.
 
     That is a wait for each of their tensors; `fit` leaves the network on the device, where it is scored.

@@ -142,3 +142,37 @@ def test_ray_is_told_which_gpus_it_has(machine, monkeypatch, tmp_path):
         folder.mkdir()
         ray_tune._start(None, execution.plan, [], str(folder))
         assert (asked["num_gpus"], asked["num_cpus"]) == (gpus, 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "gpus", "plan"),
+    [
+        ({}, 2.0, WorkerPlan(4, 1, 0.5, 2)),
+        ({}, None, WorkerPlan(4, 1, 0.0)),
+        ({"gpus_per_trial": 0.25}, 2.0, WorkerPlan(4, 1, 0.25, 2)),
+        ({"gpus_per_trial": 0}, 2.0, WorkerPlan(4, 1, 0.0)),
+        ({"device": "cpu"}, 2.0, WorkerPlan(4, 1, 0.0)),
+    ],
+)
+def test_a_cluster_is_asked_for_its_gpus(machine, monkeypatch, settings, gpus, plan):
+    machine(8, 7)  # this machine's do not matter
+    resources = {"CPU": 16.0} if gpus is None else {"CPU": 16.0, "GPU": gpus}
+    monkeypatch.setattr(ray_tune.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray_tune.ray, "cluster_resources", lambda: resources)
+
+    assert RayExecution(workers=4, address="auto", **settings).plan == plan
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cuda"}, "execution.device is cuda, but the cluster has no GPU"),
+        ({"gpus_per_trial": 0.5}, "a trial needs 0.5 GPUs, but the cluster has no GPU"),
+    ],
+)
+def test_a_cluster_without_the_gpus_that_are_asked_for_is_refused(monkeypatch, settings, message):
+    monkeypatch.setattr(ray_tune.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray_tune.ray, "cluster_resources", lambda: {"CPU": 16.0})
+
+    with pytest.raises(ResourceError, match=f"^{message}"):
+        _ = RayExecution(workers=4, address="auto", **settings).plan
