@@ -104,6 +104,30 @@ def test_more_than_a_node_has_is_refused(slurm, tmp_path):
     assert done.stderr == "A trial gets 8 cores and 0 GPUs; a node has 1 and 0.\n"
 
 
+@pytest.mark.parametrize(
+    ("gpus", "share", "workers", "gpus_per_trial"),
+    [
+        ("1", None, 8, "null"),  # 4 trials a GPU
+        ("0", None, 32, "0"),
+        ("2", "0.4", 8, "0.4"),  # a share does not span two GPUs
+        ("2", "2", 2, "2"),
+        ("2", "0", 32, "0"),
+    ],
+)
+def test_the_trials_are_as_many_as_the_gpus_hold(slurm, tmp_path, gpus, share, workers, gpus_per_trial):
+    for name, text in {"ray": "sleep 30", "python": "exit 0", "nasx": 'printf "%s\\n" "$@"'}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    asked = {"SLURM_GPUS_ON_NODE": gpus, "SLURM_CPUS_PER_TASK": "16", "RAY_AUTH_TOKEN": "t"}
+    asked |= {} if share is None else {"GPUS_PER_TRIAL": share}
+
+    status, told = submit("--config=lines.yaml", cwd=tmp_path, env={**slurm, **asked}, seconds=30)
+
+    assert status == 0, told
+    assert f"execution.workers={workers}\n" in told
+    assert f"execution.gpus_per_trial={gpus_per_trial}\n" in told
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing():
     checked = subprocess.run(["shellcheck", str(SCRIPT)], capture_output=True, text=True)

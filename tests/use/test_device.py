@@ -9,7 +9,8 @@ from torch import nn
 from nasx.cli.choosing import front_trials
 from nasx.cli.main import main
 
-class Moved(Exception):
+
+class MovedError(Exception):
     """Raised when a network is moved to a GPU: further a machine without one cannot go."""
 
 
@@ -39,7 +40,7 @@ def test_the_gpu_is_used_if_there_is_one(commands, command, monkeypatch):
     def noted(self, *args, **settings):
         device = torch._C._nn._parse_to(*args, **settings)[0]
         if device is not None and device.type == "cuda":
-            raise Moved
+            raise MovedError
         return move(self, *args, **settings)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -47,7 +48,7 @@ def test_the_gpu_is_used_if_there_is_one(commands, command, monkeypatch):
     # what `auto` means for numbers is asked before a network is moved
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
 
-    with pytest.raises(Moved):
+    with pytest.raises(MovedError):
         main(commands[command])
 
 
