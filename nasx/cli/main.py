@@ -15,7 +15,7 @@ from typing import Any
 import typer
 import typer.core
 
-from nasx.errors import NasxError
+from nasx.errors import NasxError, is_out_of_memory
 
 # command -> (module, attribute, one line of help); modules are imported when their command is called
 COMMANDS = {
@@ -112,6 +112,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `nasx pareto | head`: who reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        first = next(iter(str(error).strip().splitlines()), "no memory left")
+        return _fail(f"nasx: out of memory: {first} Use fewer or smaller images, a smaller batch, or --device cpu.")
     return status if isinstance(status, int) else 0
 
 

@@ -61,3 +61,18 @@ def test_a_gpu_that_is_missing_is_named(commands, command, capsys):
     assert f"{setting} is cuda, but torch sees no GPU: set {setting} to cpu or auto." in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+@pytest.mark.parametrize("command", ["explain", "score"])
+def test_lack_of_memory_is_one_line(commands, command, monkeypatch, capsys):
+    def full(self, *args, **settings):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+    monkeypatch.setattr(nn.Module, "to", full)
+
+    assert main(commands[command]) == 2
+
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "nasx: out of memory: CUDA out of memory. Tried to allocate 2.00 GiB. Use fewer or smaller images, a smaller "
+        "batch, or --device cpu."
+    )
