@@ -9,9 +9,9 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +45,7 @@ from nasx.collector import uncollected
 from nasx.errors import ResourceError, SettingError
 from nasx.execution import worker_imports
 from nasx.execution.loop import SearchLoop
+from nasx.execution.mps import multi_process_service
 from nasx.execution.workers import WorkerPlan, check_settings, plan_workers
 from nasx.trial import Evaluator
 
@@ -67,6 +68,7 @@ class RayExecution:
         workers: int | None = None,
         cpus_per_trial: int = 1,
         gpus_per_trial: float | None = None,
+        mps: bool = False,
         address: str | None = None,
     ) -> None:
         """Plan the workers; those of a cluster with GPUs only when it has been joined.
@@ -76,9 +78,11 @@ class RayExecution:
             workers: trials at a time; None: as many as this machine allows. Required for a cluster.
             cpus_per_trial: cores and threads of a trial.
             gpus_per_trial: a share of a GPU, or a whole number; 0: the CPU; None: decided by `plan_workers`.
+            mps: start NVIDIA's Multi-Process Service for the trials of this machine's GPUs.
             address: host:port of a running cluster's head, or "auto"; None: start Ray on this machine.
         """
         self.address = address
+        self.mps = mps
         self._starting: Future[None] | None = None  # Ray's start, while it runs in the background
         self._make_plan = partial(
             plan_workers, device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial
@@ -86,6 +90,8 @@ class RayExecution:
         self._plan: WorkerPlan | None = None
         if address is not None and workers is None:
             raise SettingError("workers", "must be given for a cluster: how many trials it runs at a time")
+        if mps and address is not None:
+            raise SettingError("mps", "is for this machine only: start the service on the nodes of a cluster")
         if address is None or device == "cpu" or gpus_per_trial == 0:
             self._plan = self._make_plan()
         else:  # only the cluster knows how many GPUs it has
@@ -117,8 +123,12 @@ class RayExecution:
             yield
             return
         # Linux ends Ray's processes with the thread that started them: this one lives as long as the block
-        with _temporary_folder() as folder, ThreadPoolExecutor(1, thread_name_prefix="ray") as thread:
-            self._starting = thread.submit(_start, self.address, self._plan, [IMPORTS, *imports], folder)
+        with (
+            _temporary_folder() as folder,
+            self._shared_gpus(folder) as variables,
+            ThreadPoolExecutor(1, thread_name_prefix="ray") as thread,
+        ):
+            self._starting = thread.submit(_start, self.address, self._plan, [IMPORTS, *imports], folder, variables)
             try:
                 yield
             finally:
@@ -127,6 +137,12 @@ class RayExecution:
                 self._starting = None
                 with _silent():
                     ray.shutdown()
+
+    def _shared_gpus(self, folder: str) -> AbstractContextManager[dict[str, str]]:
+        """The Multi-Process Service, if it is wanted and trials use GPUs; gives the variables of the workers."""
+        if not self.mps or self._plan is None or not self._plan.gpus:
+            return nullcontext({})
+        return multi_process_service(Path(folder, "mps"))
 
     def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:
         """Evaluate until the loop is finished. `watch` is called in this thread, several times a second.
@@ -166,10 +182,17 @@ class RayExecution:
                     watcher.searcher.requeue_all()
 
 
-def _start(address: str | None, plan: WorkerPlan | None, imports: Sequence[str], folder: str) -> None:
+def _start(
+    address: str | None,
+    plan: WorkerPlan | None,
+    imports: Sequence[str],
+    folder: str,
+    variables: Mapping[str, str] | None = None,
+) -> None:
     """Start Ray on this machine, its files in `folder` and its workers importing, or join the cluster at `address`.
 
-    `plan`: of this machine; None: not known yet, for a cluster. Raises ResourceError if that fails.
+    `plan`: of this machine; None: not known yet, for a cluster. `variables`: of the workers' environment.
+    Raises ResourceError if that fails.
     """
     local: dict[str, Any] = {}
     if address is None:
@@ -188,6 +211,7 @@ def _start(address: str | None, plan: WorkerPlan | None, imports: Sequence[str],
         PRELOAD: worker_imports.__name__,
         worker_imports.MODULES: ",".join(imports),
         worker_imports.READY: str(ready),
+        **(variables or {}),
     }
     os.environ.update(ahead)
     try:

@@ -1,9 +1,10 @@
 """Checks and measures the GPU path: whether it runs, whether it computes what a CPU computes, and how fast.
 
-    python -m scripts.bench.gpu_check [--out DIR] [--stages smoke equal speed search] [--data FILE.npz] [--checks NAME]
+    python -m scripts.bench.gpu_check [--out DIR] [--stages smoke equal speed ideas search] [--checks NAME]
+        [--data FILE.npz]
     NASX_DEVICE=cpu python -m scripts.bench.gpu_check      # tries all that a CPU can; its figures mean nothing
 
-Each stage is a process with a time limit, at most 7 minutes together on an H100. A check that fails, hangs or breaks
+Each stage is a process with a time limit, 8 minutes together. A check that fails, hangs or breaks
 the CUDA context costs only itself: the stage starts again behind it. DIR/checks.jsonl has a record of each check.
 Without --data images are made up; FILE.npz holds arrays `images` and `labels`, as configs/dataset/numpy.yaml says.
 Ends with status 1 if a check failed. Without a GPU it says which checks need one.
@@ -23,7 +24,7 @@ from rich.table import Table
 
 from scripts.bench.gpu_check.checking import BROKEN, Outcome, read
 
-SECONDS = {"smoke": 110, "equal": 60, "speed": 160, "search": 90}  # limit of each stage
+SECONDS = {"smoke": 100, "equal": 50, "speed": 150, "ideas": 60, "search": 120}  # limit of each stage
 STYLES = {"ok": "green", "skipped": "dim", "failed": "bold red", "cut off": "yellow"}
 
 

@@ -103,7 +103,7 @@ def evaluated(setting: Setting = SMALL, data: SearchData | None = None, *, seed:
         space=space,
         recipe=setting.recipe,
         augmentation=AUGMENTATION,
-        scorer=ShapScorer(),
+        scorer=of_spec.pop("scorer", ShapScorer()),
         also_scored=(ActivationScorer(),),
         device=DEVICE.type,
         **of_spec,

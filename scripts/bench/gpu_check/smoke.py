@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import pickle
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +20,7 @@ import torch
 from torch import nn
 
 import nasx
+from nasx.data import placement
 from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.diagnostics.confidence import fit_confidence
 from nasx.diagnostics.explain import explain
@@ -69,6 +72,48 @@ def batches_stream_from_disk() -> None:
         part = replace(data.train, images=np.load(f"{folder}/x.npy", mmap_mode="r"), on_disk=True)
         batches = EvaluationBatches(part, mean=data.mean, std=data.std, batch_size=64, device=DEVICE)
         assert sum(len(labels) for _, labels in batches) == len(part)
+
+
+@cuda_check
+def images_that_do_not_fit_are_streamed() -> str:
+    """With the same result, bit for bit, as from the GPU's memory."""
+    data, others, share = learnable(), learnable(), placement.DATA_SHARE
+    there, first = trained(data=data)
+    placement.DATA_SHARE = 0.0  # type: ignore[misc]
+    try:
+        streamed, second = trained(data=others)
+        assert placement.place(others.train, DEVICE)[0].device.type == "cpu"
+    finally:
+        placement.DATA_SHARE = share  # type: ignore[misc]
+    assert first.history == second.history
+    pairs = zip(there.state_dict().values(), streamed.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    return f"{first.seconds:.2f} s from the GPU, {second.seconds:.2f} s streamed"
+
+
+@cuda_check
+def nothing_of_a_training_waits_for_the_garbage_collector() -> str:
+    data = learnable()
+    trained(data=data)  # libraries and images stay
+    gc.collect()
+    gc.disable()
+    before = torch.cuda.memory_allocated()
+    try:
+        trained(data=data)
+        after = torch.cuda.memory_allocated()
+    finally:
+        gc.enable()
+    assert after <= before + 2**20, f"{before >> 10} KiB before, {after >> 10} KiB after"
+    return f"{before >> 10} KiB before, {after >> 10} KiB after"
+
+
+@cuda_check
+def images_are_uploaded_once() -> None:
+    data = learnable()
+    trained(data=data)
+    before = placement.place(data.train, DEVICE)[0].data_ptr()
+    trained(data=data)
+    assert placement.place(data.train, DEVICE)[0].data_ptr() == before
 
 
 def _fits(name: str, *, graphed: bool, **settings: Any) -> None:
@@ -155,6 +200,49 @@ def memory_goes_with_the_trial() -> str:
         )
         raise AssertionError(f"{text}; in use by (stream, pool, KiB): {in_use.most_common(12)}")
     return text
+
+
+class Broken(ShapScorer):
+    """A scorer that fails after it has used memory."""
+
+    def score(self, *arguments: Any, **settings: Any) -> Any:
+        super().score(*arguments, **settings)
+        raise ValueError("made up")
+
+
+@cuda_check
+def memory_goes_with_a_trial_that_fails() -> str:
+    """MiB that torch has in use after each of five trials."""
+    data, held = learnable(), []
+    for seed in range(5):
+        assert evaluated(data=data, seed=seed, scorer=Broken()).reason == "error"
+        held.append(torch.cuda.memory_allocated() >> 20)
+    assert held[-1] <= held[0] + 1, held
+    return f"MiB: {held}"
+
+
+@cuda_check
+def a_broken_context_ends_the_process_not_the_trial() -> str:
+    """In a process of its own: what `evaluate` raises after an assertion of a kernel."""
+    code = """
+from nasx.errors import DeviceError
+from nasx.introspection.attributions import ShapScorer
+from scripts.bench.gpu_check.breaking import break_the_context
+from scripts.bench.gpu_check.candidates import evaluated
+
+class Breaking(ShapScorer):
+    def score(self, *arguments, **settings):
+        break_the_context()
+
+try:
+    print(evaluated(scorer=Breaking()))
+except DeviceError as error:
+    print("DeviceError", error.problem)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("DeviceError"), last
+    return last
 
 
 @check

@@ -1,0 +1,31 @@
+"""A scorer that breaks the CUDA context of one worker, once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nasx.data.batches import Pixels
+from nasx.introspection.activations import ActivationScorer
+from nasx.trial import Score
+
+MARK = "NASX_GPU_CHECK_BROKEN"  # variable: a file that exists once a worker has been broken
+
+
+def break_the_context() -> None:
+    """An index out of range: the assertion of a kernel, after which every CUDA call of the process fails."""
+    torch.zeros(4, device="cuda")[torch.tensor([9], device="cuda")].sum().item()
+
+
+class BreakingScorer(ActivationScorer):
+    """The activation score; the first network's worker is broken."""
+
+    def score(self, network: nn.Module, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int) -> Score:
+        mark = Path(os.environ[MARK])
+        if images.device.type == "cuda" and not mark.exists():
+            mark.touch()
+            break_the_context()
+        return super().score(network, images, labels, n_classes=n_classes, seed=seed)

@@ -1,0 +1,99 @@
+"""NVIDIA's Multi-Process Service, played by a script: started with a search, ended with it, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nasx.errors import ResourceError, SettingError
+from nasx.execution import mps, ray_tune, workers
+from nasx.execution.mps import multi_process_service
+from nasx.execution.ray_tune import RayExecution
+
+CONTROL = """#!/usr/bin/env bash
+echo "$CUDA_MPS_PIPE_DIRECTORY ${1:-$(cat)}" >> "$(dirname "$0")/calls"
+[ "${1:-}" != -d ] || exit "${MPS_STATUS:-0}"
+"""
+
+
+@pytest.fixture
+def control(tmp_path, monkeypatch):
+    """A script in the place of the service's control; returns what it was told."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / mps.CONTROL).write_text(CONTROL)
+    (programs / mps.CONTROL).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(mps, "PROBE", "import os; assert os.environ['CUDA_MPS_PIPE_DIRECTORY']")
+
+    def calls() -> list[str]:
+        file = programs / "calls"
+        return [line.partition(" ")[2] for line in file.read_text().splitlines()] if file.exists() else []
+
+    return calls
+
+
+def test_it_runs_as_long_as_the_block(control, tmp_path):
+    with multi_process_service(tmp_path / "mps") as variables:
+        assert control() == ["-d"]
+        assert variables["CUDA_MPS_PIPE_DIRECTORY"] == str(tmp_path / "mps" / "pipe")
+        assert all(Path(directory).is_dir() for directory in variables.values())
+        assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ  # this process goes without
+    assert control() == ["-d", "quit"]
+
+
+def test_it_ends_with_a_search_that_is_killed(control, tmp_path):
+    code = "import os; from nasx.execution import mps; from pathlib import Path; mps.PROBE = ''\n"
+    code += f"with mps.multi_process_service(Path({str(tmp_path / 'mps')!r})): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code])
+
+    deadline = time.monotonic() + 10
+    while control() != ["-d", "quit"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert control() == ["-d", "quit"]
+
+
+def test_a_service_that_does_not_start_is_told(control, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPS_STATUS", "1")
+    with pytest.raises(ResourceError, match=r"^nvidia-cuda-mps-control did not start: set execution\.mps=false\.$"):
+        multi_process_service(tmp_path / "mps").__enter__()
+
+
+def test_a_gpu_that_the_service_cannot_use_is_told_and_the_service_ended(control, tmp_path, monkeypatch):
+    monkeypatch.setattr(mps, "PROBE", "raise SystemExit(46)")
+    with pytest.raises(ResourceError, match=r"cuInit returned 46\): set execution\.mps=false\.$"):
+        multi_process_service(tmp_path / "mps").__enter__()
+    assert control() == ["-d", "quit"]
+
+
+def test_a_machine_without_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ResourceError, match=r"^execution\.mps needs nvidia-cuda-mps-control, a part of NVIDIA's drive"):
+        multi_process_service(tmp_path / "mps").__enter__()
+
+
+@pytest.mark.parametrize(("gpus", "told"), [(1, ["-d", "quit"]), (0, [])])
+def test_workers_on_gpus_get_its_variables(control, monkeypatch, gpus, told):
+    started = []
+    monkeypatch.setattr(workers, "_count_gpus", lambda: gpus)
+    monkeypatch.setattr(ray_tune.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_tune.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray_tune.ray, "init", lambda **_: started.append(os.environ.get("CUDA_MPS_PIPE_DIRECTORY")))
+    monkeypatch.setattr(ray_tune, "_wait_for_workers", lambda n, ready: None)
+
+    with RayExecution(mps=True, workers=2).started():
+        pass
+
+    assert [bool(directory) for directory in started] == [bool(gpus)]
+    assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+    assert control() == told
+
+
+def test_a_cluster_has_its_own():
+    with pytest.raises(SettingError, match=r"^mps is for this machine only"):
+        RayExecution(address="auto", workers=2, mps=True)
