@@ -26,6 +26,13 @@ NOTE = (
     "-: not known, the hypervolume is that of observed means, which are optimistic"
 )
 
+INCIDENTS = {  # events of a journal that `runs show` prints, in words
+    "retry": "tried again",
+    "worker_replaced": "worker replaced",
+    "executor_restart": "Ray Tune restarted",
+}
+SHOWN_INCIDENTS = 10  # without --details
+
 app = typer.Typer(help="List runs, show one, or check one.")
 
 
@@ -68,16 +75,23 @@ def show(
     status: Annotated[TrialStatus | None, typer.Option(help="Show only these trials.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Print every traceback in full.")] = False,
 ) -> None:
-    """Show every trial of a run in the order of asking, and why those that are not complete are not."""
+    """Show every trial of a run in the order of asking, why some are not complete, and what else went wrong."""
     run = find_run(run_dir, runs_home())
     with RunStore.open(run, read_only=True) as store:
         trials = [trial for trial in store.trials() if status is None or trial.status is status]
         objectives = store.info.objectives
+        incidents = [event for event in store.events() if event.kind in INCIDENTS]
     Console(stderr=True).print(Text(str(run)), soft_wrap=True)
     answers().print(trials_table(trials, objectives))
     for trial in trials:
         if detail := trial.evaluation.detail.strip():
             typer.echo(f"{trial.arch_id}: {detail if details else detail.splitlines()[-1]}")
+    if status is None and incidents:
+        shown = incidents if details else incidents[-SHOWN_INCIDENTS:]
+        hidden = f", the last {len(shown)} of them (--details: all)" if len(shown) < len(incidents) else ""
+        typer.echo(f"\nretries, replaced workers and restarts: {len(incidents)}{hidden}")
+        for event in shown:
+            typer.echo(f"{event.time[:19]} {INCIDENTS[event.kind]}, {' '.join(event.message.split())}")
 
 
 @app.command()

@@ -46,6 +46,12 @@ class Jobs:
         """Jobs that are to be given again."""
         return len(self._again)
 
+    @property
+    def incidents(self) -> str:
+        """Repeated attempts and replaced workers of this session, in words; empty if there were none."""
+        counts = ((self._failed.total(), "attempt", "repeated"), (self._replaced.total(), "worker", "replaced"))
+        return ", ".join(f"{n} {what}{'s' * (n > 1)} {done}" for n, what, done in counts if n)
+
     def give(self, job: Job, candidate: Candidate) -> Job:
         """The job of a candidate, as it goes out."""
         self.store.record_attempt(job.arch_id, job.replicate)

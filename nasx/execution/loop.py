@@ -101,6 +101,11 @@ class SearchLoop:
         return self._jobs.running
 
     @property
+    def incidents(self) -> str:
+        """Repeated attempts and replaced workers of this session, in words; empty if there were none."""
+        return self._jobs.incidents
+
+    @property
     def trials(self) -> Mapping[str, Trial]:
         """Networks that have been trained, by arch_id, in the order in which that was recorded."""
         return self._found.trials

@@ -80,6 +80,7 @@ def test_a_lost_worker_costs_a_retry(tmp_path):
     loop.complete(again, measured(again))
 
     assert again == job
+    assert loop.incidents == "1 attempt repeated"
     assert loop.trials[job.arch_id].is_complete
     assert loop.trials[job.arch_id].retries == 1
     retries = [event.message for event in loop.store.events() if event.kind == "retry"]
@@ -210,6 +211,7 @@ def test_the_job_of_a_broken_worker_is_given_again_and_the_attempt_does_not_coun
     loop.complete(again, measured(again))
 
     assert again == job
+    assert loop.incidents == "1 worker replaced"
     assert loop.trials[job.arch_id].retries == 0
     assert loop.store.attempts(job.arch_id) == 1
     assert ("worker_replaced", f"trial {job.arch_id}: CUDA error: an illegal memory access was encountered") in [

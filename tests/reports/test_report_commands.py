@@ -228,6 +228,21 @@ def test_runs_show_lists_every_trial_and_tells_why_some_are_not_complete(home, c
     assert sum(" complete " in line for line in out.splitlines()) > 50
 
 
+def test_runs_show_tells_of_retries_and_replaced_workers(home, capsys):
+    (run,) = home.glob("made_up/2025*")
+    with RunStore.open(run) as store:
+        store.record_event("worker_replaced", "trial 0123456789: CUDA error: an illegal memory access was encountered")
+        for number in range(11):
+            store.record_event("retry", f"trial {number}: error: its worker process died")
+    assert main(["runs", "show"]) == 0
+    out = capsys.readouterr().out
+    assert "retries, replaced workers and restarts: 12, the last 10 of them (--details: all)" in out
+    assert out.splitlines()[-1].endswith(" tried again, trial 10: error: its worker process died")
+    assert "illegal memory" not in out
+    assert main(["runs", "show", "--details"]) == 0
+    assert " worker replaced, trial 0123456789: CUDA error: an illegal memory acc" in capsys.readouterr().out
+
+
 def test_runs_show_can_be_narrowed_to_a_status(home, capsys):
     assert main(["runs", "show", "--status", "infeasible"]) == 0
     out = capsys.readouterr().out
