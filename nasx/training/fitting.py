@@ -73,20 +73,34 @@ def fit(
     cuda_graphs: bool | None = None,
     gpu_share: float = 1.0,
 ) -> Fit:
-    """Train `network` in place on `data.train`, watching `data.validation`.
+    """Train `network` in place on `data.train`, and validate it on `data.validation` after every epoch.
 
-    With `micro_batches` > 1 a batch is trained on in that many parts, whose gradients are added up: it needs less
-    memory, and differs by batch normalisation alone, whose statistics are then those of a part.
-    `pair_weights`, (n_classes, n_classes): how much each pair of classes counts in the term that `recipe.regulariser`
-    adds to the loss; None: all the same.
-    `checkpoint`: a file that is written after every epoch; where it is there already, the training goes on from it, to
-    the same result. `report` is given the record of every epoch when it ends.
-    `cuda_graphs`: capture training and validation steps as CUDA graphs; None: if the device is a GPU, batches are
-    whole, there is no regulariser, and the steps are enough to pay for the capture. A step that cannot be captured runs
-    eagerly; the result says so.
     The order of images and the augmentation draw from generators of `seed`; nothing else is random. The network ends
-    on `device`, in evaluation mode, with the weights of the epoch that `recipe.keep` names.
-    Raises TrialFailure(Reason.DIVERGED) when the loss is not finite, RunError where the checkpoint is another one's.
+    on `device`, in evaluation mode, with the weights of the epoch that `recipe.keep` names. Nothing of the training
+    outlives the call, not even for the garbage collector.
+
+    Args:
+        network: untrained, or with the weights from which to start.
+        data: training and validation images.
+        recipe: epochs, batch size, optimizer, ...
+        augmentation: of the training images.
+        seed: of the order of images and of the augmentation.
+        device: CPU or GPU.
+        micro_batches: parts into which batches are split if memory is short. Their gradients are added up; the
+            statistics of batch normalization are those of a part.
+        pair_weights: how much each pair of classes counts in the term that `recipe.regulariser` adds to the loss,
+            (n_classes, n_classes); None: all the same.
+        checkpoint: a file that is written after every epoch. If it exists, the training goes on from it, to the same
+            result.
+        report: called with the record of every epoch.
+        cuda_graphs: whether to capture training and validation steps as CUDA graphs. None: if the device is a GPU,
+            batches are whole, there is no regulariser, and the steps are enough to pay for the capture. A step that
+            cannot be captured runs eagerly; the result says so.
+        gpu_share: of the GPU's memory, in (0, 1], that this process may use.
+
+    Raises:
+        TrialFailure: with Reason.DIVERGED, if the loss is not finite.
+        RunError: if the checkpoint is of another training.
     """
     can_be_graphed = _can_be_graphed(device, recipe, micro_batches)
     if cuda_graphs is None:

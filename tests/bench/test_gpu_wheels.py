@@ -1,0 +1,34 @@
+"""Which wheels a machine without a network needs, and how Ray's is made smaller."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+
+pytest.importorskip("packaging")
+
+from scripts.bench.gpu_check.wheels import needed, slim
+
+
+def test_what_nasx_needs_is_followed_down():
+    found = set(needed("nasx", "3.12"))
+    assert {"deap", "ray", "omegaconf", "pydantic-core", "shap"} <= found
+    assert "ruff" not in found  # of the extra for developers
+    assert "tensorboardx" in found  # of ray[tune]
+    assert set(needed("torch", "3.12")) < found
+
+
+def test_a_wheel_is_slim_without_what_a_search_does_not_use(tmp_path):
+    wheel = tmp_path / "ray-1.whl"
+    record = ["ray/__init__.py,sha256=a,1", "ray/jars/ray.jar,sha256=b,1", "ray-1.dist-info/RECORD,,"]
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("ray/__init__.py", "1")
+        archive.writestr("ray/jars/ray.jar", "2" * 9999)
+        archive.writestr("ray-1.dist-info/RECORD", "\n".join(record))
+
+    slim(wheel)
+
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.namelist() == ["ray/__init__.py", "ray-1.dist-info/RECORD"]
+        assert archive.read("ray-1.dist-info/RECORD").decode().splitlines() == [record[0], record[2]]
