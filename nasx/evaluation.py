@@ -38,6 +38,7 @@ from nasx.weights import damage, seal
 
 # absent before torch 2.8, whose CUDA errors are plain RuntimeErrors: there the synchronization decides
 ACCELERATOR_ERRORS: Final[tuple[type[Exception], ...]] = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))
+MOST_PARTS: Final = 1024  # of a scorer's batch: then it is a single image
 MOST_SCORED: Final = 25_000  # images of a dataset that does not fit into memory
 
 
@@ -233,15 +234,29 @@ def take_scores(
     scorers: dict[str, Scorer] = {}
     for scorer in (spec.scorer, *spec.also_scored):
         scorers.setdefault(scorer.name, scorer)
-    how = {"n_classes": images.n_classes, "seed": spec.score_seed}
     scores = []
     for scorer in scorers.values():
         if isinstance(scorer, BatchedScorer):
-            scores.append(scorer.in_parts(parts).score(network, pixels, pixels.labels, **how))
+            scores.append(_in_parts(scorer, network, pixels, images.n_classes, spec.score_seed, parts))
         else:
+            how = {"n_classes": images.n_classes, "seed": spec.score_seed}
             scores.append(scorer.score(network, pixels[:], pixels.labels, **how))
         progress()
     return tuple(scores)
+
+
+def _in_parts(
+    scorer: BatchedScorer, network: nn.Sequential, pixels: Pixels, n_classes: int, seed: int, parts: int
+) -> Score:
+    """A score whose batches are halved until they fit into memory: the network need not be trained again."""
+    while True:
+        try:
+            return scorer.in_parts(parts).score(network, pixels, pixels.labels, n_classes=n_classes, seed=seed)
+        except Exception as error:
+            if not is_out_of_memory(error) or parts >= MOST_PARTS:
+                raise
+        parts *= 2
+        free_gpu_memory()
 
 
 def has_learned(errors: Mapping[str, float], images: LabelledImages) -> bool:

@@ -389,6 +389,40 @@ def test_a_users_scorer_is_given_a_tensor_and_ours_fetch_batches_in_as_many_part
     assert Own.seen == [(torch.Tensor, (len(data.validation), *data.shape))]
 
 
+class Tight(ShapScorer):
+    """A scorer for which memory is short unless it takes its batches in eight parts."""
+
+    tried: ClassVar[list[int]] = []
+
+    def score(self, *arguments, **settings):
+        self.tried.append(self.parts)
+        if self.parts < 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().score(*arguments, **settings)
+
+
+def test_a_scorer_for_which_memory_is_short_halves_its_batches_and_nothing_is_trained_again(job, spec, data):
+    tight = evaluate(job, replace(spec, scorer=Tight(samples_per_class=4, draws=4, background=8)), data)
+    ample = evaluate(job, spec, data)
+
+    assert Tight.tried == [1, 2, 4, 8]
+    assert tight.status is TrialStatus.COMPLETE
+    assert tight.metrics["error"] == ample.metrics["error"]
+    assert tight.metrics["introspectability"] == pytest.approx(ample.metrics["introspectability"], rel=1e-4)
+
+
+def test_many_samples_are_explained_a_part_at_a_time_to_the_same_score(data, network, monkeypatch):
+    pixels = Pixels(data.validation, mean=data.mean, std=data.std)
+    settings = {"n_classes": data.n_classes, "seed": 3}
+    for path in ("random", "quadrature"):
+        scorer = ShapScorer(samples_per_class=8, path=path)
+        at_once = scorer.score(network, pixels, pixels.labels, **settings)
+        with monkeypatch.context() as patch:
+            patch.setattr("nasx.introspection.attributions.AT_ONCE", 5)
+            in_turn = scorer.score(network, pixels, pixels.labels, **settings)
+        np.testing.assert_allclose(in_turn.distances, at_once.distances, rtol=1e-4)
+
+
 def test_batches_of_validation_follow_those_of_training(job, spec, data, monkeypatch):
     sizes: list[int] = []
     finish = EvaluationBatches._finish

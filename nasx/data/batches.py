@@ -105,6 +105,11 @@ class Pixels:
         return normalise(gathered.to(self.device, non_blocking=True), self._mean, self._std)
 
 
+def take(images: Tensor | Pixels, indices: Tensor) -> Tensor | Pixels:
+    """The images at `indices`, int64 (m,), in that order; of `Pixels` nothing is computed yet."""
+    return images.take(indices) if isinstance(images, Pixels) else images[indices.to(images.device)]
+
+
 def split_batches(images: Tensor | Pixels, size: int) -> Iterator[Tensor]:
     """Yield all images in their order, `size` at a time."""
     return (images[start : start + size] for start in range(0, len(images), size))

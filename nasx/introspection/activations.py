@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasx.data.batches import Pixels, split_batches
+from nasx.data.batches import Pixels, split_batches, take
 from nasx.errors import SettingError, TrialFailure, did_you_mean
 from nasx.introspection.layers import at_rest, live_layers, watching
 from nasx.introspection.scoring import BatchedScorer, make_score
@@ -78,7 +78,7 @@ class ActivationScorer(BatchedScorer):
         weights = pair_weights(self.similarity, n_classes)
         if len(images) > self.max_samples:
             chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[: self.max_samples]
-            images = images.take(chosen) if isinstance(images, Pixels) else images[chosen.to(images.device)]
+            images = take(images, chosen)
             labels = labels[chosen.to(labels.device)]
         if self.group_by == "predicted":
             labels = predict(network, images, batch_size=batch_size)
