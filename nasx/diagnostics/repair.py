@@ -14,10 +14,10 @@ from enum import StrEnum
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import EvaluationBatches
+from nasx.data.batches import Pixels
 from nasx.data.images import SearchData
 from nasx.diagnostics.class_pairs import confusion_matrix, folded_confusion
 from nasx.introspection.activations import ActivationScorer, predict
@@ -101,18 +101,12 @@ def repair(
 def outcome(network: nn.Module, data: SearchData, pair: tuple[int, int]) -> Outcome:
     """How `network` does on the validation images, with an eye on one pair of classes."""
     device = next(network.parameters()).device
-    images, labels = _pixels(data, device)
-    predicted = predict(network, images, batch_size=BATCH)
-    confusion = confusion_matrix(labels.cpu().numpy(), predicted.cpu().numpy(), data.n_classes)
-    score = ActivationScorer().score(network, images, labels, n_classes=data.n_classes, seed=0)
+    pixels = Pixels(data.validation, mean=data.mean, std=data.std, device=device)
+    predicted = predict(network, pixels, batch_size=BATCH)
+    confusion = confusion_matrix(data.validation.labels, predicted.cpu().numpy(), data.n_classes)
+    score = ActivationScorer().score(network, pixels, pixels.labels, n_classes=data.n_classes, seed=0)
     return Outcome(
         confusions=int(folded_confusion(confusion)[pair]),
         errors=int(confusion.sum() - np.trace(confusion)),
         distance=float(score.distances[pair]),
     )
-
-
-def _pixels(data: SearchData, device: torch.device) -> tuple[Tensor, Tensor]:
-    batches = EvaluationBatches(data.validation, mean=data.mean, std=data.std, batch_size=BATCH, device=device)
-    images, labels = zip(*batches, strict=True)
-    return torch.cat(images), torch.cat(labels)
