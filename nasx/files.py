@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,15 @@ def translate_disk_errors(what: str) -> Iterator[None]:
                 f"{what} may not be written ({exc.strerror}). Check the permissions of its directory, or name another."
             ) from exc
         raise
+
+
+def is_temporary(name: str, of: str) -> bool:
+    """Whether a file was left by a process that was killed in `write_atomically` of the file named `of`.
+
+    >>> is_temporary(".config.yaml.123.tmp", "config.yaml"), is_temporary("config.yaml", "config.yaml")
+    (True, False)
+    """
+    return re.fullmatch(rf"\.{re.escape(of)}\.\d+\.tmp", name) is not None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nasx.errors import RunError, SettingError
-from nasx.files import translate_disk_errors, write_atomically
+from nasx.files import is_temporary, translate_disk_errors, write_atomically
 
 CONFIG = "config.yaml"
 DATABASE = "run.db"
@@ -87,9 +87,17 @@ def check_free(run_dir: Path) -> None:
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir} is a file: name a new directory by --run-dir.")
     ours = (CONFIG, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", _LOCK, _HOLDER)
-    others = sorted(p.name for p in run_dir.iterdir() if p.name not in ours) if run_dir.is_dir() else []
+    there = [p.name for p in run_dir.iterdir()] if run_dir.is_dir() else []
+    others = sorted(name for name in there if name not in ours and not is_temporary(name, CONFIG))
     if others:
         raise RunError(f"{run_dir} is not empty: it holds {others[0]}. Name a new directory by --run-dir.")
+
+
+def remove_temporary(run_dir: Path) -> None:
+    """Remove the parts of a config that a killed search has left. The lock must be held: nobody writes them now."""
+    for file in run_dir.iterdir():
+        if is_temporary(file.name, CONFIG):
+            file.unlink()
 
 
 def mark_latest(runs_dir: Path, run_dir: Path) -> None:

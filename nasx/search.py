@@ -21,7 +21,7 @@ from nasx.execution.limits import SearchLimits
 from nasx.execution.loop import SearchLoop
 from nasx.files import translate_disk_errors, write_atomically
 from nasx.preparation import Parts, allele_names, build_algorithm, prepare, repeatability
-from nasx.rundir import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir
+from nasx.rundir import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir, remove_temporary
 from nasx.store import RunInfo, RunStore
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def _begin(
     with translate_disk_errors(str(run_dir)):
         run_dir.mkdir(parents=True, exist_ok=True)
     with lock(run_dir):
+        remove_temporary(run_dir)  # of a search that was killed as it began
         write_atomically(run_dir / CONFIG, configs.to_yaml(config).encode())  # first: who has a journal can be resumed
         info = RunInfo(
             name=experiment.name,

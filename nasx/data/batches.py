@@ -91,11 +91,12 @@ class Pixels:
         return taken
 
     def gather(self, index: int | slice | Tensor) -> Tensor:
-        """Images as they are stored, uint8, copied; from the host in pinned memory if a GPU is to fetch them."""
+        """Images as they are stored, uint8; from the host in pinned memory if a GPU is to fetch them."""
         rows: int | slice | Tensor = index if self._rows is None else self._rows[index]
-        if isinstance(rows, Tensor) and rows.dim():
+        if isinstance(rows, Tensor):
             # index_select: 15 times faster than images[indices] for uint8 images
-            images = self.images.index_select(0, rows.to(self.images.device))
+            images = self.images.index_select(0, rows.reshape(-1).to(self.images.device))
+            images = images if rows.dim() else images[0]
         else:
             images = self.images[rows]
         return images.pin_memory() if self.is_streamed and self.device.type == "cuda" else images

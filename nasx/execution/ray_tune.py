@@ -230,7 +230,8 @@ def _start(
         for name in ahead:
             del os.environ[name]
     if plan is not None and address is None:
-        _wait_for_workers(plan.workers, ready)
+        # Ray starts no more processes ahead than the machine has cores, whatever `num_cpus` says
+        _wait_for_workers(min(plan.workers, os.cpu_count() or 1), ready)
 
 
 @contextmanager

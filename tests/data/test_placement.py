@@ -117,6 +117,23 @@ def test_pixels_can_be_taken_out_again_and_again():
     assert torch.equal(torch.cat(list(split_batches(taken, 1))), everything[first][second])
 
 
+@pytest.mark.parametrize("bytes_there", [0, 1e12], ids=["streamed", "resident"])
+def test_batches_are_on_the_gpu_wherever_the_images_are(memory, monkeypatch, bytes_there):
+    """On the meta device: mixing devices raises, and so does asking for a number."""
+    memory(bytes_there)
+    images, here = made_up(), torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device="cpu": here())  # the meta device has none
+    training = TrainingBatches(
+        images, **SCALE, batch_size=16, device=GPU, augmentation=Augmentation(crop_padding=0, cutout=0), seed=0
+    )
+    taken = training.pixels.take(torch.tensor([3, 4, 5]))
+    assert training.pixels.is_streamed == (bytes_there == 0)
+    found = [*training, *EvaluationBatches(images, **SCALE, batch_size=16, device=GPU)]
+    assert [len(labels) for _, labels in found] == [16, 16, 8] * 2
+    assert all(each.device == GPU for pair in found for each in pair)
+    assert all(taken[index].device == GPU for index in (1, slice(1), torch.tensor([0, 2])))
+
+
 def test_what_is_streamed_is_the_same_and_gathered_by_a_thread_one_batch_ahead(monkeypatch):
     settings = {**SCALE, "batch_size": 8, "augmentation": Augmentation(horizontal_flip=True, cutout=0.3), "seed": 5}
     images, threads = made_up(), []

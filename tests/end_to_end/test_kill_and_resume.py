@@ -141,6 +141,17 @@ def test_a_run_directory_that_holds_something_is_not_searched_into(interrupted, 
     )
 
 
+def test_a_search_that_was_killed_as_it_wrote_its_config_can_begin_again(table, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.yaml.4711.tmp").write_text("name: ")
+    (tmp_path / "run" / ".lock").touch()
+
+    done = run(*tabular(table, 8), "execution=serial", "--run-dir=run", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "run").glob(".config*"))
+
+
 @pytest.mark.parametrize("execution", ["serial", "local"])
 @pytest.mark.parametrize("signals", [1, 2])
 def test_ctrl_c_once_finishes_what_runs_twice_ends_now_and_both_say_how_to_go_on(table, tmp_path, execution, signals):

@@ -125,3 +125,10 @@ def raises_for_one_network(job: Job) -> Evaluation:
     if job.genotype == (0, 1):
         return Evaluation.failed(Reason.ERROR, "ValueError: made up")
     return with_process_id(job)
+
+
+def with_gpu(job: Job) -> Evaluation:
+    """Leaves a file named after the process and the GPU that it may see."""
+    (job.weights_file.parents[1]).mkdir(parents=True, exist_ok=True)
+    (job.weights_file.parents[1] / f"gpu-{os.getpid()}-{os.environ.get('CUDA_VISIBLE_DEVICES')}").touch()
+    return slowly(job)

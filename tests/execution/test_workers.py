@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from nasx.errors import ResourceError, SettingError
@@ -9,6 +11,8 @@ from nasx.execution import ray_tune, workers
 from nasx.execution.ray_tune import RayExecution
 from nasx.execution.serial import SerialExecution
 from nasx.execution.workers import WorkerPlan, plan_workers
+from tests.execution import evaluators
+from tests.execution.searches import make_loop, nsga2
 
 
 @pytest.fixture
@@ -176,3 +180,18 @@ def test_a_cluster_without_the_gpus_that_are_asked_for_is_refused(monkeypatch, s
 
     with pytest.raises(ResourceError, match=f"^{message}"):
         _ = RayExecution(workers=4, address="auto", **settings).plan
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_four_workers_share_two_gpus_by_the_plan(machine, monkeypatch, tmp_path):
+    """Ray believes in GPUs that are not there; nothing here uses one."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    machine(4, 2)
+    loop = make_loop(tmp_path, nsga2(lag=4), evaluations=12)
+
+    RayExecution(workers=4).run(loop, evaluators.with_gpu, lambda: None)
+
+    assert loop.finished
+    seen = Counter(path.name.rpartition("-")[2] for path in (tmp_path / "archs").glob("gpu-*"))
+    assert seen.keys() == {"0", "1"}
+    assert seen.total() <= 4  # each worker keeps its GPU
