@@ -35,6 +35,7 @@ ARCHS = "archs"
 LATEST = "latest"
 _LOCK = ".lock"
 _HOLDER = ".lock.holder"
+_BEGUN = (CONFIG, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", _LOCK, _HOLDER)  # by a search
 
 _WEIGHTS = re.compile(r"weights_(\d+)\.safetensors")
 _NO_SYMLINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
@@ -86,18 +87,21 @@ def check_free(run_dir: Path) -> None:
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir} is a file: name a new directory by --run-dir.")
-    ours = (CONFIG, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", _LOCK, _HOLDER)
     there = [p.name for p in run_dir.iterdir()] if run_dir.is_dir() else []
-    others = sorted(name for name in there if name not in ours and not is_temporary(name, CONFIG))
+    others = sorted(name for name in there if name not in _BEGUN and not _is_temporary(name))
     if others:
         raise RunError(f"{run_dir} is not empty: it holds {others[0]}. Name a new directory by --run-dir.")
 
 
 def remove_temporary(run_dir: Path) -> None:
-    """Remove the parts of a config that a killed search has left. The lock must be held: nobody writes them now."""
+    """Remove half-written files that a killed search has left. The lock must be held: nobody writes them now."""
     for file in run_dir.iterdir():
-        if is_temporary(file.name, CONFIG):
-            file.unlink()
+        if _is_temporary(file.name):
+            file.unlink(missing_ok=True)
+
+
+def _is_temporary(name: str) -> bool:
+    return any(is_temporary(name, of) for of in _BEGUN)
 
 
 def mark_latest(runs_dir: Path, run_dir: Path) -> None:

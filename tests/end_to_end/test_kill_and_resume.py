@@ -141,15 +141,16 @@ def test_a_run_directory_that_holds_something_is_not_searched_into(interrupted, 
     )
 
 
-def test_a_search_that_was_killed_as_it_wrote_its_config_can_begin_again(table, tmp_path):
+def test_a_search_that_was_killed_as_it_began_to_write_can_begin_again(table, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".config.yaml.4711.tmp").write_text("name: ")
+    (tmp_path / "run" / "..lock.holder.4711.tmp").write_text("4711")
     (tmp_path / "run" / ".lock").touch()
 
     done = run(*tabular(table, 8), "execution=serial", "--run-dir=run", cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
-    assert not list((tmp_path / "run").glob(".config*"))
+    assert not list((tmp_path / "run").glob("*.tmp"))
 
 
 @pytest.mark.parametrize("execution", ["serial", "local"])
