@@ -101,7 +101,7 @@ def _execution_node(experiment: Experiment) -> Mapping[str, Any]:
     """The config of the execution. Trials that are looked up in a table need no GPU."""
     if experiment.evaluation is None:
         return experiment.execution
-    on_cpu = {"device": "cpu", "gpus_per_trial": None}
+    on_cpu = {"device": "cpu", "gpus_per_trial": None, "mps": False}
     return {**experiment.execution, **{key: value for key, value in on_cpu.items() if key in experiment.execution}}
 
 

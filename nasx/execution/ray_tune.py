@@ -94,6 +94,8 @@ class RayExecution:
             raise SettingError("mps", "is for this machine only: start the service on the nodes of a cluster")
         if address is None or device == "cpu" or gpus_per_trial == 0:
             self._plan = self._make_plan()
+            if mps and not self._plan.gpus:
+                raise SettingError("mps", "needs trials on GPUs, and here they run on the CPU: set execution.mps=false")
         else:  # only the cluster knows how many GPUs it has
             check_settings(device, workers, cpus_per_trial, gpus_per_trial)
 
@@ -139,10 +141,8 @@ class RayExecution:
                     ray.shutdown()
 
     def _shared_gpus(self, folder: str) -> AbstractContextManager[dict[str, str]]:
-        """The Multi-Process Service, if it is wanted and trials use GPUs; gives the variables of the workers."""
-        if not self.mps or self._plan is None or not self._plan.gpus:
-            return nullcontext({})
-        return multi_process_service(Path(folder, "mps"))
+        """The Multi-Process Service, if it is wanted; gives the variables of the workers."""
+        return multi_process_service(Path(folder, "mps")) if self.mps else nullcontext({})
 
     def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:
         """Evaluate until the loop is finished. `watch` is called in this thread, several times a second.

@@ -77,10 +77,9 @@ def test_a_machine_without_it_is_told(tmp_path, monkeypatch):
         multi_process_service(tmp_path / "mps").__enter__()
 
 
-@pytest.mark.parametrize(("gpus", "told"), [(1, ["-d", "quit"]), (0, [])])
-def test_workers_on_gpus_get_its_variables(control, monkeypatch, gpus, told):
+def test_workers_on_gpus_get_its_variables(control, monkeypatch):
     started = []
-    monkeypatch.setattr(workers, "_count_gpus", lambda: gpus)
+    monkeypatch.setattr(workers, "_count_gpus", lambda: 1)
     monkeypatch.setattr(ray_tune.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray_tune.ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray_tune.ray, "init", lambda **_: started.append(os.environ.get("CUDA_MPS_PIPE_DIRECTORY")))
@@ -89,9 +88,14 @@ def test_workers_on_gpus_get_its_variables(control, monkeypatch, gpus, told):
     with RayExecution(mps=True, workers=2).started():
         pass
 
-    assert [bool(directory) for directory in started] == [bool(gpus)]
+    assert len(started) == 1 and started[0]
     assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
-    assert control() == told
+    assert control() == ["-d", "quit"]
+
+
+def test_trials_on_the_cpu_cannot_have_it():
+    with pytest.raises(SettingError, match=r"^mps needs trials on GPUs, and here they run on the CPU: set execution\."):
+        RayExecution(device="cpu", mps=True)
 
 
 def test_a_cluster_has_its_own():
