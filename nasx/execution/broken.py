@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nasx.execution.clocks import Key
-from nasx.execution.failures import WORTH_RETRYING, last_line
+from nasx.execution.failures import last_line
 from nasx.execution.jobs import key
 from nasx.trial import Evaluation, Job, Reason, TrialStatus
 
@@ -32,11 +32,11 @@ class FailureStreak:
         It must be replaced after three failures in a row for one reason, and if the same job raises twice: a second
         attempt in the same process says nothing about the network.
         """
-        reason = evaluation.reason if evaluation.status is TrialStatus.FAILED else None
-        if reason not in WORTH_RETRYING:
+        if evaluation.status is not TrialStatus.FAILED:
             self._reason, self._jobs = None, []
             return None
-        if reason != self._reason:
+        reason = evaluation.reason
+        if reason is not self._reason:
             self._reason, self._jobs = reason, []
         is_again = reason is Reason.ERROR and key(job) in self._jobs
         self._jobs.append(key(job))

@@ -31,5 +31,5 @@ def check_failures(latest: Collection[Trial], max_share: float, run_dir: Path) -
 
 
 def last_line(text: str) -> str:
-    """Of a traceback, what was raised."""
-    return text.strip().splitlines()[-1]
+    """Return the last line of a traceback, which says what was raised; an empty text has an empty one."""
+    return next(reversed(text.strip().splitlines()), "")

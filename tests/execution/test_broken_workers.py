@@ -90,7 +90,7 @@ REPLACED = "3 attempts in a row failed in this worker, "
         ("a:E b:E", None),
         ("a:E b:E d:C c:E", None),
         ("a:E b:T c:E", None),
-        ("a:D b:D c:D d:D", None),  # a network's own fault
+        ("a:D b:D c:D", REPLACED + "diverged: the loss was nan"),  # of one network after the other: of the machine
         ("a:E b:E c:D d:E", None),
     ],
 )
