@@ -68,7 +68,7 @@ def in_one_worker(fault: str, told: str) -> Check:
         if len(found) != 1 or told not in found[0]:
             return f"workers replaced: {found}"
         if "1 worker replaced" not in done.stderr:
-            return f"the search does not tell: {done.stderr.strip()[-300:]}"
+            return f"the search does not print it: {done.stderr.strip()[-300:]}"
         run(*search, "--run-dir=whole", cwd=cwd)
         return "" if contents(cwd / "run") == contents(cwd / "whole") else "other trials than undisturbed"
 

@@ -66,7 +66,7 @@ def search(
     answers().print(front_table(loop.summary()))
     console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
     if loop.incidents:
-        notify(f"Went wrong on the way: {loop.incidents}. `nasx runs show {loop.run_dir}` prints why.")
+        notify(f"Incidents: {loop.incidents}. `nasx runs show {loop.run_dir}` lists them.")
     if loop.stopping != searching.INTERRUPTED:
         settings = composed if config is not None else configs.load_resolved(loop.run_dir / CONFIG, overrides or [])
         _finetune(loop.run_dir, settings["finetune_front"], console)

@@ -30,7 +30,7 @@ class FailureStreak:
         """Count an evaluation. Returns why the worker must be replaced, or None.
 
         It must be replaced after three failures in a row for one reason, and if the same job raises twice: a second
-        attempt in the same process says nothing about the network.
+        attempt in the same process is no evidence against the network.
         """
         if evaluation.status is not TrialStatus.FAILED:
             self._reason, self._jobs = None, []

@@ -31,5 +31,5 @@ def check_failures(latest: Collection[Trial], max_share: float, run_dir: Path) -
 
 
 def last_line(text: str) -> str:
-    """Return the last line of a traceback, which says what was raised; an empty text has an empty one."""
+    """Return the last line of a traceback: the exception. Empty for an empty text."""
     return next(reversed(text.strip().splitlines()), "")

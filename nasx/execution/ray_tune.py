@@ -96,7 +96,7 @@ class RayExecution:
             self._plan = self._make_plan()
             if mps and not self._plan.gpus:
                 raise SettingError("mps", "needs trials on GPUs, and here they run on the CPU: set execution.mps=false")
-        else:  # only the cluster knows how many GPUs it has
+        else:  # the number of GPUs is known once the cluster is joined
             check_settings(device, workers, cpus_per_trial, gpus_per_trial)
 
     @property
@@ -141,7 +141,7 @@ class RayExecution:
                     ray.shutdown()
 
     def _shared_gpus(self, folder: str) -> AbstractContextManager[dict[str, str]]:
-        """The Multi-Process Service, if it is wanted; gives the variables of the workers."""
+        """Start the Multi-Process Service if it is wanted; yields the variables of the workers."""
         return multi_process_service(Path(folder, "mps")) if self.mps else nullcontext({})
 
     def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:

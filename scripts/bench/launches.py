@@ -139,7 +139,7 @@ class _NoAccelerator:
 
 
 def benchmark(options: Options) -> Iterator[Measurement]:
-    """Counts, the same on every machine: the form that nasx has, beside the plain one."""
+    """Yield counts, which are the same on every machine: of nasx, and of the plain form."""
 
     def counted(what: str, against: str, ours: int, theirs: int, unit: str) -> Measurement:
         counts = f"{what}: {ours:,} {unit}", f"{against}: {theirs:,}"
