@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import site
 import socket
 import tempfile
 import time
@@ -41,6 +42,7 @@ os.environ.update(
 
 import ray
 
+import nasx
 from nasx.collector import uncollected
 from nasx.errors import ResourceError, SettingError
 from nasx.execution import worker_imports
@@ -213,7 +215,9 @@ def _start(
         worker_imports.READY: str(ready),
         **(variables or {}),
     }
+    before = {name: os.environ.get(name) for name in (*ahead, "PYTHONPATH")}
     os.environ.update(ahead)
+    os.environ["PYTHONPATH"] = _python_path()
     try:
         ready.mkdir()
         _check_reachable(address)
@@ -227,11 +231,24 @@ def _start(
     except (OSError, RuntimeError, ValueError) as error:
         raise ResourceError(f"could not {where}: {error}".splitlines()[0]) from error
     finally:
-        for name in ahead:
-            del os.environ[name]
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
     if plan is not None and address is None:
         # Ray starts no more processes ahead than the machine has cores, whatever `num_cpus` says
         _wait_for_workers(min(plan.workers, os.cpu_count() or 1), ready)
+
+
+def _python_path() -> str:
+    """PYTHONPATH by which workers find this nasx before Ray has sent them the path of this process.
+
+    It may be a checkout that is not installed. Folders of installed packages are left out: they would come before
+    Python's own modules.
+    """
+    home = str(Path(nasx.__file__).parents[1])
+    found = [] if home in {*site.getsitepackages(), site.getusersitepackages()} else [home]
+    return os.pathsep.join(filter(None, [*found, os.environ.get("PYTHONPATH", "")]))
 
 
 @contextmanager

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 import ray
 
+import nasx
 from nasx.errors import ResourceError, SettingError
-from nasx.execution import tuner
+from nasx.execution import ray_tune, tuner
 from nasx.execution.ray_tune import RayExecution
 from nasx.trial import Reason, TrialStatus
 from tests.execution import evaluators
@@ -182,3 +185,26 @@ def test_a_cluster_that_is_not_there_is_named_soon(monkeypatch):
 
     with pytest.raises(ResourceError, match=r"^could not join the Ray cluster at 127\.0\.0\.1:1: .*refused"):
         execution.run(None, None, lambda: None)  # type: ignore[arg-type]
+
+
+def test_workers_find_a_checkout_that_is_not_installed(monkeypatch):
+    home = str(Path(nasx.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", "/users/own")
+    monkeypatch.setattr("site.getsitepackages", lambda: ["/usr/lib/python3/site-packages"])
+    assert ray_tune._python_path() == f"{home}{os.pathsep}/users/own"
+    monkeypatch.setattr("site.getsitepackages", lambda: [home])  # it would come before Python's own modules
+    assert ray_tune._python_path() == "/users/own"
+
+
+def test_the_environment_is_as_it_was_once_ray_has_started(monkeypatch, tmp_path):
+    seen = {}
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr(ray_tune.ray, "init", lambda **_: seen.update(os.environ))
+    monkeypatch.setattr(ray_tune, "_wait_for_workers", lambda n, ready: None)
+    before = dict(os.environ)
+
+    ray_tune._start(None, RayExecution(device="cpu", workers=1).plan, ["os"], str(tmp_path))
+
+    assert seen[ray_tune.PRELOAD]
+    assert seen["PYTHONPATH"]
+    assert dict(os.environ) == before
