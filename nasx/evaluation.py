@@ -68,6 +68,13 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
     (a scorer, a space) is an Evaluation that says so, with the traceback: it costs this trial alone. What is the
     machine's (no GPU, no space left) raises a NasxError; DeviceError if this process can no longer use its GPU.
     """
+    evaluation = _guarded(job, spec, data)
+    free_memory(after_failure=evaluation.status is TrialStatus.FAILED)
+    return evaluation
+
+
+def _guarded(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
+    """The evaluation of a job, whatever is raised meanwhile."""
     # here: who only plans trials need not load Lightning; not within the watchdog: its alarm would leave half a module
     import nasx.training.fitting  # noqa: F401
 
@@ -88,8 +95,6 @@ def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
         if is_out_of_memory(error):
             return so_far.ended(Reason.OUT_OF_MEMORY, str(error) or "no memory left")
         return so_far.ended(Reason.ERROR, traceback.format_exc())
-    finally:
-        free_gpu_memory()
 
 
 def check_device(error: Exception) -> None:
@@ -107,13 +112,15 @@ def check_device(error: Exception) -> None:
         raise DeviceError(_first_line(problem)) from problem
 
 
-def free_gpu_memory() -> None:
-    """Return the GPU memory that this process no longer needs, to the trials that share the GPU.
+def free_memory(*, after_failure: bool) -> None:
+    """Free what this process no longer needs; return GPU memory to the trials that share the GPU.
 
     Raises DeviceError if the GPU cannot be used any more.
     """
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        gc.collect()  # exceptions and Lightning's objects are parts of cycles
+    is_on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    if is_on_gpu or after_failure:
+        gc.collect()  # what foreign code leaves behind may be parts of cycles
+    if is_on_gpu:
         try:
             torch.cuda.empty_cache()
         except RuntimeError as error:
@@ -256,7 +263,7 @@ def _in_parts(
             if not is_out_of_memory(error) or parts >= MOST_PARTS:
                 raise
         parts *= 2
-        free_gpu_memory()
+        free_memory(after_failure=True)
 
 
 def has_learned(errors: Mapping[str, float], images: LabelledImages) -> bool:

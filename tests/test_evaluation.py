@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import pickle
 import signal
 import time
+import weakref
 from dataclasses import replace
 from typing import ClassVar
 
@@ -210,6 +212,30 @@ def test_an_error_that_leaves_the_device_whole_costs_the_trial_and_frees_its_mem
 
     assert evaluate(job, spec, data).reason is reason
     assert calls == ["synchronize", "empty_cache"]
+
+
+class Cyclic(ShapScorer):
+    """A scorer that fails and leaves the network in a cycle."""
+
+    left: ClassVar[list[weakref.ref]] = []
+
+    def score(self, network, *arguments, **settings):
+        cycle = [network]
+        cycle.append(cycle)
+        self.left.append(weakref.ref(network))
+        raise MemoryError
+
+
+def test_after_a_failure_nothing_is_left_in_memory(job, spec, data):
+    gc.disable()
+    try:
+        failed = evaluate(job, replace(spec, scorer=Cyclic()), data)
+        left = [network() for network in Cyclic.left]
+    finally:
+        gc.enable()
+    assert failed.reason is Reason.OUT_OF_MEMORY
+    assert len(left) == 11  # the batches were halved ten times
+    assert left == [None] * len(left)
 
 
 def test_divergence_is_a_failure_with_its_reason(job, spec, data):
