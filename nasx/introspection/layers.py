@@ -24,9 +24,10 @@ ACTIVATIONS: Final = frozenset(_ACTIVATIONS.split())
 
 @contextmanager
 def at_rest(network: nn.Module) -> Iterator[None]:
-    """In the block `network` is in evaluation mode, no parameter takes gradients, and a GPU computes in full float32.
+    """In the block `network` is in evaluation mode, no parameter takes gradients, and a GPU computes as a CPU does.
 
-    TF32, cuDNN's default for convolutions, has 10 bits of mantissa: logits differ from a CPU's by 4e-4.
+    That is in full float32, and the same each time. TF32, cuDNN's default for convolutions, has 10 bits of mantissa:
+    logits differ from a CPU's by 4e-4. Its algorithms for gradients may add in another order each time.
     """
     modes = [(module, module.training) for module in network.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
@@ -34,13 +35,13 @@ def at_rest(network: nn.Module) -> Iterator[None]:
     for parameter, _ in flags:
         parameter.requires_grad_(False)
     cudnn: Any = torch.backends.cudnn
-    allow_tf32, precision = cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    cudnn.allow_tf32 = False
+    before, precision = (cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark), torch.get_float32_matmul_precision()
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = False, True, False
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        cudnn.allow_tf32 = allow_tf32
+        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
         torch.set_float32_matmul_precision(precision)
         for module, mode in modes:
             module.training = mode

@@ -91,3 +91,15 @@ def test_the_network_is_left_as_it_was_when_a_pass_fails():
     assert network.training
     assert all(p.requires_grad for p in network.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+def test_a_gpu_at_rest_computes_in_full_float32_and_the_same_each_time():
+    cudnn = torch.backends.cudnn
+
+    def settings():
+        return cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, torch.get_float32_matmul_precision()
+
+    before = settings()
+    with at_rest(nn.Linear(2, 2)):
+        assert settings() == (False, True, False, "highest")
+    assert settings() == before
