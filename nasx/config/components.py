@@ -28,7 +28,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "scorer": ("score",),
     "also_scored": ("score",),
     "algorithm": ("ask", "tell"),
-    "execution": ("run", "started"),
+    "execution": ("run", "plan"),
     "evaluation": ("read",),
     "logger": ("begin", "log", "end"),
 }

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from nasx.execution.loop import SearchLoop
-from nasx.execution.workers import plan_workers
+from nasx.execution.workers import WorkerPlan, plan_workers
 from nasx.trial import Evaluator
 
 
@@ -20,7 +20,12 @@ class SerialExecution:
     def __init__(self, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:
         # the lag of an algorithm follows the workers: those that `RayExecution` would have here give the same results
         plan = plan_workers(device)
-        self.plan = replace(plan, gpus=1.0 if plan.gpus else 0.0)  # no other trial shares the GPU
+        self._plan = replace(plan, gpus=1.0 if plan.gpus else 0.0)  # no other trial shares the GPU
+
+    @property
+    def plan(self) -> WorkerPlan:
+        """The device of the trials, and the workers that `RayExecution` would have."""
+        return self._plan
 
     def started(self, imports: Sequence[str] = ()) -> AbstractContextManager[None]:
         """There is nothing to start."""
