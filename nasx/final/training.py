@@ -21,7 +21,7 @@ from nasx.data.images import LabelledImages
 from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.confidence import BATCH, Confidence, WithConfidence, fit_confidence
 from nasx.errors import DataError, RunError, TrialFailure
-from nasx.evaluation import load_weights, resolve_device, save_weights, take_scores
+from nasx.evaluation import has_learned, load_weights, resolve_device, save_weights, take_scores
 from nasx.files import translate_disk_errors, write_atomically
 from nasx.final.course import Course
 from nasx.final.record import FinalRecord, Touch, Training, note_touch, read_record, write_record
@@ -184,6 +184,8 @@ def _test_one(
     load_weights(network, weights_path(directory, training.number))
     network.to(device).eval()
     metrics = quality(network, read_confidence(directory, training.number), _pixels(course, images, device))
+    if not has_learned(metrics, images):  # as in a search: the score of chance is none
+        return {**metrics, "introspectability": None}
     try:
         scores = take_scores(network, images, course.data, course.scoring, device)
     except TrialFailure:  # no pair of classes has a distance: null, as it is no number
@@ -192,7 +194,7 @@ def _test_one(
     return {**metrics, "introspectability": scores[0].value, **named}
 
 
-def quality(network: nn.Sequential, confidence: Confidence, images: Pixels) -> dict[str, float | None]:
+def quality(network: nn.Sequential, confidence: Confidence, images: Pixels) -> dict[str, float]:
     """Return the errors of a network on labelled images, and how far its confidence is from its share of errors."""
     model = WithConfidence(network, confidence).to(images.device).eval()
     with torch.no_grad():

@@ -24,6 +24,11 @@ NOTES = (
     "± of the other columns: standard deviation of a single training over the seeds",
 )
 
+NO_SCORE = (
+    "{arch_id}: no introspectability in {lacking} of {seeds} trainings, which are no better than guessing or hold no "
+    "pair of classes apart: train longer, or with another learning rate"
+)
+
 
 def finals_table(records: Sequence[FinalRecord]) -> Group:
     """Networks on a line each, fit for 80 columns, best test error first."""
@@ -45,7 +50,12 @@ def finals_table(records: Sequence[FinalRecord]) -> Group:
         f"{images['train']:,} images trained on, {images['calibration']:,} for the confidence, "
         f"{images['test']:,} tested; {seeds} seed{'s' * (seeds > 1)}"
     )
-    return Group(table, Text("\n".join((told, *(NOTES if seeds > 1 else NOTES[:-1])))))
+    notes = [told, *(NOTES if seeds > 1 else NOTES[:-1])]
+    for record in records:
+        lacking = seeds - len(values(record, "introspectability"))
+        if lacking:
+            notes.append(NO_SCORE.format(arch_id=record.arch_id, lacking=lacking, seeds=seeds))
+    return Group(table, Text("\n".join(notes)))
 
 
 def values(record: FinalRecord, metric: str) -> list[float]:

@@ -53,6 +53,17 @@ def test_a_network_is_trained_with_several_seeds_and_tested(run_dir, trial, caps
     assert {"introspectability", "introspectability_shap", "introspectability_activations"} <= first.keys()
 
 
+def test_a_network_that_only_guesses_has_no_introspectability(run_dir, trial, capsys):
+    guessing = [f"--arch-id={trial.arch_id}", "training.learning_rate=0.0000001"]
+    assert main(nasx_train(run_dir, *guessing)) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{trial.arch_id}: no introspectability in 1 of 1 trainings, which are no better than guessing" in shown
+    assert main(nasx_train(run_dir, *guessing, "--format=json")) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["trainings"][0]["introspectability"] is None
+    assert told["trainings"][0]["error"] > 0.5
+
+
 def test_the_error_of_the_search_is_estimated_from_all_its_trainings(run_dir, trial):
     (known,) = (each for each in read_summary(run_dir).architectures if each.arch_id == trial.arch_id)
     found = replace(known, metrics={**known.metrics, "error": 0.2}, std={"error": 0.03}, trainings=3)
