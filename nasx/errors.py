@@ -127,6 +127,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(form.lower() in str(error).lower() for form in OUT_OF_MEMORY)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; the name of its class if it has none.
+
+    >>> first_line(RuntimeError("CUDA error: out of memory\\nCUDA kernel errors might ...")), first_line(MemoryError())
+    ('CUDA error: out of memory', 'MemoryError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence with the nearest match among `known`, or the whole list where nothing is near.
 

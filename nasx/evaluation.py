@@ -26,7 +26,7 @@ from nasx.data.batches import Pixels
 from nasx.data.images import LabelledImages, SearchData
 from nasx.data.placement import as_tensor
 from nasx.early_stopping import judge
-from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure, is_out_of_memory
+from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure, first_line, is_out_of_memory
 from nasx.files import write_atomically
 from nasx.introspection.scoring import BatchedScorer
 from nasx.networks.costs import count_macs, count_parameters
@@ -109,7 +109,7 @@ def check_device(error: Exception) -> None:
         except RuntimeError as sticky:
             problem = sticky
     if problem is not None:
-        raise DeviceError(_first_line(problem)) from problem
+        raise DeviceError(first_line(problem)) from problem
 
 
 def free_memory(*, after_failure: bool) -> None:
@@ -124,11 +124,7 @@ def free_memory(*, after_failure: bool) -> None:
         try:
             torch.cuda.empty_cache()
         except RuntimeError as error:
-            raise DeviceError(_first_line(error)) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise DeviceError(first_line(error)) from error
 
 
 @dataclass

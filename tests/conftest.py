@@ -8,7 +8,7 @@ import tempfile
 import hypothesis
 import pytest
 
-collect_ignore = ["conftest.py"]  # it holds no doctests, and is not the only module of its name
+collect_ignore_glob = ["*conftest.py"]  # they have no doctests, and modules of one name cannot be imported for them
 
 # a shell that starts the tests in the background has them ignore Ctrl-C, and every process that they start
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

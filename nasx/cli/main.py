@@ -15,7 +15,7 @@ from typing import Any
 import typer
 import typer.core
 
-from nasx.errors import NasxError, is_out_of_memory
+from nasx.errors import NasxError, first_line, is_out_of_memory
 
 # command -> (module, attribute, one line of help); modules are imported when their command is called
 COMMANDS = {
@@ -115,8 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        first = next(iter(str(error).strip().splitlines()), "no memory left")
-        return _fail(f"nasx: out of memory: {first} Use fewer or smaller images, a smaller batch, or --device cpu.")
+        advice = "use fewer or smaller images, a smaller batch, or --device cpu"
+        return _fail(f"nasx: out of memory ({first_line(error)}): {advice}.")
     return status if isinstance(status, int) else 0
 
 

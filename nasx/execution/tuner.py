@@ -109,6 +109,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         outcome: object
+        why_ended(self.job.weights_file)  # removes the note of a search that was killed before it read it
         try:
             outcome = self.evaluate(self.job)
         except DeviceError as error:

@@ -56,7 +56,7 @@ def plan_workers(
         cpus_per_trial: cores of a trial.
         gpus_per_trial: GPUs of a trial, a share of one or a whole number; 0: the CPU; None: decided here.
         all_gpus: GPUs that trials may use; None: those that torch sees on this machine.
-        place: where the trials run, for messages.
+        place: name of the machine or cluster, for messages.
 
     Raises:
         SettingError: if a setting is out of range, or two of them contradict each other.

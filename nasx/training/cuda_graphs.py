@@ -12,7 +12,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from nasx.errors import is_out_of_memory
+from nasx.errors import first_line, is_out_of_memory
 
 Step = Callable[[Tensor, Tensor], None]  # images (n, channels, h, w), labels (n,)
 
@@ -79,7 +79,7 @@ class GraphedStep:
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            self.failure = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            self.failure = first_line(error)
             self._undo()
             torch.cuda.synchronize()  # raises if the device is broken, not only the capture
             return None

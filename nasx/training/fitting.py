@@ -220,7 +220,7 @@ def _repeatable() -> Iterator[None]:
 class _OneDevice(SingleDeviceStrategy):  # type: ignore[misc]
     """Lightning's strategy for one device, without its teardown, which moves the network and its optimizer to the CPU.
 
-    That is a wait for each of their tensors; `fit` leaves the network on the device, where it is scored.
+    Each of their tensors would be waited for. `fit` leaves the network on the device, and scorers need it there.
     """
 
     def teardown(self) -> None:

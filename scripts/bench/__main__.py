@@ -32,7 +32,7 @@ BENCHMARKS: Mapping[str, str] = {  # the modules of this folder that have a func
     "candidate": "training one network beside plain PyTorch, and its share of the roofline",
     "shares": "where the time of a search goes",
     "noisy_search": "networks recommended after noisy trainings, by their true costs, beside pymoo, Optuna and random",
-    "launches": "what a trial asks of a GPU, counted on a CPU",
+    "launches": "GPU work of a trial, counted on a CPU: launches, uploads, copies back",
     "memory": "memory of driver and workers, and its growth",
     "whole_search": "a whole search beside a script with Optuna and plain PyTorch",
 }

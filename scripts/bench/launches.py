@@ -1,4 +1,4 @@
-"""What a trial asks of a GPU, counted on a CPU: kernels launched one by one, bytes uploaded, tensors fetched back.
+"""Counts the GPU work of a trial on a CPU: kernels launched, bytes uploaded, tensors copied back.
 
     python -m scripts.bench launches
 

@@ -1,4 +1,4 @@
-"""What a trial asks of a GPU, counted on the CPU."""
+"""The counts of GPU work: launches, uploads, copies back."""
 
 from __future__ import annotations
 

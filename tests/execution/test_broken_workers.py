@@ -5,29 +5,12 @@ from __future__ import annotations
 import pytest
 
 from nasx.execution.broken import FailureStreak
-from nasx.execution.ray_tune import RayExecution
 from nasx.trial import Evaluation, Job, Reason, TrialStatus
 from tests.execution import evaluators
-from tests.execution.searches import bare, drive, make_loop, nsga2
+from tests.execution.searches import bare, make_loop, nsga2
 
 # of Ray's own
 ray_warnings = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(scope="module")
-def workers():
-    """Two workers; Ray is started once for all tests here."""
-    execution = RayExecution(device="cpu", workers=2)
-    with execution.started():
-        yield execution
-
-
-@pytest.fixture
-def serial(tmp_path):
-    """What the search of these tests finds if nothing breaks."""
-    loop = make_loop(tmp_path / "serial", nsga2(), evaluations=12)
-    drive(loop)
-    return loop
 
 
 def replaced(loop) -> list[str]:

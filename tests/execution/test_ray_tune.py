@@ -15,26 +15,10 @@ from nasx.execution import ray_tune, tuner
 from nasx.execution.ray_tune import RayExecution
 from nasx.trial import Reason, TrialStatus
 from tests.execution import evaluators
-from tests.execution.searches import Script, bare, drive, front_of, make_loop, nsga2
+from tests.execution.searches import Script, bare, front_of, make_loop, nsga2
 
 # of Ray's own
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(scope="module")
-def workers():
-    """Two workers; Ray is started once for all tests here."""
-    execution = RayExecution(device="cpu", workers=2)
-    with execution.started():
-        yield execution
-
-
-@pytest.fixture
-def serial(tmp_path):
-    """What the search of these tests finds when its trials are evaluated one after the other."""
-    loop = make_loop(tmp_path / "serial", nsga2(), evaluations=12)
-    drive(loop)
-    return loop
 
 
 def test_it_finds_what_a_serial_search_finds_and_its_workers_live_through_every_wait(workers, serial, tmp_path):

@@ -6,7 +6,6 @@ The checks look at the operations that reach torch's dispatcher, which are the s
 from __future__ import annotations
 
 import gc
-import inspect
 import weakref
 from collections import Counter
 from contextlib import nullcontext, suppress
@@ -149,10 +148,10 @@ def written(func, args, kwargs) -> list[torch.Tensor]:
 def captures(monkeypatch) -> list[Captured]:
     """CUDA graphs on the CPU: all that are captured."""
     made: list[Captured] = []
-    takes = inspect.signature(torch.cuda.graph.__init__)
+    real = torch.cuda.graph
 
     def graph(captured, **options):
-        takes.bind(None, captured, **options)  # whatever stands in for torch takes what torch takes
+        real(captured, **options)  # up to its first call of CUDA, which is __enter__'s
         assert options["capture_error_mode"] in ("global", "thread_local", "relaxed")
         assert isinstance(options["stream"], Stream)
         assert not torch.is_autocast_cache_enabled() or not torch.is_autocast_enabled("cpu")
@@ -163,6 +162,7 @@ def captures(monkeypatch) -> list[Captured]:
         def wait_stream(self, other):
             pass
 
+    monkeypatch.setattr(real, "default_capture_stream", Stream())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Captured)
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(cuda_graphs, "_stream", Stream)

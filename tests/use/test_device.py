@@ -73,6 +73,6 @@ def test_lack_of_memory_is_one_line(commands, command, monkeypatch, capsys):
     assert main(commands[command]) == 2
 
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "nasx: out of memory: CUDA out of memory. Tried to allocate 2.00 GiB. Use fewer or smaller images, a smaller "
+        "nasx: out of memory (CUDA out of memory. Tried to allocate 2.00 GiB.): use fewer or smaller images, a smaller "
         "batch, or --device cpu."
     )

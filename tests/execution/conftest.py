@@ -1,0 +1,24 @@
+"""Workers of Ray, and the search that they must repeat."""
+
+from __future__ import annotations
+
+import pytest
+
+from nasx.execution.ray_tune import RayExecution
+from tests.execution.searches import drive, make_loop, nsga2
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Two workers; Ray is started once for all tests of a module."""
+    execution = RayExecution(device="cpu", workers=2)
+    with execution.started():
+        yield execution
+
+
+@pytest.fixture
+def serial(tmp_path):
+    """What a search finds if its trials are evaluated one after the other and nothing breaks."""
+    loop = make_loop(tmp_path / "serial", nsga2(), evaluations=12)
+    drive(loop)
+    return loop
