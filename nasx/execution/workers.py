@@ -69,10 +69,14 @@ def plan_workers(
         return WorkerPlan(workers or by_cores, cpus_per_trial, 0.0)
     found = _count_gpus() if all_gpus is None else all_gpus
     if found < (gpus_per_trial or (device == "cuda")):
-        asked = "execution.device is cuda" if gpus_per_trial is None else f"a trial needs {gpus_per_trial:g} GPUs"
         count = f"{found or 'no'} GPU{'s' * (found > 1)}"
         sees = f"torch sees {count} on {place}" if all_gpus is None else f"{place} has {count}"
-        raise ResourceError(f"{asked}, but {sees}: set execution.device=cpu, or auto without gpus_per_trial.")
+        if gpus_per_trial is None:
+            raise ResourceError(f"execution.device is cuda, but {sees}: set execution.device to cpu or auto.")
+        raise ResourceError(
+            f"a trial needs {gpus_per_trial:g} GPU{'s' * (gpus_per_trial > 1)} (execution.gpus_per_trial), but {sees}: "
+            "set it to null, or to 0 for the CPU."
+        )
     if found == 0:
         return WorkerPlan(workers or by_cores, cpus_per_trial, 0.0)
     if gpus_per_trial is None:

@@ -92,8 +92,8 @@ def test_workers_and_shares_agree(machine, cores, gpus, settings, plan):
         (
             {"gpus_per_trial": 3},
             ResourceError,
-            "a trial needs 3 GPUs, but torch sees 2 GPUs on this machine: set execution.device=cpu, or auto without "
-            "gpus_per_trial.",
+            "a trial needs 3 GPUs (execution.gpus_per_trial), but torch sees 2 GPUs on this machine: set it to null, "
+            "or to 0 for the CPU.",
         ),
     ],
 )
@@ -109,15 +109,24 @@ def test_what_cannot_be_is_refused(machine, settings, error, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"device": "cuda"}, "execution.device is cuda, but torch sees no GPU on this machine"),
-        ({"gpus_per_trial": 0.25}, "a trial needs 0.25 GPUs, but torch sees no GPU on this machine"),
+        (
+            {"device": "cuda"},
+            "execution.device is cuda, but torch sees no GPU on this machine: set execution.device to cpu or auto.",
+        ),
+        (
+            {"gpus_per_trial": 0.25},
+            "a trial needs 0.25 GPU (execution.gpus_per_trial), but torch sees no GPU on this machine: set it to null, "
+            "or to 0 for the CPU.",
+        ),
     ],
 )
 def test_a_gpu_that_is_asked_for_must_be_there(machine, settings, message):
     machine(8, 0)
 
-    with pytest.raises(ResourceError, match=f"^{message}: set execution.device=cpu, or auto without gpus_per_trial.$"):
+    with pytest.raises(ResourceError) as refused:
         plan_workers(**{"device": "auto", **settings})
+
+    assert str(refused.value) == message
 
 
 def test_a_plan_is_shown_in_words():
@@ -171,7 +180,7 @@ def test_a_cluster_is_asked_for_its_gpus(machine, monkeypatch, settings, gpus, p
     ("settings", "message"),
     [
         ({"device": "cuda"}, "execution.device is cuda, but the cluster has no GPU"),
-        ({"gpus_per_trial": 0.5}, "a trial needs 0.5 GPUs, but the cluster has no GPU"),
+        ({"gpus_per_trial": 0.5}, r"a trial needs 0\.5 GPU \(execution\.gpus_per_trial\), but the cluster has no GPU"),
     ],
 )
 def test_a_cluster_without_the_gpus_that_are_asked_for_is_refused(monkeypatch, settings, message):
