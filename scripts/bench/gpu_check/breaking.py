@@ -24,8 +24,15 @@ class BreakingScorer(ActivationScorer):
     """The activation score; the first network's worker is broken."""
 
     def score(self, network: nn.Module, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int) -> Score:
-        mark = Path(os.environ[MARK])
-        if images.device.type == "cuda" and not mark.exists():
-            mark.touch()
+        if images.device.type == "cuda" and _is_first(Path(os.environ[MARK])):
             break_the_context()
         return super().score(network, images, labels, n_classes=n_classes, seed=seed)
+
+
+def _is_first(mark: Path) -> bool:
+    """Whether no worker has made the file yet; this one then has."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
