@@ -148,7 +148,11 @@ class Dataset(Protocol):
     """Reads one published on-disk format. Construction is cheap; `train` and `test` read."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The dataset's one name, e.g. "cifar10": in messages, in exported files, and to find the paper's front.
+
+        As an attribute of the class it is known even if the dataset's files are gone.
+        """
 
     @property
     def augmentation(self) -> Augmentation:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -83,8 +83,3 @@ def spare_threads(trial: Trial) -> None:
 
     if trial.metrics.get("macs", 0) < SMALL_MACS:
         torch.set_num_threads(1)
-
-
-def dataset_name(config: Mapping[str, Any]) -> str:
-    """The dataset of a run's config, by the name of its reader's class in lower case."""
-    return str(config["dataset"]["_target_"]).rpartition(".")[2].lower()

@@ -9,7 +9,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 from nasx import config as configs
-from nasx.cli.choosing import dataset_name
 from nasx.final.record import read_record
 from nasx.networks.edge import NONE
 from nasx.protocols import SearchSpace
@@ -46,7 +45,7 @@ def gather(run: Path, commands: Sequence[str]) -> RunMaterial:
         lineage=lineage,
         info=info,
         place=str(run),
-        dataset="" if config.get("evaluation") else dataset_name(config),
+        dataset=configs.dataset_name(config),
         edges={a: space.edges(g) for a, g in genotypes.items()} if has_cells else {},
         traits={a: _traits(space, g, has_cells=has_cells) for a, g in genotypes.items()},
         pictures=_pictures(run, trials),

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import dataset_name
 from nasx.cli.finetuned import print_finetuned
 from nasx.cli.output import answers
+from nasx.errors import NasxError
 from nasx.reports import paper as papers
 from nasx.reports import tables
 from nasx.reports.summary import FrontSummary, summarise, summarise_run
@@ -73,7 +73,9 @@ def _print(summary: FrontSummary, format: Format) -> None:  # noqa: A002
 
 
 def _dataset(run: Path) -> str:
-    """The dataset of a run, by the name of its reader's class in lower case."""
-    from nasx.config import load_resolved  # Hydra takes 0.3 s to import
+    """Return the name of a run's dataset. Raises NasxError if the run has none."""
+    from nasx import config as configs  # Hydra takes 0.3 s to import
 
-    return dataset_name(load_resolved(run / CONFIG))
+    if not (name := configs.dataset_name(configs.load_resolved(run / CONFIG))):
+        raise NasxError(f"{run} looks its results up in a table: the paper has no front to compare them with.")
+    return name

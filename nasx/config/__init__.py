@@ -5,7 +5,7 @@ sets what holds for the whole search. `compose` gives it as plain data with noth
 record, and `build` makes the component that a part of it describes.
 """
 
-from nasx.config.components import build
+from nasx.config.components import build, dataset_name
 from nasx.config.compose import choice, compose, load_resolved, provenance, to_yaml
 from nasx.config.finding import description, find_config, known_choices, known_configs, known_groups, packaged_directory
 from nasx.config.schema import GROUPS, Experiment, read
@@ -16,6 +16,7 @@ __all__ = [
     "build",
     "choice",
     "compose",
+    "dataset_name",
     "description",
     "find_config",
     "known_choices",

@@ -49,6 +49,18 @@ def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
     return construct(target, settings, group, supplied)
 
 
+def dataset_name(config: Mapping[str, Any]) -> str:
+    """Return the name that the dataset of a config goes by; "" if the config reads none, as with results of a table.
+
+    A class that names itself is not constructed: the dataset's files may be gone. Raises ConfigError.
+    """
+    node = config.get("dataset")
+    if node is None or config.get("evaluation"):
+        return ""
+    name = getattr(load_target(node, "dataset"), "name", None)
+    return name if isinstance(name, str) else str(build(node, "dataset").name)
+
+
 def load_target(node: Mapping[str, Any], group: str) -> Callable[..., Any]:
     """The class, or function, that the node's `_target_` names: "package.module.Name". Raises ConfigError."""
     key = join(group, TARGET)

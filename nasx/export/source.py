@@ -140,7 +140,7 @@ def _untrained(space: SearchSpace, genotype: Genotype, shape: tuple[int, int, in
 def _describe(
     arch_id: str, architecture: str, names: tuple[str, ...], shape: tuple[int, int, int], dataset: Mapping[str, Any]
 ) -> Description:
-    name = str(dataset["_target_"]).rpartition(".")[2]
+    name = configs.dataset_name({"dataset": dataset})
     return Description(arch_id, architecture, names, shape, name, nasx.__version__)
 
 

@@ -20,7 +20,7 @@ from nasx.errors import NasxError
 from nasx.reports.summary import FrontSummary
 from nasx.trial import Trial
 
-MEASURES: Final = {  # dataset -> the scorer whose values can be compared with the paper's
+MEASURES: Final = {  # `Dataset.name` -> the scorer whose values can be compared with the paper's
     "mnist": "activations",
     "cifar10": "activations",
     "imagenet16_120": "activations_weighted",

@@ -40,7 +40,7 @@ class RunMaterial:
     lineage: Sequence[Lineage]
     info: RunInfo
     place: str  # the run directory, as it was named
-    dataset: str = ""  # name of its reader, in lower case; empty: looked up in a table
+    dataset: str = ""  # its `Dataset.name`; empty: results were looked up in a table
     edges: Mapping[str, Sequence[Edge]] = field(default_factory=dict)  # by arch_id; empty: a space without cells
     traits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what motifs are made of, by arch_id
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)  # by arch_id

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nasx.config import build
+from nasx.config import build, dataset_name
 from nasx.errors import ConfigError
 
 SCORER = """
@@ -86,3 +86,23 @@ def test_a_component_that_cannot_be_built_is_told_in_one_line(
 def test_a_bug_in_a_users_module_keeps_its_traceback(users_directory: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         build({"_target_": "users_bug.A"}, "scorer")
+
+
+NAMES = """
+class Unnamed:
+    def __init__(self, title: str) -> None:
+        self.name = title
+
+    def train(self): ...
+
+    def test(self): ...
+"""
+
+
+def test_a_dataset_goes_by_the_name_that_its_class_says(users_directory: Path) -> None:
+    (users_directory / "names.py").write_text(NAMES)
+
+    imagenet = {"_target_": "nasx.data.imagenet16.ImageNet16", "root": "gone"}
+    assert dataset_name({"dataset": imagenet}) == "imagenet16_120"
+    assert dataset_name({"dataset": {"_target_": "names.Unnamed", "title": "own"}}) == "own"
+    assert dataset_name({"evaluation": {"_target_": "nasx.tabular.TabularEvaluation"}}) == ""

@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
-from made_up import make_noisy_run, make_run
+from made_up import make_noisy_run, make_run, make_trial
 from materials import make_info
 
 from nasx import config as configs
@@ -15,13 +16,18 @@ from nasx.cli.main import main
 from nasx.files import write_atomically
 from nasx.reports.summary import summarise
 from nasx.store import RunStore
+from nasx.trial import Evaluation, Score, TrialStatus
+
+# dataset -> scorer
+PAPER = {"mnist": "activations", "cifar10": "activations", "imagenet16_120": "activations_weighted"}
+NEEDED = {**{name: ["dataset.root=data"] for name in PAPER}, "nats_bench": ["evaluation.table=table.csv"]}
 
 
 def write_run(run_dir, trials, config="cifar10"):
     run_dir.mkdir(parents=True)
     write_atomically(
         run_dir / "config.yaml",
-        configs.to_yaml(configs.compose(config, ["dataset.root=data"] if config == "cifar10" else [])).encode(),
+        configs.to_yaml(configs.compose(config, NEEDED.get(config, []))).encode(),
     )
     with RunStore.create(run_dir, make_info(name="made_up")) as store:
         for trial in trials:
@@ -78,6 +84,25 @@ def test_with_the_papers_front_json_stays_json(home, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out)["hypervolume"] < 0.35  # in the paper's measure
     assert "the paper's front" in err
+
+
+@pytest.mark.parametrize(("dataset", "scorer"), PAPER.items())
+def test_a_run_finds_the_papers_front_by_the_name_of_its_dataset(dataset, scorer, tmp_path, capsys):
+    metrics = {"error": 0.1, "introspectability": 1.0}
+    score = Score(scorer, 0.5, {}, np.zeros((10, 10)), n_samples=100, seconds=0.1)
+    trials = [make_trial(evaluation=Evaluation(TrialStatus.COMPLETE, metrics=metrics, scores=(score,)))]
+    run = write_run(tmp_path / "run", trials, dataset)
+
+    assert main(["pareto", "--paper", "--run-dir", str(run)]) == 0
+    assert f"the paper's front on {dataset}: " in " ".join(capsys.readouterr().out.split())
+    assert main(["report", "--run-dir", str(run)]) == 0
+    assert f"the paper's front on {dataset}: " in (run / "report.html").read_text().replace("\\u0027", "'")
+
+
+def test_a_run_of_a_table_has_no_front_of_the_papers(tmp_path, capsys):
+    run = write_run(tmp_path / "run", make_run(3), "nats_bench")
+    assert main(["pareto", "--paper", "--run-dir", str(run)]) == 2
+    assert "looks its results up in a table: the paper has no front" in capsys.readouterr().err
 
 
 def test_a_dataset_that_the_paper_has_no_front_of_is_named(home, capsys, tmp_path):
