@@ -6,8 +6,18 @@
     runs/<experiment>/<timestamp>/     one run; may be moved and renamed, nothing inside names its place
         config.yaml                    everything resolved
         run.db                         the journal (`nasx.store`)
-        log.txt                        what the search said
-        archs/<arch_id>/               weights_<replicate>.safetensors, network.json, explanations
+        tracker.json                   which trials each tracker has, if the run is tracked
+        test_touches.json              when the test images were looked at (`nasx.final`)
+        report.html                    by `nasx report`
+        archs/<arch_id>/               one network
+            weights_<replicate>.safetensors
+            finetuned.json             by `finetune_front`, with finetuned.safetensors (`nasx.finetuned`)
+            explanation/               by `nasx explain`
+            diagnostics/               by `nasx debug`
+            final/                     by `nasx train` (`nasx.final`)
+            export/                    by `nasx export` (`nasx.export`)
+
+A running search has more: locks, and notes of workers that hung or ended beside their weights.
 """
 
 from __future__ import annotations
@@ -30,7 +40,6 @@ from nasx.files import is_temporary, translate_disk_errors, write_atomically
 
 CONFIG = "config.yaml"
 DATABASE = "run.db"
-LOG = "log.txt"
 ARCHS = "archs"
 LATEST = "latest"
 _LOCK = ".lock"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+import nasx.export
+import nasx.final
 from nasx import rundir
 from nasx.errors import ArchitectureError, RunError, SettingError
 from nasx.trial import resolve_arch_id
@@ -78,6 +82,8 @@ def test_what_is_no_run_is_told(tmp_path: Path) -> None:
 
 HOLD = """
 import pathlib, sys
+import nasx.export
+import nasx.final
 from nasx import rundir
 with rundir.lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
@@ -142,3 +148,23 @@ def test_an_unknown_prefix_names_the_nearest_or_says_where_they_are_listed() -> 
         resolve_arch_id("77c0c", IDS)
     with pytest.raises(ArchitectureError, match=r"no architecture 'x' in this run\. `nasx pareto` lists those"):
         resolve_arch_id("x", IDS)
+
+
+def written_constants() -> str:
+    """Every text in the package's code, docstrings left out."""
+    texts = []
+    for module in Path(nasx.__file__).parent.rglob("*.py"):
+        tree = ast.parse(module.read_text("utf-8"))
+        told = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+        texts += [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in told]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+@pytest.mark.parametrize("module", [nasx.rundir, nasx.final, nasx.export])
+def test_every_file_that_a_docstring_lists_is_named_in_the_code(module):
+    listed = re.findall(r"^ {4,}([\w<>]+(?:\.\w+)?)/? {2,}", module.__doc__, re.MULTILINE)
+    constants = written_constants()
+
+    assert len(listed) >= 3
+    for name in listed:
+        assert all(part in constants for part in re.split(r"<\w+>", name)), name
