@@ -15,16 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 PAIRED = 256  # points that are compared all with all; more are taken part by part
 
 
-def dominates(a: ArrayLike, b: ArrayLike) -> bool:
-    """Whether `a` is no worse than `b` anywhere and better somewhere.
-
-    >>> dominates([1, 2], [1, 3]), dominates([1, 2], [1, 2]), dominates([0, 3], [1, 2])
-    (True, False, False)
-    """
-    a, b = np.asarray(a), np.asarray(b)
-    return bool(np.all(a <= b) and np.any(a < b))
-
-
 def front_mask(costs: ArrayLike) -> NDArray[np.bool_]:
     """True for each point that no other dominates, (n_points,). Equal points stand or fall together.
 

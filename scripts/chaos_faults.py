@@ -37,7 +37,6 @@ class Fault:
     name: str
     must: str  # what must come of it, in words
     check: Check
-    slow: bool = False  # left out of --quick
 
 
 def in_one_trial(fault: str, reason: str, detail: str, *options: str) -> Check:
@@ -216,7 +215,7 @@ FAULTS = (
         "a new worker after failures in a row; no trial fails or is lost",
         in_one_worker("worker", "in a row failed in this worker, error: RuntimeError: made up: broken"),
     ),
-    Fault("node", "its trial is run on another node", lost_node, slow=True),
+    Fault("node", "its trial is run on another node", lost_node),
     Fault("every-trial", "the search stops and names the common reason", every_trial_fails),
     Fault("disk", "a clear stop; resumed, nothing is lost", full_disk),
     Fault("ctrl-c", "finishes what runs, prints the line that resumes, status 130", ctrl_c(1, 12, 1.0)),

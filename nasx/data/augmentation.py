@@ -30,9 +30,6 @@ class Augmentation:
                 raise SettingError(name, f"must be a share of the image's height, 0 to 1, got {share}")
 
 
-NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
-
-
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """`images` (n, channels, height, width) cropped, mirrored and cut out, each by its own draw.
 

@@ -32,12 +32,6 @@ def draw_paths(n_samples: int, n_draws: int, n_background: int, *, generator: Ge
     return Paths(order.flatten(1)[:, :n_draws], (torch.arange(n_draws) + jitter) / n_draws)
 
 
-def draw_independent_paths(n_samples: int, n_draws: int, n_background: int, *, generator: Generator) -> Paths:
-    """Paths drawn independently: the textbook estimate, against which `draw_paths` is measured."""
-    background = torch.randint(n_background, (n_samples, n_draws), generator=generator)
-    return Paths(background, torch.rand(n_samples, n_draws, generator=generator))
-
-
 def midpoint_paths(n_samples: int, n_draws: int) -> Paths:
     """Paths from one starting point, looked at in the middle of n_draws equal intervals: the midpoint rule.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import as_file, files
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 import numpy as np
@@ -138,32 +138,13 @@ def canonical_cell(operations: Operations) -> Operations:
 
 @cache
 def _representatives() -> NDArray[np.uint16]:
-    """The place of the encoding that stands for each one, both by alleles: what `find_representatives` found.
+    """The place of the encoding that stands for each one, both by alleles.
 
-    Read from a file, since finding them takes a second, and every worker needs them.
+    Read from a file, since finding them takes a second, and every worker needs them. The tests find them again.
     """
     with as_file(files("nasx.spaces") / "nb201_representatives.npy") as file:
         table: NDArray[np.uint16] = np.load(file, allow_pickle=False)
     return table.reshape((len(ALLELES),) * len(EDGES))
-
-
-def find_representatives() -> NDArray[np.uint16]:
-    """For each of the 15,625 encodings, in the order of ALLELES, the place of that which stands for the same cell.
-
-    It is the one of the fewest operations; of several, the first.
-    """
-    encodings = list(product(ALLELES, repeat=len(EDGES)))
-    by_size = sorted(range(len(encodings)), key=lambda place: len(cell_edges(encodings[place])))  # stable
-    forms = [form.text if form else "" for form in map(cell_form, encodings)]
-    found: dict[str, int] = {}
-    for place in by_size:
-        found.setdefault(forms[place], place)
-    return np.array([found[form] for form in forms], dtype=np.uint16)
-
-
-def n_networks() -> int:
-    """How many distinct networks the 15,625 encodings are, the disconnected left out."""
-    return len(np.unique(_representatives())) - 1
 
 
 def count_parameters(

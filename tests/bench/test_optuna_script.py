@@ -11,13 +11,15 @@ from torch import nn
 
 pytest.importorskip("optuna", reason="the extra bench is not installed")
 
-from nasx.data.augmentation import NO_AUGMENTATION, Augmentation
+from nasx.data.augmentation import Augmentation
 from nasx.data.images import LabelledImages, SearchData
 from nasx.introspection.activations import ActivationScorer
 from scripts.bench import optuna_script
 from scripts.bench.optuna_script import Task, activation_score, load_task, save_task
 from scripts.bench.plain_training import AugmentedImages, in_memory
 from scripts.bench.whole_search import hypervolume
+
+NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 
 def some_data(n: int = 60) -> SearchData:

@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasx.data.augmentation import NO_AUGMENTATION, Augmentation, augment
+from nasx.data.augmentation import Augmentation, augment
 from nasx.errors import SettingError
+
+NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(4, 16), st.integers(4, 16))
 seeds = st.integers(0, 1000)

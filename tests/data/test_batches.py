@@ -9,10 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasx.data.augmentation import NO_AUGMENTATION, Augmentation
+from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches, normalise
 from nasx.data.images import LabelledImages
 from nasx.errors import SettingError
+
+NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 MEAN, STD = np.array([0.5, 0.25, 0], np.float32), np.array([0.25, 0.5, 1], np.float32)
 

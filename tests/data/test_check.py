@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 from published_formats import write_cifar10
 
-from nasx.data.augmentation import NO_AUGMENTATION
+from nasx.data.augmentation import Augmentation
 from nasx.data.check import check
 from nasx.data.cifar import CIFAR10
 from nasx.data.digits import Digits
 from nasx.data.folder import ImageFolder
 from nasx.data.images import LabelledImages
+
+NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 
 @dataclass

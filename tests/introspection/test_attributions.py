@@ -20,7 +20,7 @@ from nasx.introspection.attributions import (
     expected_gradients,
     stage_probes,
 )
-from nasx.introspection.sampling import Paths, draw_independent_paths, draw_paths
+from nasx.introspection.sampling import Paths, draw_paths
 
 from .networks import N_CLASSES, labelled, seeded, staged_network
 
@@ -120,6 +120,12 @@ def test_values_sum_to_the_gap_between_logits(probe):
     assert completeness_error([values], gaps(network, images[:8], images[32:], labels[:8])) < 0.01
 
 
+def independent_paths(n_samples: int, n_draws: int, n_background: int, *, generator: torch.Generator) -> Paths:
+    """The textbook estimate: each draw by itself."""
+    background = torch.randint(n_background, (n_samples, n_draws), generator=generator)
+    return Paths(background, torch.rand(n_samples, n_draws, generator=generator))
+
+
 def test_spread_draws_come_nearer_to_completeness_than_independent_ones():
     network, (images, labels) = staged_network(), labelled()
     gap = gaps(network, images[:24], images[32:], labels[:24])
@@ -129,7 +135,7 @@ def test_spread_draws_come_nearer_to_completeness_than_independent_ones():
         values = expected_gradients(network, images[:24], images[32:], labels[:24], drawn, batch_size=128)
         return completeness_error([values], gap)
 
-    assert error(draw_paths) < 0.9 * error(draw_independent_paths)
+    assert error(draw_paths) < 0.9 * error(independent_paths)
 
 
 def test_the_completeness_error_worked_out_by_hand():

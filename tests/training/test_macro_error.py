@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from nasx.data.augmentation import NO_AUGMENTATION
+from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches
 from nasx.data.images import LabelledImages
 from nasx.data.lines import Lines
@@ -18,6 +18,8 @@ from nasx.training import Recipe
 from nasx.training.classifier import _add_by_class, _macro_error
 from nasx.training.fitting import fit
 from nasx.trial import OBJECTIVES
+
+NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 
 def unbalanced_lines(*, rare_share: float) -> LabelledImages:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from nasx.data.augmentation import NO_AUGMENTATION, Augmentation
+from nasx.data.augmentation import Augmentation
 from nasx.data.images import LabelledImages
 from nasx.errors import SettingError
+
+NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 CLASS_NAMES = ("square", "disc", "cross")
 SIDE = 10  # pixels
