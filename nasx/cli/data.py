@@ -1,21 +1,38 @@
-"""`nasx data`: download a published dataset; look over one that is there."""
+"""`nasx data`: download a published dataset; look over one that is there; show how similar its classes are."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 from nasx.cli.choosing import choose_dataset
+from nasx.cli.output import answers
+from nasx.errors import SettingError
 
 if TYPE_CHECKING:
     from nasx.data.check import DataReport, PartReport
+    from nasx.introspection.weighting import ClassSimilarity
 
-app = typer.Typer(help="Fetch a dataset, check one.", no_args_is_help=True)
+WORDNET = "wordnet"
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+app = typer.Typer(help="Fetch a dataset, check one, compare its classes.", no_args_is_help=True)
 
 
 @app.command()
@@ -65,6 +82,69 @@ def check(
         save(contact_sheet(report), sheet)
         Console(stderr=True).print(Text(f"Contact sheet: {sheet}"), soft_wrap=True)
     return 0 if report.is_sound else 2
+
+
+@app.command()
+def similarity(
+    dataset: Annotated[str, typer.Option(help="A dataset's name, or a directory of class folders.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. dataset.root=DIR.")
+    ] = None,
+    source: Annotated[str, typer.Option(help="wordnet, or a CSV of your own similarities.")] = WORDNET,
+    synsets: Annotated[
+        Path | None, typer.Option(help="Each class's noun in WordNet, like n02123045: one a line, in order.")
+    ] = None,
+    wordnet: Annotated[
+        Path, typer.Option(help="Directory of WordNet 3.0; `apt install wordnet-base` makes the default one.")
+    ] = Path("/usr/share/wordnet"),
+    output: Annotated[
+        Format, typer.Option("--format", help="csv can be given to a scorer: scorer.similarity=FILE.")
+    ] = Format.TABLE,
+) -> None:
+    """Show how similar classes are: the matrix by which a scorer with `similarity` weighs its pairs of classes."""
+    from nasx.introspection import weighting
+
+    if source == WORDNET:
+        names, known = _classes(dataset, overrides or [])
+        if synsets is None and not weighting.is_synset(known[0]):
+            raise SettingError("--synsets", f"must be given: {known[0]!r}, a class of {dataset}, is no id of WordNet")
+        chosen = known if synsets is None else weighting.read_synsets(synsets)
+        found = weighting.wordnet_similarity(names, chosen, wordnet=wordnet)
+    elif synsets is not None:
+        raise SettingError("--synsets", "goes with --source wordnet")
+    else:
+        found = weighting.read_similarity(Path(source))
+        found.check_names(_classes(dataset, overrides or [])[0])
+    if output is Format.CSV:
+        typer.echo(weighting.similarity_csv(found), nl=False)
+    elif output is Format.JSON:
+        shown = {"source": found.source, "class_names": found.class_names, "similarity": found.matrix.tolist()}
+        typer.echo(json.dumps(shown))
+    else:
+        answers().print(_matrix(found))
+
+
+def _classes(name: str, overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return a dataset's classes, and their ids in WordNet: the classes' own names if the dataset knows no others."""
+    from nasx.data import imagenet16
+
+    if name == imagenet16.ImageNet16.name:  # known without its files
+        return imagenet16.class_names(), imagenet16.synsets()
+    names = choose_dataset(name, overrides).train().class_names
+    return names, names
+
+
+def _matrix(similarity: ClassSimilarity) -> Table:
+    table = Table(
+        "class",
+        *(Column(Text(name)) for name in similarity.class_names),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for name, row in zip(similarity.class_names, similarity.matrix, strict=True):
+        table.add_row(Text(name), *(f"{value:.3f}" for value in row))
+    return table
 
 
 def describe(report: DataReport) -> str:

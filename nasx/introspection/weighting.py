@@ -8,6 +8,7 @@ matrix of numbers >= 0. `wordnet_similarity` makes one from WordNet synsets, as 
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -75,13 +76,22 @@ def read_similarity(path: Path) -> ClassSimilarity:
     return ClassSimilarity(names, matrix, str(path))
 
 
-def write_similarity(similarity: ClassSimilarity, path: Path) -> None:
-    """Writes the CSV that `read_similarity` reads, every digit kept."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["", *similarity.class_names])
-        for name, row in zip(similarity.class_names, similarity.matrix.tolist(), strict=True):
-            writer.writerow([name, *row])
+def similarity_csv(similarity: ClassSimilarity) -> str:
+    """Return the CSV that `read_similarity` reads, every digit kept."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["", *similarity.class_names])
+    for name, row in zip(similarity.class_names, similarity.matrix.tolist(), strict=True):
+        writer.writerow([name, *row])
+    return text.getvalue()
+
+
+def read_synsets(path: Path) -> tuple[str, ...]:
+    """Return the WordNet ids in a file, one a line. Raises DataError if it cannot be read."""
+    try:
+        return tuple(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DataError(f"cannot read the WordNet ids {path}: {exc}") from exc
 
 
 def wordnet_similarity(class_names: Sequence[str], synsets: Sequence[str], *, wordnet: Path) -> ClassSimilarity:
@@ -98,11 +108,16 @@ def wordnet_similarity(class_names: Sequence[str], synsets: Sequence[str], *, wo
             ancestors = [_ancestors(nouns, synset) for synset in synsets]
     except FileNotFoundError as exc:
         raise ResourceError(
-            f"no WordNet database in {wordnet}: expected the file data.noun there; Debian has it as wordnet-base, "
-            "others as WordNet 3.0"
+            f"no WordNet database in {wordnet}: expected the file data.noun there. On Debian and Ubuntu: "
+            "apt install wordnet-base. Elsewhere unpack WordNet 3.0 and name its directory dict."
         ) from exc
     matrix = np.array([[path_similarity(a, b) for b in ancestors] for a in ancestors])
     return ClassSimilarity(tuple(class_names), matrix, f"WordNet in {wordnet}")
+
+
+def is_synset(word: str) -> bool:
+    """Whether `word` is written like the id of a noun in WordNet."""
+    return re.fullmatch(r"n\d{8}", word) is not None
 
 
 def path_similarity(first: Mapping[int, int], second: Mapping[int, int]) -> float:
@@ -119,7 +134,7 @@ def path_similarity(first: Mapping[int, int], second: Mapping[int, int]) -> floa
 
 def _ancestors(nouns: BinaryIO, synset: str) -> dict[int, int]:
     """Steps to each hypernym, the synset itself among them, breadth first."""
-    if not re.fullmatch(r"n\d{8}", synset):
+    if not is_synset(synset):
         raise DataError(f"a synset is written like n02123045 (n and eight digits), got {synset!r}")
     steps = {int(synset[1:]): 0}
     queue = deque(steps)
