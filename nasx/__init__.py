@@ -16,14 +16,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nasx.any_model import debug as debug
-    from nasx.introspection.models import score as score
+    from nasx.introspection.score_model import score as score
     from nasx.results import load_run as load_run
+    from nasx.workflows.debug_model import debug as debug
 
 __version__ = "0.1.0"
 
 # name -> its module; imported when first asked for: torch takes seconds to load
-_LAZY = {"score": "nasx.introspection.models", "debug": "nasx.any_model", "load_run": "nasx.results"}
+_LAZY = {"score": "nasx.introspection.score_model", "debug": "nasx.workflows.debug_model", "load_run": "nasx.results"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ the constructor's keyword arguments. Constructors check ranges and raise `nasx.e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nasx.data.augmentation import Augmentation
-    from nasx.data.images import LabelledImages
+    from nasx.data.dataset import LabelledImages
+    from nasx.execution.loop import SearchLoop
+    from nasx.execution.workers import WorkerPlan
+    from nasx.trial import Evaluator
 
 
 def _itself(genotype: Genotype) -> Genotype:
@@ -73,7 +77,7 @@ class SearchSpace(Protocol):
 class Scorer(Protocol):
     """Says how introspectable a trained network is. Picklable.
 
-    A subclass of `nasx.introspection.scoring.BatchedScorer` is given its images as `nasx.data.batches.Pixels`, indexed
+    A subclass of `nasx.introspection.base.BatchedScorer` is given its images as `nasx.data.batches.Pixels`, indexed
     like a tensor and computed batch by batch; any other scorer is given a tensor that holds all of them.
     """
 
@@ -166,3 +170,26 @@ class Dataset(Protocol):
 
     def test(self) -> LabelledImages:
         """The official test images. A search never calls this."""
+
+
+class Execution(Protocol):
+    """Takes jobs from a loop, has them evaluated, and gives the answers back."""
+
+    in_process: bool  # whether trials run in this very thread
+
+    @property
+    def plan(self) -> WorkerPlan:
+        """Trials at a time, which an algorithm's lag and so its result follow, and the resources of each."""
+
+    def started(self, imports: Sequence[str] = ()) -> AbstractContextManager[None]:
+        """Workers for the time of the block. They start in the background, so that the caller may read the data.
+
+        `imports`: modules that evaluations will need. `run` starts workers itself where there are none.
+        """
+
+    def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:
+        """Evaluate until the loop is finished.
+
+        `watch` is called in this thread whenever something may have changed. Raises what `watch` and `evaluate` raise:
+        what goes wrong with a network is an Evaluation, an exception is the machine's fault.
+        """

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nasx.algorithms.estimates import Noise
 from nasx.errors import DataError, ResourceError
-from nasx.estimates import Noise
 from nasx.reports.summary import ArchitectureResult, FrontSummary, summarise_run
-from nasx.reports.wording import (
+from nasx.reports.text import (
     certainty_sentence,
     format_estimate,
     format_share,
@@ -34,8 +34,9 @@ from nasx.reports.wording import (
     noise_sentence,
     trials_sentence,
 )
-from nasx.rundir import find_run, runs_home, weights_file
-from nasx.store import RunInfo, RunStore
+from nasx.runs.directory import find_run, runs_home, weights_file
+from nasx.runs.journal import RunStore
+from nasx.runs.rows import RunInfo
 from nasx.trial import OBJECTIVES, Trial, resolve_arch_id
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ class Network:
 
         Or of picture files, which are cut and resized as it wants. Raises DataError for images of another form.
         """
+        from nasx.export.deployed import Deployed
         from nasx.export.formats import run_module
-        from nasx.export.model import Deployed
 
         source = self._source
         pixels = as_pixels(images, source.description.shape)
@@ -188,9 +189,9 @@ class Run:
 
     def _repr_html_(self) -> str:
         """The front as a picture and a table, for notebooks."""
-        from nasx.reports import canvas, plots  # matplotlib takes half a second to import
+        from nasx.reports.figures import front, style  # matplotlib takes half a second to import
 
-        png = canvas.as_png(plots.front_figure(self.summary, title=f"Pareto front of {self.info.name}"))
+        png = style.as_png(front.front_figure(self.summary, title=f"Pareto front of {self.info.name}"))
         picture = f'<img alt="Pareto front" width="640" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         summary = self.summary
         sentences = [trials_sentence(summary), hypervolume_sentence(summary), certainty_sentence(summary)]
@@ -223,7 +224,7 @@ def as_pixels(images: NDArray[np.uint8] | Sequence[str | Path], shape: tuple[int
     """
     channels, height, width = shape
     if not isinstance(images, np.ndarray):
-        from nasx.data.pictures import read_picture
+        from nasx.data.image_files import read_picture
 
         files = [read_picture(Path(file), size=(height, width), channels=channels) for file in images]
         images = np.stack(files) if files else np.empty((0, *shape), dtype=np.uint8)

@@ -12,13 +12,13 @@ from torch import nn
 
 from nasx import config as configs
 from nasx.config import Experiment
-from nasx.data.images import SearchData
+from nasx.data.dataset import SearchData
 from nasx.data.splits import split_indices
 from nasx.errors import RunError
-from nasx.evaluation import load_weights
-from nasx.preparation import split_data
+from nasx.evaluation.train_and_score import load_weights
+from nasx.experiment import split_data
 from nasx.protocols import Dataset, SearchSpace
-from nasx.rundir import CONFIG, weights_file
+from nasx.runs.directory import CONFIG, weights_file
 from nasx.training.recipe import Recipe
 from nasx.trial import Trial, derive_seed
 

@@ -19,16 +19,15 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasx.data.images import LabelledImages, SearchData
-from nasx.diagnostics.calibration import reliability
+from nasx.data.dataset import LabelledImages, SearchData
+from nasx.diagnostics.calibration import error_auroc, reliability
 from nasx.diagnostics.centroids import class_centroids, cosine_distances, judge
 from nasx.diagnostics.class_pairs import closeness_and_confusion, confusion_matrix, folded_confusion
-from nasx.diagnostics.mispredictions import error_auroc
-from nasx.diagnostics.planting import plant
+from nasx.diagnostics.label_errors import plant
 from nasx.diagnostics.repair import repair
+from nasx.experiment import score_seed
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
-from nasx.preparation import score_seed
+from nasx.introspection.shap import ShapScorer
 from scripts.trained_networks import Study, Trained, device, pixels_of
 
 SCORERS: Final = {"shap": ShapScorer(), "activations": ActivationScorer()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nasx.config import known_choices
-from nasx.integrity import check_run
+from nasx.runs.check import check_run
 from tests.end_to_end.commands import (
     LINES,
     contents,

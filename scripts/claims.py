@@ -31,8 +31,8 @@ from nasx import config as configs
 from nasx.errors import NasxError
 from nasx.files import write_atomically
 from nasx.reports.summary import ArchitectureResult, summarise
-from nasx.rundir import CONFIG, arch_dir
-from nasx.store import RunStore
+from nasx.runs.directory import CONFIG, arch_dir
+from nasx.runs.journal import RunStore
 from nasx.trial import Genotype
 from scripts import benefits
 from scripts.claims_picture import draw

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from nasx.reports.canvas import save, styled
-from nasx.reports.style import BLUE, MUTED, VERMILLION, WIDTH
+from nasx.reports.figures.style import WIDTH, save, styled
+from nasx.reports.palette import BLUE, MUTED, VERMILLION
 
 if TYPE_CHECKING:
     from scripts.claims import Finding

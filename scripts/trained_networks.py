@@ -27,18 +27,17 @@ from torch import Tensor, nn
 
 from nasx import config as configs
 from nasx.config.components import load_target
-from nasx.data.batches import normalise
-from nasx.data.images import LabelledImages, SearchData
-from nasx.data.placement import as_tensor
-from nasx.evaluation import better_than_chance, load_weights, resolve_device, save_weights
+from nasx.data.batches import as_tensor, normalise
+from nasx.data.dataset import LabelledImages, SearchData
+from nasx.evaluation.train_and_score import better_than_chance, load_weights, resolve_device, save_weights
 from nasx.files import write_atomically
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import SearchSpace
 from nasx.run import Materials, materials
-from nasx.rundir import CONFIG, arch_dir, weights_file
-from nasx.search import config_hash
-from nasx.training.fitting import fit
+from nasx.runs.directory import CONFIG, arch_dir, weights_file
+from nasx.training.fit import fit
 from nasx.trial import Genotype, arch_id, derive_seed
+from nasx.workflows.search import config_hash
 
 # what makes a network a matter of half a minute on one core; the digits' config does so already
 OVERRIDES = {

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nasx.store import RunInfo, RunStore
+from nasx.runs.journal import RunStore
+from nasx.runs.rows import RunInfo
 from nasx.trial import Candidate, Evaluation, Score, Trial, TrialStatus
 
 INFO = RunInfo(

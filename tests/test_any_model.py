@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import nasx
 from nasx.data.batches import normalise
-from nasx.data.images import LabelledImages, SearchData
-from nasx.diagnostics.debugging import debug as debug_network
+from nasx.data.dataset import LabelledImages, SearchData
+from nasx.diagnostics.debug import debug as debug_network
 from nasx.errors import DataError, SettingError
 
 N_CLASSES = 3

@@ -1,4 +1,4 @@
-"""The house: who may import whom, and what must not be loaded where."""
+"""Layers of the package: which may import which, and which heavy libraries are loaded where."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import nasx
 PACKAGE = Path(nasx.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# a module may import from its own layer and from those above its line
+# a package may import from its own layer and from those above its line
 LAYERS = [
     {"errors", "__init__"},
-    {"files", "collector"},
-    {"trial", "pareto", "protocols", "rundir", "weights", "early_stopping", "watchdog", "finetuned"},
-    {"networks", "data", "introspection"},
-    {"spaces", "training", "algorithms", "store", "config"},
-    {"evaluation", "tabular", "diagnostics", "integrity", "estimates"},
-    {"execution", "reports"},
-    {"preparation"},
-    {"trackers"},
-    {"search", "run", "any_model", "foreign", "finetuning"},
-    {"final"},
+    {"files"},
+    {"trial", "pareto", "protocols"},
+    {"networks", "data", "config"},
+    {"spaces", "introspection", "algorithms", "runs"},
+    {"training"},
+    {"evaluation", "diagnostics"},
+    {"reports"},
+    {"execution"},
+    {"experiment", "run", "trackers"},
+    {"workflows"},
     {"export"},
     {"results"},
     {"cli", "__main__"},
@@ -37,16 +37,16 @@ DOORS = {
     "onnx": set(),  # torch.onnx writes, onnxruntime reads
     "onnxruntime": {"export"},
     "deap": {"algorithms/nsga2.py"},
-    "sqlite3": {"store/database.py"},
+    "sqlite3": {"runs/database.py"},
     "shap": {"introspection", "diagnostics"},
-    "ray": {"execution/ray_tune.py", "execution/tuner.py", "execution/cluster.py"},
+    "ray": {"execution/ray.py", "execution/tuner.py", "execution/cluster.py"},
     "hydra": {"config", "cli"},
     "omegaconf": {"config", "cli"},
     "typer": {"cli"},
     "datasets": {"data/huggingface.py"},
     "mlflow": {"trackers"},
     "wandb": {"trackers"},
-    "pytorch_lightning": {"trackers", "training/fitting.py", "training/classifier.py"},
+    "pytorch_lightning": {"trackers", "training/fit.py", "training/lightning_module.py"},
 }
 
 
@@ -68,6 +68,26 @@ def imports(module: Path, *, top_level_only: bool = False) -> set[str]:
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
         waiting.extend(ast.iter_child_nodes(node))
     return names
+
+
+def test_every_package_has_its_layer():
+    assert {room(module) for module in MODULES} == set(RANK)
+
+
+@pytest.mark.parametrize("directory", [PACKAGE, PACKAGE.parent / "scripts"], ids=["nasx", "scripts"])
+def test_no_module_imports_itself_by_way_of_others(directory):
+    files = {".".join(f.relative_to(directory.parent).with_suffix("").parts): f for f in directory.rglob("*.py")}
+    graph = {name.removesuffix(".__init__"): imports(file) for name, file in files.items()}
+
+    def reached(start):
+        found, waiting = set(), [start]
+        while waiting:
+            new = {n for n in graph.get(waiting.pop(), ()) if n in graph} - found
+            found |= new
+            waiting += new
+        return found
+
+    assert not [name for name in graph if name in reached(name)]
 
 
 def room(module: Path) -> str:
@@ -109,8 +129,9 @@ def loaded_by(code: str) -> set[str]:
     "code",
     [
         "import nasx",
-        "import nasx.store, nasx.reports.summary, nasx.reports.tables, nasx.cli.pareto",
-        "import nasx.cli.gathering, nasx.reports.run_page, nasx.reports.page_server, nasx.reports.comparison_tables",
+        "import nasx.runs, nasx.reports.summary, nasx.reports.tables, nasx.cli.pareto",
+        "import nasx.reports.html.load, nasx.reports.html.run_page, nasx.reports.html.server",
+        "import nasx.reports.comparison_tables",
         "import nasx.config",
         "from nasx.cli.main import main; main(['--version'])",
     ],
@@ -120,7 +141,7 @@ def test_what_only_reads_loads_neither_torch_nor_ray_nor_shap(code):
 
 
 def test_who_plans_trials_or_reads_a_run_does_not_load_lightning():
-    assert not loaded_by("import nasx.evaluation, nasx.run, nasx.training.recipe") & {
+    assert not loaded_by("import nasx.evaluation.train_and_score, nasx.run, nasx.training.recipe") & {
         "pytorch_lightning",
         "ray",
         "shap",

@@ -28,13 +28,13 @@ import torch
 from numpy.lib import format as npy
 from PIL import Image
 
-import nasx.search
+import nasx.workflows.search
 from nasx import config as configs
 from nasx.cli.main import main
-from nasx.data.fetch import _unpack
+from nasx.data.download import _unpack
 from nasx.errors import NasxError
-from nasx.introspection.weighting import read_similarity
-from nasx.tabular import TabularEvaluation
+from nasx.evaluation.tabular import TabularEvaluation
+from nasx.introspection.class_similarity import read_similarity
 from tests.data.published_formats import python2_pickle, write_cifar10, write_cifar100, write_idx, write_imagenet16
 
 Act = Callable[[], Any]
@@ -346,14 +346,16 @@ def config_of(content: bytes | str, *overrides: str):
     def act(case: Case) -> None:
         text = content if isinstance(content, bytes) else content.replace("CANARY", str(case.canary)).encode()
         config = configs.compose(str(case.write("mine.yaml", text)), list(overrides))
-        nasx.search.prepare(config)
+        nasx.workflows.search.prepare(config)
 
     return act
 
 
 def override(*words: str):
     def act(case: Case) -> None:
-        nasx.search.prepare(configs.compose("lines", [word.replace("CANARY", str(case.canary)) for word in words]))
+        nasx.workflows.search.prepare(
+            configs.compose("lines", [word.replace("CANARY", str(case.canary)) for word in words])
+        )
 
     return act
 
@@ -492,7 +494,7 @@ RUNS = {
     "no config": (run_with("config.yaml", None, "search", "--resume"), "config.yaml"),
     "a config without content": (run_with("config.yaml", "", "search", "--resume"), "dataset is missing: choose one"),
     "a config of noise": (run_with("config.yaml", b"\xff\x00" * 50, "search", "--resume"), "config.yaml"),
-    "a config that runs a command": (config_with("nasx.data.lines.Lines", "os.system"), "os.system is no dataset"),
+    "a config that runs a command": (config_with("nasx.data.synthetic.Lines", "os.system"), "os.system is no dataset"),
     "a config that starts a process": (
         config_with("nasx.spaces.nb201.NASBench201", "subprocess.Popen"),
         "subprocess.Popen is no space",
@@ -532,7 +534,7 @@ RUNS = {
 
 def state_of(name: str, content: Callable[[Case], bytes]):
     def act(case: Case) -> None:
-        from nasx.foreign import read_state
+        from nasx.introspection.load_model import read_state
 
         read_state(case.write(name, content(case)))
 
@@ -541,7 +543,7 @@ def state_of(name: str, content: Callable[[Case], bytes]):
 
 def model_of(name: str, content: Callable[[Case], bytes]):
     def act(case: Case) -> None:
-        from nasx.export.loading import load_model
+        from nasx.export.predict import load_model
 
         load_model(case.write(name, content(case)))
 
@@ -604,7 +606,9 @@ def sound_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a network on its front."""
     run = tmp_path_factory.mktemp("bad_inputs") / "run"
     small = ["dataset.train_images=120", "dataset.noise=0", "training.epochs=2", "training.batch_size=12"]
-    nasx.search.start(configs.compose("lines", [*small, "algorithm=random", "algorithm.evaluations=3"]), run_dir=run)
+    nasx.workflows.search.start(
+        configs.compose("lines", [*small, "algorithm=random", "algorithm.evaluations=3"]), run_dir=run
+    )
     assert list(run.glob("archs/*/weights_0.safetensors"))
     return run
 

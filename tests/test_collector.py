@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from nasx.collector import uncollected
 from nasx.execution import worker_imports
+from nasx.execution.imports import uncollected
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nasx.early_stopping import MIN_TRAINED, Prospects, judge
 from nasx.errors import TrialFailure
+from nasx.evaluation.early_stopping import MIN_TRAINED, Prospects, judge
 from nasx.trial import OBJECTIVES, Bounds, Candidate, Evaluation, Job, Reason, Rival, Rung, Trial, TrialStatus
 
 ERROR = OBJECTIVES["error"]

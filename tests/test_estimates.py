@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nasx import pareto
+from nasx.algorithms.estimates import estimate
 from nasx.algorithms.surrogate import MIN_NETWORKS
-from nasx.estimates import estimate
 from nasx.reports.summary import summarise
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Trial, TrialStatus
 

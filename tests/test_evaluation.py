@@ -17,15 +17,15 @@ import torch
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, Pixels
-from nasx.data.images import LabelledImages, SearchData
-from nasx.data.lines import Lines
+from nasx.data.dataset import LabelledImages, SearchData
 from nasx.data.splits import split
+from nasx.data.synthetic import Lines
 from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure
-from nasx.evaluation import EvaluationSpec, Job, better_than_chance, evaluate, load_weights
+from nasx.evaluation.train_and_score import EvaluationSpec, Job, better_than_chance, evaluate, load_weights
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
+from nasx.introspection.shap import ShapScorer
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe
+from nasx.training.recipe import Recipe
 from nasx.trial import Bounds, Reason, Rival, Rung, TrialStatus
 
 GENOTYPE = (3, 1, 0, 1, 0, 3)
@@ -136,7 +136,7 @@ def test_lack_of_memory_is_recognised_in_each_of_its_forms(job, spec, data, monk
     def fit(*_, **__):
         raise error
 
-    monkeypatch.setattr("nasx.training.fitting.fit", fit)
+    monkeypatch.setattr("nasx.training.fit.fit", fit)
     found = evaluate(job, spec, data)
     assert found.reason is Reason.OUT_OF_MEMORY
     assert found.detail
@@ -146,7 +146,7 @@ def test_another_error_of_a_gpu_is_no_lack_of_memory(job, spec, data, monkeypatc
     def fit(*_, **__):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr("nasx.training.fitting.fit", fit)
+    monkeypatch.setattr("nasx.training.fit.fit", fit)
     assert evaluate(job, spec, data).reason is Reason.ERROR
 
 
@@ -165,7 +165,7 @@ def failing(monkeypatch):
             if sticky is not None:
                 raise sticky
 
-        monkeypatch.setattr("nasx.training.fitting.fit", fit)
+        monkeypatch.setattr("nasx.training.fit.fit", fit)
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: call("synchronize"))
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: call("empty_cache"))
@@ -444,7 +444,7 @@ def test_many_samples_are_explained_a_part_at_a_time_to_the_same_score(data, net
         scorer = ShapScorer(samples_per_class=8, path=path)
         at_once = scorer.score(network, pixels, pixels.labels, **settings)
         with monkeypatch.context() as patch:
-            patch.setattr("nasx.introspection.attributions.AT_ONCE", 5)
+            patch.setattr("nasx.introspection.shap.AT_ONCE", 5)
             in_turn = scorer.score(network, pixels, pixels.labels, **settings)
         np.testing.assert_allclose(in_turn.distances, at_once.distances, rtol=1e-4)
 
@@ -458,7 +458,7 @@ def test_batches_of_validation_follow_those_of_training(job, spec, data, monkeyp
         return finish(self, images)
 
     monkeypatch.setattr(EvaluationBatches, "_finish", noted)
-    monkeypatch.setattr("nasx.training.fitting.EVALUATION_BATCH", 64)
+    monkeypatch.setattr("nasx.training.fit.EVALUATION_BATCH", 64)
     evaluate(replace(job, micro_batches=8), spec, data)
 
     assert max(sizes) <= max(64 // 8, spec.recipe.batch_size // 8 + 1)

@@ -14,11 +14,11 @@ from journals import INFO, downgrade, make_trial, record
 from safetensors.numpy import save
 
 from nasx.errors import RunError
-from nasx.integrity import check_run
-from nasx.rundir import weights_file
-from nasx.store import RunStore
+from nasx.files import seal
+from nasx.runs.check import check_run
+from nasx.runs.directory import weights_file
+from nasx.runs.journal import RunStore
 from nasx.trial import Candidate
-from nasx.weights import seal
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from nasx import config as configs
 from nasx.errors import DataError
-from nasx.preparation import prepare
+from nasx.experiment import prepare
 
 CLASSES = ("none", "horizontal", "vertical", "diagonal")
 

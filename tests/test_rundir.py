@@ -14,76 +14,76 @@ import pytest
 from filelock import FileLock
 
 import nasx.export
-import nasx.final
-from nasx import rundir
+import nasx.workflows
 from nasx.errors import ArchitectureError, RunError, SettingError
+from nasx.runs import directory
 from nasx.trial import resolve_arch_id
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 
 
 def make_run(runs_dir: Path, name: str = "digits", now: datetime = NOW) -> Path:
-    run_dir = rundir.new_run_dir(runs_dir, name, now)
-    (run_dir / rundir.DATABASE).touch()
-    rundir.mark_latest(runs_dir, run_dir)
+    run_dir = directory.new_run_dir(runs_dir, name, now)
+    (run_dir / directory.DATABASE).touch()
+    directory.mark_latest(runs_dir, run_dir)
     return run_dir
 
 
 def test_a_run_is_named_by_experiment_and_time(tmp_path: Path) -> None:
-    assert rundir.new_run_dir(tmp_path, "digits", NOW) == tmp_path / "digits" / "2026-01-02_03-04-05"
+    assert directory.new_run_dir(tmp_path, "digits", NOW) == tmp_path / "digits" / "2026-01-02_03-04-05"
 
 
 def test_two_runs_of_one_second_get_two_directories(tmp_path: Path) -> None:
-    first, second, third = (rundir.new_run_dir(tmp_path, "digits", NOW).name for _ in range(3))
+    first, second, third = (directory.new_run_dir(tmp_path, "digits", NOW).name for _ in range(3))
     assert (first, second, third) == ("2026-01-02_03-04-05", "2026-01-02_03-04-05-2", "2026-01-02_03-04-05-3")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "latest"])
 def test_a_name_that_is_no_directory_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingError, match="name must be of letters"):
-        rundir.new_run_dir(tmp_path, name, NOW)
+        directory.new_run_dir(tmp_path, name, NOW)
 
 
 def test_latest_points_to_the_newest_run_even_when_all_are_moved(tmp_path: Path) -> None:
     make_run(tmp_path / "runs")
     newest = make_run(tmp_path / "runs", "lines")
-    assert rundir.find_run(None, tmp_path / "runs") == newest
+    assert directory.find_run(None, tmp_path / "runs") == newest
     (tmp_path / "runs").rename(tmp_path / "moved")
-    assert rundir.find_run(None, tmp_path / "moved") == tmp_path / "moved" / "lines" / newest.name
+    assert directory.find_run(None, tmp_path / "moved") == tmp_path / "moved" / "lines" / newest.name
 
 
 def test_without_the_link_the_newest_timestamp_is_meant(tmp_path: Path) -> None:
     newest = make_run(tmp_path, "digits", datetime(2026, 5, 1))
     make_run(tmp_path, "lines", datetime(2026, 4, 1))
     (tmp_path / "latest").unlink()
-    assert rundir.find_run(None, tmp_path) == newest
-    assert [p.parent.name for p in rundir.list_runs(tmp_path)] == ["lines", "digits"]
+    assert directory.find_run(None, tmp_path) == newest
+    assert [p.parent.name for p in directory.list_runs(tmp_path)] == ["lines", "digits"]
 
 
 def test_a_run_is_found_by_its_path_and_by_its_journal(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path)
-    assert rundir.find_run(run_dir, tmp_path) == run_dir
-    assert rundir.find_run(run_dir / "run.db", tmp_path) == run_dir
-    assert rundir.find_run(tmp_path / "latest", tmp_path) == run_dir
+    assert directory.find_run(run_dir, tmp_path) == run_dir
+    assert directory.find_run(run_dir / "run.db", tmp_path) == run_dir
+    assert directory.find_run(tmp_path / "latest", tmp_path) == run_dir
 
 
 def test_what_is_no_run_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match=r"no runs in .* yet\. Make one with `nasx search`"):
-        rundir.find_run(None, tmp_path)
+        directory.find_run(None, tmp_path)
     with pytest.raises(RunError, match=r"nowhere does not exist\. `nasx runs` lists the runs\."):
-        rundir.find_run(tmp_path / "nowhere", tmp_path)
+        directory.find_run(tmp_path / "nowhere", tmp_path)
     with pytest.raises(RunError, match=r"empty is not a run directory: it has no run\.db"):
-        rundir.find_run(tmp_path / "empty", tmp_path)
+        directory.find_run(tmp_path / "empty", tmp_path)
     run_dir = make_run(tmp_path)
     with pytest.raises(RunError, match=rf"holds 1; the newest is .*{run_dir.name}\."):
-        rundir.find_run(run_dir.parent, tmp_path)
+        directory.find_run(run_dir.parent, tmp_path)
 
 
 HOLD = """
 import pathlib, sys
 import nasx.export
-import nasx.final
+import nasx.workflows
 from nasx import rundir
 with rundir.lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
@@ -98,11 +98,11 @@ def test_a_second_search_on_one_directory_is_refused_until_the_first_is_gone(tmp
         assert first.stdout.readline() == "held\n"
         with (
             pytest.raises(RunError, match=rf"in use by another search \(process {first.pid} on .*\)\. Wait"),
-            rundir.lock(tmp_path),
+            directory.lock(tmp_path),
         ):
             pass
         first.kill()
-    with rundir.lock(tmp_path):  # a lock dies with its process
+    with directory.lock(tmp_path):  # a lock dies with its process
         assert (tmp_path / ".lock.holder").read_text().startswith(f'{{"pid": {os.getpid()}')
 
 
@@ -111,18 +111,18 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
         raise NotImplementedError
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    with pytest.raises(RunError, match="has no file locks: keep runs on another"), rundir.lock(tmp_path):
+    with pytest.raises(RunError, match="has no file locks: keep runs on another"), directory.lock(tmp_path):
         pass
 
 
 def test_pruning_keeps_what_is_named_and_nothing_else(tmp_path: Path) -> None:
     for arch_id, replicate in (("a", 0), ("a", 1), ("b", 0)):
-        path = rundir.weights_file(tmp_path, arch_id, replicate)
+        path = directory.weights_file(tmp_path, arch_id, replicate)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    (rundir.arch_dir(tmp_path, "b") / "network.json").touch()
-    assert rundir.prune_weights(tmp_path, {("a", 1)}) == 2
-    assert rundir.prune_weights(tmp_path, {("a", 1)}) == 0
+    (directory.arch_dir(tmp_path, "b") / "network.json").touch()
+    assert directory.prune_weights(tmp_path, {("a", 1)}) == 2
+    assert directory.prune_weights(tmp_path, {("a", 1)}) == 0
     left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
     assert left == ["archs/a/weights_1.safetensors", "archs/b/network.json"]
 
@@ -160,7 +160,7 @@ def written_constants() -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-@pytest.mark.parametrize("module", [nasx.rundir, nasx.final, nasx.export])
+@pytest.mark.parametrize("module", [nasx.runs.directory, nasx.workflows, nasx.export])
 def test_every_file_that_a_docstring_lists_is_named_in_the_code(module):
     listed = re.findall(r"^ {4,}([\w<>]+(?:\.\w+)?)/? {2,}", module.__doc__, re.MULTILINE)
     constants = written_constants()

@@ -23,7 +23,9 @@ from journals import INFO, downgrade, make_trial, record
 
 from nasx.errors import ResourceError, RunError
 from nasx.reports.summary import summarise_run
-from nasx.store import SCHEMA_VERSION, NoiseRecord, RunStore
+from nasx.runs.journal import RunStore
+from nasx.runs.rows import NoiseRecord
+from nasx.runs.schema import SCHEMA_VERSION
 from nasx.trial import Candidate, Evaluation, Reason, Score, Trial, TrialStatus
 
 
@@ -452,7 +454,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from journals import INFO, downgrade, make_trial, record
 from nasx.reports.summary import summarise_run
-from nasx.store import SCHEMA_VERSION, NoiseRecord, RunStore
+from nasx.runs import SCHEMA_VERSION, NoiseRecord, RunStore
 
 run_dir = Path(sys.argv[2])
 store = RunStore.open(run_dir) if (run_dir / "run.db").exists() else RunStore.create(run_dir, INFO)

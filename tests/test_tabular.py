@@ -9,9 +9,9 @@ import pytest
 
 from nasx.cli.main import main
 from nasx.errors import DataError, SettingError
+from nasx.evaluation.tabular import Column, TabularEvaluation
+from nasx.runs.journal import RunStore
 from nasx.spaces.nb201 import NASBench201
-from nasx.store import RunStore
-from nasx.tabular import Column, TabularEvaluation
 from nasx.trial import Bounds, Job, Reason, TrialStatus
 
 SPACE = NASBench201(channels=16, cells=5)

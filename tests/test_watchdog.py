@@ -11,7 +11,7 @@ import time
 import pytest
 
 from nasx.errors import TrialFailure
-from nasx.watchdog import hang_file, watchdog, why_it_hung
+from nasx.evaluation.watchdog import hang_file, watchdog, why_it_hung
 
 
 def wait(seconds: float) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from nasx.weights import damage, seal
+from nasx.files import damage, seal
 
 TENSORS = {"head.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "head.bias": np.zeros(2, dtype=np.float16)}
 SEALED = seal(save(TENSORS, metadata={"format": "pt"}))

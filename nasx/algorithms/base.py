@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.random import Generator
 
-from nasx.algorithms.features import Features
+from nasx.algorithms.gaussian_process import Features
 from nasx.algorithms.operators import uniform
 from nasx.algorithms.retraining import Share, check_share, choose, is_due_early, wanted_share
 from nasx.algorithms.surrogate import Surrogate

@@ -1,37 +1,76 @@
-"""The Gaussian process of one objective: a smooth function of the genes, an effect of each network, and noise.
+"""Gaussian process of one objective: a smooth function of the genes, an effect of each network, and noise.
 
-A training is a noisy answer. The k-th training of network i has the cost
-
-    y_ik = m + f(x_i) + u_i + e_ik,    f ~ GP(0, v (1 - own) k),  u_i ~ N(0, v own),  e_ik ~ N(0, s^2)
-
-with x_i the features of its canonical genotype (`nasx.algorithms.features`), f a smooth function of them (k: Matern
-5/2), u_i the effect of the network that no smooth function of its genes explains, and e_ik the noise of one training.
-Objectives are modeled independently.
-Length scale, own share and noise share are the most likely ones on a grid; the mean m and the total variance have
-closed forms. Replicates (several trainings of one network) identify the noise: without them own effect and noise cannot
-be distinguished. Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, sections 2.2, 2.7 and
-5.4; for replicates as means with the variance within groups, Binois, Gramacy and Ludkovski, "Practical heteroscedastic
-Gaussian process modeling for large simulation experiments", 2018.
-
-The linear algebra is scipy's. Fitting one objective to 64 and 256 networks takes 2.5 and 24 ms of CPU time.
-scikit-learn's regressor takes 18 and 75 ms for a similar choice, BoTorch's `SingleTaskGP` 2.0 and 3.5 s
-(`scripts/bench/surrogate.py`); neither has the likelihood of the variance within networks that identifies the noise.
+`Features` maps genotypes to points of a Euclidean space in which similar networks are close.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    pass
+
 Floats = NDArray[np.float64]
+COUNTS_WEIGHT: Final = 1.0  # of operation counts among the features, see `Features`
+
+
+class Features:
+    """Turns canonical genotypes into points of a Euclidean space in which similar networks are near each other.
+
+    A categorical gene is one-hot: two different alleles are sqrt(2) apart. A gene whose alleles are numbers (a width, a
+    depth) is one coordinate, its extremes sqrt(2) apart. Genes that share their alleles (the edges of a cell) add the
+    count of each allele, divided by the square root of the number of genes: how often an operation is used says more
+    about a network than its place.
+
+    Args:
+        alleles: the names of the alleles of each gene.
+    """
+
+    def __init__(self, alleles: Sequence[Sequence[str]]) -> None:
+        self.n_genes = len(alleles)
+        self._columns: list[tuple[int, Floats]] = []  # gene -> (n_alleles, n_coordinates)
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for gene, names in enumerate(alleles):
+            numbers = _as_numbers(names)
+            if numbers is None:
+                self._columns.append((gene, np.eye(len(names))))
+                groups.setdefault(tuple(names), []).append(gene)
+            else:
+                spread = float(np.ptp(numbers)) or 1.0
+                self._columns.append((gene, np.sqrt(2) * (numbers - numbers.min())[:, None] / spread))
+        self._groups = [(genes, len(names)) for names, genes in groups.items() if len(genes) > 1]
+
+    @classmethod
+    def of_sizes(cls, gene_sizes: Sequence[int]) -> Features:
+        """Features of categorical genes whose alleles have no names: genes of one size share their alleles."""
+        return cls([[f"allele {allele}" for allele in range(size)] for size in gene_sizes])
+
+    def __call__(self, genotypes: Sequence[Sequence[int]]) -> Floats:
+        """The features, (n_genotypes, n_features)."""
+        genes = np.asarray(genotypes, dtype=int).reshape(-1, self.n_genes)
+        parts = [table[genes[:, gene]] for gene, table in self._columns]
+        for members, size in self._groups:
+            counts = (genes[:, members, None] == np.arange(size)).sum(axis=1)
+            parts.append(COUNTS_WEIGHT * counts / np.sqrt(len(members)))
+        return np.concatenate(parts, axis=1)
+
+
+def _as_numbers(names: Sequence[str]) -> Floats | None:
+    """The alleles as numbers if all of them are, and there are more than two."""
+    try:
+        return np.array([float(name) for name in names]) if len(names) > 2 else None
+    except ValueError:
+        return None
+
+
 P = ParamSpec("P")
 T = TypeVar("T")
-
 # candidate length scales for genotypes of six categorical genes, in units in which two genotypes that differ in d genes
 # are sqrt(2 d) apart; they grow with the square root of the number of genes
 LENGTH_SCALES: Final = (1.0, 1.5, 2.2, 3.3, 5.0, 8.0)

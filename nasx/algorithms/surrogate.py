@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx import pareto
-from nasx.algorithms.features import Features
 from nasx.algorithms.gaussian_process import (
     CAUTION,
     JITTER,
     MAX_PASSES,
+    Features,
     GaussianProcess,
     Measurements,
     fit,

@@ -1,1 +1,1 @@
-"""The command line: one module a command, each parsing, calling one function and printing one result."""
+"""The command line: one module per command."""

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.output import answers
+from nasx.cli.options import answers
 from nasx.cli.pareto import Format
 from nasx.errors import SettingError
-from nasx.rundir import CONFIG, find_run, runs_home
-from nasx.store import RunStore
+from nasx.runs.directory import CONFIG, find_run, runs_home
+from nasx.runs.journal import RunStore
 
 
 def compare(
@@ -27,14 +27,13 @@ def compare(
     if len(runs) < 2:
         raise SettingError("RUN RUN...", f"must be two or more run directories, got {len(runs)}.")
     if plot is not None:
-        from nasx.reports import canvas  # matplotlib takes half a second to import
+        from nasx.reports.figures import style  # matplotlib takes half a second to import
 
-        canvas.check_format(plot)
+        style.check_format(plot)
     from nasx import config as configs  # here: Hydra and scipy take time to import
     from nasx.reports import comparison_tables as tables
-    from nasx.reports.comparison import RunToCompare
+    from nasx.reports.comparison import RunToCompare, group_labels
     from nasx.reports.comparison import compare as compare_runs
-    from nasx.reports.grouping import group_labels
 
     places = [find_run(run, runs_home()) for run in runs]
     if len({place.resolve() for place in places}) < len(places):
@@ -62,8 +61,8 @@ def compare(
         write = tables.comparison_csv if format is Format.CSV else tables.comparison_json
         typer.echo(write(comparison), nl=False)
     if plot is not None:
-        from nasx.reports import canvas
-        from nasx.reports.comparison_plot import comparison_figure
+        from nasx.reports.figures import style
+        from nasx.reports.figures.comparison import comparison_figure
 
-        canvas.save(comparison_figure(comparison), plot)
+        style.save(comparison_figure(comparison), plot)
         Console(stderr=True).print(Text(f"Drawn: {plot}"), soft_wrap=True)

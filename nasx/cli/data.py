@@ -15,13 +15,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Column, Table
 from rich.text import Text
 
-from nasx.cli.choosing import choose_dataset
-from nasx.cli.output import answers
+from nasx.cli.options import answers, choose_dataset
 from nasx.errors import SettingError
 
 if TYPE_CHECKING:
     from nasx.data.check import DataReport, PartReport
-    from nasx.introspection.weighting import ClassSimilarity
+    from nasx.introspection.class_similarity import ClassSimilarity
 
 WORDNET = "wordnet"
 
@@ -41,8 +40,8 @@ def fetch(
     root: Annotated[Path | None, typer.Option(help="Where it goes; the user's cache where not given.")] = None,
 ) -> None:
     """Download a published dataset: every file is checked by its hash, and resumed where it was cut off."""
-    from nasx.data.fetch import cache_folder
-    from nasx.data.fetch import fetch as download
+    from nasx.data.download import cache_folder
+    from nasx.data.download import fetch as download
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -71,8 +70,8 @@ def check(
     from nasx.data.check import check as look_over
 
     if sheet is not None:
-        from nasx.reports.canvas import check_format, save  # matplotlib takes half a second
-        from nasx.reports.contact_sheet import contact_sheet
+        from nasx.reports.figures.image_grid import contact_sheet
+        from nasx.reports.figures.style import check_format, save  # matplotlib takes half a second
 
         check_format(sheet)  # before anything slow
     with Console(stderr=True).status(f"Reading {dataset} ..."):
@@ -102,21 +101,21 @@ def similarity(
     ] = Format.TABLE,
 ) -> None:
     """Show how similar classes are: the matrix by which a scorer with `similarity` weighs its pairs of classes."""
-    from nasx.introspection import weighting
+    from nasx.introspection import class_similarity
 
     if source == WORDNET:
         names, known = _classes(dataset, overrides or [])
-        if synsets is None and not weighting.is_synset(known[0]):
+        if synsets is None and not class_similarity.is_synset(known[0]):
             raise SettingError("--synsets", f"must be given: {known[0]!r}, a class of {dataset}, is no id of WordNet")
-        chosen = known if synsets is None else weighting.read_synsets(synsets)
-        found = weighting.wordnet_similarity(names, chosen, wordnet=wordnet)
+        chosen = known if synsets is None else class_similarity.read_synsets(synsets)
+        found = class_similarity.wordnet_similarity(names, chosen, wordnet=wordnet)
     elif synsets is not None:
         raise SettingError("--synsets", "goes with --source wordnet")
     else:
-        found = weighting.read_similarity(Path(source))
+        found = class_similarity.read_similarity(Path(source))
         found.check_names(_classes(dataset, overrides or [])[0])
     if output is Format.CSV:
-        typer.echo(weighting.similarity_csv(found), nl=False)
+        typer.echo(class_similarity.similarity_csv(found), nl=False)
     elif output is Format.JSON:
         shown = {"source": found.source, "class_names": found.class_names, "similarity": found.matrix.tolist()}
         typer.echo(json.dumps(shown))
@@ -126,10 +125,10 @@ def similarity(
 
 def _classes(name: str, overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return a dataset's classes, and their ids in WordNet: the classes' own names if the dataset knows no others."""
-    from nasx.data import imagenet16
+    from nasx.data import cifar
 
-    if name == imagenet16.ImageNet16.name:  # known without its files
-        return imagenet16.class_names(), imagenet16.synsets()
+    if name == cifar.ImageNet16.name:  # known without its files
+        return cifar.class_names(), cifar.synsets()
     names = choose_dataset(name, overrides).train().class_names
     return names, names
 

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import Device, DeviceOption, choose_run, find_trial, known_facts, spare_threads
+from nasx.cli.options import Device, DeviceOption, choose_run, find_trial, known_facts, spare_threads
 from nasx.errors import SettingError, did_you_mean
-from nasx.rundir import arch_dir
+from nasx.runs.directory import arch_dir
 
 
 def debug(
@@ -36,13 +36,12 @@ def debug(
     trial = find_trial(run, arch_id)
 
     with log.status(f"Debugging {trial.arch_id} ...") as status:  # torch takes seconds to load
-        from nasx.diagnostics.debugging import debug as look_over
-        from nasx.diagnostics.planting import plant as plant_labels
+        from nasx.diagnostics.debug import debug as look_over
+        from nasx.diagnostics.label_errors import plant as plant_labels
         from nasx.diagnostics.repair import repair as repair_pair
-        from nasx.evaluation import resolve_device
-        from nasx.reports.debugging import tell_debugging
-        from nasx.reports.debugging_files import write_debugging
-        from nasx.reports.screen import page_on_screen
+        from nasx.evaluation.train_and_score import resolve_device
+        from nasx.reports.debugging_page import tell_debugging, write_debugging
+        from nasx.reports.page import page_on_screen
         from nasx.run import check_weights, materials, trained
 
         place = resolve_device(device, "--device")

@@ -10,17 +10,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import Device, DeviceOption, choose_run, find_trial, known_facts, spare_threads
+from nasx.cli.options import Device, DeviceOption, choose_run, find_trial, known_facts, spare_threads
 from nasx.errors import SettingError
-from nasx.rundir import CONFIG, arch_dir
+from nasx.runs.directory import CONFIG, arch_dir
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nasx.config import Experiment
-    from nasx.data.images import SearchData
-    from nasx.introspection.attributions import ShapScorer
-    from nasx.reports.explanation import Page
+    from nasx.data.dataset import SearchData
+    from nasx.introspection.shap import ShapScorer
+    from nasx.reports.page import Page
     from nasx.trial import Trial
 
 
@@ -44,9 +44,9 @@ def explain(
     with log.status(f"Explaining {trial.arch_id} ..."):  # torch and shap take seconds to load
         from nasx import config as configs
         from nasx.diagnostics.explain import explain as explain_network
-        from nasx.evaluation import resolve_device
-        from nasx.preparation import score_seed
-        from nasx.reports.explanation_files import write_explanation
+        from nasx.evaluation.train_and_score import resolve_device
+        from nasx.experiment import score_seed
+        from nasx.reports.explanation_page import write_explanation
         from nasx.run import rebuild
 
         spare_threads(trial)
@@ -77,7 +77,7 @@ def explain(
 
 
 def _show(page: Page, directory: Path, files: Sequence[Path], log: Console) -> None:
-    from nasx.reports.screen import page_on_screen
+    from nasx.reports.page import page_on_screen
 
     Console().print(page_on_screen(page))
     log.print(Text(f"Written to {directory}: {', '.join(f.name for f in files)}"), soft_wrap=True)
@@ -87,9 +87,9 @@ def _explain_image(
     run: Path, trial: Trial, network: nn.Sequential, data: SearchData, sample: str, out: Path | None
 ) -> tuple[Page, Path, list[Path]]:
     """One image explained: `sample` is the index of a validation image, or a picture file."""
-    from nasx.data.pictures import read_picture
-    from nasx.diagnostics.one_image import explain_image
-    from nasx.reports.one_image import write_image
+    from nasx.data.image_files import read_picture
+    from nasx.diagnostics.explain_image import explain_image
+    from nasx.reports.image_page import write_image
 
     if sample.isdecimal():
         index, n = int(sample), len(data.validation)
@@ -112,7 +112,7 @@ def _explain_image(
 def _shap_scorer(experiment: Experiment) -> ShapScorer:
     """The run's own SHAP scorer, so that its recorded distances are explained; the default one where it has none."""
     from nasx import config as configs
-    from nasx.introspection.attributions import ShapScorer
+    from nasx.introspection.shap import ShapScorer
 
     nodes = {"scorer": experiment.scorer} | {f"also_scored.{n}": node for n, node in experiment.also_scored.items()}
     scorers = (configs.build(node, group) for group, node in nodes.items())

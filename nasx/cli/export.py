@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import choose_run, find_trial, spare_threads
-from nasx.rundir import arch_dir
+from nasx.cli.options import choose_run, find_trial, spare_threads
+from nasx.runs.directory import arch_dir
 
 
 class Format(StrEnum):
@@ -37,8 +37,8 @@ def export(
     run = choose_run(run_dir, log)
     trial = find_trial(run, arch_id)
     with log.status(f"Exporting {trial.arch_id} ..."):  # torch takes seconds to load
+        from nasx.export.export import export as write_model
         from nasx.export.formats import require_onnx
-        from nasx.export.package import export as write_model
         from nasx.export.source import find_source
 
         if format is Format.ONNX:  # before anything slow

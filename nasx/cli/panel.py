@@ -1,6 +1,8 @@
-"""The live panel of a search: figures, a small front, jobs that run, failures; it fits 80 columns and 24 lines."""
+"""Live panel of a search: numbers, a small scatter plot of the front, running jobs, failures."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
@@ -9,12 +11,102 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from nasx.cli.progress_words import best, certain, duration, hypervolume, infeasible, starting, times
-from nasx.cli.scatter import scatter
-from nasx.execution.failures import last_line
-from nasx.execution.limits import Progress, Running
-from nasx.reports.wording import clean, format_value
+from nasx.execution.budget import Progress, Running, last_line
+from nasx.reports.text import clean, format_estimate, format_value, format_volume
 from nasx.trial import Objective, Trial
+
+
+def best(progress: Progress, objective: Objective) -> str:
+    """Return the best estimate of an objective on the front, with uncertainty and unit; a dash before there is one."""
+    front = progress.summary.front
+    if not front:
+        return "-"
+    member = min(front, key=lambda m: objective.sign * m.metrics[objective.name])
+    return format_estimate(objective, member.metrics[objective.name], member.std.get(objective.name))
+
+
+def hypervolume(progress: Progress) -> str:
+    """Return the hypervolume of the front; of observed values it says so."""
+    summary = progress.summary
+    is_optimistic = summary.front and not summary.is_estimated and not summary.is_exact
+    return format_volume(summary.hypervolume) + (" (observed)" if is_optimistic else "")
+
+
+def certain(progress: Progress) -> str:
+    """Return how much of the hypervolume is certain; empty if that is not known."""
+    value = progress.summary.certain_hypervolume
+    return "" if value is None else format_volume(min(value, progress.summary.hypervolume))
+
+
+def trainings(progress: Progress) -> str:
+    """Return the trainings so far, of how many."""
+    return f"{progress.evaluated}/{progress.evaluations} trainings"
+
+
+def times(progress: Progress) -> str:
+    """Return the time of this session and, if there is a forecast, the trainings and the time that are left."""
+    elapsed = f"elapsed {duration(progress.elapsed)}"
+    if progress.forecast is None:
+        return elapsed
+    left = progress.forecast.trials
+    return f"{elapsed}, {left} training{'s' * (left != 1)} left, ETA {duration(progress.forecast.seconds)}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in words.
+
+    >>> duration(5.2), duration(75), duration(3 * 3600 + 60), duration(None)
+    ('5 s', '1 min 15 s', '3 h 01 min', '-')
+    """
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def infeasible(progress: Progress) -> str:
+    """Return how many are infeasible, and how many of them were stopped early: 5 (3 cut)."""
+    return f"{progress.infeasible}" + (f" ({progress.dominated} cut)" if progress.dominated else "")
+
+
+def starting(progress: Progress) -> str:
+    """Return how many workers are still starting; empty if all trainings have begun, or will in a moment."""
+    n = sum(not job.begun and job.seconds >= 0.5 for job in progress.jobs)
+    return f"starting {n} worker{'s' * (n > 1)} ..." if n else ""
+
+
+FRONT, OTHER = "o", "."
+
+
+def scatter(points: Sequence[tuple[float, float]], on_front: Sequence[bool], width: int, height: int) -> list[str]:
+    """`height` lines of `width` characters: x grows to the right, y upwards; the front lies on top.
+
+    The range is that of the points, (n_points, 2); where all share a coordinate, they lie in the middle of it.
+
+    >>> for line in scatter([(0, 0), (1, 1), (1, 0)], [True, True, False], 5, 3): print(f"|{line}|")
+    |    o|
+    |     |
+    |o   .|
+    """
+    rows = [[" "] * width for _ in range(height)]
+    if points:
+        columns = _places([x for x, _ in points], width)
+        lines = _places([y for _, y in points], height)
+        for front, column, line in sorted(zip(on_front, columns, lines, strict=True)):
+            rows[height - 1 - line][column] = FRONT if front else OTHER
+    return ["".join(row) for row in rows]
+
+
+def _places(values: Sequence[float], n: int) -> list[int]:
+    """Which of `n` equal steps from the lowest to the highest value each is nearest to."""
+    low, high = min(values), max(values)
+    if low == high:
+        return [n // 2] * len(values)
+    return [round((value - low) / (high - low) * (n - 1)) for value in values]
+
 
 SCATTER_LINES = 6
 SHOWN_JOBS = 4  # further ones are counted

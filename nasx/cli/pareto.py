@@ -1,4 +1,4 @@
-"""`nasx pareto`: the front of a run as a table, as data, as a picture, and next to the paper's."""
+"""`nasx pareto`: the front of a run as a table, data or picture, next to the paper's front."""
 
 from __future__ import annotations
 
@@ -10,14 +10,25 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.finetuned import print_finetuned
-from nasx.cli.output import answers
+from nasx.cli.options import answers
 from nasx.errors import NasxError
 from nasx.reports import paper as papers
 from nasx.reports import tables
 from nasx.reports.summary import FrontSummary, summarise, summarise_run
-from nasx.rundir import CONFIG, find_run, runs_home
-from nasx.store import RunStore
+from nasx.reports.training_tables import finetuned_table
+from nasx.runs.directory import CONFIG, find_run, runs_home
+from nasx.runs.journal import RunStore
+from nasx.runs.training_records import read_finetuned
+
+
+def print_finetuned(run_dir: Path) -> None:
+    """Print the fine-tuned networks of a run's front on stdout; nothing if there is none."""
+    with RunStore.open(run_dir, read_only=True) as store:
+        trials, info = store.trials(), store.info
+    summary = summarise_run(trials, info)
+    records = [record for member in summary.front if (record := read_finetuned(run_dir, member.arch_id))]
+    if records:
+        answers().print(finetuned_table(records, summary))
 
 
 class Format(StrEnum):
@@ -38,9 +49,9 @@ def pareto(
 ) -> None:
     """Show the Pareto front of a run: the networks that no other one beats in every objective, by their estimates."""
     if plot is not None:
-        from nasx.reports import canvas  # matplotlib takes half a second to import
+        from nasx.reports.figures import style  # matplotlib takes half a second to import
 
-        canvas.check_format(plot)
+        style.check_format(plot)
     run = find_run(run_dir, runs_home())
     if run_dir is None:
         Console(stderr=True).print(Text(f"The newest run: {run}"), soft_wrap=True)
@@ -59,9 +70,9 @@ def pareto(
         sentence = papers.comparison(summary, theirs, n_classes=info.n_classes)
         Console(stderr=format is not Format.TABLE).print(Text(sentence))
     if plot is not None:
-        from nasx.reports import canvas, plots
+        from nasx.reports.figures import front, style
 
-        canvas.save(plots.front_figure(summary, title=f"Pareto front of {info.name}", paper=theirs), plot)
+        style.save(front.front_figure(summary, title=f"Pareto front of {info.name}", paper=theirs), plot)
         Console(stderr=True).print(Text(f"Drawn: {plot}"), soft_wrap=True)
 
 

@@ -15,11 +15,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from nasx.cli import output
-from nasx.reports.wording import clean
+from nasx.cli import options
+from nasx.reports.text import clean
 
 if TYPE_CHECKING:
-    from nasx.export.loading import Answer
+    from nasx.export.predict import Answer
 
 FIELDS = ("file", "class", "probability", "confidence", "problem")
 
@@ -42,13 +42,13 @@ def predict(
 
     Pictures of any size and format are cut and resized as the model wants. Exit status 2 where one cannot be read.
     """
-    from nasx.export import loading
+    from nasx.export import predict as predict_module
 
-    files = loading.list_pictures(pictures)
-    loaded = loading.load_model(model, trust=trust)
-    answers = list(loading.predict(loaded, files))
+    files = predict_module.list_pictures(pictures)
+    loaded = predict_module.load_model(model, trust=trust)
+    answers = list(predict_module.predict(loaded, files))
     if format is Format.TABLE:
-        output.answers().print(_table(answers))
+        options.answers().print(_table(answers))
     else:
         typer.echo(_json(answers) if format is Format.JSON else _csv(answers), nl=False)
     return 2 if any(answer.problem for answer in answers) else 0

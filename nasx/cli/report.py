@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import choose_run
+from nasx.cli.options import choose_run
 from nasx.errors import SettingError
-from nasx.rundir import ARCHS, DATABASE
+from nasx.runs.directory import ARCHS, DATABASE
 
 
 def report(
@@ -34,7 +34,7 @@ def report(
         return
     with log.status("Writing the report ..."):
         from nasx.files import write_atomically
-        from nasx.reports.run_page import run_page
+        from nasx.reports.html.run_page import run_page
 
         path = out or run / "report.html"
         write_atomically(path, run_page(_data(run)).encode())
@@ -42,17 +42,17 @@ def report(
 
 
 def _data(run: Path) -> dict[str, Any]:
-    from nasx.cli.gathering import gather  # here: Hydra, jinja2 and Pillow take time to import
     from nasx.cli.main import COMMANDS
-    from nasx.reports.run_data import run_data
+    from nasx.reports.html.load import gather  # here: Hydra, jinja2 and Pillow take time to import
+    from nasx.reports.html.run_data import run_data
 
     return run_data(gather(run, list(COMMANDS)))
 
 
 def _serve(run: Path, port: int, log: Console) -> None:
     """Serve until Ctrl-C."""
-    from nasx.reports.page_server import Report, Server
-    from nasx.reports.run_page import run_page
+    from nasx.reports.html.run_page import run_page
+    from nasx.reports.html.server import Report, Server
 
     def page() -> str:
         return run_page(_data(run), live=True)

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nasx.cli.output import answers
+from nasx.cli.options import answers
 from nasx.errors import RunError
-from nasx.integrity import check_run
 from nasx.reports.summary import summarise_run
 from nasx.reports.tables import trials_table
-from nasx.reports.wording import format_volume
-from nasx.rundir import find_run, list_runs, runs_home
-from nasx.store import RunStore
+from nasx.reports.text import format_volume
+from nasx.runs.check import check_run
+from nasx.runs.directory import find_run, list_runs, runs_home
+from nasx.runs.journal import RunStore
 from nasx.trial import TrialStatus
 
 NOTE = (

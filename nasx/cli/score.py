@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.choosing import Device, DeviceOption, choose_dataset
+from nasx.cli.options import Device, DeviceOption, choose_dataset
 from nasx.errors import ConfigError, NasxError, SettingError, TrialFailure
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from nasx.data.images import LabelledImages
-    from nasx.introspection.models import ModelScore
+    from nasx.data.dataset import LabelledImages
+    from nasx.introspection.score_model import ModelScore
     from nasx.protocols import Dataset
 
 
@@ -68,10 +68,10 @@ def score(
         raise SettingError("--mean", "and --std go together")
     log = Console(stderr=True)
     with log.status("Reading the data ...") as status:  # torch takes seconds to load
-        from nasx.evaluation import resolve_device
-        from nasx.foreign import load_model
-        from nasx.introspection.models import find_scorer
-        from nasx.introspection.models import score as score_model
+        from nasx.evaluation.train_and_score import resolve_device
+        from nasx.introspection.load_model import load_model
+        from nasx.introspection.score_model import find_scorer
+        from nasx.introspection.score_model import score as score_model
 
         modules = None if layers is None else [name.strip() for name in layers.split(",")]
         scorers = [find_scorer(name, modules, similarity) for name in scorer or ["shap"]]
@@ -140,9 +140,8 @@ def _read(
     """The images chosen, their pixels normalised as a tensor, and their labels."""
     import numpy as np
 
-    from nasx.data.batches import normalise
+    from nasx.data.batches import as_tensor, normalise
     from nasx.data.files import joined
-    from nasx.data.placement import as_tensor
     from nasx.data.splits import mean_and_std
 
     if samples < 2:
@@ -162,8 +161,8 @@ def _read(
 
 def _draw(found: Sequence[ModelScore], out: Path) -> list[Path]:
     """A heat map of class distances a scorer, and the layers' profiles in one picture."""
-    from nasx.reports.canvas import save
-    from nasx.reports.plots import distances_figure, profile_figure
+    from nasx.reports.figures.classes import distances_figure, profile_figure
+    from nasx.reports.figures.style import save
 
     figures = {out / f"distances_{s.scorer}.png": distances_figure(s.distances, s.class_names) for s in found}
     figures[out / "profile.png"] = profile_figure({s.scorer: s.profile for s in found})

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nasx.cli.output import answers
-from nasx.collector import uncollected
+from nasx.cli.options import answers
 from nasx.errors import ConfigError
-from nasx.rundir import CONFIG
+from nasx.execution.imports import uncollected
+from nasx.runs.directory import CONFIG
 
 
 def search(
@@ -40,17 +40,17 @@ def search(
         raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or give --resume.")
     with uncollected():  # here: they take a second to import
         from nasx import config as configs
-        from nasx import preparation
-        from nasx import search as searching
-        from nasx.cli.live import display
+        from nasx import experiment
+        from nasx.cli.progress import display
         from nasx.reports.tables import front_table
-        from nasx.rundir import find_run, runs_home
+        from nasx.runs.directory import find_run, runs_home
+        from nasx.workflows import search as searching
 
     console = Console(stderr=True)
     if config is not None:
         composed = configs.compose(config, overrides or [])
         if dry_run:
-            Console().print(preparation.describe(preparation.prepare(composed)), soft_wrap=True, highlight=False)
+            Console().print(experiment.describe(experiment.prepare(composed)), soft_wrap=True, highlight=False)
             return 0
         composed["provenance"] = configs.provenance(config, overrides or [])
 
@@ -86,8 +86,8 @@ def _finetune(run_dir: Path, weight: float | None, console: Console) -> None:
     """Train the front on if a weight is given, and show the result."""
     if weight is None:
         return
-    from nasx.cli.finetuned import print_finetuned
-    from nasx.finetuning import finetune_front
+    from nasx.cli.pareto import print_finetuned
+    from nasx.workflows.finetuning import finetune_front
 
     def tell(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -15,14 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from nasx.cli.choosing import Device, choose_run, find_trial, front_trials, spare_threads
-from nasx.cli.output import answers
+from nasx.cli.options import Device, answers, choose_run, find_trial, front_trials, spare_threads
 from nasx.errors import SettingError
 from nasx.reports.summary import read_summary
 from nasx.trial import Trial
 
 if TYPE_CHECKING:
-    from nasx.final.record import FinalRecord, Touch
+    from nasx.runs.training_records import FinalRecord, Touch
 
 LINE_EVERY = 10.0  # seconds between plain lines
 AGAIN = "the same command goes on where this one ended"
@@ -71,11 +70,11 @@ def train(
     trials = front_trials(run) if arch_id is None else [find_trial(run, arch_id)]
 
     with log.status("Reading the images ..."):  # torch takes seconds to load
-        from nasx.final.course import plan
-        from nasx.final.training import final_dir
-        from nasx.final.training import test as test_them
-        from nasx.final.training import train as train_finally
-        from nasx.reports.finals import finals_json, finals_table
+        from nasx.reports.training_tables import finals_json, finals_table
+        from nasx.workflows.course import plan
+        from nasx.workflows.final_training import final_dir
+        from nasx.workflows.final_training import test as test_them
+        from nasx.workflows.final_training import train as train_finally
 
         chosen = [] if device is None else [f"execution.device={device}"]
         course = plan(run, [*(overrides or []), *chosen], width=width, calibration=calibration)

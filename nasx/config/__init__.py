@@ -7,7 +7,7 @@ record, and `build` makes the component that a part of it describes.
 
 from nasx.config.components import build, dataset_name
 from nasx.config.compose import choice, compose, load_resolved, provenance, to_yaml
-from nasx.config.finding import description, find_config, known_choices, known_configs, known_groups, packaged_directory
+from nasx.config.find import description, find_config, known_choices, known_configs, known_groups, packaged_directory
 from nasx.config.schema import GROUPS, Experiment, read
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Composing a config: defaults list and overrides in, plain data out, checked at the root.
 
 Hydra composes. It is initialised for the moment of composing and leaves nothing behind; its errors become ConfigErrors
-of one line (`nasx.config.mistakes`).
+of one line (`nasx.config.hydra_errors`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import hydra
-import yaml  # type: ignore[import-untyped]
+import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import nasx
-from nasx.config import mistakes, schema
-from nasx.config.finding import find_config, known_choices, known_groups, packaged_directory, search_path
+from nasx.config.find import find_config, known_choices, known_groups, packaged_directory, search_path
+from nasx.config.hydra_errors import explain, parse_overrides, resolve
+from nasx.config.schema import read
 from nasx.errors import ConfigError
 
 Config = dict[str, Any]  # plain data, everything resolved
@@ -38,13 +39,13 @@ def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_mi
     """
     file = find_config(name_or_path)
     _check_extent(file)
-    parsed = mistakes.parse_overrides(overrides)
+    parsed = parse_overrides(overrides)
     composed = _compose(file, parsed)
     unresolved: Config = OmegaConf.to_container(composed)  # type: ignore[assignment]
     if unresolved.get("name") is None:
         OmegaConf.update(composed, "name", file.stem, force_add=True)
-    config = mistakes.resolve(composed, allow_missing=allow_missing)
-    schema.read(config)
+    config = resolve(composed, allow_missing=allow_missing)
+    read(config)
     return config
 
 
@@ -111,7 +112,7 @@ def _compose(file: Path, overrides: Sequence[Override]) -> DictConfig:
     try:
         composed = _hydra_compose(file, own, overrides)
     except Exception as error:
-        raise mistakes.explain(error, file, overrides, lambda some: _hydra_compose(file, own, some)) from error
+        raise explain(error, file, overrides, lambda some: _hydra_compose(file, own, some)) from error
     for group, (choice, meant) in _replaced_choices(file, overrides).items():
         listed = set(_hydra_compose(known_choices(group, own)[choice], own, ())[group])  # a set has "???" values too
         with open_dict(composed):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nasx.config.values import construct, convert, show
+from nasx.config.components import construct, convert, show
 from nasx.errors import ConfigError, SettingError, did_you_mean
 from nasx.trial import OBJECTIVES, Bounds
 

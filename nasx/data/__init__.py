@@ -1,1 +1,1 @@
-"""Datasets: one reader per published on-disk format, splits, augmentation and batching."""
+"""Datasets: readers of published formats and of own images, splits, augmentation and batches."""

@@ -1,14 +1,17 @@
-"""Batches from tensors that stay on the device: no worker processes, no work per sample, no copies from the host.
+"""Batches from tensors that stay on the device: no worker processes, no work per image, no copies.
 
-A dataset of small images fits into memory; the batches of a larger one stream from the host. Gathering a batch takes
-microseconds; a DataLoader that collates sample by sample would take longer than the training step of a small network.
+Images that do not fit into their share of a GPU are gathered on the host, one batch ahead.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -16,10 +19,55 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nasx.data.augmentation import Augmentation, augment
-from nasx.data.images import LabelledImages
-from nasx.data.placement import as_tensor, place
+from nasx.data.dataset import LabelledImages
 from nasx.errors import SettingError
 from nasx.trial import derive_seed
+
+DATA_SHARE: Final = 0.25  # of a trial's share of the GPU memory, for datasets; the rest is for training
+# by images and device; images of trials that share a worker are the same object
+_placed: WeakKeyDictionary[LabelledImages, dict[torch.device, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
+def place(images: LabelledImages, device: torch.device, gpu_share: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return images, uint8 (n, channels, height, width), and labels, int64 (n,), as tensors to be read, never written.
+
+    On the CPU both share the memory of the arrays. On a GPU the labels are on the device; the images too, if all images
+    placed so far take at most `DATA_SHARE` of this process's part of its memory. Others stay on the host. They are
+    uploaded once, and stay as long as `images` exists.
+
+    Args:
+        images: in memory, or mapped from a file, which always stay on the host.
+        device: of the networks that see the images.
+        gpu_share: of the GPU's memory, in (0, 1], that this process may use.
+    """
+    host = as_tensor(images.images), as_tensor(images.labels)
+    if device.type == "cpu":
+        return host
+    placed = _placed.setdefault(images, {})
+    if device not in placed:
+        stays = not images.on_disk and _bytes_on(device) + host[0].nbytes <= DATA_SHARE * gpu_share * _memory(device)
+        placed[device] = host[0].to(device) if stays else host[0], host[1].to(device)
+    return placed[device]
+
+
+def _bytes_on(device: torch.device) -> int:
+    """Bytes of all images that are on the device."""
+    pairs = (placed[device] for placed in _placed.values() if device in placed)
+    return sum(images.nbytes for images, _ in pairs if images.device.type == device.type)
+
+
+def _memory(device: torch.device) -> float:
+    """Bytes of memory of a device."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else math.inf
+
+
+def as_tensor(array: NDArray[np.generic]) -> Tensor:
+    """Return the array's memory as a tensor, without a copy: to be read, never written."""
+    with warnings.catch_warnings():
+        # arrays from Ray's object store and from files are read-only, which torch cannot express
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        return torch.from_numpy(np.ascontiguousarray(array))
+
 
 Batch = tuple[Tensor, Tensor]  # images (b, channels, height, width) float32 normalised; labels (b,) int64
 
@@ -53,7 +101,7 @@ class Pixels:
         device: torch.device | str = "cpu",
         gpu_share: float = 1.0,
     ) -> None:
-        """Place the images on the device, or leave them on the host; see `nasx.data.placement.place`.
+        """Place the images on the device, or leave them on the host; see `nasx.data.batches.place`.
 
         Args:
             images: n of them.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.data.folder import ImageFolder, LabelledFiles
-from nasx.data.pictures import read_picture
+from nasx.data.image_files import read_picture
 from nasx.errors import DataError
 from nasx.protocols import Dataset
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nasx.data.images import LabelledImages
+from nasx.data.dataset import LabelledImages
 from nasx.errors import DataError
 
 FETCH_AGAIN = "Fetch the file again."

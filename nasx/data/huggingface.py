@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.fetch import cache_folder
+from nasx.data.dataset import LabelledImages, stays_on_disk, write_rows
+from nasx.data.download import cache_folder
 from nasx.data.files import expand
-from nasx.data.images import LabelledImages
-from nasx.data.mapped import stays_on_disk, write_rows
-from nasx.data.pictures import check_picture_settings, decode_picture
+from nasx.data.image_files import check_picture_settings, decode_picture
 from nasx.data.splits import hold_out
 from nasx.errors import DataError, ResourceError, did_you_mean
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from nasx.data.images import LabelledImages, SearchData
+from nasx.data.dataset import LabelledImages, SearchData
 from nasx.errors import DataError, SettingError
 
 _CHUNK = 1024  # images

@@ -1,1 +1,1 @@
-"""What introspectability is good for: what a network tells apart, what it confuses, and what its decisions rest on."""
+"""Explain and debug one trained network: what it separates, confuses and bases decisions on."""

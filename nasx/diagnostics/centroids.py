@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from nasx.data.batches import Batch, EvaluationBatches
-from nasx.data.images import LabelledImages, SearchData
+from nasx.data.dataset import LabelledImages, SearchData
 from nasx.errors import ArchitectureError
 from nasx.introspection.activations import class_sums
 from nasx.introspection.layers import at_rest, live_layers, watching

@@ -1,7 +1,4 @@
-"""Pairs of classes: how far apart a network holds them, how often it confuses them, and from which layer on they part.
-
-Plain arrays in, records out. Distances are symmetric, (n_classes, n_classes); a pair without a distance is NaN.
-"""
+"""Class distances inside a network: pairs, their confusion, planes, trees, and activity by block."""
 
 from __future__ import annotations
 
@@ -11,8 +8,11 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
 
-from nasx.diagnostics.correlation import correlations
+from nasx.diagnostics.calibration import correlations
+from nasx.introspection.similarity import class_means
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,3 +101,75 @@ def closeness_and_confusion(
     apart, confused = distances[pairs], folded_confusion(confusion)[pairs]
     known = np.isfinite(apart)
     return correlations(-apart[known], confused[known])
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMap:
+    """The plane in which the class centroids of a layer lie farthest apart, with the images on it."""
+
+    layer: str
+    centroids: NDArray[np.float64]  # (n_classes, 2); NaN: a class without images
+    images: NDArray[np.float64]  # (n, 2)
+    labels: NDArray[np.int64]  # (n,)
+    shown: float  # share of the centroids' variance that lies in this plane
+
+
+def class_map(layer: str, vectors: ArrayLike, labels: ArrayLike, n_classes: int) -> ClassMap:
+    """The first two principal components of the class means of `vectors`, (n, n_features); `labels` (n,).
+
+    Each axis points where its largest coordinate is positive, so that the same data give the same picture.
+
+    >>> found = class_map("stem", [[0, 0, 1], [4, 0, 1], [0, 2, 1]], [0, 1, 2], n_classes=3)
+    >>> round(found.shown, 6), found.centroids.shape
+    (1.0, (3, 2))
+    """
+    rows, given = np.asarray(vectors, dtype=np.float64), np.asarray(labels)
+    present = np.bincount(given, minlength=n_classes) > 0
+    means = class_means(rows, given, n_classes)[present]
+    center = means.mean(axis=0)
+    _, lengths, axes = np.linalg.svd(means - center, full_matrices=False)
+    plane = np.zeros((2, rows.shape[1]))
+    plane[: min(2, len(axes))] = axes[:2]
+    plane *= np.sign(plane[np.arange(2), np.abs(plane).argmax(axis=1)] + 1e-300)[:, None]
+    variance = lengths**2
+    centroids = np.full((n_classes, 2), np.nan)
+    centroids[present] = (means - center) @ plane.T
+    shown = float(variance[:2].sum() / variance.sum()) if variance.sum() > 0 else 1.0
+    return ClassMap(layer, centroids, (rows - center) @ plane.T, given.astype(np.int64), shown)
+
+
+def class_tree(distances: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Classes joined one after the other, the closest first, by average distance: scipy's linkage, (n_classes - 1, 4).
+
+    `distances` (n_classes, n_classes); a pair without a distance counts as far apart as the farthest one. None for
+    fewer than three classes, or where no pair has a distance.
+
+    >>> class_tree(np.array([[0, 0.1, 0.8], [0.1, 0, 0.6], [0.8, 0.6, 0]]))[:, :3].tolist()
+    [[0.0, 1.0, 0.1], [2.0, 3.0, 0.7]]
+    """
+    off = ~np.eye(len(distances), dtype=bool)
+    if len(distances) < 3 or not np.isfinite(distances[off]).any():
+        return None
+    filled = np.where(np.isfinite(distances), distances, np.nanmax(distances[off]))
+    np.fill_diagonal(filled, 0)
+    tree: NDArray[np.float64] = linkage(squareform(filled, checks=False), method="average")
+    return tree
+
+
+def activity_by_block(layers: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]]:
+    """How strongly each class drives each block: block -> (n_classes,), in standard deviations over the classes.
+
+    `layers`: layer -> mean activation of each class, (n_classes,), from input to output. Layers whose names share their
+    first two parts are one block ("stage1.0.operations.2.0" lies in "stage1.0"); a layer that tells no class counts 0.
+
+    >>> found = activity_by_block({"stem.0": [1, 3], "stage1.0.a": [0, 2], "stage1.0.b": [5, 5]})
+    >>> {block: values.tolist() for block, values in found.items()}
+    {'stem.0': [-1.0, 1.0], 'stage1.0': [-0.5, 0.5]}
+    """
+    blocks: dict[str, list[NDArray[np.float64]]] = {}
+    for name, means in layers.items():
+        values = np.asarray(means, dtype=np.float64)
+        spread = values.std()
+        standardised = (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
+        blocks.setdefault(".".join(name.split(".")[:2]), []).append(standardised)
+    return {block: np.mean(rows, axis=0) for block, rows in blocks.items()}

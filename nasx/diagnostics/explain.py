@@ -9,19 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasx.data.batches import Pixels, split_batches
-from nasx.data.images import LabelledImages, SearchData
-from nasx.data.placement import as_tensor
-from nasx.diagnostics.class_map import activity_by_block, class_map
-from nasx.diagnostics.class_pairs import confusion_matrix
+from nasx.data.batches import Pixels, as_tensor, split_batches
+from nasx.data.dataset import LabelledImages, SearchData
+from nasx.diagnostics.class_pairs import activity_by_block, class_map, confusion_matrix
 from nasx.diagnostics.confidence import channel_means
+from nasx.diagnostics.edge_shares import edge_shares
+from nasx.diagnostics.explain_image import shap_images
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
-from nasx.diagnostics.operations import edge_shares
-from nasx.diagnostics.shap_images import shap_images
 from nasx.errors import TrialFailure
 from nasx.introspection.activations import by_class, class_sums
-from nasx.introspection.attributions import Probe, ShapScorer, stage_probes
 from nasx.introspection.layers import at_rest, live_layers
+from nasx.introspection.shap import Probe, ShapScorer, stage_probes
 from nasx.trial import Score
 
 BATCH = 1024  # images a forward pass

@@ -10,8 +10,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from nasx.diagnostics.class_map import ClassMap
-from nasx.diagnostics.class_pairs import ClassPair, class_pairs
+from nasx.diagnostics.class_pairs import ClassMap, ClassPair, class_pairs
 from nasx.networks.edge import Edge
 from nasx.trial import Score
 

@@ -18,12 +18,12 @@ from torch import nn
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import Pixels
-from nasx.data.images import SearchData
+from nasx.data.dataset import SearchData
 from nasx.diagnostics.class_pairs import confusion_matrix, folded_confusion
 from nasx.introspection.activations import ActivationScorer, predict
-from nasx.introspection.regulariser import emphasis
-from nasx.training import Recipe
-from nasx.training.fitting import fit
+from nasx.introspection.regularizer import emphasis
+from nasx.training.fit import fit
+from nasx.training.recipe import Recipe
 
 EPOCHS, LEARNING_RATE = 5, 0.001
 REGULARISER, EMPHASIS = 0.5, 25.0  # weight of the term in the loss, and of the pair in the term

@@ -14,18 +14,15 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from nasx.early_stopping import Prospects
-from nasx.execution.clocks import Key
-from nasx.execution.failures import check_failures
-from nasx.execution.findings import Findings
-from nasx.execution.jobs import Jobs, key
-from nasx.execution.limits import Budget, Progress, SearchLimits
+from nasx.evaluation.early_stopping import Prospects
+from nasx.execution.budget import Budget, Progress, SearchLimits, check_failures
+from nasx.execution.front import Findings, due_replicates
+from nasx.execution.jobs import Jobs, Key, key
 from nasx.execution.replay import Replay
-from nasx.execution.replication import due_replicates
 from nasx.protocols import SearchAlgorithm, SearchSpace
 from nasx.reports.summary import ArchitectureResult, FrontSummary
-from nasx.rundir import weights_file
-from nasx.store import RunStore
+from nasx.runs.directory import weights_file
+from nasx.runs.journal import RunStore
 from nasx.trial import (
     Candidate,
     Evaluation,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from nasx.errors import RunError
-from nasx.execution.clocks import Key
+from nasx.execution.jobs import Key
 from nasx.protocols import Replayable, SearchAlgorithm
 from nasx.trial import Candidate, Objective, Trial, costs
 

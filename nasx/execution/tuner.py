@@ -18,10 +18,10 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from nasx.errors import DeviceError
-from nasx.execution.broken import FailureStreak, end_worker, why_ended
+from nasx.evaluation.watchdog import why_it_hung
 from nasx.execution.loop import SearchLoop
+from nasx.execution.workers import FailureStreak, end_worker, why_ended
 from nasx.trial import Evaluator, Job, Reason
-from nasx.watchdog import why_it_hung
 
 GRACE = 30.0  # seconds beyond the time limit, within which a worker must stop a trial itself before it is killed
 

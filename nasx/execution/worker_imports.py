@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from nasx.collector import uncollected
+from nasx.execution.imports import uncollected
 
 MODULES: Final = "NASX_WORKER_IMPORTS"  # variable: modules, with commas between them
 READY: Final = "NASX_WORKERS_READY"  # variable: a folder where each worker leaves a file once it is done

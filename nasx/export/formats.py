@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save as save_tensors
 
 from nasx.errors import ResourceError, RunError
-from nasx.export.description import KEY, Description
-from nasx.export.model import Deployed
-from nasx.files import write_atomically
-from nasx.weights import seal
+from nasx.export.deployed import KEY, Deployed, Description
+from nasx.files import seal, write_atomically
 
 TOLERANCE = 1e-4  # between the answers of a file and those of the network, at most
 EXTRA = "pip install 'nasx[onnx]'"

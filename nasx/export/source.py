@@ -15,15 +15,15 @@ import nasx
 from nasx import config as configs
 from nasx.data.batches import Pixels
 from nasx.diagnostics.confidence import Confidence, fit_confidence
-from nasx.evaluation import load_weights
-from nasx.export.description import Description
-from nasx.final.record import FinalRecord, read_record, read_touches
-from nasx.final.training import final_dir, read_confidence, weights_path
+from nasx.evaluation.train_and_score import load_weights
+from nasx.export.deployed import Description
 from nasx.protocols import SearchSpace
 from nasx.reports.summary import read_summary
-from nasx.reports.wording import format_estimate, network_facts
+from nasx.reports.text import format_estimate, network_facts
 from nasx.run import check_weights, materials, trained
+from nasx.runs.training_records import FinalRecord, read_record, read_touches
 from nasx.trial import OBJECTIVES, Genotype, Trial
+from nasx.workflows.final_training import final_dir, read_confidence, weights_path
 
 
 @dataclass(frozen=True, eq=False)

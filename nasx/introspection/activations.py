@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from nasx.data.batches import Pixels, split_batches, take
 from nasx.errors import SettingError, TrialFailure, did_you_mean
+from nasx.introspection.base import BatchedScorer, make_score
+from nasx.introspection.class_similarity import pair_weights, read_similarity
 from nasx.introspection.layers import at_rest, live_layers, watching
-from nasx.introspection.scoring import BatchedScorer, make_score
 from nasx.introspection.similarity import cosine_distances, gram, mean_distances, means_from_sums
-from nasx.introspection.weighting import pair_weights, read_similarity
 from nasx.trial import Reason, Score
 
 PROBING_IMAGES = 16  # with which live layers are told from dead ones

@@ -1,1 +1,1 @@
-"""Torch modules: operations, cells, skeletons. They know nothing of genes."""
+"""Torch modules: operations, cells, skeletons. Independent of genotypes."""

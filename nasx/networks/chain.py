@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from torch import nn
 
-from nasx.networks.skeleton import classifier, stem, stem_halvings
+from nasx.networks.skeletons import classifier, stem, stem_halvings
 
 SMALLEST_SIDE: Final = 4  # pixels: smaller maps are not halved any further
 

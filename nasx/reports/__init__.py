@@ -1,1 +1,1 @@
-"""What people see of a run: tables, pictures and pages made from trials."""
+"""Tables, figures and pages made from trials."""

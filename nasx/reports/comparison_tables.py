@@ -11,9 +11,8 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from nasx.reports.comparison import ComparedRun, Comparison, Group
-from nasx.reports.rank_tests import RankTest
-from nasx.reports.wording import format_reference, format_volume
+from nasx.reports.comparison import ComparedRun, Comparison, Group, RankTest
+from nasx.reports.text import format_reference, format_volume
 
 OBSERVED_MARK = "°"
 

@@ -1,8 +1,4 @@
-"""The result of a run as plain data: one record that tables, pictures and pages are drawn from.
-
-A network has one value an objective: the estimate of its true value from all trainings of the run
-(`nasx.estimates`). The mean of its own trainings is the observed value.
-"""
+"""Result of a run as plain data: the one record that tables, pictures and pages are drawn from."""
 
 from __future__ import annotations
 
@@ -18,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx import pareto
-from nasx.estimates import Estimates, Noise, estimate
-from nasx.trial import OBJECTIVES, Objective, Reason, Trial, TrialStatus
+from nasx.algorithms.estimates import Estimates, Noise, estimate
+from nasx.trial import OBJECTIVES, Objective, Reason, Trial, TrialStatus, costs
 
 if TYPE_CHECKING:
-    from nasx.store import RunInfo
+    from nasx.runs.rows import RunInfo
 
 RIVAL_PROBABILITY = 0.25  # of being on the true front, from which a network off the front of the estimates is named
 CERTAIN = 0.95  # share of the posterior draws that reach the certain hypervolume
@@ -78,7 +74,7 @@ def summarise_run(trials: Iterable[Trial], info: RunInfo) -> FrontSummary:
 
 def read_summary(run_dir: Path) -> FrontSummary:
     """The front of the run in a directory. Raises RunError if there is none."""
-    from nasx.store import RunStore
+    from nasx.runs.journal import RunStore
 
     with RunStore.open(run_dir, read_only=True) as store:
         return summarise_run(store.trials(), store.info)
@@ -160,3 +156,39 @@ def _reference(objective: Objective, column: NDArray[np.float64], n_classes: int
     if fixed is not None or len(column) == 0:
         return fixed
     return float(objective.sign * column.max())
+
+
+def hypervolume_growth(
+    trials: Sequence[Trial], summary: FrontSummary, reference: Sequence[float | None] | None = None
+) -> list[float]:
+    """Return the hypervolume of the networks known after 1, 2, ... trials, by their estimates in `summary`.
+
+    All networks are judged by what is known of them at the end, not by what was observed at the time: the best of many
+    noisy values is partly luck, so a curve of observed values grows without anything better being found. The curve ends
+    at the hypervolume of the summary's front. A trial that adds no complete network (it failed, or it trains a known
+    network again) adds nothing.
+
+    Args:
+        trials: of any number of networks, in any order; they are taken in the order of finishing.
+        summary: of the same trials.
+        reference: the objectives' own values that hypervolume is measured from; None: the summary's. If it lacks a
+            value, every volume is 0.
+    """
+    objectives = summary.objectives
+    reference = summary.reference if reference is None else reference
+    corner = [o.sign * r for o, r in zip(objectives, reference, strict=True) if r is not None]
+    points = {a.arch_id: np.array(costs(a.metrics, objectives)) for a in summary.architectures}
+    front = np.empty((0, len(objectives)))
+    volume, volumes = 0.0, []
+    for trial in in_order(trials):
+        point = points.pop(trial.arch_id, None) if trial.is_complete else None
+        if point is not None and len(corner) == len(objectives) and not (front <= point).all(axis=1).any():
+            front = np.vstack([front[~(point <= front).all(axis=1)], point])
+            volume = pareto.hypervolume(front, corner)
+        volumes.append(volume)
+    return volumes
+
+
+def in_order(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials in the order of finishing."""
+    return sorted(trials, key=lambda t: (t.finished, t.candidate.number, t.replicate))

@@ -21,9 +21,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from nasx.estimates import Noise
+from nasx.algorithms.estimates import Noise
 from nasx.reports.summary import ArchitectureResult, FrontSummary
-from nasx.reports.wording import (
+from nasx.reports.text import (
     COUNTS,
     certainty_sentence,
     format_estimate,

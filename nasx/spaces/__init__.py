@@ -1,1 +1,1 @@
-"""Search spaces: what a genotype means and which genotypes are the same network."""
+"""Search spaces: what a genotype means, and which genotypes are the same network."""

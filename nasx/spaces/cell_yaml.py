@@ -28,7 +28,7 @@ from nasx.config import build
 from nasx.config.components import TARGET, load_target
 from nasx.errors import ArchitectureError, ConfigError, SettingError
 from nasx.networks.edge import Edge
-from nasx.spaces.cell_text import Ends, all_edges, read_cell, write_cell
+from nasx.spaces.nb201 import Ends, all_edges, read_cell, write_cell
 from nasx.trial import Genotype
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class CellSpace:
         """The network of the canonical encoding. Raises ArchitectureError where the cell is disconnected."""
         if not self.is_connected(genotype):
             raise ArchitectureError(f"{self.describe(genotype)} joins its input to no output: it is no network.")
-        from nasx.networks.skeleton import cell_network  # here: who only reads genotypes need not load torch
+        from nasx.networks.skeletons import cell_network  # here: who only reads genotypes need not load torch
 
         canonical = self.canonical(genotype)
         live = self._live(canonical)
@@ -183,7 +183,7 @@ class CellSpace:
             raise SettingError("operations", "must have one that is not null")
         import torch
 
-        from nasx.networks.modules import problem_of
+        from nasx.networks.operations import problem_of
 
         for name, node in self.operations.items():
             key = f"operations.{name}"

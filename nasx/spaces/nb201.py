@@ -1,10 +1,11 @@
-"""The search space of NAS-Bench-201: a cell of four nodes whose six edges each carry one of five operations.
+"""NAS-Bench-201: a cell of four nodes whose six edges each carry one of five operations.
 
-Source: Dong and Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search", ICLR 2020.
+Includes the published string form of cells, for any number of nodes, and the variant of the paper's published code.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import as_file, files
@@ -14,20 +15,64 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nasx.errors import ArchitectureError, SettingError
+from nasx.errors import ArchitectureError, SettingError, did_you_mean
 from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, NONE, SKIP, Edge
-from nasx.spaces.cell_text import all_edges, read_cell, write_cell
 from nasx.spaces.normal_form import NormalForm, normal_form
 from nasx.trial import Genotype
 
 if TYPE_CHECKING:
     from torch import nn
 
+Ends: TypeAlias = tuple[int, int]  # (source, target) of an edge, source < target
+
+
+def all_edges(n_nodes: int) -> tuple[Ends, ...]:
+    """Every edge of a cell, in the order of the string form: into node 1, then into node 2, ...
+
+    >>> all_edges(3)
+    ((0, 1), (0, 2), (1, 2))
+    """
+    return tuple((source, target) for target in range(1, n_nodes) for source in range(target))
+
+
+def write_cell(edges: Sequence[Ends], operations: Sequence[str], n_nodes: int) -> str:
+    """The string form of a cell with one operation an edge.
+
+    >>> write_cell(all_edges(3), ["conv", "none", "skip"], 3)
+    '|conv~0|+|none~0|skip~1|'
+    """
+    parts = dict.fromkeys(range(1, n_nodes), "|")
+    for (source, target), operation in zip(edges, operations, strict=True):
+        parts[target] += f"{operation}~{source}|"
+    return "+".join(parts.values())
+
+
+def read_cell(text: str, edges: Sequence[Ends], known: Sequence[str], n_nodes: int) -> tuple[str, ...]:
+    """The operations that a string form names, in the order of `edges`; `known` are those there are.
+
+    Raises ArchitectureError saying what is wrong where.
+    """
+    nodes = text.strip().split("+")
+    if len(nodes) != n_nodes - 1:
+        raise ArchitectureError(f"an architecture has {n_nodes - 1} nodes joined by '+', got {len(nodes)} in {text!r}.")
+    found: dict[Ends, str] = {}
+    for target, node in enumerate(nodes, start=1):
+        sources = [source for source, end in edges if end == target]
+        tokens = re.fullmatch(r"\|" + r"([^|~]+)~(\d+)\|" * len(sources), node)
+        if tokens is None or [int(s) for s in tokens.groups()[1::2]] != sources:
+            wanted = "|" + "".join(f"op~{source}|" for source in sources)
+            raise ArchitectureError(f"node {target} must be written {wanted}, got {node!r}.")
+        for source, operation in zip(sources, tokens.groups()[::2], strict=True):
+            if operation not in known:
+                raise ArchitectureError(f"unknown operation {operation!r}. {did_you_mean(operation, known)}")
+            found[source, target] = operation
+    return tuple(found[ends] for ends in edges)
+
+
 N_NODES: Final = 4
 EDGES: Final = all_edges(N_NODES)  # genes in the order of the string form
 ALLELES: Final = (NONE, SKIP, CONV_1X1, CONV_3X3, AVG_POOL)
 KERNELS: Final = {CONV_1X1: 1, CONV_3X3: 3}
-
 Operations: TypeAlias = tuple[str, ...]  # one an edge, in the order of EDGES
 
 
@@ -85,7 +130,7 @@ class NASBench201:
         Raises ArchitectureError where the cell is disconnected.
         """
         edges = live_edges(self._operations(genotype))
-        from nasx.networks.skeleton import cell_network  # here: who only reads genotypes need not load torch
+        from nasx.networks.skeletons import cell_network  # here: who only reads genotypes need not load torch
 
         return cell_network(edges, widths=self.widths, cells=self.cells, input_shape=input_shape, n_classes=n_classes)
 
@@ -162,3 +207,42 @@ def count_parameters(
     reductions = sum(conv_bn(a, b, 3) + conv_bn(b, b, 3) + a * b for a, b in pairwise(widths))
     head = 2 * widths[-1] + widths[-1] * n_classes + n_classes
     return stem + in_cells + reductions + head
+
+
+class NASBench201XNAS(NASBench201):
+    """Cells of NAS-Bench-201 in the skeleton of the paper's code."""
+
+    name = "nb201_xnas"
+    alleles = (CONV_3X3, CONV_1X1, AVG_POOL, NONE, SKIP)
+
+    def __init__(self, *, channels: int = 16, cells: int = 5, norm_momentum: float = 0.01) -> None:
+        """`channels`, `cells`: as in NAS-Bench-201. `norm_momentum`: share of a batch in batch norm's statistics."""
+        super().__init__(channels=channels, cells=cells)
+        if not 0 < norm_momentum <= 1:
+            raise SettingError("norm_momentum", f"must be a share above 0 and up to 1, got {norm_momentum}")
+        self.norm_momentum = norm_momentum
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {**super().settings, "norm_momentum": self.norm_momentum}
+
+    def build(self, genotype: Genotype, *, input_shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
+        """The network of the canonical encoding. Raises ArchitectureError where the cell is disconnected."""
+        edges = live_edges(self._operations(genotype))
+        from nasx.networks.skeletons import xnas_network  # here: who only reads genotypes need not load torch
+
+        return xnas_network(
+            edges,
+            widths=self.widths,
+            cells=self.cells,
+            norm_momentum=self.norm_momentum,
+            input_shape=input_shape,
+            n_classes=n_classes,
+        )
+
+    def parameters(self, genotype: Genotype, *, input_channels: int = 3, n_classes: int) -> int:
+        """Trainable parameters of the network that `build` makes for images of up to 32 pixels, without building it."""
+        published = super().parameters(genotype, input_channels=input_channels, n_classes=n_classes)
+        _, second, third = self.widths
+        # there is no batch norm in the head, and the shortcuts of the residual blocks have a bias
+        return published - 2 * third + second + third

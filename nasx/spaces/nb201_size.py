@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from nasx.errors import ArchitectureError, SettingError
 from nasx.networks.edge import Edge
-from nasx.spaces.cell_text import read_cell
 from nasx.spaces.nb201 import (
     ALLELES,
     EDGES,
@@ -24,6 +23,7 @@ from nasx.spaces.nb201 import (
     check_at_least_1,
     count_parameters,
     live_edges,
+    read_cell,
 )
 from nasx.trial import Genotype
 
@@ -67,7 +67,7 @@ class _Sized:
         self, operations: Operations, genes: Sequence[int], input_shape: tuple[int, int, int], n_classes: int
     ) -> nn.Sequential:
         edges = live_edges(operations)
-        from nasx.networks.skeleton import cell_network  # here: who only reads genotypes need not load torch
+        from nasx.networks.skeletons import cell_network  # here: who only reads genotypes need not load torch
 
         widths = [self.widths[gene] for gene in genes]
         return cell_network(edges, widths=widths, cells=self.cells, input_shape=input_shape, n_classes=n_classes)

@@ -1,5 +1,1 @@
-"""Training of networks: `recipe` says how, `fitting` does it; `classifier` is what Lightning trains."""
-
-from nasx.training.recipe import Recipe
-
-__all__ = ["Recipe"]
+"""Train networks: `recipe` has the settings, `fit` trains, `lightning_module` is what Lightning runs."""

@@ -17,8 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from nasx.errors import RunError
-from nasx.files import write_atomically
-from nasx.weights import damage, seal
+from nasx.files import damage, seal, write_atomically
 
 _STATE = "state"
 

@@ -79,7 +79,7 @@ def main(
     judged = sum(m.met is not None for m in measurements)
     print(f"{judged - missed} of {judged} targets met, in {(time.monotonic() - started) / 60:.1f} minutes")
     if plot is not None and any(m.theirs for m in measurements):
-        from nasx.reports.canvas import save
+        from nasx.reports.figures.style import save
         from scripts.bench.picture import draw
 
         save(draw(measurements, "nasx beside its peers"), plot / "bench.png")

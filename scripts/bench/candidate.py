@@ -19,12 +19,11 @@ import torch
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import normalise
-from nasx.data.images import LabelledImages, SearchData
-from nasx.data.placement import as_tensor
+from nasx.data.batches import as_tensor, normalise
+from nasx.data.dataset import LabelledImages, SearchData
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe
-from nasx.training.fitting import fit, resolve_precision
+from nasx.training.fit import fit, resolve_precision
+from nasx.training.recipe import Recipe
 from scripts.bench.measurement import Measurement, Options, interleave
 from scripts.bench.plain_training import Batches, by_loader, in_memory, train, validation_batches
 from scripts.bench.roofline import Limits, training_step

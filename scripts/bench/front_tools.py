@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from nasx import config as configs
-from nasx.evaluation import better_than_chance
-from nasx.preparation import prepare, score_seed, split_data
+from nasx.evaluation.train_and_score import better_than_chance
+from nasx.experiment import prepare, score_seed, split_data
 from nasx.trial import Evaluator, Genotype, Job, Reason, TrialStatus, arch_id, derive_seed
 from scripts.bench.front_judgement import CORNER, Point, front
 from scripts.bench.optuna_script import Task, save_task

@@ -20,13 +20,13 @@ from torch.utils._pytree import tree_leaves
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, Pixels, TrainingBatches
-from nasx.data.images import SearchData
+from nasx.data.dataset import SearchData
 from nasx.introspection.activations import CPU_BATCH, GPU_BATCH, ActivationScorer
 from nasx.networks.training_form import training_form
-from nasx.training import Recipe
-from nasx.training.classifier import Classifier
 from nasx.training.cuda_graphs import GraphedStep
-from nasx.training.fitting import _OneDevice
+from nasx.training.fit import _OneDevice
+from nasx.training.lightning_module import Classifier
+from nasx.training.recipe import Recipe
 from scripts.bench.candidate import SETTINGS, Setting, network_of, random_data
 from scripts.bench.measurement import Measurement, Options
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import SearchData
+from nasx.data.dataset import SearchData
 from nasx.training.recipe import Recipe, learning_rate_factor
 from scripts.bench.plain_training import AugmentedImages, Batch, tensors
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nasx.execution.limits import SearchLimits
+from nasx.execution.budget import SearchLimits
 from nasx.execution.loop import SearchLoop
 from nasx.protocols import SearchAlgorithm
-from nasx.store import RunInfo, RunStore
+from nasx.runs.journal import RunStore
+from nasx.runs.rows import RunInfo
 from nasx.trial import OBJECTIVES, Evaluation, Genotype, TrialStatus
 
 

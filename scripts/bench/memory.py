@@ -26,8 +26,8 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 
 from nasx.errors import RunError
-from nasx.rundir import is_run
-from nasx.store import RunStore
+from nasx.runs.directory import is_run
+from nasx.runs.journal import RunStore
 from scripts.bench.measurement import Measurement, Options
 
 WORKERS = 2

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from nasx import pareto
+from nasx.algorithms.estimates import estimate
 from nasx.algorithms.nsga2 import NSGA2
 from nasx.algorithms.random_search import RandomSearch
-from nasx.estimates import estimate
 from nasx.protocols import Problem, SearchAlgorithm
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Genotype, Objective, Trial, TrialStatus
 from scripts.bench.noisy_problem import SPACE, Costs, NoisyProblem, Shown

@@ -31,7 +31,7 @@ from optuna.trial import TrialState
 from torch import Tensor, nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import LabelledImages, SearchData
+from nasx.data.dataset import LabelledImages, SearchData
 from nasx.spaces.nb201 import NASBench201
 from nasx.training.recipe import Recipe
 from scripts.bench.plain_training import by_loader, tensors, train, validation_batches

@@ -21,9 +21,8 @@ from functools import partial
 from pathlib import Path
 
 from nasx.algorithms.random_search import RandomSearch
-from nasx.execution import Execution
-from nasx.protocols import Problem
-from nasx.store import RunStore
+from nasx.protocols import Execution, Problem
+from nasx.runs.journal import RunStore
 from nasx.trial import Evaluation, Job
 from scripts.bench.made_up import Space, search_loop
 from scripts.bench.measurement import Measurement, Options
@@ -72,7 +71,7 @@ def start(execution: tuple[str, ...]) -> float:
 
 
 def benchmark(options: Options) -> Iterator[Measurement]:
-    from nasx.execution.ray_tune import RayExecution
+    from nasx.execution.ray import RayExecution
     from nasx.execution.serial import SerialExecution
 
     logging.disable(logging.WARNING)

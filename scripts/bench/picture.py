@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from nasx.reports.canvas import styled
-from nasx.reports.style import BLUE, INK, MUTED, VERMILLION, WIDTH
+from nasx.reports.figures.style import WIDTH, styled
+from nasx.reports.palette import BLUE, INK, MUTED, VERMILLION
 from scripts.bench.measurement import Measurement
 
 

@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from nasx.data.augmentation import Augmentation, augment
-from nasx.data.batches import normalise
-from nasx.data.images import LabelledImages, SearchData
-from nasx.data.placement import as_tensor
+from nasx.data.batches import as_tensor, normalise
+from nasx.data.dataset import LabelledImages, SearchData
 from nasx.training.recipe import Recipe, learning_rate_factor
 
 Batch = tuple[Tensor, Tensor]  # images (n, channels, height, width) float32, labels (n,)

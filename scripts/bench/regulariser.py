@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nasx.introspection.regulariser import BatchSimilarity
+from nasx.introspection.regularizer import BatchSimilarity
 from nasx.networks.training_form import training_form
 from nasx.spaces.nb201 import NASBench201
 

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "reports"))  # made
 from made_up import make_run
 from materials import make_material, make_picture, with_descent
 
-from nasx.reports.gallery import PICTURES, gallery
-from nasx.reports.run_data import RunMaterial, run_data
-from nasx.reports.run_page import json_in_html, run_page
+from nasx.reports.html.load import PICTURES, RunMaterial, gallery
+from nasx.reports.html.run_data import run_data
+from nasx.reports.html.run_page import json_in_html, run_page
 
 
 def large_run(n_trials: int, n_explained: int, directory: Path) -> tuple[RunMaterial, float]:

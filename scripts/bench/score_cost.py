@@ -27,13 +27,13 @@ from torch import nn
 
 from nasx import config as configs
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import LabelledImages, SearchData
+from nasx.data.dataset import LabelledImages, SearchData
+from nasx.experiment import score_seed
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer, stage_probes
+from nasx.introspection.shap import ShapScorer, stage_probes
 from nasx.networks.costs import count_macs
-from nasx.preparation import score_seed
-from nasx.training import Recipe
-from nasx.training.fitting import fit
+from nasx.training.fit import fit
+from nasx.training.recipe import Recipe
 
 SHIPPED: Mapping[str, tuple[tuple[int, int, int], int]] = {  # config: shape of an image, training images published
     "fashion_mnist": ((1, 28, 28), 60_000),

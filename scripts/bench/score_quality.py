@@ -31,13 +31,13 @@ from rich.console import Console
 from rich.table import Table
 
 from nasx.errors import NasxError
+from nasx.experiment import score_seed
 from nasx.files import write_atomically
-from nasx.introspection import layers, sampling, similarity
+from nasx.introspection import layers, shap, similarity
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
-from nasx.preparation import score_seed
+from nasx.introspection.shap import ShapScorer
 from nasx.protocols import Scorer
-from nasx.rundir import arch_dir
+from nasx.runs.directory import arch_dir
 from scripts.bench.score_quality_picture import draw
 from scripts.measures import Interval, bootstrap, icc, icc_interval, spearman
 from scripts.trained_networks import Study, Trained, draw_architectures, in_processes, pixels_of, seconds, train
@@ -289,7 +289,7 @@ def _score(study: Study, record: Trained, sweeps: bool) -> tuple[tuple[str, int]
 @cache
 def _version(module: str) -> str:
     """A hash of what a scorer is made of: what an earlier version has scored is measured again."""
-    parts = (module, sampling.__name__, similarity.__name__, layers.__name__)
+    parts = (module, shap.__name__, similarity.__name__, layers.__name__)
     sources = b"".join(Path(sys.modules[part].__file__ or "").read_bytes() for part in parts)
     return hashlib.sha256(sources).hexdigest()[:8]
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from nasx.reports.canvas import save, styled
-from nasx.reports.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILLION, WIDTH
+from nasx.reports.figures.style import WIDTH, save, styled
+from nasx.reports.palette import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILLION
 
 if TYPE_CHECKING:
     from scripts.bench.score_quality import Quality

@@ -31,9 +31,8 @@ from scipy.spatial.distance import pdist
 from torch import Tensor, nn
 
 from nasx.introspection.activations import class_grams
-from nasx.introspection.attributions import channel_sums, expected_gradients, stage_probes
 from nasx.introspection.layers import at_rest, live_layers, watching
-from nasx.introspection.sampling import Paths
+from nasx.introspection.shap import Paths, channel_sums, expected_gradients, stage_probes
 from nasx.introspection.similarity import cosine_distances
 from nasx.spaces.nb201 import NASBench201
 from scripts.bench import measurement

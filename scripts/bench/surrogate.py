@@ -24,8 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from nasx.algorithms.features import Features
-from nasx.algorithms.gaussian_process import LENGTH_SCALES, OWN_SHARES, Measurements, fit
+from nasx.algorithms.gaussian_process import LENGTH_SCALES, OWN_SHARES, Features, Measurements, fit
 
 GENES, ALLELES = 6, 5
 NEW = 16  # networks predicted

@@ -29,9 +29,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
-from nasx.data.images import SearchData
+from nasx.data.dataset import SearchData
 from nasx.errors import TrialFailure
-from nasx.introspection.attributions import ShapScorer
+from nasx.introspection.shap import ShapScorer
 from scripts.bench.optuna_script import STUDY, Objective, Task, load_task
 
 

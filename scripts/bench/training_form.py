@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from nasx.networks.training_form import training_form
 from nasx.spaces.nb201 import NASBench201
-from nasx.training.fitting import resolve_precision
+from nasx.training.fit import resolve_precision
 from nasx.trial import Genotype
 from scripts.bench.candidate import CELLS
 

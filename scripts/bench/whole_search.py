@@ -25,10 +25,10 @@ import numpy as np
 
 from nasx import config as configs
 from nasx import pareto
-from nasx.data.images import SearchData
-from nasx.evaluation import better_than_chance
-from nasx.preparation import split_data
-from nasx.store import RunStore
+from nasx.data.dataset import SearchData
+from nasx.evaluation.train_and_score import better_than_chance
+from nasx.experiment import split_data
+from nasx.runs.journal import RunStore
 from scripts.bench.measurement import Measurement, Options, Skipped, seconds_of
 from scripts.bench.optuna_script import Task, save_task
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nasx.algorithms.nsga2 import NSGA2
-from nasx.algorithms.preference import achievement, ranges
+from nasx.algorithms.nsga2 import NSGA2, achievement, ranges
 from nasx.errors import SettingError
 from nasx.protocols import Problem
 

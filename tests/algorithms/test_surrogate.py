@@ -12,8 +12,16 @@ from threadpoolctl import threadpool_info
 from nasx import pareto
 from nasx.algorithms import gaussian_process
 from nasx.algorithms import surrogate as module
-from nasx.algorithms.features import COUNTS_WEIGHT, Features
-from nasx.algorithms.gaussian_process import LENGTH_SCALES, NOISE_SHARES, OWN_SHARES, Measurements, Settings, fit
+from nasx.algorithms.gaussian_process import (
+    COUNTS_WEIGHT,
+    LENGTH_SCALES,
+    NOISE_SHARES,
+    OWN_SHARES,
+    Features,
+    Measurements,
+    Settings,
+    fit,
+)
 from nasx.algorithms.surrogate import Surrogate, front_probabilities, within_fence
 
 SIZES = (4,) * 6

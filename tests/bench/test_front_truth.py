@@ -15,8 +15,8 @@ pytest.importorskip("optuna", reason="the extra bench is not installed")
 from optuna.trial import TrialState, create_trial
 
 from nasx.data.augmentation import Augmentation
-from nasx.evaluation import EvaluationSpec, take_scores
-from nasx.introspection.attributions import ShapScorer
+from nasx.evaluation.train_and_score import EvaluationSpec, take_scores
+from nasx.introspection.shap import ShapScorer
 from nasx.spaces.nb201 import NASBench201
 from nasx.training.recipe import Recipe
 from scripts.bench import front_truth, tpe_script

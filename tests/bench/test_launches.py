@@ -10,7 +10,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 
 pytest.importorskip("psutil", reason="the extra bench is not installed")
 
-from nasx.training.fitting import _OneDevice
+from nasx.training.fit import _OneDevice
 from scripts.bench import launches
 from scripts.bench.candidate import random_data
 

@@ -12,7 +12,7 @@ from torch import nn
 pytest.importorskip("optuna", reason="the extra bench is not installed")
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import LabelledImages, SearchData
+from nasx.data.dataset import LabelledImages, SearchData
 from nasx.introspection.activations import ActivationScorer
 from scripts.bench import optuna_script
 from scripts.bench.optuna_script import Task, activation_score, load_task, save_task

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from nasx.cli.main import main
-from nasx.introspection.weighting import read_similarity
+from nasx.introspection.class_similarity import read_similarity
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from nasx.cli import live
-from nasx.cli.panel import SearchPanel
-from nasx.cli.scatter import scatter
-from nasx.estimates import Noise
-from nasx.execution.limits import Forecast, Progress, Running
+from nasx.algorithms.estimates import Noise
+from nasx.cli import progress as progress_module
+from nasx.cli.panel import SearchPanel, scatter
+from nasx.execution.budget import Forecast, Progress, Running
 from nasx.reports.summary import FrontSummary, summarise
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Trial, TrialStatus
 
@@ -192,14 +191,14 @@ class Loop:
 def clock(monkeypatch):
     """Time that stands still unless it is moved."""
     now = SimpleNamespace(seconds=1000.0)
-    monkeypatch.setattr(live.time, "monotonic", lambda: now.seconds)
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now.seconds)
     return now
 
 
 def test_a_file_gets_plain_lines_seldom_and_the_last_at_the_end(clock):
     out, loop = io.StringIO(), Loop()
 
-    with live.display(Console(file=out, width=80)) as shown:
+    with progress_module.display(Console(file=out, width=80)) as shown:
         for evaluated in (1, 2, 3):
             loop.now = progress(evaluated=evaluated, jobs=())
             clock.seconds += 6
@@ -216,7 +215,7 @@ def test_a_file_gets_plain_lines_seldom_and_the_last_at_the_end(clock):
 
 
 def test_a_plain_line_has_estimates_what_is_certain_and_how_often_networks_were_trained_again():
-    said = live.line(progress(summary=estimated(), retrained=5, forecast=None), BOTH)
+    said = progress_module.line(progress(summary=estimated(), retrained=5, forecast=None), BOTH)
 
     assert ", 5 trained again, best validation error 2.00 ± 0.31 %, best introspectability 0.550 ± 0.012, " in said
     assert "hypervolume 0.4321 (0.4012 certain), front of 3, elapsed 1 min 40 s" in said
@@ -226,7 +225,7 @@ def test_a_file_is_told_once_that_workers_start(clock):
     out, loop = io.StringIO(), Loop()
     loop.now = progress(evaluated=0, jobs=tuple(Running("28d5170bc0", CELL, 0, False, 1.0) for _ in range(2)))
 
-    with live.display(Console(file=out)) as shown:
+    with progress_module.display(Console(file=out)) as shown:
         for _ in range(5):
             clock.seconds += 1
             shown.watch(loop)
@@ -238,7 +237,7 @@ def test_a_file_is_told_what_runs_where_nothing_ends_for_long(clock):
     out, loop = io.StringIO(), Loop()
     loop.now = progress(evaluated=0)
 
-    with live.display(Console(file=out)) as shown:
+    with progress_module.display(Console(file=out)) as shown:
         for seconds in (30, 45, 30, 45):
             clock.seconds += seconds
             shown.watch(loop)
@@ -250,7 +249,7 @@ def test_a_terminal_shows_the_panel_from_the_start_and_nothing_of_it_afterwards(
     out, loop = io.StringIO(), Loop()
     console = Console(file=out, width=80, height=24, force_terminal=True, color_system=None)
 
-    with live.display(console) as shown:
+    with progress_module.display(console) as shown:
         assert "starting the workers" in out.getvalue()
         clock.seconds += 1
         shown.watch(loop)

@@ -102,7 +102,7 @@ class Unnamed:
 def test_a_dataset_goes_by_the_name_that_its_class_says(users_directory: Path) -> None:
     (users_directory / "names.py").write_text(NAMES)
 
-    imagenet = {"_target_": "nasx.data.imagenet16.ImageNet16", "root": "gone"}
+    imagenet = {"_target_": "nasx.data.cifar.ImageNet16", "root": "gone"}
     assert dataset_name({"dataset": imagenet}) == "imagenet16_120"
     assert dataset_name({"dataset": {"_target_": "names.Unnamed", "title": "own"}}) == "own"
-    assert dataset_name({"evaluation": {"_target_": "nasx.tabular.TabularEvaluation"}}) == ""
+    assert dataset_name({"evaluation": {"_target_": "nasx.evaluation.tabular.TabularEvaluation"}}) == ""

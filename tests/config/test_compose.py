@@ -77,9 +77,9 @@ def test_choices_in_the_current_directory_serve_packaged_experiments(elsewhere: 
 
 def test_the_configs_own_directory_comes_first(own_configs: Path) -> None:
     (own_configs / "training").mkdir()
-    (own_configs / "training" / "lines.yaml").write_text("_target_: nasx.training.Recipe\n")
+    (own_configs / "training" / "lines.yaml").write_text("_target_: nasx.training.recipe.Recipe\n")
 
-    assert compose(own_configs / "own.yaml")["training"] == {"_target_": "nasx.training.Recipe"}
+    assert compose(own_configs / "own.yaml")["training"] == {"_target_": "nasx.training.recipe.Recipe"}
 
 
 def test_another_choice_leaves_behind_what_the_experiment_says_of_the_first(elsewhere: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nasx.data.arrays import NumpyArrays
+from nasx.data.npz import NumpyArrays
 from nasx.errors import DataError, SettingError
 
 

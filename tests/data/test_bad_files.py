@@ -13,7 +13,7 @@ import pytest
 from published_formats import cifar_batch, idx_bytes, python2_pickle, write_cifar10, write_cifar100, write_idx
 
 from nasx.data.cifar import CIFAR10, CIFAR100
-from nasx.data.idx import MNIST, FashionMNIST
+from nasx.data.mnist import MNIST, FashionMNIST
 from nasx.errors import DataError
 
 READERS = (CIFAR10, CIFAR100, MNIST, FashionMNIST)

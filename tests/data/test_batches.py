@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches, normalise
-from nasx.data.images import LabelledImages
+from nasx.data.dataset import LabelledImages
 from nasx.errors import SettingError
 
 NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)

@@ -12,9 +12,9 @@ from published_formats import write_cifar10
 from nasx.data.augmentation import Augmentation
 from nasx.data.check import check
 from nasx.data.cifar import CIFAR10
-from nasx.data.digits import Digits
+from nasx.data.dataset import LabelledImages
 from nasx.data.folder import ImageFolder
-from nasx.data.images import LabelledImages
+from nasx.data.synthetic import Digits
 
 NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nasx.data.fetch import PUBLICATIONS, Publication, RemoteFile, cache_folder, fetch, fetch_publication
+from nasx.data.download import PUBLICATIONS, Publication, RemoteFile, cache_folder, fetch, fetch_publication
 from nasx.errors import DataError, ResourceError
 
 CONTENT = bytes(range(256)) * 2000  # 512 kB
@@ -258,9 +258,9 @@ def test_publications_have_a_hash_and_a_place_for_every_file(name):
 
 @pytest.mark.parametrize("name", PUBLICATIONS)
 def test_publications_lie_where_their_reader_looks(name):
-    from nasx.data import cifar, idx
+    from nasx.data import cifar, mnist
 
-    readers = {reader.name: reader for reader in (cifar.CIFAR10, cifar.CIFAR100, idx.MNIST, idx.FashionMNIST)}
+    readers = {reader.name: reader for reader in (cifar.CIFAR10, cifar.CIFAR100, mnist.MNIST, mnist.FashionMNIST)}
     assert PUBLICATIONS[name].folder == readers[name].folder
 
 

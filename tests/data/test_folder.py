@@ -13,7 +13,7 @@ from PIL import Image
 
 from nasx.data import folder as module
 from nasx.data.folder import ImageFolder, list_files
-from nasx.data.pictures import is_picture, read_picture
+from nasx.data.image_files import is_picture, read_picture
 from nasx.errors import DataError, ResourceError, SettingError
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from nasx.data.digits import Digits
-from nasx.data.lines import Lines, draw_lines
+from nasx.data.synthetic import Digits, Lines, draw_lines
 from nasx.errors import SettingError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from published_formats import write_idx
 
-from nasx.data.idx import MNIST, FashionMNIST, read_idx
+from nasx.data.mnist import MNIST, FashionMNIST, read_idx
 
 
 def test_images_and_labels_are_those_of_the_files(tmp_path):

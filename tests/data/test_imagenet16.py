@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from published_formats import python2_pickle, write_imagenet16
 
-from nasx.data.fetch import fetch
-from nasx.data.imagenet16 import ImageNet16, class_names, synsets
+from nasx.data.cifar import ImageNet16, class_names, synsets
+from nasx.data.download import fetch
 from nasx.errors import DataError
 
 

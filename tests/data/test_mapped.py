@@ -9,17 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from nasx.data import mapped
+from nasx.data import dataset
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches
+from nasx.data.dataset import LabelledImages
 from nasx.data.folder import ImageFolder
-from nasx.data.images import LabelledImages
-from nasx.data.lines import Lines
 from nasx.data.splits import split
+from nasx.data.synthetic import Lines
 from nasx.errors import ResourceError
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe
-from nasx.training.fitting import fit
+from nasx.training.fit import fit
+from nasx.training.recipe import Recipe
 
 AUGMENTATION = Augmentation(crop_padding=0.2, horizontal_flip=True, cutout=0.25)
 
@@ -28,7 +28,7 @@ AUGMENTATION = Augmentation(crop_padding=0.2, horizontal_flip=True, cutout=0.25)
 def both(tmp_path) -> tuple[LabelledImages, LabelledImages]:
     """The same images in memory and on disk."""
     images = Lines(train_images=240).train()
-    rows = mapped.write_rows(tmp_path / "lines.npy", images.images.shape, images.images)
+    rows = dataset.write_rows(tmp_path / "lines.npy", images.images.shape, images.images)
     return images, LabelledImages(rows, images.labels, images.class_names, on_disk=True)
 
 
@@ -77,7 +77,7 @@ def test_a_choice_of_images_is_copied_once(both, monkeypatch):
     _, on_disk = both
     indices = np.arange(0, 240, 2)
     first = on_disk.take(indices)
-    monkeypatch.setattr(mapped, "write_rows", None)
+    monkeypatch.setattr(dataset, "write_rows", None)
 
     assert on_disk.take(indices).images.filename == first.images.filename
 
@@ -98,9 +98,9 @@ def test_it_travels_by_the_path_of_its_file(both):
     ("memory_map", "n_bytes", "expected"), [(True, 1, True), (False, 99, False), (None, 24, False), (None, 26, True)]
 )
 def test_the_config_decides_or_a_quarter_of_the_memory(memory_map, n_bytes, expected, monkeypatch):
-    monkeypatch.setattr(mapped, "_memory", lambda: 100)
+    monkeypatch.setattr(dataset, "_memory", lambda: 100)
 
-    assert mapped.stays_on_disk(memory_map, n_bytes) is expected
+    assert dataset.stays_on_disk(memory_map, n_bytes) is expected
 
 
 @pytest.mark.parametrize("memory_map", [True, False])
@@ -120,4 +120,4 @@ def test_a_disk_that_takes_no_more_is_told(tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(ResourceError, match=r"cannot take the resized images .*give dataset\.cache=DIR"):
-        mapped.write_rows(tmp_path / "file" / "x.npy", (1, 2), np.zeros((1, 2), np.uint8))
+        dataset.write_rows(tmp_path / "file" / "x.npy", (1, 2), np.zeros((1, 2), np.uint8))

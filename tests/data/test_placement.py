@@ -16,11 +16,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nasx.data import placement
+from nasx.data import batches
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import EvaluationBatches, Pixels, TrainingBatches, normalise, split_batches
-from nasx.data.images import LabelledImages
-from nasx.data.placement import DATA_SHARE, place
+from nasx.data.batches import DATA_SHARE, EvaluationBatches, Pixels, TrainingBatches, normalise, place, split_batches
+from nasx.data.dataset import LabelledImages
 
 GPU = torch.device("meta")
 SCALE = {"mean": np.float32([0.5, 0.4]), "std": np.float32([0.2, 0.3])}
@@ -50,7 +49,7 @@ class Uploads(TorchDispatchMode):
 @pytest.fixture
 def memory(monkeypatch):
     """Sets the bytes of memory of the pretended GPU."""
-    return lambda n: monkeypatch.setattr(placement, "_memory", lambda device: n)
+    return lambda n: monkeypatch.setattr(batches, "_memory", lambda device: n)
 
 
 def test_on_the_cpu_nothing_is_copied():

@@ -15,7 +15,7 @@ from published_formats import write_cifar10, write_cifar100, write_idx, write_im
 
 from nasx.config.components import build
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import LabelledImages
+from nasx.data.dataset import LabelledImages
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "dataset"
 

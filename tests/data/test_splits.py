@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nasx.data.images import LabelledImages
+from nasx.data.dataset import LabelledImages
 from nasx.data.splits import mean_and_std, split
 from nasx.errors import DataError, NasxError, SettingError
 

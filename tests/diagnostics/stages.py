@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasx.data.images import LabelledImages, SearchData
+from nasx.data.dataset import LabelledImages, SearchData
 
 N_CLASSES = 3
 

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.distance import cdist
 from stages import N_CLASSES, make_data, make_network, pixels_of
 
-from nasx.data.images import LabelledImages
+from nasx.data.dataset import LabelledImages
 from nasx.diagnostics.centroids import class_centroids, cosine_distances, distances_without_itself, judge
 from nasx.errors import ArchitectureError
 

@@ -10,7 +10,7 @@ from stages import N_CLASSES, make_data, make_network, pixels_of
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import LabelledImages
+from nasx.data.dataset import LabelledImages
 from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.confidence import (
     Confidence,
@@ -21,8 +21,8 @@ from nasx.diagnostics.confidence import (
     log_odds,
 )
 from nasx.errors import ArchitectureError, DataError
-from nasx.training import Recipe
-from nasx.training.fitting import fit
+from nasx.training.fit import fit
+from nasx.training.recipe import Recipe
 
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 

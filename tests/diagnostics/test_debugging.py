@@ -4,10 +4,10 @@ import torch
 from stages import N_CLASSES, make_data, make_network, pixels_of
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import LabelledImages
-from nasx.diagnostics.debugging import debug
-from nasx.training import Recipe
-from nasx.training.fitting import fit
+from nasx.data.dataset import LabelledImages
+from nasx.diagnostics.debug import debug
+from nasx.training.fit import fit
+from nasx.training.recipe import Recipe
 
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 

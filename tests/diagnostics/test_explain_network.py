@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from nasx.data.images import LabelledImages, SearchData
+from nasx.data.dataset import LabelledImages, SearchData
 from nasx.diagnostics.explain import explain, pick_samples
+from nasx.diagnostics.explain_image import shap_images
 from nasx.diagnostics.explanation import SampleKind
-from nasx.diagnostics.shap_images import shap_images
 from nasx.introspection import similarity
-from nasx.introspection.attributions import ShapScorer
+from nasx.introspection.shap import ShapScorer
 
 N_CLASSES = 3
 

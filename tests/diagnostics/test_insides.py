@@ -6,14 +6,14 @@ import torch
 from sklearn.decomposition import PCA
 from stages import N_CLASSES, make_data, make_network, pixels_of
 
-from nasx.diagnostics.class_map import activity_by_block, class_map, class_tree
+from nasx.diagnostics.class_pairs import activity_by_block, class_map, class_tree
+from nasx.diagnostics.edge_shares import conductances, edge_shares
 from nasx.diagnostics.explain import mean_activity
-from nasx.diagnostics.one_image import INPUT, OneImage, explain_image
-from nasx.diagnostics.operations import conductances, edge_shares
+from nasx.diagnostics.explain_image import INPUT, OneImage, explain_image
 from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, SKIP, Edge
-from nasx.networks.skeleton import cell_network
-from nasx.reports.inside_plots import activity_figure, map_figure, tree_figure
-from nasx.reports.one_image import maps_figure, tell_image
+from nasx.networks.skeletons import cell_network
+from nasx.reports.figures.classes import activity_figure, map_figure, tree_figure
+from nasx.reports.image_page import maps_figure, tell_image
 
 EDGES = [Edge(0, 1, CONV_3X3), Edge(0, 2, SKIP), Edge(1, 2, CONV_1X1), Edge(0, 3, AVG_POOL), Edge(2, 3, SKIP)]
 

@@ -7,10 +7,9 @@ from stages import make_data, make_network
 from torch.nn import functional as F
 
 from nasx.data.augmentation import Augmentation
-from nasx.diagnostics.mislabelled import corrupt_labels, detection, loss, suspicion
-from nasx.diagnostics.planting import plant
+from nasx.diagnostics.label_errors import corrupt_labels, detection, loss, plant, suspicion
 from nasx.errors import SettingError
-from nasx.training import Recipe
+from nasx.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)

@@ -6,8 +6,8 @@ from stages import make_data, make_network
 
 from nasx.data.augmentation import Augmentation
 from nasx.diagnostics.repair import Outcome, Repair, Verdict, outcome, repair
-from nasx.training import Recipe
-from nasx.training.fitting import fit
+from nasx.training.fit import fit
+from nasx.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)

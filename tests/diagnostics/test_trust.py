@@ -9,12 +9,14 @@ from scipy import stats
 from torchmetrics.functional.classification import binary_calibration_error
 
 from nasx.diagnostics.calibration import (
+    accuracy_gain,
     calibration_map,
     cross_calibrated,
+    error_auroc,
     expected_calibration_error,
     reliability,
+    risk_coverage,
 )
-from nasx.diagnostics.mispredictions import accuracy_gain, error_auroc, risk_coverage
 
 
 def draw(n=2000, seed=0):

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nasx.errors import RunError
-from nasx.execution.clocks import Key
-from nasx.store import Event, RunStore
+from nasx.execution.jobs import Key
+from nasx.runs.journal import RunStore
+from nasx.runs.rows import Event
 from nasx.trial import Trial
 
 LINES = [

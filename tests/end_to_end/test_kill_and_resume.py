@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from nasx.rundir import lock
+from nasx.runs.directory import lock
 from tests.end_to_end.commands import (
     LINES,
     contents,

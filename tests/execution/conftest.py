@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nasx.execution.ray_tune import RayExecution
+from nasx.execution.ray import RayExecution
 from tests.execution.searches import drive, make_loop, nsga2
 
 

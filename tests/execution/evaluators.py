@@ -8,8 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-from nasx import watchdog
 from nasx.errors import DeviceError, ResourceError
+from nasx.evaluation import watchdog
 from nasx.trial import Evaluation, Job, Reason
 from tests.execution.searches import measured, trained
 

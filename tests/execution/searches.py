@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasx.algorithms.nsga2 import NSGA2
-from nasx.early_stopping import judge
 from nasx.errors import TrialFailure
-from nasx.execution.clocks import Key
-from nasx.execution.jobs import key
-from nasx.execution.limits import SearchLimits
+from nasx.evaluation.early_stopping import judge
+from nasx.execution.budget import SearchLimits
+from nasx.execution.jobs import Key, key
 from nasx.execution.loop import SearchLoop
 from nasx.protocols import Problem, SearchAlgorithm
-from nasx.rundir import DATABASE
-from nasx.store import RunInfo, RunStore
+from nasx.runs.directory import DATABASE
+from nasx.runs.journal import RunStore
+from nasx.runs.rows import RunInfo
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Job, Reason, TrialStatus
 from tests.journals import INFO
 

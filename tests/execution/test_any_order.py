@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from nasx.store.database import Database
+from nasx.runs.database import Database
 from nasx.trial import Reason
 from tests.execution.searches import ManyPairs, bare, make_loop, nsga2, pool, trained
 

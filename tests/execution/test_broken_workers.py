@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nasx.execution.broken import FailureStreak
+from nasx.execution.workers import FailureStreak
 from nasx.trial import Evaluation, Job, Reason, TrialStatus
 from tests.execution import evaluators
 from tests.execution.searches import bare, make_loop, nsga2

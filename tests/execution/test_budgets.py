@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from nasx.errors import ConfigError
-from nasx.execution import clocks, limits
+from nasx.execution import budget, jobs
 from nasx.execution.workers import WorkerPlan
-from nasx.preparation import check_gpu_budget
+from nasx.experiment import check_gpu_budget
 from nasx.trial import Evaluation, Job, Reason
 from tests.execution.searches import Script, drive, make_loop, measured, nsga2
 
@@ -22,8 +22,8 @@ def clock(monkeypatch):
     """The time that budgets see; tests move it."""
     clock = SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr(limits, "time", clock)
-    monkeypatch.setattr(clocks, "time", clock)
+    monkeypatch.setattr(budget, "time", clock)
+    monkeypatch.setattr(jobs, "time", clock)
     return clock
 
 

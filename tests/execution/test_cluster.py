@@ -10,7 +10,7 @@ from ray.cluster_utils import Cluster
 
 from nasx.errors import SettingError
 from nasx.execution import cluster
-from nasx.execution.ray_tune import RayExecution
+from nasx.execution.ray import RayExecution
 from tests.execution import evaluators
 from tests.execution.searches import bare, drive, make_loop, nsga2
 

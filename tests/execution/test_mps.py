@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from nasx.errors import ResourceError, SettingError
-from nasx.execution import mps, ray_tune, workers
+from nasx.execution import mps, ray, workers
 from nasx.execution.mps import multi_process_service
-from nasx.execution.ray_tune import RayExecution
+from nasx.execution.ray import RayExecution
 
 CONTROL = """#!/usr/bin/env bash
 echo "$CUDA_MPS_PIPE_DIRECTORY ${1:-$(cat)}" >> "$(dirname "$0")/calls"
@@ -80,10 +80,10 @@ def test_a_machine_without_it_is_told(tmp_path, monkeypatch):
 def test_workers_on_gpus_get_its_variables(control, monkeypatch):
     started = []
     monkeypatch.setattr(workers, "_count_gpus", lambda: 1)
-    monkeypatch.setattr(ray_tune.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray_tune.ray, "shutdown", lambda: None)
-    monkeypatch.setattr(ray_tune.ray, "init", lambda **_: started.append(os.environ.get("CUDA_MPS_PIPE_DIRECTORY")))
-    monkeypatch.setattr(ray_tune, "_wait_for_workers", lambda n, ready: None)
+    monkeypatch.setattr(ray.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray.ray, "init", lambda **_: started.append(os.environ.get("CUDA_MPS_PIPE_DIRECTORY")))
+    monkeypatch.setattr(ray, "_wait_for_workers", lambda n, ready: None)
 
     with RayExecution(mps=True, workers=2).started():
         pass

@@ -11,8 +11,9 @@ import ray
 
 import nasx
 from nasx.errors import ResourceError, SettingError
-from nasx.execution import ray_tune, tuner
-from nasx.execution.ray_tune import RayExecution
+from nasx.execution import ray as ray_module
+from nasx.execution import tuner
+from nasx.execution.ray import RayExecution
 from nasx.trial import Reason, TrialStatus
 from tests.execution import evaluators
 from tests.execution.searches import Script, bare, front_of, make_loop, nsga2
@@ -175,20 +176,20 @@ def test_workers_find_a_checkout_that_is_not_installed(monkeypatch):
     home = str(Path(nasx.__file__).parents[1])
     monkeypatch.setenv("PYTHONPATH", "/users/own")
     monkeypatch.setattr("site.getsitepackages", lambda: ["/usr/lib/python3/site-packages"])
-    assert ray_tune._python_path() == f"{home}{os.pathsep}/users/own"
+    assert ray_module._python_path() == f"{home}{os.pathsep}/users/own"
     monkeypatch.setattr("site.getsitepackages", lambda: [home])  # it would come before Python's own modules
-    assert ray_tune._python_path() == "/users/own"
+    assert ray_module._python_path() == "/users/own"
 
 
 def test_the_environment_is_as_it_was_once_ray_has_started(monkeypatch, tmp_path):
     seen = {}
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    monkeypatch.setattr(ray_tune.ray, "init", lambda **_: seen.update(os.environ))
-    monkeypatch.setattr(ray_tune, "_wait_for_workers", lambda n, ready: None)
+    monkeypatch.setattr(ray_module.ray, "init", lambda **_: seen.update(os.environ))
+    monkeypatch.setattr(ray_module, "_wait_for_workers", lambda n, ready: None)
     before = dict(os.environ)
 
-    ray_tune._start(None, RayExecution(device="cpu", workers=1).plan, ["os"], str(tmp_path))
+    ray_module._start(None, RayExecution(device="cpu", workers=1).plan, ["os"], str(tmp_path))
 
-    assert seen[ray_tune.PRELOAD]
+    assert seen[ray_module.PRELOAD]
     assert seen["PYTHONPATH"]
     assert dict(os.environ) == before

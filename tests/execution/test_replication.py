@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nasx.execution.replication import due_replicates
+from nasx.execution.front import due_replicates
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Trial, TrialStatus
 
 BOTH = [OBJECTIVES["error"], OBJECTIVES["introspectability"]]

@@ -9,7 +9,7 @@ import pytest
 from journals import downgrade
 
 from nasx.errors import RunError
-from nasx.integrity import check_run
+from nasx.runs.check import check_run
 from nasx.trial import Candidate, Evaluation, Reason, TrialStatus, derive_seed
 from tests.execution.searches import ManyPairs, Script, bare, drive, make_loop, measured, noisy, nsga2, pool
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nasx.execution.ray_tune import RayExecution
-from nasx.rundir import DATABASE
+from nasx.execution.ray import RayExecution
+from nasx.runs.directory import DATABASE
 from nasx.trial import Reason
 from tests.execution import evaluators
 from tests.execution.searches import ManyPairs, make_loop, nsga2

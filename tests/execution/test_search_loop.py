@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from nasx.errors import RunError
-from nasx.rundir import kept_weights
+from nasx.runs.directory import kept_weights
 from nasx.trial import Evaluation, Reason, TrialStatus
 from tests.execution.searches import ManyPairs, Script, bare, drive, front_of, make_loop, measured, noisy, nsga2
 
@@ -262,7 +262,7 @@ def test_weights_are_kept_of_all_trainings_of_the_front_and_of_its_rivals(tmp_pa
 
 
 def test_too_many_weights_are_cleared_but_those_of_the_front_and_of_running_trials(tmp_path, monkeypatch):
-    monkeypatch.setattr("nasx.execution.findings.KEPT_BYTES", 2 * len(b"weights"))
+    monkeypatch.setattr("nasx.execution.front.KEPT_BYTES", 2 * len(b"weights"))
     loop = make_loop(tmp_path, Script((1, 1), (0, 0), (2, 2), (3, 3)), evaluations=4)
     bad, good, worse, running = [loop.next_job() for _ in range(4)]
     measured(running)  # its weights are there, its evaluation is not
@@ -276,7 +276,7 @@ def test_too_many_weights_are_cleared_but_those_of_the_front_and_of_running_tria
 def test_a_resumed_search_clears_no_weights_before_it_knows_all_trials(tmp_path, monkeypatch):
     genotypes = (1, 1), (0, 0), (2, 2), (0, 1), (0, 2)
     drive(make_loop(tmp_path, Script(*genotypes), evaluations=5))
-    monkeypatch.setattr("nasx.execution.findings.KEPT_BYTES", 5 * len(b"weights"))
+    monkeypatch.setattr("nasx.execution.front.KEPT_BYTES", 5 * len(b"weights"))
 
     loop = make_loop(tmp_path, Script(*genotypes), evaluations=5)
 

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from nasx.errors import ResourceError, SettingError
-from nasx.execution import ray_tune, workers
-from nasx.execution.ray_tune import RayExecution
+from nasx.execution import ray, workers
+from nasx.execution.ray import RayExecution
 from nasx.execution.serial import SerialExecution
 from nasx.execution.workers import WorkerPlan, plan_workers
 from tests.execution import evaluators
@@ -146,14 +146,14 @@ def test_a_serial_search_has_the_whole_gpu(machine):
 def test_ray_is_told_which_gpus_it_has(machine, monkeypatch, tmp_path):
     machine(8, 2)
     asked = {}
-    monkeypatch.setattr(ray_tune.ray, "init", lambda **options: asked.update(options))
-    monkeypatch.setattr(ray_tune, "_wait_for_workers", lambda n, ready: None)
+    monkeypatch.setattr(ray.ray, "init", lambda **options: asked.update(options))
+    monkeypatch.setattr(ray, "_wait_for_workers", lambda n, ready: None)
 
     for settings, gpus in (({}, 2), ({"device": "cpu"}, 0), ({"gpus_per_trial": 0}, 0)):
         execution = RayExecution(**settings)
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
-        ray_tune._start(None, execution.plan, [], str(folder))
+        ray._start(None, execution.plan, [], str(folder))
         assert (asked["num_gpus"], asked["num_cpus"]) == (gpus, 8)
 
 
@@ -170,8 +170,8 @@ def test_ray_is_told_which_gpus_it_has(machine, monkeypatch, tmp_path):
 def test_a_cluster_is_asked_for_its_gpus(machine, monkeypatch, settings, gpus, plan):
     machine(8, 7)  # this machine's do not matter
     resources = {"CPU": 16.0} if gpus is None else {"CPU": 16.0, "GPU": gpus}
-    monkeypatch.setattr(ray_tune.ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(ray_tune.ray, "cluster_resources", lambda: resources)
+    monkeypatch.setattr(ray.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray.ray, "cluster_resources", lambda: resources)
 
     assert RayExecution(workers=4, address="auto", **settings).plan == plan
 
@@ -184,8 +184,8 @@ def test_a_cluster_is_asked_for_its_gpus(machine, monkeypatch, settings, gpus, p
     ],
 )
 def test_a_cluster_without_the_gpus_that_are_asked_for_is_refused(monkeypatch, settings, message):
-    monkeypatch.setattr(ray_tune.ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(ray_tune.ray, "cluster_resources", lambda: {"CPU": 16.0})
+    monkeypatch.setattr(ray.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray.ray, "cluster_resources", lambda: {"CPU": 16.0})
 
     with pytest.raises(ResourceError, match=f"^{message}"):
         _ = RayExecution(workers=4, address="auto", **settings).plan

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from nasx.errors import SettingError, TrialFailure
-from nasx.introspection.attributions import (
+from nasx.introspection.shap import (
+    Paths,
     ShapScorer,
     channel_sums,
     completeness_error,
+    draw_paths,
     expected_gradients,
     stage_probes,
 )
-from nasx.introspection.sampling import Paths, draw_paths
 
 from .networks import N_CLASSES, labelled, seeded, staged_network
 

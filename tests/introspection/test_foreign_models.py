@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
-from nasx.introspection.models import giving_logits, score
-from nasx.introspection.probing import find_probes
+from nasx.introspection.probes import find_probes
+from nasx.introspection.score_model import giving_logits, score
+from nasx.introspection.shap import ShapScorer
 
 from .networks import N_CLASSES, labelled
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
+from nasx.introspection.shap import ShapScorer
 
 from .networks import N_CLASSES, labelled, seeded, staged_network
 

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 import nasx
 from nasx.errors import DataError, SettingError
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
-from nasx.introspection.models import SCORERS, score
-from nasx.introspection.probing import find_probes
+from nasx.introspection.probes import find_probes
+from nasx.introspection.score_model import SCORERS, score
+from nasx.introspection.shap import ShapScorer
 
 from .networks import N_CLASSES, conv_block, labelled, staged_network, with_seeded_weights
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.regulariser import BatchSimilarity, emphasis, mean_similarity
+from nasx.introspection.regularizer import BatchSimilarity, emphasis, mean_similarity
 from nasx.introspection.similarity import introspectability
 
 from .networks import N_CLASSES, labelled, seeded, staged_network

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator
 
-from nasx.introspection.sampling import draw_paths, split_sample, stratified
+from nasx.introspection.shap import draw_paths, split_sample, stratified
 
 
 def generator(seed: int = 0) -> Generator:

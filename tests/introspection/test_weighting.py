@@ -10,9 +10,9 @@ import pytest
 
 from nasx.errors import DataError, ResourceError
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
+from nasx.introspection.class_similarity import ClassSimilarity, read_similarity, similarity_csv, wordnet_similarity
+from nasx.introspection.shap import ShapScorer
 from nasx.introspection.similarity import introspectability
-from nasx.introspection.weighting import ClassSimilarity, read_similarity, similarity_csv, wordnet_similarity
 
 from .networks import N_CLASSES, labelled, staged_network
 

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from nasx.networks.training_form import WORTH_IT, ConvolvedAvgPool, TrainingCell, take_back, training_form
 from nasx.spaces.cell_yaml import CellSpace
-from nasx.spaces.nb201 import NASBench201
-from nasx.spaces.nb201_xnas import NASBench201XNAS
+from nasx.spaces.nb201 import NASBench201, NASBench201XNAS
 
 SHAPE = (3, 8, 8)
 C3, C1, POOL, SKIP = "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3", "skip_connect"

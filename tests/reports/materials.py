@@ -8,10 +8,9 @@ import numpy as np
 from made_up import make_run
 from PIL import Image
 
-from nasx.reports.gallery import shrink
-from nasx.reports.run_data import RunMaterial
+from nasx.reports.html.load import RunMaterial, shrink
+from nasx.runs.rows import Lineage, RunInfo
 from nasx.spaces.nb201 import NASBench201
-from nasx.store import Lineage, RunInfo
 from nasx.trial import Candidate
 
 

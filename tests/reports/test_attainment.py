@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nasx.reports.attainment import attainment
+from nasx.reports.comparison import attainment
 
 COSTS = arrays(np.float64, st.tuples(st.integers(1, 5), st.just(2)), elements=st.integers(0, 6).map(float))
 

@@ -8,11 +8,9 @@ from rich.console import Console
 from scipy.stats import mannwhitneyu, wilcoxon
 
 from nasx.errors import RunError
-from nasx.reports.comparison import RunToCompare, compare
-from nasx.reports.comparison_plot import comparison_figure
+from nasx.reports.comparison import RunToCompare, compare, group_labels, holm, rank_test
 from nasx.reports.comparison_tables import comparison_csv, comparison_json, comparison_table
-from nasx.reports.grouping import group_labels
-from nasx.reports.rank_tests import holm, rank_test
+from nasx.reports.figures.comparison import comparison_figure
 from nasx.reports.summary import summarise
 
 PAIR = ("error", "introspectability")

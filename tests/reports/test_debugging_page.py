@@ -12,17 +12,14 @@ from rich.console import Console
 
 from nasx.cli.debug import choose_pair
 from nasx.cli.main import main
-from nasx.data.images import LabelledImages
-from nasx.diagnostics.debugging import Confidence, Debugging
-from nasx.diagnostics.mislabelled import Detection, Suspicion
-from nasx.diagnostics.planting import Planted
+from nasx.data.dataset import LabelledImages
+from nasx.diagnostics.debug import Confidence, Debugging
+from nasx.diagnostics.label_errors import Detection, Planted, Suspicion
 from nasx.diagnostics.repair import Outcome, Repair
 from nasx.errors import SettingError
-from nasx.reports.debugging import tell_debugging
-from nasx.reports.debugging_files import reliability_csv, write_debugging
-from nasx.reports.explanation import as_html, as_markdown
-from nasx.reports.screen import page_on_screen
-from nasx.reports.suspects import suspects_csv, suspects_figure
+from nasx.reports.debugging_page import reliability_csv, suspects_csv, tell_debugging, write_debugging
+from nasx.reports.figures.image_grid import suspects_figure
+from nasx.reports.page import as_html, as_markdown, page_on_screen
 from nasx.trial import Evaluation, TrialStatus
 
 HOSTILE = ("<b>x</b>\x1b[2J", "[red]=1+1|`$y$`", "ship")

@@ -9,9 +9,8 @@ from made_up import make_explanation, make_trial
 from rich.console import Console
 
 from nasx.networks.edge import CONV_3X3, Edge
-from nasx.reports.explanation import as_html, as_markdown, tell
-from nasx.reports.explanation_files import write_explanation
-from nasx.reports.screen import page_on_screen
+from nasx.reports.explanation_page import tell, write_explanation
+from nasx.reports.page import as_html, as_markdown, page_on_screen
 
 GOLD = Path(__file__).parent / "gold"
 PICTURES = dict.fromkeys(("cell.png", "distances.png", "profile.png", "shap.png", "tree.png"), b"png")

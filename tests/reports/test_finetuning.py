@@ -10,13 +10,14 @@ import torch
 from made_up import make_noisy_run, make_trial
 from rich.console import Console
 
-from nasx import finetuning, pareto
+from nasx import pareto
 from nasx.cli.main import main
 from nasx.errors import RunError
-from nasx.finetuned import Finetuned, read_finetuned, weights_path, write_finetuned
-from nasx.reports.finetuned import finetuned_table
 from nasx.reports.summary import summarise
-from nasx.rundir import arch_dir, find_run
+from nasx.reports.training_tables import finetuned_table
+from nasx.runs.directory import arch_dir, find_run
+from nasx.runs.training_records import Finetuned, finetuned_weights_path, read_finetuned, write_finetuned
+from nasx.workflows import finetuning
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_every_member_of_the_front_has_a_record_and_weights(run, capsys):
         assert record["regulariser"] == 0.5
         assert set(record["before"]) == set(record["after"]) == set(record["twin"])
         assert record["after"] != record["twin"]
-        assert weights_path(run_dir, arch_id).is_file()
+        assert finetuned_weights_path(run_dir, arch_id).is_file()
 
 
 def test_the_front_itself_stays_that_of_the_search(run, capsys):

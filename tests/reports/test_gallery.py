@@ -4,7 +4,7 @@ import io
 from materials import make_picture
 from PIL import Image
 
-from nasx.reports.gallery import WIDEST, gallery
+from nasx.reports.html.load import WIDEST, gallery
 
 
 def test_pictures_are_taken_in_the_order_of_reading_and_made_small(tmp_path):

@@ -1,8 +1,7 @@
 import pytest
 from made_up import make_noisy_run, make_run, make_trial
 
-from nasx.reports.growth import hypervolume_growth
-from nasx.reports.summary import summarise
+from nasx.reports.summary import hypervolume_growth, summarise
 from nasx.trial import Evaluation, Reason
 
 PAIR = ("error", "introspectability")

@@ -1,7 +1,7 @@
 import pytest
 
-from nasx.reports import motifs as module
-from nasx.reports.motifs import motifs
+from nasx.reports.html import motifs as module
+from nasx.reports.html.motifs import motifs
 
 FRONT = ("a", "b")
 TRAITS = {"a": ["p", "q", "r"], "b": ["p", "q"], "c": ["p"], "d": ["r"]}

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 
 from nasx.errors import RunError, SettingError
-from nasx.reports.page_server import Report, Server
+from nasx.reports.html.server import Report, Server
 
 
 class Source:

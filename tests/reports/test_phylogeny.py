@@ -3,10 +3,10 @@ from dataclasses import replace
 from made_up import make_noisy_run, make_trial
 from materials import with_descent
 
-from nasx.reports import phylogeny as module
-from nasx.reports.phylogeny import phylogeny
+from nasx.reports.html import phylogeny as module
+from nasx.reports.html.phylogeny import phylogeny
 from nasx.reports.summary import summarise
-from nasx.store import Lineage
+from nasx.runs.rows import Lineage
 from nasx.trial import Candidate
 
 PAIR = ("error", "introspectability")

@@ -8,11 +8,11 @@ from matplotlib.patches import PathPatch, Rectangle
 
 from nasx.errors import ResourceError, SettingError
 from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, NONE, SKIP, Edge
-from nasx.reports import canvas, plots
-from nasx.reports.cell_drawing import PENS, cell_figure
+from nasx.reports.figures import classes, front, style
+from nasx.reports.figures.cell import PENS, cell_figure
+from nasx.reports.figures.image_grid import shap_figure
+from nasx.reports.palette import BLUE, CLOUD, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 from nasx.reports.paper import paper_front
-from nasx.reports.shap_sheet import shap_figure
-from nasx.reports.style import BLUE, CLOUD, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 from nasx.reports.summary import summarise
 
 BOTH = ("error", "introspectability")
@@ -35,24 +35,24 @@ def step_line(axes):
 
 
 def test_every_network_is_drawn_once_on_the_front_or_off_it(summary):
-    (axes,) = plots.front_figure(summary).axes
+    (axes,) = front.front_figure(summary).axes
     assert len(points(axes, "front")) == len(summary.front)
     assert len(points(axes, "other networks")) == len(summary.architectures) - len(summary.front)
 
 
 def test_the_axes_say_objective_unit_and_direction(summary):
-    (axes,) = plots.front_figure(summary).axes
+    (axes,) = front.front_figure(summary).axes
     assert axes.get_xlabel() == "introspectability, higher is better →"
     assert axes.get_ylabel() == "← validation error (%), lower is better"
 
 
 def test_shares_are_shown_in_percent(summary):
-    (axes,) = plots.front_figure(summary).axes
+    (axes,) = front.front_figure(summary).axes
     assert axes.yaxis.get_major_formatter()(0.05, 0) == "5"
 
 
 def test_the_knee_is_marked_and_named_with_its_values(summary):
-    (axes,) = plots.front_figure(summary).axes
+    (axes,) = front.front_figure(summary).axes
     knee = next(m for m in summary.front if m.arch_id == summary.knee)
     assert points(axes, f"knee {summary.knee} (3.89 %, 0.897)").tolist() == [
         [knee.metrics["introspectability"], knee.metrics["error"]]
@@ -60,7 +60,7 @@ def test_the_knee_is_marked_and_named_with_its_values(summary):
 
 
 def test_the_caption_tells_the_hypervolume(summary):
-    assert "hypervolume 0.8509" in plots.front_figure(summary).get_supxlabel()
+    assert "hypervolume 0.8509" in front.front_figure(summary).get_supxlabel()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def bars(axes):
 
 
 def test_the_front_is_drawn_with_intervals_of_one_standard_deviation(noisy):
-    figure = plots.front_figure(noisy)
+    figure = front.front_figure(noisy)
     ends = bars(figure.axes[0])
     expected = []
     for member in noisy.front:
@@ -87,14 +87,14 @@ def test_the_front_is_drawn_with_intervals_of_one_standard_deviation(noisy):
 
 
 def test_every_interval_is_inside_the_axes(noisy):
-    (axes,) = plots.front_figure(noisy).axes
+    (axes,) = front.front_figure(noisy).axes
     x, y = bars(axes).reshape(-1, 2).T
     assert axes.get_xlim()[0] < x.min() <= x.max() < axes.get_xlim()[1]
     assert axes.get_ylim()[0] < y.min() <= y.max() < axes.get_ylim()[1]
 
 
 def test_members_trained_once_are_hollow(noisy):
-    (axes,) = plots.front_figure(noisy).axes
+    (axes,) = front.front_figure(noisy).axes
     once = [m for m in noisy.front if m.trainings == 1]
     assert 0 < len(once) < len(noisy.front)
     assert len(points(axes, "front, trained once")) == len(once)
@@ -104,13 +104,13 @@ def test_members_trained_once_are_hollow(noisy):
 
 def test_an_exact_objective_has_no_interval():
     summary = summarise(make_noisy_run(), ("error", "parameters"), n_classes=10)
-    (axes,) = plots.front_figure(summary).axes
+    (axes,) = front.front_figure(summary).axes
     starts, ends = bars(axes).transpose(1, 0, 2)
     assert np.all(starts[:, 0] == ends[:, 0])
 
 
 def test_without_a_model_there_are_no_intervals_and_the_caption_says_what_the_points_are(summary):
-    figure = plots.front_figure(summary)
+    figure = front.front_figure(summary)
     assert len(bars(figure.axes[0])) == 0
     assert "points: means of each network's trainings; the best of many" in figure.get_supxlabel()
 
@@ -118,14 +118,14 @@ def test_without_a_model_there_are_no_intervals_and_the_caption_says_what_the_po
 @pytest.mark.parametrize(("second", "where"), [("introspectability", "steps-pre"), ("parameters", "steps-post")])
 def test_the_step_line_bounds_what_the_front_dominates(second, where):
     """More is better: what is reached at x is the next member's value; less is better: the last member's."""
-    (axes,) = plots.front_figure(summarise(make_run(), ("error", second), n_classes=10)).axes
+    (axes,) = front.front_figure(summarise(make_run(), ("error", second), n_classes=10)).axes
     line = step_line(axes)
     assert line.get_drawstyle() == where
     assert np.all(np.diff(line.get_xdata()) >= 0)
 
 
 def test_the_whole_front_is_inside_the_axes(summary):
-    (axes,) = plots.front_figure(summary).axes
+    (axes,) = front.front_figure(summary).axes
     x, y = points(axes, "front").T
     assert axes.get_xlim()[0] < x.min() <= x.max() < axes.get_xlim()[1]
     assert axes.get_ylim()[0] < y.min() <= y.max() < axes.get_ylim()[1]
@@ -134,28 +134,28 @@ def test_the_whole_front_is_inside_the_axes(summary):
 def test_networks_beyond_the_axes_are_counted_in_the_caption():
     trials = [make_trial(i, error=0.1 + i / 100, introspectability=0.5 + i / 100) for i in range(20)]
     stray = make_trial(99, error=0.9, introspectability=0.1)
-    figure = plots.front_figure(summarise([*trials, stray], BOTH, n_classes=10))
+    figure = front.front_figure(summarise([*trials, stray], BOTH, n_classes=10))
     assert "; 1 network beyond the axes" in figure.get_supxlabel()
 
 
 def test_one_objective_is_drawn_beside_the_metric_that_the_method_pairs_it_with():
-    (axes,) = plots.front_figure(summarise(make_run(), ("error",), n_classes=10)).axes
+    (axes,) = front.front_figure(summarise(make_run(), ("error",), n_classes=10)).axes
     assert axes.get_xlabel().startswith("introspectability")
     assert not [line for line in axes.lines if line.get_color() == BLUE]
 
 
 def test_three_objectives_are_drawn_without_a_step_line():
-    (axes,) = plots.front_figure(summarise(make_run(), (*BOTH, "parameters"), n_classes=10)).axes
+    (axes,) = front.front_figure(summarise(make_run(), (*BOTH, "parameters"), n_classes=10)).axes
     assert not [line for line in axes.lines if line.get_color() == BLUE]
 
 
 def test_an_empty_front_says_so():
-    (axes,) = plots.front_figure(summarise([], BOTH, n_classes=10)).axes
+    (axes,) = front.front_figure(summarise([], BOTH, n_classes=10)).axes
     assert [t.get_text() for t in axes.texts] == ["no network on the front yet"]
 
 
 def test_the_papers_front_is_cited_and_its_chance_level_points_stretch_no_axis(summary):
-    figure = plots.front_figure(summary, paper=paper_front("cifar10"))
+    figure = front.front_figure(summary, paper=paper_front("cifar10"))
     (axes,) = figure.axes
     (line,) = [line for line in axes.lines if line.get_color() == GREEN]
     assert len(line.get_xdata()) == 34
@@ -166,7 +166,7 @@ def test_the_papers_front_is_cited_and_its_chance_level_points_stretch_no_axis(s
 
 def test_the_heat_map_shows_each_pair_once_and_frames_the_closest_and_the_farthest():
     distances = symmetric(3, pair_01=0.25, pair_02=0.5, pair_12=0.75)
-    axes = plots.distances_figure(distances, ["a", "b", "c"]).axes[0]
+    axes = classes.distances_figure(distances, ["a", "b", "c"]).axes[0]
     assert sorted(t.get_text() for t in axes.texts) == ["0.25", "0.50", "0.75"]
     frames = {p.get_label(): p.get_xy() for p in axes.patches if isinstance(p, Rectangle)}
     assert frames == {"closest": (-0.5, -0.5), "farthest": (0.5, 0.5)}  # column a, row b; column b, row c
@@ -174,20 +174,20 @@ def test_the_heat_map_shows_each_pair_once_and_frames_the_closest_and_the_farthe
 
 def test_a_pair_without_a_distance_stays_blank_in_the_heat_map():
     distances = symmetric(3, pair_01=0.25, pair_02=np.nan, pair_12=0.75)
-    axes = plots.distances_figure(distances, ["a", "b", "c"]).axes[0]
+    axes = classes.distances_figure(distances, ["a", "b", "c"]).axes[0]
     assert sorted(t.get_text() for t in axes.texts) == ["0.25", "0.75"]
 
 
 def test_a_hundred_classes_get_a_readable_number_of_names():
-    axes = plots.distances_figure(np.random.default_rng(0).random((100, 100)), [f"class {i}" for i in range(100)]).axes[
-        0
-    ]
+    axes = classes.distances_figure(
+        np.random.default_rng(0).random((100, 100)), [f"class {i}" for i in range(100)]
+    ).axes[0]
     assert len(axes.get_xticks()) <= 40
     assert not axes.texts
 
 
 def test_the_profile_runs_from_the_input_at_the_top_to_the_output():
-    axes = plots.profile_figure({"shap": {"stem": 0.2, "stage1": 0.4}}).axes[0]
+    axes = classes.profile_figure({"shap": {"stem": 0.2, "stage1": 0.4}}).axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["stem", "stage1"]
     bottom, top = axes.get_ylim()
     assert bottom > top
@@ -195,7 +195,7 @@ def test_the_profile_runs_from_the_input_at_the_top_to_the_output():
 
 
 def test_each_scorer_has_its_own_panel_on_one_scale():
-    panels = plots.profile_figure({"shap": {"stem": 0.2}, "activations": {"conv": 0.9}}).axes
+    panels = classes.profile_figure({"shap": {"stem": 0.2}, "activations": {"conv": 0.9}}).axes
     assert [p.get_title(loc="left") for p in panels] == ["by shap", "by activations"]
     assert panels[0].get_xlim() == panels[1].get_xlim()
 
@@ -258,33 +258,33 @@ def test_the_palette_is_of_okabe_and_ito():
 )
 def test_a_picture_is_written_in_the_format_of_its_suffix(tmp_path, summary, suffix, start):
     path = tmp_path / "new" / f"front{suffix}"
-    canvas.save(plots.front_figure(summary), path)
+    style.save(front.front_figure(summary), path)
     assert path.read_bytes().startswith(start)
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
 def test_the_same_data_give_the_same_file(tmp_path, summary, suffix):
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
-    canvas.save(plots.front_figure(summary), first)
-    canvas.save(plots.front_figure(summary), second)
+    style.save(front.front_figure(summary), first)
+    style.save(front.front_figure(summary), second)
     assert first.read_bytes() == second.read_bytes()
 
 
 def test_an_unknown_suffix_is_refused(summary, tmp_path):
     with pytest.raises(SettingError, match=r"the picture's file name must end in .png, .svg or .pdf, got 'front.jpg'"):
-        canvas.save(plots.front_figure(summary), tmp_path / "front.jpg")
+        style.save(front.front_figure(summary), tmp_path / "front.jpg")
 
 
 def test_a_place_that_cannot_be_written_is_named(summary, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match=r"cannot write the picture .*front.png: (File exists|Not a directory)"):
-        canvas.save(plots.front_figure(summary), tmp_path / "file" / "front.png")
+        style.save(front.front_figure(summary), tmp_path / "file" / "front.png")
 
 
 def test_the_users_own_settings_of_matplotlib_are_neither_used_nor_changed(summary):
     with mpl.rc_context({"axes.grid": False, "axes.edgecolor": "red"}):
         before = dict(mpl.rcParams)
-        (axes,) = plots.front_figure(summary).axes
+        (axes,) = front.front_figure(summary).axes
         assert dict(mpl.rcParams) == before
     assert mpl.colors.to_hex(axes.spines["left"].get_edgecolor()) != "#ff0000"
 
@@ -294,7 +294,7 @@ HOSTILE = ["$\\frac{1}{0}$", "<script>alert(1)</script>", "a\nb\x1b[31m" * 20]
 
 def test_hostile_class_names_are_drawn_as_text(tmp_path):
     distances = symmetric(3, pair_01=0.25, pair_02=0.5, pair_12=0.75)
-    canvas.save(plots.distances_figure(distances, HOSTILE), tmp_path / "distances.svg")
-    canvas.save(shap_figure(make_explanation(HOSTILE)), tmp_path / "shap.svg")
+    style.save(classes.distances_figure(distances, HOSTILE), tmp_path / "distances.svg")
+    style.save(shap_figure(make_explanation(HOSTILE)), tmp_path / "shap.svg")
     for path in tmp_path.iterdir():
         assert "<script>" not in path.read_text()

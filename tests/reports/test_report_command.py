@@ -19,7 +19,7 @@ from test_report_commands import write_run
 
 import nasx
 from nasx.cli.main import main
-from nasx.final.record import FinalRecord, Training, write_record
+from nasx.runs.training_records import FinalRecord, Training, write_record
 
 VENDOR = Path(nasx.__file__).parent / "reports" / "vendor"
 PLOTLY_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"  # as npm has it

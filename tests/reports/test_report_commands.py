@@ -15,7 +15,7 @@ from nasx import config as configs
 from nasx.cli.main import main
 from nasx.files import write_atomically
 from nasx.reports.summary import summarise
-from nasx.store import RunStore
+from nasx.runs.journal import RunStore
 from nasx.trial import Evaluation, Score, TrialStatus
 
 # dataset -> scorer

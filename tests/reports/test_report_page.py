@@ -14,9 +14,9 @@ import pytest
 from made_up import make_noisy_run, make_run, make_trial
 from materials import make_info, make_material, with_descent
 
-from nasx.reports.page_server import Report, Server
-from nasx.reports.run_data import run_data
-from nasx.reports.run_page import run_page
+from nasx.reports.html.run_data import run_data
+from nasx.reports.html.run_page import run_page
+from nasx.reports.html.server import Report, Server
 from nasx.trial import Evaluation, Reason
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need: pip install 'nasx[browser]'")

@@ -6,8 +6,8 @@ import pytest
 from made_up import make_distances, make_noisy_run, make_run, make_score, make_trial
 from materials import make_info, make_material, with_descent
 
+from nasx.reports.html.run_data import run_data
 from nasx.reports.paper import paper_front
-from nasx.reports.run_data import run_data
 from nasx.reports.summary import summarise
 from nasx.trial import Evaluation, Reason, TrialStatus
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from nasx.reports.summary import summarise
 from nasx.reports.tables import front_csv, front_json, front_table, trials_table
-from nasx.reports.wording import (
+from nasx.reports.text import (
     certainty_sentence,
     clean,
     hypervolume_sentence,
@@ -134,7 +134,7 @@ def test_names_from_outside_lose_what_does_not_print(name):
 
 
 def test_every_objective_has_a_way_to_be_written():
-    from nasx.reports.wording import format_value
+    from nasx.reports.text import format_value
 
     assert [format_value(o, 1.0) for o in OBJECTIVES.values()] == [
         "100.00 %",

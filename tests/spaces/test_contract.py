@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import nasx.search
+import nasx.workflows.search
 from nasx import config as configs
 from nasx.errors import ArchitectureError
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
+from nasx.introspection.shap import ShapScorer
 from nasx.networks.cell import Cell
 from nasx.networks.costs import count_parameters
 from nasx.networks.operations import OPERATIONS
-from nasx.reports.cell_drawing import cell_figure
-from nasx.store import RunStore
+from nasx.reports.figures.cell import cell_figure
+from nasx.runs.journal import RunStore
 from nasx.trial import TrialStatus, arch_id
 
 TINY = {  # as the shipped config, but small
@@ -346,7 +346,7 @@ def test_a_search_of_eight_candidates_trains_and_scores_its_networks(name, tmp_p
     overrides += ["space.nodes=3"] if name == "cell_yaml" else []
     config = configs.compose("lines", [f"space={name}", *TINY[name], *overrides])
 
-    loop = nasx.search.start(config, run_dir=tmp_path / name)
+    loop = nasx.workflows.search.start(config, run_dir=tmp_path / name)
 
     with RunStore.open(loop.run_dir, read_only=True) as store:
         trials = store.trials()

@@ -10,11 +10,10 @@ from torch.nn import functional as F
 from nasx.errors import ArchitectureError, SettingError
 from nasx.networks.chain import Layer, chain_network
 from nasx.networks.costs import count_parameters
-from nasx.networks.xnas_skeleton import SameConv
+from nasx.networks.skeletons import SameConv
 from nasx.spaces.chain import Chain
-from nasx.spaces.nb201 import NASBench201
+from nasx.spaces.nb201 import NASBench201, NASBench201XNAS
 from nasx.spaces.nb201_size import NASBench201Joint, NASBench201Size
-from nasx.spaces.nb201_xnas import NASBench201XNAS
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
 

@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import SearchData
-from nasx.data.lines import Lines
+from nasx.data.dataset import SearchData
 from nasx.data.splits import split
+from nasx.data.synthetic import Lines
 from nasx.errors import RunError, SettingError, TrialFailure
 from nasx.introspection.activations import ActivationScorer
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe
-from nasx.training.fitting import fit
-from nasx.training.recipe import learning_rate_factor
+from nasx.training.fit import fit
+from nasx.training.recipe import Recipe, learning_rate_factor
 
 CPU = torch.device("cpu")
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)

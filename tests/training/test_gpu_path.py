@@ -17,19 +17,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import SearchData
-from nasx.data.lines import Lines
+from nasx.data.dataset import SearchData
 from nasx.data.splits import split
+from nasx.data.synthetic import Lines
 from nasx.errors import TrialFailure
-from nasx.evaluation import EvaluationSpec, evaluate
+from nasx.evaluation.train_and_score import EvaluationSpec, evaluate
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
-from nasx.introspection.regulariser import BatchSimilarity
+from nasx.introspection.regularizer import BatchSimilarity
+from nasx.introspection.shap import ShapScorer
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe, cuda_graphs, fitting
-from nasx.training.classifier import Classifier, WeightAverage
+from nasx.training import cuda_graphs
+from nasx.training import fit as fit_module
 from nasx.training.cuda_graphs import WARM_UP, GraphedStep
-from nasx.training.fitting import fit
+from nasx.training.fit import fit
+from nasx.training.lightning_module import Classifier, WeightAverage
+from nasx.training.recipe import Recipe
 from nasx.trial import Job, Reason
 
 CPU = torch.device("cpu")
@@ -169,7 +171,7 @@ def captures(monkeypatch) -> list[Captured]:
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(fitting, "_can_be_graphed", lambda *_: True)
+    monkeypatch.setattr(fit_module, "_can_be_graphed", lambda *_: True)
     return made
 
 
@@ -200,7 +202,7 @@ def test_graphs_change_no_result(captures, changes):
 
 def test_graphs_are_the_default_where_they_pay(captures, monkeypatch):
     assert fitted()[1].graphed
-    monkeypatch.setattr(fitting, "WORTH_IT", 1000)
+    monkeypatch.setattr(fit_module, "WORTH_IT", 1000)
     assert not fitted()[1].graphed
 
 

@@ -9,14 +9,14 @@ from sklearn.metrics import balanced_accuracy_score
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches
-from nasx.data.images import LabelledImages
-from nasx.data.lines import Lines
+from nasx.data.dataset import LabelledImages
 from nasx.data.splits import split
-from nasx.evaluation import balanced_better_than_chance, better_than_chance
+from nasx.data.synthetic import Lines
+from nasx.evaluation.train_and_score import balanced_better_than_chance, better_than_chance
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe
-from nasx.training.classifier import _add_by_class, _macro_error
-from nasx.training.fitting import fit
+from nasx.training.fit import fit
+from nasx.training.lightning_module import _add_by_class, _macro_error
+from nasx.training.recipe import Recipe
 from nasx.trial import OBJECTIVES
 
 NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)

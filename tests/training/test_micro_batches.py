@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import LabelledImages, SearchData
-from nasx.training import Recipe
-from nasx.training.fitting import fit
+from nasx.data.dataset import LabelledImages, SearchData
+from nasx.training.fit import fit
+from nasx.training.recipe import Recipe
 
 NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from nasx import config as configs
-from nasx import search as searching
-from nasx.cli.choosing import front_trials
-from nasx.export.package import export
+from nasx.cli.options import front_trials
+from nasx.export.export import export
 from nasx.export.source import find_source
+from nasx.workflows import search as searching
 
 OVERRIDES = [
     *("dataset.train_images=300", "dataset.test_images=100", "space.channels=2"),

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from nasx.cli.choosing import front_trials
 from nasx.cli.main import main
+from nasx.cli.options import front_trials
 
 
 class MovedError(Exception):

@@ -13,15 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from nasx.cli.choosing import front_trials
 from nasx.cli.main import main
+from nasx.cli.options import front_trials
 from nasx.errors import ResourceError, RunError
 from nasx.export import formats
-from nasx.export.card import model_card
-from nasx.export.description import Description
+from nasx.export.deployed import Deployed, Description
+from nasx.export.export import model_card
 from nasx.export.formats import compare
-from nasx.export.loading import find_model, load_model
-from nasx.export.model import Deployed
+from nasx.export.predict import find_model, load_model
 from nasx.run import materials
 
 needs_onnx = pytest.mark.skipif(

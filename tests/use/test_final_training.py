@@ -16,18 +16,18 @@ import pytest
 import torch
 from rich.console import Console
 
-from nasx.cli.choosing import front_trials
 from nasx.cli.main import main
+from nasx.cli.options import front_trials
 from nasx.errors import ConfigError, RunError, SettingError
-from nasx.evaluation import load_weights
+from nasx.evaluation.train_and_score import load_weights
 from nasx.export.source import find_source
-from nasx.final.course import plan
-from nasx.final.record import read_record, read_touches
-from nasx.final.training import final_dir, train, weights_path
-from nasx.final.training import test as take_test
-from nasx.reports.finals import finals_table
 from nasx.reports.summary import read_summary
-from nasx.rundir import lock
+from nasx.reports.training_tables import finals_table
+from nasx.runs.directory import lock
+from nasx.runs.training_records import read_record, read_touches
+from nasx.workflows.course import plan
+from nasx.workflows.final_training import final_dir, train, weights_path
+from nasx.workflows.final_training import test as take_test
 
 SHORT = ["training.epochs=2", "training.batch_size=16", "training.precision=float32"]
 
@@ -217,7 +217,7 @@ def test_mistakes_are_told_in_one_line(run_dir, settings, options, error, messag
 
 
 def test_a_space_without_channels_cannot_be_widened(searched):
-    from nasx.final.course import widened
+    from nasx.workflows.course import widened
 
     with pytest.raises(SettingError, match=r"--width multiplies space\.channels, which the space of this run does not"):
         widened({"_target_": "somebody.Space"}, 2)

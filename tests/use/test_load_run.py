@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 import nasx
-from nasx.data.lines import Lines
+from nasx.data.synthetic import Lines
 from nasx.errors import ArchitectureError, DataError, ResourceError, RunError
 from nasx.results import as_pixels
-from nasx.store import RunStore
+from nasx.runs.journal import RunStore
 from tests.journals import INFO
 from tests.reports.made_up import make_noisy_run
 

@@ -14,7 +14,7 @@ import pytest
 from nasx.cli.main import main
 from nasx.reports.summary import summarise
 from nasx.reports.tables import front_json
-from nasx.store import RunStore
+from nasx.runs.journal import RunStore
 
 PLUGIN = Path(__file__).parent / "plugin"
 

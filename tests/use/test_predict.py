@@ -17,11 +17,11 @@ from PIL import Image
 from safetensors.torch import save
 
 from nasx.cli.main import main
-from nasx.data.lines import Lines
+from nasx.data.synthetic import Lines
 from nasx.errors import DataError
-from nasx.export.description import KEY
-from nasx.export.loading import Model, list_pictures, load_model, predict
-from nasx.weights import seal
+from nasx.export.deployed import KEY
+from nasx.export.predict import Model, list_pictures, load_model, predict
+from nasx.files import seal
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from nasx import config as configs
-from nasx import search as searching
 from nasx.errors import ConfigError, ResourceError, RunError
-from nasx.store import RunStore
+from nasx.runs.journal import RunStore
 from nasx.trackers import tracking as trackings
 from nasx.trackers.backends import MLflow, WandB
 from nasx.trackers.tracking import STATE, Tracking, finite
+from nasx.workflows import search as searching
 from tests.execution.searches import drive, make_loop, nsga2
 from tests.use.conftest import OVERRIDES
 

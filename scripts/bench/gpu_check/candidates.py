@@ -12,18 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasx.data.arrays import NumpyArrays
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import normalise
-from nasx.data.images import LabelledImages, SearchData
-from nasx.data.placement import as_tensor
+from nasx.data.batches import as_tensor, normalise
+from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.npz import NumpyArrays
 from nasx.data.splits import split
-from nasx.evaluation import EvaluationSpec, evaluate
+from nasx.evaluation.train_and_score import EvaluationSpec, evaluate
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
+from nasx.introspection.shap import ShapScorer
 from nasx.spaces.nb201 import NASBench201
-from nasx.training import Recipe
-from nasx.training.fitting import Fit, fit
+from nasx.training.fit import Fit, fit
+from nasx.training.recipe import Recipe
 from nasx.trial import Evaluation, Job
 from scripts.bench.candidate import CELLS, Setting, network_of, random_data
 from scripts.bench.gpu_check.checking import DEVICE, IS_CUDA

@@ -13,8 +13,8 @@ import torch
 
 from nasx.data.batches import Pixels
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
-from nasx.training import Recipe
+from nasx.introspection.shap import ShapScorer
+from nasx.training.recipe import Recipe
 from scripts.bench.gpu_check.candidates import SMALL, pixels, real, trained
 from scripts.bench.gpu_check.checking import DEVICE, IS_CUDA, check, cuda_check
 

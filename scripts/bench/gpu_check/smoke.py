@@ -20,20 +20,20 @@ import torch
 from torch import nn
 
 import nasx
-from nasx.data import placement
+from nasx.data import batches
 from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.diagnostics.confidence import fit_confidence
 from nasx.diagnostics.explain import explain
-from nasx.diagnostics.one_image import explain_image
-from nasx.diagnostics.planting import plant
+from nasx.diagnostics.explain_image import explain_image
+from nasx.diagnostics.label_errors import plant
 from nasx.diagnostics.repair import repair
-from nasx.evaluation import load_weights, save_weights
-from nasx.export.model import Deployed
+from nasx.evaluation.train_and_score import load_weights, save_weights
+from nasx.export.deployed import Deployed
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
+from nasx.introspection.shap import ShapScorer
 from nasx.spaces.chain import Chain
-from nasx.spaces.nb201_xnas import NASBench201XNAS
-from nasx.training.classifier import Classifier
+from nasx.spaces.nb201 import NASBench201XNAS
+from nasx.training.lightning_module import Classifier
 from scripts.bench.candidate import network_of
 from scripts.bench.gpu_check.candidates import AUGMENTATION, SMALL, evaluated, learnable, pixels, trained
 from scripts.bench.gpu_check.checking import CHECKS, DEVICE, IS_CUDA, check, cuda_check
@@ -77,14 +77,14 @@ def batches_stream_from_disk() -> None:
 @cuda_check
 def images_that_do_not_fit_are_streamed() -> str:
     """With the same result, bit for bit, as from the GPU's memory."""
-    data, others, share = learnable(), learnable(), placement.DATA_SHARE
+    data, others, share = learnable(), learnable(), batches.DATA_SHARE
     there, first = trained(data=data)
-    placement.DATA_SHARE = 0.0  # type: ignore[misc]
+    batches.DATA_SHARE = 0.0  # type: ignore[misc]
     try:
         streamed, second = trained(data=others)
-        assert placement.place(others.train, DEVICE)[0].device.type == "cpu"
+        assert batches.place(others.train, DEVICE)[0].device.type == "cpu"
     finally:
-        placement.DATA_SHARE = share  # type: ignore[misc]
+        batches.DATA_SHARE = share  # type: ignore[misc]
     assert first.history == second.history
     pairs = zip(there.state_dict().values(), streamed.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
@@ -111,9 +111,9 @@ def nothing_of_a_training_waits_for_the_garbage_collector() -> str:
 def images_are_uploaded_once() -> None:
     data = learnable()
     trained(data=data)
-    before = placement.place(data.train, DEVICE)[0].data_ptr()
+    before = batches.place(data.train, DEVICE)[0].data_ptr()
     trained(data=data)
-    assert placement.place(data.train, DEVICE)[0].data_ptr() == before
+    assert batches.place(data.train, DEVICE)[0].data_ptr() == before
 
 
 def _fits(name: str, *, graphed: bool, **settings: Any) -> None:
@@ -226,7 +226,7 @@ def a_broken_context_ends_the_process_not_the_trial() -> str:
     """In a process of its own: what `evaluate` raises after an assertion of a kernel."""
     code = """
 from nasx.errors import DeviceError
-from nasx.introspection.attributions import ShapScorer
+from nasx.introspection.shap import ShapScorer
 from scripts.bench.gpu_check.breaking import break_the_context
 from scripts.bench.gpu_check.candidates import evaluated
 

@@ -17,8 +17,8 @@ import torch
 
 from nasx.data.augmentation import augment
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.attributions import ShapScorer
-from nasx.training.fitting import fit
+from nasx.introspection.shap import ShapScorer
+from nasx.training.fit import fit
 from scripts.bench.candidate import network_of, random_data
 from scripts.bench.gpu_check.candidates import BIG, pixels, trained
 from scripts.bench.gpu_check.checking import CHECKS, DEVICE, IS_CUDA, check

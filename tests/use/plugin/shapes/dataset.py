@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.images import LabelledImages
+from nasx.data.dataset import LabelledImages
 from nasx.errors import SettingError
 
 NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)

@@ -1,0 +1,99 @@
+"""Options and choices shared by commands: run, network, dataset, device, threads, console."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from nasx.errors import RunError
+from nasx.reports.summary import read_summary
+from nasx.reports.text import network_facts
+from nasx.runs.directory import find_run, runs_home, weights_file
+from nasx.runs.journal import RunStore
+from nasx.trial import Trial, resolve_arch_id
+
+if TYPE_CHECKING:
+    from nasx.protocols import Dataset
+
+
+class Device(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto: the GPU if there is one.")]
+# Below this a second thread costs more than it brings: on two busy cores the digits took 83 s of CPU time, with one 15.
+SMALL_MACS = 5e6
+
+
+def choose_run(run_dir: Path | None, log: Console) -> Path:
+    """Return the run directory given, or else the newest one, which is named on `log`."""
+    run = find_run(run_dir, runs_home())
+    if run_dir is None:
+        log.print(Text(f"The newest run: {run}"), soft_wrap=True)
+    return run
+
+
+def find_trial(run: Path, prefix: str) -> Trial:
+    """Return the first training with kept weights, or else the first, of the network whose id begins with `prefix`."""
+    with RunStore.open(run, read_only=True) as store:
+        trials = store.trials()
+    arch_id = resolve_arch_id(prefix, [t.arch_id for t in trials])
+    own = [t for t in trials if t.arch_id == arch_id]
+    return next((t for t in own if weights_file(run, arch_id, t.replicate).is_file()), own[0])
+
+
+def front_trials(run: Path) -> list[Trial]:
+    """Return the networks on the front of a run, best first objective first, each as `find_trial` returns it.
+
+    Raises RunError if there is none.
+    """
+    front = read_summary(run).front
+    if not front:
+        raise RunError(f"{run} has no network on its front. `nasx runs show` says what became of its trials.")
+    return [find_trial(run, member.arch_id) for member in front]
+
+
+def known_facts(run: Path, arch_id: str) -> tuple[tuple[str, str], ...]:
+    """Return what all trainings of the run say of a network, for pages that show one of its trainings."""
+    return network_facts(read_summary(run), arch_id)
+
+
+def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:
+    """The dataset of that name, or a directory of class folders, with `dataset.key=value` overrides on top."""
+    from nasx import config as configs  # here: Hydra takes a while to load
+
+    if Path(name).is_dir():
+        overrides, name = [f"dataset.root={Path(name).resolve()}", *overrides], "folder"
+    dataset: Dataset = configs.build(configs.choice("dataset", name, overrides), "dataset")
+    return dataset
+
+
+def spare_threads(trial: Trial) -> None:
+    """One thread for a small network."""
+    import torch  # here: it takes seconds to load
+
+    if trial.metrics.get("macs", 0) < SMALL_MACS:
+        torch.set_num_threads(1)
+
+
+UNLIMITED = 100_000  # columns
+
+
+def answers() -> Console:
+    """Return a console for stdout: as wide as the terminal, of unlimited width if there is none.
+
+    A program that reads a table must find every number in full; COLUMNS sets another width.
+    """
+    console = Console()
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console.width = UNLIMITED
+    return console

@@ -1,0 +1,141 @@
+"""Translate errors of Hydra and OmegaConf to one clear line each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml.error import MarkedYAMLError, YAMLError
+
+from nasx.config.components import suggest
+from nasx.config.find import known_choices, known_groups
+from nasx.errors import ConfigError, did_you_mean
+
+OPEN_KEYS = ("constraints.",)  # whose names below are the user's choice: no + needed to add one
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """`key=value` texts, parsed one by one. A value outside Hydra's grammar, such as ~/data, is text.
+
+    Raises ConfigError naming the one that is malformed.
+    """
+    return [_parse_override(text) for text in overrides]
+
+
+def _parse_override(text: str) -> Override:
+    key, equals, value = text.partition("=")
+    if not key or not (equals or key.startswith("~")):
+        raise ConfigError(f"the override {text!r} is not of the form key=value.")
+    parser = OverridesParser.create()
+    if key.startswith(OPEN_KEYS):
+        key = f"++{key}"
+    try:
+        override = parser.parse_override(f"{key}{equals}{value}")
+    except HydraException:
+        try:
+            override = parser.parse_override(f"{key}={json.dumps(value, ensure_ascii=False)}")
+        except HydraException as error:
+            raise ConfigError(f"the override {text!r} is not of the form key=value.") from error
+    if override.is_sweep_override():
+        raise ConfigError(f"the override {text!r} gives several values where one is expected. A list is [1, 2].")
+    if override.key_or_group.partition(".")[0] == "hydra":
+        raise ConfigError(f"the override {text!r} is none of nasx: settings of Hydra are not supported.")
+    return override
+
+
+def explain(
+    error: Exception, file: Path, overrides: Sequence[Override], compose: Callable[[Sequence[Override]], DictConfig]
+) -> Exception:
+    """What to raise for an exception from composing `file`: a ConfigError, or the exception itself if it is a bug.
+
+    `compose` composes the file with some of the overrides: so is found out which keys there are.
+    """
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem or error.context}.")
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(error, file, overrides)
+    if isinstance(error, HydraException):
+        if "must be a DictConfig" in str(error):
+            return ConfigError(f"{file} is no config: it must be a mapping of keys to values.")
+        if "No match in the defaults list" in str(error):
+            text = _one_line(error).partition(". ")[0]
+            return ConfigError(f"{file}: {text}: no defaults list names that group, so there is nothing to choose.")
+        return _unknown_key(file, overrides, compose) or ConfigError(f"{file}: {_one_line(error)}")
+    if isinstance(error, RecursionError):
+        return ConfigError(f"{file} cannot be composed: its defaults lead back to it without end.")
+    if isinstance(error, ValueError):  # Hydra's word for overrides and defaults of the wrong type
+        return ConfigError(f"{file} cannot be composed: {_one_line(error)}")
+    if isinstance(error, (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError)):
+        return ConfigError(f"{file} cannot be read: {_one_line(error)}")
+    return error
+
+
+def resolve(composed: DictConfig, *, allow_missing: bool) -> dict[str, Any]:
+    """Plain data with every `${...}` replaced. Raises ConfigError where a value is missing or cannot be resolved."""
+    try:
+        missing = sorted(OmegaConf.missing_keys(composed))
+        if missing and not allow_missing:
+            raise ConfigError(f"{missing[0]} has no value yet. Give one: {missing[0]}=VALUE.")
+        return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {_one_line(error)}") from error
+
+
+def flat_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Every key in full, of nodes and of values."""
+    for name in config:
+        key = f"{prefix}{name!s}"
+        yield key
+        child = config._get_node(name)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            yield from flat_keys(child, f"{key}.")
+
+
+def _unknown_choice(error: MissingConfigException, file: Path, overrides: Sequence[Override]) -> ConfigError:
+    """A choice that a group does not have, named in an override or in a defaults list."""
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    choices = known_choices(group, file.parent) if group else {}
+    named = [o.input_line for o in overrides if o.key_or_group == group and o.value() == choice]
+    where = f"the override {named[0]!r}" if named else str(file)
+    if not choices:
+        groups = f" {did_you_mean(group, known_groups(file.parent))}" if group else ""
+        return ConfigError(f"{where} names {error.missing_cfg_file!r}, which does not exist.{groups}")
+    hint = did_you_mean(choice, choices)
+    near = "" if hint.startswith("Known") else f"{hint} "
+    return ConfigError(f"there is no {group} {choice!r}, in {where}. {near}Known: {', '.join(sorted(choices))}.")
+
+
+def _unknown_key(
+    file: Path, overrides: Sequence[Override], compose: Callable[[Sequence[Override]], DictConfig]
+) -> ConfigError | None:
+    """The first override of a key that the config does not have, if that is what is wrong."""
+    groups = known_groups(file.parent)
+    settings = [o for o in overrides if o.key_or_group not in groups and not o.is_add() and not o.is_force_add()]
+    try:
+        known = list(flat_keys(compose([o for o in overrides if o not in settings])))
+    except HydraException:
+        return None
+    for override in settings:
+        key = override.key_or_group
+        if key not in known:
+            hint = suggest(key, known)
+            if key.partition(".")[0] in groups and not hint.startswith("Did you mean"):
+                hint += f" If its class takes it, write +{override.input_line}."
+            return ConfigError(f"unknown key {key} in the override {override.input_line!r}. {hint}")
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    """The first line that says something, of the error or of what caused it."""
+    text = str(error).strip()
+    if not text and error.__cause__ is not None:
+        return _one_line(error.__cause__)
+    return f"{text.splitlines()[0].rstrip('.')}." if text else f"{type(error).__name__}."

@@ -1,0 +1,134 @@
+"""Labelled images, in memory or mapped from .npy files: what readers return, and searches train and score on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasx.errors import ResourceError
+
+SHARE: Final = 0.25  # of the machine's memory: images that take more stay on disk, unless the config says otherwise
+CHUNK: Final = 256  # images copied at a time
+
+
+def stays_on_disk(memory_map: bool | None, n_bytes: int) -> bool:
+    """Whether images of so many bytes are streamed from disk; `memory_map`: as the config has it, None: by the size."""
+    return n_bytes > SHARE * _memory() if memory_map is None else memory_map
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_rows(file: Path) -> NDArray[np.uint8]:
+    """The array in an .npy file, mapped and not to be written."""
+    return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def write_rows(target: Path, shape: tuple[int, ...], rows: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """An .npy file of `rows`, together of that shape, there as a whole or not at all; gives it mapped.
+
+    Raises ResourceError where the disk does not take it. (Writing through a map crashes when the disk is full.)
+    """
+    part = target.with_suffix(f".{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                for row in rows:
+                    file.write(np.ascontiguousarray(row).tobytes())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"{target.parent} cannot take the resized images ({error.strerror or error}): give dataset.cache=DIR."
+        ) from error
+    return open_rows(target)
+
+
+def take_rows(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The images at `indices`, in that order, in a mapped file of their own beside that of `images`.
+
+    Copied once a choice of indices: the file is found again by their hash.
+    """
+    assert isinstance(images, np.memmap) and images.filename is not None
+    source = Path(images.filename)
+    digest = hashlib.sha256(np.ascontiguousarray(indices, dtype=np.int64).tobytes()).hexdigest()[:12]
+    target, shape = source.with_name(f"{source.stem}-{digest}.npy"), (len(indices), *images.shape[1:])
+    try:
+        found = open_rows(target)
+        if found.shape == shape:
+            return found
+    except (OSError, ValueError, EOFError):  # not there yet, or cut short from outside: made anew
+        pass
+    return write_rows(target, shape, (images[indices[i : i + CHUNK]] for i in range(0, len(indices), CHUNK)))
+
+
+SIZES = (8, 224)  # pixels a side, smallest and largest: what the networks are made for
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images of one size with one label each."""
+
+    images: NDArray[np.uint8]  # (n, channels, height, width), 0 to 255
+    labels: NDArray[np.int64]  # (n,), 0 <= label < len(class_names)
+    class_names: tuple[str, ...]
+    on_disk: bool = False  # `images` is mapped from a file and not to be loaded whole: batches stream from it
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every image."""
+        return self.images.shape[1:]
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.class_names)
+
+    def take(self, indices: NDArray[np.int64]) -> LabelledImages:
+        """The images at `indices`, in that order; on disk where these are."""
+        if self.on_disk:
+            return LabelledImages(take_rows(self.images, indices), self.labels[indices], self.class_names, on_disk=True)
+        return LabelledImages(self.images[indices], self.labels[indices], self.class_names)
+
+    def __reduce__(self) -> Any:
+        """Travels to other processes by the path of its file, where it is on disk: numpy would send all pixels."""
+        if not self.on_disk:
+            return LabelledImages, (self.images, self.labels, self.class_names)
+        assert isinstance(self.images, np.memmap)
+        return _reopened, (self.images.filename, self.labels, self.class_names)
+
+
+def _reopened(file: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> LabelledImages:
+    return LabelledImages(open_rows(Path(file)), labels, class_names, on_disk=True)
+
+
+@dataclass(frozen=True, eq=False)
+class SearchData:
+    """What a trial sees: training images, validation images, and how pixels are normalised. Never the test split."""
+
+    train: LabelledImages
+    validation: LabelledImages
+    mean: NDArray[np.float32]  # (channels,) of the training images, scaled to [0, 1]
+    std: NDArray[np.float32]  # (channels,) likewise; 1 where a channel is constant
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.train.shape
+
+    @property
+    def n_classes(self) -> int:
+        return self.train.n_classes

@@ -1,0 +1,173 @@
+"""Similarity of classes to people, as weights of their distances in a score."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasx.errors import DataError, ResourceError
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSimilarity:
+    """How similar each pair of classes is."""
+
+    class_names: tuple[str, ...]
+    matrix: NDArray[np.float64]  # (n_classes, n_classes), symmetric, >= 0; the diagonal does not matter
+    source: str = "similarity"  # where it comes from, for messages
+
+    def check_names(self, class_names: Sequence[str]) -> None:
+        """Raises DataError naming the first class that differs from the dataset's `class_names`."""
+        self.check_size(len(class_names))
+        for number, (own, other) in enumerate(zip(self.class_names, class_names, strict=True), start=1):
+            if own != other:
+                raise DataError(
+                    f"{self.source}: class {number} is {own!r}, but {other!r} in the dataset; "
+                    "rows and columns must be in the order of the dataset's classes"
+                )
+
+    def check_size(self, n_classes: int) -> None:
+        """Raises DataError where the dataset has another number of classes."""
+        if len(self.class_names) != n_classes:
+            raise DataError(f"{self.source} has {len(self.class_names)} classes, the dataset has {n_classes}")
+
+
+def pair_weights(similarity: ClassSimilarity | None, n_classes: int) -> NDArray[np.float64] | None:
+    """The weights of class pairs, (n_classes, n_classes); None where all count the same. Raises DataError."""
+    if similarity is None:
+        return None
+    similarity.check_size(n_classes)
+    return similarity.matrix
+
+
+def read_similarity(path: Path) -> ClassSimilarity:
+    """The similarity in a CSV. Raises DataError saying what is wrong in which line."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DataError(f"cannot read the class similarities {path}: {exc}") from exc
+    names = tuple(name.strip() for name in rows[0][1:]) if rows else ()
+    if len(names) < 2 or len(rows) != len(names) + 1:
+        raise DataError(
+            f"{path}: expected a header with the class names after an empty first cell, then one line a class; "
+            f"found {len(names)} names and {max(len(rows) - 1, 0)} lines"
+        )
+    matrix = np.array([_numbers(path, line, row, names) for line, row in enumerate(rows[1:], start=2)])
+    if not np.array_equal(matrix, matrix.T):
+        i, k = np.argwhere(matrix != matrix.T)[0]
+        raise DataError(
+            f"{path} is not symmetric: {names[i]} to {names[k]} is {matrix[i, k]:g}, back it is {matrix[k, i]:g}"
+        )
+    return ClassSimilarity(names, matrix, str(path))
+
+
+def similarity_csv(similarity: ClassSimilarity) -> str:
+    """Return the CSV that `read_similarity` reads, every digit kept."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["", *similarity.class_names])
+    for name, row in zip(similarity.class_names, similarity.matrix.tolist(), strict=True):
+        writer.writerow([name, *row])
+    return text.getvalue()
+
+
+def read_synsets(path: Path) -> tuple[str, ...]:
+    """Return the WordNet ids in a file, one a line. Raises DataError if it cannot be read."""
+    try:
+        return tuple(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DataError(f"cannot read the WordNet ids {path}: {exc}") from exc
+
+
+def wordnet_similarity(class_names: Sequence[str], synsets: Sequence[str], *, wordnet: Path) -> ClassSimilarity:
+    """WordNet's path similarity of each pair of classes: 1 / (1 + steps of the shortest path over hypernyms).
+
+    `synsets`: one noun a class, by its offset, as ImageNet names them ("n02123045"). `wordnet`: a directory with the
+    database of WordNet 3.0, whose file data.noun is read ("/usr/share/wordnet" on Debian, package wordnet-base).
+    Raises ResourceError where it is missing, DataError on an unknown synset.
+    """
+    if len(class_names) != len(synsets):
+        raise DataError(f"{len(class_names)} classes need as many synsets, got {len(synsets)}")
+    try:
+        with (wordnet / "data.noun").open("rb") as nouns:
+            ancestors = [_ancestors(nouns, synset) for synset in synsets]
+    except FileNotFoundError as exc:
+        raise ResourceError(
+            f"no WordNet database in {wordnet}: expected the file data.noun there. On Debian and Ubuntu: "
+            "apt install wordnet-base. Elsewhere unpack WordNet 3.0 and name its directory dict."
+        ) from exc
+    matrix = np.array([[path_similarity(a, b) for b in ancestors] for a in ancestors])
+    return ClassSimilarity(tuple(class_names), matrix, f"WordNet in {wordnet}")
+
+
+def is_synset(word: str) -> bool:
+    """Whether `word` is written like the id of a noun in WordNet."""
+    return re.fullmatch(r"n\d{8}", word) is not None
+
+
+def path_similarity(first: Mapping[int, int], second: Mapping[int, int]) -> float:
+    """1 / (1 + shortest way from one to the other over a common ancestor), 0 where there is none.
+
+    Each maps the ancestors of a node, itself among them, to how many steps they are away.
+
+    >>> path_similarity({7: 0, 3: 1, 1: 2}, {8: 0, 3: 2, 1: 3})
+    0.25
+    """
+    ways = [steps + second[node] for node, steps in first.items() if node in second]
+    return 1 / (1 + min(ways)) if ways else 0.0
+
+
+def _ancestors(nouns: BinaryIO, synset: str) -> dict[int, int]:
+    """Steps to each hypernym, the synset itself among them, breadth first."""
+    if not is_synset(synset):
+        raise DataError(f"a synset is written like n02123045 (n and eight digits), got {synset!r}")
+    steps = {int(synset[1:]): 0}
+    queue = deque(steps)
+    while queue:
+        node = queue.popleft()
+        for hypernym in _hypernyms(nouns, node):
+            if hypernym not in steps:
+                steps[hypernym] = steps[node] + 1
+                queue.append(hypernym)
+    return steps
+
+
+def _hypernyms(nouns: BinaryIO, offset: int) -> list[int]:
+    """The synsets that a synset is a kind, or an instance, of.
+
+    A line of data.noun begins with its own byte offset: "offset file type n_words (hex) {word id} n_pointers
+    {symbol offset part source}"; the symbols are "@" and "@i". Source: WordNet's manual page wndb(5).
+    """
+    nouns.seek(offset)
+    fields = nouns.readline().decode("utf-8", errors="replace").split()
+    if not fields or fields[0] != f"{offset:08d}":
+        raise DataError(
+            f"synset n{offset:08d} is not in {Path(nouns.name).parent}; ImageNet's ids are those of WordNet 3.0"
+        )
+    pointers = fields[4 + 2 * int(fields[3], base=16) + 1 :]
+    return [int(pointers[i + 1]) for i in range(0, len(pointers) - 3, 4) if pointers[i] in ("@", "@i")]
+
+
+def _numbers(path: Path, line: int, row: list[str], names: tuple[str, ...]) -> list[float]:
+    expected = names[line - 2]
+    if row[0].strip() != expected:
+        raise DataError(f"{path}, line {line}: expected the class {expected!r} as in the header, found {row[0]!r}")
+    if len(row) != len(names) + 1:
+        raise DataError(f"{path}, line {line}: expected {len(names)} numbers, found {len(row) - 1}")
+    try:
+        values = [float(cell) for cell in row[1:]]
+    except ValueError as exc:
+        raise DataError(f"{path}, line {line}: {exc}") from exc
+    if not all(0 <= value < np.inf for value in values):
+        raise DataError(f"{path}, line {line}: similarities must be finite and at least 0, found {min(values):g}")
+    return values

@@ -1,0 +1,85 @@
+"""A term of the training loss that pushes class means apart, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nasx.introspection.layers import live_layers, watching
+
+PROBING_IMAGES = 16  # with which live layers are told from dead ones
+
+
+@dataclass(frozen=True, eq=False)
+class BatchSimilarity:
+    """A forward pass that also measures how alike a network's classes are inside."""
+
+    layers: frozenset[str]  # names of the layers that are looked at
+    pair_weights: Tensor  # (n_classes, n_classes), symmetric, >= 0; the diagonal does not matter
+
+    @classmethod
+    def of(cls, network: nn.Module, images: Tensor, pair_weights: Tensor) -> BatchSimilarity:
+        """For `network`, whose layers are found with a few of the `images`, (n, channels, height, width)."""
+        return cls(frozenset(live_layers(network, images[:PROBING_IMAGES])), pair_weights)
+
+    def __call__(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(logits, mean similarity of the class means): (n, n_classes), and a scalar to be minimised."""
+        one_hot = nn.functional.one_hot(labels, len(self.pair_weights)).float()
+        shares = (one_hot / one_hot.sum(dim=0).clamp(min=1)).T  # (n_classes, n): row times outputs is a class mean
+        means: list[Tensor] = []
+        with _taking(network, self.layers, lambda output: means.append(shares.to(output.dtype) @ _rows(output))):
+            logits = network(images)
+        with torch.autocast(logits.device.type, enabled=False):  # bfloat16 does not tell similar vectors apart
+            vectors = torch.cat(means, dim=1).float()
+            return logits, mean_similarity(vectors @ vectors.T, self.pair_weights)
+
+
+def mean_similarity(gram: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean cosine over pairs of vectors, from their inner products; both (n, n).
+
+    Pairs with a zero vector (a class that is not in the batch) are left out; zero where no pair is left.
+
+    >>> mean_similarity(torch.tensor([[4.0, 1.0, 0], [1, 1, 0], [0, 0, 0]]), torch.ones(3, 3))
+    tensor(0.5000)
+    """
+    squares = gram.diagonal()
+    present = squares > 0
+    lengths = torch.where(present, squares, 1.0).sqrt()  # 1: the root of zero has no gradient
+    counted = torch.triu(weights * (present[:, None] & present), diagonal=1)
+    return (counted * gram / lengths[:, None] / lengths).sum() / counted.sum().clamp(min=torch.finfo(gram.dtype).tiny)
+
+
+def emphasis(n_classes: int, pair: tuple[int, int], weight: float) -> Tensor:
+    """Pair weights, (n_classes, n_classes): `weight` for one pair, 1 for all others.
+
+    >>> emphasis(3, (0, 2), weight=25).tolist()
+    [[1.0, 1.0, 25.0], [1.0, 1.0, 1.0], [25.0, 1.0, 1.0]]
+    """
+    weights = torch.ones(n_classes, n_classes)
+    weights[pair[0], pair[1]] = weights[pair[1], pair[0]] = weight
+    return weights
+
+
+@contextmanager
+def _taking(network: nn.Module, layers: frozenset[str], take: Callable[[Tensor], None]) -> Iterator[None]:
+    """While active, a forward pass of `network` hands the output of each of the `layers` to `take`."""
+    modules = dict(network.named_modules())
+    with ExitStack() as stack:
+        if layers <= modules.keys():  # hooks alone cost little; watching every function triples a small network's time
+            for name in layers:
+                hook = modules[name].register_forward_hook(lambda _module, _inputs, output: take(output))
+                stack.callback(hook.remove)
+        else:
+            stack.enter_context(watching(network, lambda name, output: take(output) if name in layers else None))
+        yield
+
+
+def _rows(output: Tensor) -> Tensor:
+    """One row a sample. The order of features does not matter: with channels last, this one needs no copy."""
+    if output.dim() == 4 and output.is_contiguous(memory_format=torch.channels_last):
+        output = output.permute(0, 2, 3, 1)
+    return output.flatten(1)

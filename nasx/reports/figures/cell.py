@@ -1,0 +1,109 @@
+"""Figure of a cell: nodes in a row from input to output, an arc per edge, a color per operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, PathPatch, Polygon
+from matplotlib.path import Path
+from numpy.typing import NDArray
+
+from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, NONE, SKIP, Edge
+from nasx.reports.figures.style import WIDTH, styled
+from nasx.reports.palette import BLUE, CLOUD, INK, MUTED, ORANGE, PURPLE, SKY
+
+
+class Pen(NamedTuple):
+    """How an operation is drawn."""
+
+    label: str
+    color: str
+    width: float  # points
+    dashes: tuple[float, tuple[float, ...]] | None = None  # a second sign beside the colour; None: solid
+
+
+PENS: Final = {
+    CONV_3X3: Pen("3×3 convolution", BLUE, 3.4),
+    CONV_1X1: Pen("1×1 convolution", SKY, 3.4),
+    AVG_POOL: Pen("3×3 average pooling", ORANGE, 3.0, (0, (2.2, 0.9))),
+    SKIP: Pen("skip: passed on unchanged", MUTED, 1.2),
+}
+NODE_RADIUS: Final = 0.15  # in units of the distance between neighbouring nodes
+HEAD: Final = 0.15  # length of an arrow head
+RISE: Final = 0.62  # of the curve's control point for every node that it passes
+
+
+@styled
+def cell_figure(edges: Iterable[Edge], *, title: str = "", shares: Mapping[Edge, float] | None = None) -> Figure:
+    """The edges of a cell; those that carry nothing are left out. Node 0 is the input, the highest the output.
+
+    `shares`: how much of the decision each edge carries, written beside it.
+
+    Arcs over one node go above or below in turn, so that no two cross in a cell of four nodes.
+    """
+    edges = [e for e in edges if e.operation != NONE]
+    output = max((e.target for e in edges), default=1)
+    figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+    figure.suptitle(title or "The cell", x=0.015, ha="left", fontsize=11.5, fontweight="bold")
+    axes = figure.add_subplot()
+    for edge in edges:
+        _draw_edge(axes, edge, (shares or {}).get(edge))
+    used = {n for e in edges for n in (e.source, e.target)}
+    for node in range(output + 1):
+        _draw_node(axes, node, {0: "in", output: "out"}.get(node, str(node)), is_used=node in used)
+    operations = {e.operation for e in edges}
+    pens = [_pen(o) for o in (*PENS, *sorted(operations - set(PENS))) if o in operations]
+    handles = [Line2D([], [], color=p.color, linewidth=p.width, linestyle=p.dashes or "-", label=p.label) for p in pens]
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, handlelength=2.6)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    axes.set_xlim(-0.3, output + 0.3)
+    axes.set_ylim(-RISE * 0.75, RISE * max(1.1, 0.5 * output - 0.3))
+    return figure
+
+
+def _pen(operation: str) -> Pen:
+    """The pen of an operation; those of other spaces share one and go by their own names."""
+    return PENS.get(operation, Pen(operation, PURPLE, 2.4))
+
+
+def _draw_edge(axes: Axes, edge: Edge, share: float | None) -> None:
+    span = edge.target - edge.source
+    side = -1 if span == 2 and edge.source % 2 else 1
+    source, target = np.array([edge.source, 0.0]), np.array([edge.target, 0.0])
+    control = np.array([(edge.source + edge.target) / 2, side * RISE * (span - 1)])
+    start = source + _towards(source, control, NODE_RADIUS)
+    tip = target + _towards(target, control, NODE_RADIUS + 0.02)
+    neck = target + _towards(target, control, NODE_RADIUS + HEAD)
+    pen = _pen(edge.operation)
+    curve = Path([start, control, neck], [Path.MOVETO, Path.CURVE3, Path.CURVE3])
+    line = PathPatch(
+        curve, fill=False, edgecolor=pen.color, linewidth=pen.width, linestyle=pen.dashes or "-", capstyle="butt"
+    )
+    line.set_label(f"{edge.source}→{edge.target} {edge.operation}")
+    axes.add_patch(line)
+    if share is not None:
+        x, y = (start + 2 * control + neck) / 4  # of the curve
+        box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}
+        axes.text(x, y, f"{100 * share:.0f} %", ha="center", va="center", color=INK, bbox=box, zorder=4)
+    across = 0.45 * (neck - tip)[::-1] * [1, -1]
+    axes.add_patch(Polygon([tip, neck + across, neck - across], closed=True, facecolor=pen.color, linewidth=0))
+
+
+def _towards(point: NDArray[np.float64], goal: NDArray[np.float64], length: float) -> NDArray[np.float64]:
+    step = goal - point
+    scaled: NDArray[np.float64] = length * step / np.linalg.norm(step)
+    return scaled
+
+
+def _draw_node(axes: Axes, node: int, name: str, *, is_used: bool) -> None:
+    """A circle with the node's name, faint where no edge ends."""
+    color = INK if is_used else CLOUD
+    circle = Circle((node, 0), NODE_RADIUS, facecolor="white", edgecolor=color, linewidth=1.4, zorder=3)
+    axes.add_patch(circle)
+    axes.text(node, 0, name, ha="center", va="center", color=color, fontweight="bold", zorder=4)

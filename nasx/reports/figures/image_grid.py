@@ -1,0 +1,204 @@
+"""Grids of small images: dataset overview, SHAP images, suspect labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
+from nasx.reports.figures.style import DIVERGING, WIDTH, styled
+from nasx.reports.palette import FAINT, INK, MUTED, VERMILLION
+from nasx.reports.text import shorten
+
+if TYPE_CHECKING:
+    from nasx.data.check import DataReport
+    from nasx.diagnostics.debug import Debugging
+
+MARGIN: Final = 0.12  # inches
+GAP: Final = 0.06  # inches between pictures
+
+
+class Sheet:
+    """A figure filled from the top down in inches, so that its pictures have one size whatever their number."""
+
+    def __init__(self, height: float) -> None:
+        self.figure = Figure(figsize=(WIDTH, height))
+        self.height = height
+        self.top = 0.0  # inches from the upper edge
+
+    def text(
+        self, x: float, text: str, size: float, color: str = INK, weight: str = "normal", drop: float = 0.0
+    ) -> None:
+        y = 1 - (self.top + drop) / self.height
+        self.figure.text(x / WIDTH, y, text, fontsize=size, color=color, fontweight=weight, va="top")
+
+    def axes(self, x: float, drop: float, side: float) -> Axes:
+        """Square axes without marks, `x` from the left and `drop` below the top, in inches."""
+        bottom = self.height - self.top - drop - side
+        axes = self.figure.add_axes((x / WIDTH, bottom / self.height, side / WIDTH, side / self.height))
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(False)
+        axes.spines[:].set_visible(True)
+        axes.spines[:].set_color(FAINT)
+        return axes
+
+
+def show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
+    """An image of (channels, height, width): grey for one channel, else the first three as colours."""
+    shown = image[0] if len(image) < 3 else np.moveaxis(image[:3], 0, -1)
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+
+
+CONTACT_COLUMNS: Final = 10  # images of a class
+MOST_CLASSES: Final = 40  # rows; of the other classes only the number is told
+CONTACT_NAMES: Final = 1.45  # inches, for the names
+CONTACT_SIDE: Final = (WIDTH - 2 * MARGIN - CONTACT_NAMES - (CONTACT_COLUMNS - 1) * GAP) / CONTACT_COLUMNS
+CONTACT_ROW: Final = CONTACT_SIDE + GAP  # inches
+CONTACT_HEAD: Final = 0.62  # inches
+
+
+@styled
+def contact_sheet(report: DataReport) -> Figure:
+    """The training images that `nasx.data.check` has kept of each class."""
+    part = report.train
+    shown = min(len(part.class_names), MOST_CLASSES)
+    sheet = Sheet(CONTACT_HEAD + max(shown, 1) * CONTACT_ROW + 0.1)
+    sheet.top = 0.1
+    sheet.text(MARGIN, f"{report.name}: training images", 11.5, weight="bold")
+    hidden = len(part.class_names) - shown
+    more = f"; {hidden} more classes are not shown" if hidden else ""
+    size = f", {part.shape[1]} × {part.shape[2]} pixels" if part.shape else ""
+    sheet.text(MARGIN, f"{part.n_images:,} images of {len(part.class_names)} classes{size}{more}", 8, MUTED, drop=0.26)
+    for row in range(shown):
+        sheet.top = CONTACT_HEAD + row * CONTACT_ROW
+        sheet.text(MARGIN, shorten(part.class_names[row], 20), 8, drop=CONTACT_SIDE / 2 - 0.13)
+        sheet.text(MARGIN, f"{part.counts[row]:,}", 7.5, MUTED, drop=CONTACT_SIDE / 2 + 0.02)
+        for column, image in enumerate(part.samples[row][:CONTACT_COLUMNS]):
+            show_image(sheet.axes(MARGIN + CONTACT_NAMES + column * (CONTACT_SIDE + GAP), 0, CONTACT_SIDE), image)
+    return sheet.figure
+
+
+SHAP_COLUMNS: Final = 10  # of right samples: one a class
+SHAP_HEADING: Final = 0.42  # inches for a section's heading
+RIVALRY: Final = SHAP_HEADING + 0.42  # inches above and below the pictures of a section of rivals
+SHAP_SIDE: Final = (WIDTH - 2 * MARGIN - (SHAP_COLUMNS - 1) * GAP) / SHAP_COLUMNS
+RIVAL_SIDE: Final = (WIDTH - 2 * MARGIN - 0.9) / 12  # four samples of three pictures, with room between the samples
+
+
+@styled
+def shap_figure(explanation: Explanation, *, title: str = "") -> Figure:
+    """Sample images of each class with their SHAP images, then errors and doubtful successes beside their rivals."""
+    right = _by_class(explanation.of_kind(SampleKind.RIGHT))
+    bands = [right[i : i + SHAP_COLUMNS] for i in range(0, len(right), SHAP_COLUMNS)]
+    rivalries = [(kind, explanation.of_kind(kind)) for kind in (SampleKind.WRONG, SampleKind.UNSURE)]
+    rivalries = [(kind, samples) for kind, samples in rivalries if samples]
+    heights = [0.75, *(_band_height(b) for b in bands), *(RIVALRY + RIVAL_SIDE for _ in rivalries)]
+    sheet = Sheet(sum(heights) + 0.1)
+    _draw_title(sheet, title or "What the decisions rest on: SHAP images")
+    sheet.top = 0.75
+    if bands:
+        sheet.text(MARGIN, "Classified rightly", 9.5, weight="bold")
+        sheet.top += 0.24
+    for band in bands:
+        _draw_band(sheet, band, explanation.class_names)
+        sheet.top += _band_height(band)
+    for kind, samples in rivalries:
+        _draw_rivalries(sheet, kind, samples, explanation.class_names)
+        sheet.top += RIVALRY + RIVAL_SIDE
+    return sheet.figure
+
+
+def _by_class(samples: Sequence[ExplainedSample]) -> list[list[ExplainedSample]]:
+    groups: dict[int, list[ExplainedSample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.label, []).append(sample)
+    return list(groups.values())
+
+
+def _band_height(band: Sequence[Sequence[ExplainedSample]]) -> float:
+    return 0.2 + max(map(len, band)) * (2 * SHAP_SIDE + 2 * GAP) + 0.1
+
+
+def _draw_title(sheet: Sheet, title: str) -> None:
+    sheet.top = 0.1
+    sheet.text(MARGIN, title, 11.5, weight="bold")
+    sheet.text(MARGIN, "Each image beside what its pixels contribute to the logit of a class.", 8, MUTED, drop=0.26)
+    bar = sheet.figure.add_axes((1 - 2.05 / WIDTH, 1 - 0.32 / sheet.height, 1.1 / WIDTH, 0.12 / sheet.height))
+    sheet.figure.colorbar(ScalarMappable(Normalize(-1, 1), DIVERGING), cax=bar, orientation="horizontal", ticks=[])
+    bar.spines[:].set_visible(False)
+    bar.text(-0.05, 0.5, "against", transform=bar.transAxes, ha="right", va="center", fontsize=8)
+    bar.text(1.05, 0.5, "for the class", transform=bar.transAxes, ha="left", va="center", fontsize=8)
+
+
+def _draw_band(sheet: Sheet, band: Sequence[Sequence[ExplainedSample]], names: Sequence[str]) -> None:
+    """One column a class, each sample above its SHAP image."""
+    for column, samples in enumerate(band):
+        x = MARGIN + column * (SHAP_SIDE + GAP)
+        sheet.text(x, shorten(names[samples[0].label], 11), 8)
+        for row, sample in enumerate(samples):
+            drop = 0.18 + row * (2 * SHAP_SIDE + 2 * GAP)
+            show_image(sheet.axes(x, drop, SHAP_SIDE), sample.image)
+            _show_values(sheet.axes(x, drop + SHAP_SIDE, SHAP_SIDE), sample, sample.predicted)
+
+
+def _draw_rivalries(sheet: Sheet, kind: SampleKind, samples: Sequence[ExplainedSample], names: Sequence[str]) -> None:
+    """Each sample with the SHAP images of the class that it was taken for and of its rival."""
+    is_wrong = kind is SampleKind.WRONG
+    heading = "Classified wrongly, with most confidence" if is_wrong else "Classified rightly, with least confidence"
+    sheet.text(MARGIN, heading, 9.5, weight="bold")
+    for i, sample in enumerate(samples):
+        x = MARGIN + i * (3 * RIVAL_SIDE + 0.3)
+        (winner, rival) = sample.attributions
+        says = f"says {shorten(names[winner], 10)}, {100 * sample.confidence:.0f} %"
+        sheet.text(x, says, 8, VERMILLION if is_wrong else INK, drop=0.24)
+        drop = SHAP_HEADING
+        show_image(sheet.axes(x, drop, RIVAL_SIDE), sample.image)
+        for place, c in enumerate((winner, rival), start=1):
+            axes = sheet.axes(x + place * RIVAL_SIDE, drop, RIVAL_SIDE)
+            _show_values(axes, sample, c)
+            axes.set_xlabel(f"for {shorten(names[c], 8)}", fontsize=7.5, labelpad=2)
+        truth = f"is {shorten(names[sample.label], 10)}" if is_wrong else ""
+        sheet.text(x, truth, 8, drop=SHAP_HEADING + RIVAL_SIDE + 0.04)
+
+
+def _show_values(axes: Axes, sample: ExplainedSample, label: int) -> None:
+    """SHAP values of one class over a faint image; the scale is the sample's own, the same for its classes."""
+    limit = max(float(np.abs(v).max()) for v in sample.attributions.values()) or 1.0
+    values = sample.attributions[label]
+    axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
+
+
+SUSPECT_COLUMNS: Final = 8
+SUSPECT_SHOWN: Final = 40  # images
+SUSPECT_SIDE: Final = (WIDTH - 2 * MARGIN - (SUSPECT_COLUMNS - 1) * GAP) / SUSPECT_COLUMNS
+SUSPECT_ROW: Final = SUSPECT_SIDE + 0.4  # inches: an image and two lines above it
+SUSPECT_HEAD: Final = 0.62  # inches
+
+
+@styled
+def suspects_figure(debugging: Debugging, images: NDArray[np.int64]) -> Figure:
+    """The most suspect training images with the label they bear and the class that they lie nearer to."""
+    chosen = debugging.suspicion.ranking()[:SUSPECT_SHOWN]
+    sheet = Sheet(SUSPECT_HEAD + -(-len(chosen) // SUSPECT_COLUMNS) * SUSPECT_ROW + 0.1)
+    sheet.top = 0.1
+    sheet.text(MARGIN, "Training images whose label to check first", 11.5, weight="bold")
+    told = "Its number, the label it bears, and the nearest other class: in orange where that is nearer than its own."
+    sheet.text(MARGIN, told, 8, MUTED, drop=0.26)
+    names = debugging.train.class_names
+    for place, i in enumerate(chosen):
+        row, column = divmod(place, SUSPECT_COLUMNS)
+        x, sheet.top = MARGIN + column * (SUSPECT_SIDE + GAP), SUSPECT_HEAD + row * SUSPECT_ROW
+        sheet.text(x, f"{images[i]}: {shorten(names[debugging.train.labels[i]], 13 - len(str(images[i])))}", 7.5)
+        is_nearer = debugging.suspicion.values[i] > 0
+        nearest = shorten(names[debugging.suspicion.nearest[i]], 12)
+        sheet.text(x, f"or {nearest}?", 7.5, VERMILLION if is_nearer else MUTED, drop=0.14)
+        show_image(sheet.axes(x, 0.3, SUSPECT_SIDE), debugging.train.images[i])
+    return sheet.figure

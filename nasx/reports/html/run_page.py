@@ -1,0 +1,62 @@
+"""Report of a run as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from nasx.reports import palette
+from nasx.reports.page import render
+
+SCRIPTS: Final = (
+    "dom",
+    "state",
+    "cell",
+    "charts",
+    "views",
+    "descent",
+    "panel",
+    "lists",
+    "main",
+)  # in the order of loading
+COLORS: Final = ("blue", "vermillion", "green", "sky", "orange", "purple")
+
+
+def run_page(data: Mapping[str, Any], *, live: bool = False) -> str:
+    """The page of `nasx.reports.html.run_data.run_data`; `live`: it asks its server for newer data."""
+    here = files("nasx.reports")
+    sources = [here / "vendor" / "plotly-basic.min.js"]
+    sources += [here / "templates" / "report" / f"{name}.js" for name in SCRIPTS]
+    scripts = [source.read_text("utf-8") for source in sources]
+    members = {network["id"]: network for network in data["networks"]}
+    return render(
+        "report.html.jinja",
+        data=data,
+        front=[members[arch_id] for arch_id in data["front"]],
+        live=live,
+        palette={name: getattr(palette, name.upper()) for name in COLORS},
+        style=Markup((here / "templates" / "report" / "report.css").read_text("utf-8")),
+        json=Markup(json_in_html(data)),
+        scripts=[Markup(script) for script in scripts],
+        hashes=[Markup(f"'sha256-{_digest(script)}'") for script in scripts],
+    )
+
+
+def json_in_html(data: Any) -> str:
+    """JSON that may stand in a script element: what HTML gives a meaning is written as an escape.
+
+    >>> json_in_html(["</script>&"])
+    '["\\\\u003c/script\\\\u003e\\\\u0026"]'
+    """
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII: also without U+2028
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

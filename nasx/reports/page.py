@@ -1,0 +1,134 @@
+"""A page about one network as plain data, and how to render it: HTML, Markdown, terminal."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nasx.reports.tables import fold
+
+
+def render(template: str, *, escape: Callable[[str], str] | None = None, **values: Any) -> str:
+    """A template of nasx/reports/templates, filled in; `escape`: how text is escaped, if not as in HTML."""
+    environment = Environment(
+        loader=PackageLoader("nasx.reports"),
+        undefined=StrictUndefined,
+        autoescape=escape is None,
+        finalize=None if escape is None else lambda value: escape(value) if isinstance(value, str) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+CELL_HEADING, SHAP_HEADING = "The cell", "What its decisions rest on"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it; all text is plain, to be escaped by whoever sets it."""
+
+    heading: str
+    paragraphs: tuple[str, ...] = ()
+    bullets: tuple[str, ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()  # rows, the first one the header; empty: no table
+    picture: str = ""  # file name
+    alt: str = ""  # the picture in words
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole page in words."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]  # (name, value with unit)
+    sections: tuple[Section, ...]
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "image"), count(1797, "image")
+    ('1 image', '1,797 images')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def ordinal(n: int) -> str:
+    """A place in words.
+
+    >>> [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 21, 103)]
+    ['1st', '2nd', '3rd', '4th', '11th', '12th', '21st', '103rd']
+    """
+    ending = "th" if n // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{ending}"
+
+
+def as_markdown(page: Page) -> str:
+    """The page as Markdown beside its pictures; names that look like Markdown stay text."""
+    return render("explanation.md.jinja", escape=escape_markdown, page=page)
+
+
+def escape_markdown(text: str) -> str:
+    r"""Text with every character escaped that Markdown gives a meaning within a line.
+
+    >>> print(escape_markdown("<b> *x* | a_b"))
+    \<b\> \*x\* \| a\_b
+    """
+    return re.sub(r"([\\`*_{}\[\]<>|~&#$])", r"\\\1", text)
+
+
+def as_html(page: Page, pictures: Mapping[str, bytes]) -> str:
+    """The page as one HTML file that needs no other: `pictures` maps each picture's file name to its PNG."""
+    sources = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in pictures.items()}
+    return render("explanation.html.jinja", page=page, sources=sources)
+
+
+VALUE_WIDTH = 56  # what 80 columns leave beside the names of facts
+
+
+def page_on_screen(page: Page) -> Group:
+    """Everything that a page says, fit for 80 columns. Names from outside are text, never markup."""
+    told = [s for s in page.sections if s.heading not in (CELL_HEADING, SHAP_HEADING)]  # those are pictures
+    return Group(Text(page.title, style="bold"), _facts(page), *(_section(s) for s in told))
+
+
+def _facts(page: Page) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in page.facts:
+        table.add_row(Text(name), Text(fold(value, VALUE_WIDTH)))
+    return table
+
+
+def _section(section: Section) -> Group:
+    parts: list[RenderableType] = [Text(f"\n{section.heading}", style="bold"), *map(Text, section.paragraphs)]
+    if section.bullets:
+        grid = Table.grid(padding=(0, 1))
+        for bullet in section.bullets:
+            grid.add_row(Text("-"), Text(bullet))
+        parts.append(grid)
+    if section.table:
+        parts.append(_table(section.table))
+    return Group(*parts)
+
+
+def _table(rows: tuple[tuple[str, ...], ...]) -> Table:
+    header, *body = rows
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in header:
+        table.add_column(Text(name), justify="left" if name in (header[0], header[-1]) else "right", overflow="fold")
+    for row in body:
+        table.add_row(*map(Text, row))
+    return table

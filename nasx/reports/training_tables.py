@@ -1,0 +1,164 @@
+"""Tables of final trainings and of fine-tuned networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from nasx import pareto
+from nasx.reports.summary import FrontSummary
+from nasx.reports.text import format_estimate
+from nasx.runs.training_records import Finetuned
+from nasx.trial import OBJECTIVES, Objective, costs
+
+if TYPE_CHECKING:
+    from nasx.runs.training_records import FinalRecord
+
+NOTES = (
+    "search error: on validation images, estimated from the trainings of the search, ± uncertainty of the estimate",
+    "ECE: expected calibration error of the confidence that goes into an exported model",
+    "± of the other columns: standard deviation of a single training over the seeds",
+)
+NO_SCORE = (
+    "{arch_id}: no introspectability in {lacking} of {seeds} trainings, which are no better than guessing or hold no "
+    "pair of classes apart: train longer, or with another learning rate"
+)
+
+
+def finals_table(records: Sequence[FinalRecord]) -> Group:
+    """Networks on a line each, fit for 80 columns, best test error first."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    headers = ("network", "search\nerror", "test error", "introspect-\nability", "ECE", "parameters")
+    for header in headers:
+        table.add_column(header, justify="left" if header == headers[0] else "right", no_wrap=True, vertical="bottom")
+    for record in sorted(records, key=lambda r: fmean(values(r, "error"))):
+        table.add_row(
+            record.arch_id,
+            format_estimate(OBJECTIVES["error"], record.validation_error, record.validation_error_std),
+            with_spread(values(record, "error"), _percent),
+            with_spread(values(record, "introspectability"), lambda value: f"{value:.3f}"),
+            with_spread(values(record, "calibrated_ece"), lambda value: f"{100 * value:.1f} %"),
+            f"{record.parameters:,}",
+        )
+    images, seeds = records[0].images, len(values(records[0], "error"))
+    told = (
+        f"{images['train']:,} images trained on, {images['calibration']:,} for the confidence, "
+        f"{images['test']:,} tested; {seeds} seed{'s' * (seeds > 1)}"
+    )
+    notes = [told, *(NOTES if seeds > 1 else NOTES[:-1])]
+    for record in records:
+        lacking = seeds - len(values(record, "introspectability"))
+        if lacking:
+            notes.append(NO_SCORE.format(arch_id=record.arch_id, lacking=lacking, seeds=seeds))
+    return Group(table, Text("\n".join(notes)))
+
+
+def values(record: FinalRecord, metric: str) -> list[float]:
+    """A test metric of every training that has it."""
+    found = [training.test[metric] for training in record.trainings if training.test]
+    return [value for value in found if value is not None]
+
+
+def with_spread(numbers: Sequence[float], form: Callable[[float], str]) -> str:
+    """The mean, with the standard deviation where there are several; a dash for none.
+
+    >>> with_spread([0.04, 0.06], lambda value: f"{100 * value:.1f} %")
+    '5.0 ± 1.4 %'
+    """
+    if not numbers:
+        return "-"
+    mean, _, unit = form(fmean(numbers)).partition(" ")
+    spread = f" ± {form(stdev(numbers)).partition(' ')[0]}" if len(numbers) > 1 else ""
+    return f"{mean}{spread} {unit}".rstrip()
+
+
+def finals_json(records: Sequence[FinalRecord]) -> str:
+    """The test metrics of every training, and their means, as JSON."""
+    rows = [
+        {
+            "arch_id": record.arch_id,
+            "architecture": record.architecture,
+            "course": dict(record.course),
+            "images": dict(record.images),
+            "parameters": record.parameters,
+            "macs": record.macs,
+            "validation_error": record.validation_error,
+            "validation_error_std": record.validation_error_std,
+            "search_trainings": record.search_trainings,
+            "test_error": fmean(values(record, "error")),
+            "trainings": [{"number": t.number, "seed": t.seed, **(t.test or {})} for t in record.trainings],
+        }
+        for record in records
+    ]
+    return json.dumps(rows, indent=2, allow_nan=False) + "\n"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+SCORE = "introspectability_"  # a metric's name begins so, the scorer's follows
+
+
+def finetuned_table(records: Sequence[Finetuned], summary: FrontSummary) -> Group:
+    """Error and each scorer's introspectability of each fine-tuned network: before, after, and of its twin."""
+    scorers = [name.removeprefix(SCORE) for name in records[0].after if name.startswith(SCORE)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))  # two scorers fit into 80 columns
+    table.add_column("fine-tuned", no_wrap=True)
+    for name in ("error, %", *scorers):
+        table.add_column(Text(name), justify="right")
+    for record in records:
+        scores = [_change(record, f"{SCORE}{scorer}", 1, 3) for scorer in scorers]
+        table.add_row(record.arch_id, _change(record, "error", 100, 2), *scores)
+    first = records[0]
+    how = (
+        f"Trained on for {first.epochs} epochs with the regulariser at {first.regulariser:g}, which acts on "
+        f"activations; in brackets: as long without it.{_growth(records, summary)}"
+    )
+    return Group(table, Text(how))
+
+
+def _change(record: Finetuned, name: str, factor: float, digits: int) -> str:
+    states = (record.before, record.after, record.twin)
+    before, after, twin = (f"{factor * m[name]:.{digits}f}" if name in m else "-" for m in states)
+    return f"{before} → {after} ({twin})"
+
+
+def _growth(records: Sequence[Finetuned], summary: FrontSummary) -> str:
+    """The hypervolume of the front with the fine-tuned networks, and with their twins in their place."""
+    if None in summary.reference:
+        return ""
+    with_all = _hypervolume(summary, {r.arch_id: _change_of(r.before, r.after) for r in records})
+    with_twins = _hypervolume(summary, {r.arch_id: _change_of(r.before, r.twin) for r in records})
+    return f" Hypervolume of the front {summary.hypervolume:.4f}, with them {with_all:.4f} ({with_twins:.4f})."
+
+
+def _change_of(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    return {name: after[name] - before[name] for name in before if name in after}
+
+
+def _hypervolume(summary: FrontSummary, changes: Mapping[str, Mapping[str, float]]) -> float:
+    """Of the front, and next to it the same networks after some changes of their metrics.
+
+    The changes are added to the estimates: one training before and one after share most of their luck.
+    """
+    points = [costs(member.metrics, summary.objectives) for member in summary.front]
+    for member in summary.front:
+        if member.arch_id in changes:
+            change = changes[member.arch_id]
+            shifted = {o.name: _shifted(o, member.metrics[o.name], change.get(o.name, 0.0)) for o in summary.objectives}
+            points.append(costs(shifted, summary.objectives))
+    reference = [o.sign * float(r) for o, r in zip(summary.objectives, summary.reference, strict=True) if r is not None]
+    return pareto.hypervolume(np.array(points), reference)
+
+
+def _shifted(objective: Objective, value: float, change: float) -> float:
+    return min(max(value + change, objective.low), objective.high)

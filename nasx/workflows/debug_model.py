@@ -1,0 +1,167 @@
+"""Debugging of any trained classifier on any images, in Python: `nasx.debug` is the function `debug` of this module.
+
+What `nasx debug` does for a network of a run, without a run: can the model's confidence be trusted, which training
+labels look wrong, what does it confuse. Planting wrong labels needs a training, which is the user's own function here.
+Repair is for runs alone: it changes the loss of the training. In a training loop of one's own the same term is
+`nasx.introspection.regularizer.BatchSimilarity`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
+
+from nasx.data.dataset import LabelledImages
+from nasx.diagnostics.centroids import Centroids, Judgement, centroids_of, judge_batches
+from nasx.diagnostics.debug import Debugging, conclude
+from nasx.diagnostics.label_errors import Planted, corrupt_labels, found_planted
+from nasx.errors import DataError, SettingError
+from nasx.introspection.score_model import Data, ModelScore, beside, collect, count_classes, giving_logits, name_classes
+from nasx.introspection.score_model import score as score_model
+from nasx.reports.debugging_page import debugging_sections, facts_of, write_debugging
+from nasx.reports.page import Page, page_on_screen
+
+BATCH: Final = 256  # images a forward pass
+PROBING_IMAGES: Final = 16  # with which live layers are told from dead ones
+WIDTH: Final = 80  # characters of a line, shown in words
+Retrain = Callable[[Tensor, Tensor], nn.Module]  # training images and labels to a newly trained model
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Findings:
+    """What was found about a model; shown in words by `print` and in notebooks."""
+
+    debugging: Debugging  # the plain data behind the page
+    scores: tuple[ModelScore, ...]
+    planted: Planted | None  # None: no `retrain` was given
+    page: Page
+
+    @property
+    def suspects(self) -> NDArray[np.int64]:
+        """Indices of the training images, in the order of the data, the most suspect label first."""
+        return self.debugging.suspicion.ranking()
+
+    def write(self, directory: Path | str) -> list[Path]:
+        """Write the page with its pictures, and every training image ranked as suspects.csv; returns the files."""
+        return write_debugging(self.page, self.debugging, np.arange(len(self.debugging.train)), Path(directory))
+
+    def __repr__(self) -> str:
+        text = io.StringIO()
+        Console(file=text, width=WIDTH, color_system=None).print(page_on_screen(self.page))
+        return text.getvalue().rstrip()
+
+
+def debug(
+    model: nn.Module,
+    train: Data,
+    validation: Data,
+    *,
+    class_names: Sequence[str] | None = None,
+    scorers: Sequence[str] = ("activations",),
+    retrain: Retrain | None = None,
+    share: float = 0.2,
+    seed: int = 0,
+    max_images: int = 10_000,
+) -> Findings:
+    """Look over any trained classifier: trust, suspect training labels, confused classes.
+
+    `model` maps images to logits as in `nasx.score`; it is left as it was. `train` and `validation`: images
+    (n, channels, height, width) and labels, as batches or as a pair of arrays; of each the first `max_images` are held
+    in memory. Give the training images in their own order, not shuffled: suspects are numbered by it.
+
+    `scorers`: by which distances between classes are compared with confusions. `retrain`: trains the architecture anew
+    on the images and labels that it is given; then a `share` of the training labels is corrupted, and it is said how
+    many are found. `seed`: of corruption, and of the folds in which confidences are calibrated.
+
+    Raises DataError, SettingError and ArchitectureError where arguments do not fit the model.
+    """
+    if not 0 < share < 1:
+        raise SettingError("share", f"must lie between 0 and 1, got {share:g}")
+    images, labels = _images(model, train, max_images)
+    held_out, held_out_labels = _images(model, validation, max_images)
+    with giving_logits(model):
+        n_classes = count_classes(model, images[:1], labels)
+        count_classes(model, held_out[:1], held_out_labels)
+        names = name_classes(class_names, n_classes)
+        scores = tuple(
+            score_model(
+                model, (held_out, held_out_labels), scorer=scorer, class_names=names, seed=seed, max_images=max_images
+            )
+            for scorer in scorers
+        )
+        centroids, trained_on = _look_at(model, images, labels, n_classes)
+        judgement = judge_batches(model, _batches(held_out, held_out_labels), centroids)
+    debugging = conclude(
+        centroids,
+        trained_on,
+        judgement,
+        train=LabelledImages(as_pictures(images), labels.cpu().numpy(), names),
+        validation_labels=held_out_labels.cpu().numpy(),
+        distances={found.scorer: found.distances for found in scores},
+        seed=seed,
+    )
+    planted = None
+    if retrain is not None:
+        planted = _plant(retrain, (images, labels), (held_out, held_out_labels), n_classes, share, seed)
+    facts = facts_of(debugging, {found.scorer: found.value for found in scores})
+    sections = debugging_sections(debugging, np.arange(len(images)), planted=planted)
+    return Findings(debugging, scores, planted, Page(f"{type(model).__name__}: debugging", facts, sections))
+
+
+def as_pictures(images: Tensor) -> NDArray[np.uint8]:
+    """Images of any range, (n, channels, height, width), as 0 to 255: stretched, channel by channel, to be looked at.
+
+    >>> as_pictures(torch.tensor([[[[-1.0, 0.0, 1.0]]]])).tolist()
+    [[[[0, 127, 255]]]]
+    """
+    low, high = (edge(images, dim=(0, 2, 3), keepdim=True) for edge in (torch.amin, torch.amax))
+    pictures: NDArray[np.uint8] = (255 * (images - low) / (high - low).clamp(min=1e-12)).byte().cpu().numpy()
+    return pictures
+
+
+def _images(model: nn.Module, data: Data, max_images: int) -> tuple[Tensor, Tensor]:
+    images, labels = collect(data, max_images)
+    if images.dim() != 4:
+        raise DataError(f"images must be (n, channels, height, width), got {tuple(images.shape)}")
+    return beside(model, images), beside(model, labels)
+
+
+def _batches(images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True))
+
+
+def _look_at(model: nn.Module, images: Tensor, labels: Tensor, n_classes: int) -> tuple[Centroids, Judgement]:
+    """The centroids of the training images, and how the model judges these beside them."""
+    order = torch.argsort(labels, stable=True)
+    by_class = ((images[part], labels[part]) for part in torch.split(order, BATCH))
+    centroids = centroids_of(model, by_class, probing=images[:PROBING_IMAGES], n_classes=n_classes)
+    return centroids, judge_batches(model, _batches(images, labels), centroids)
+
+
+def _plant(
+    retrain: Retrain,
+    train: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor],
+    n_classes: int,
+    share: float,
+    seed: int,
+) -> Planted:
+    """A model trained by the user's function on labels of which a share was corrupted: does it show which?"""
+    images, sound = train
+    labels, is_corrupt = corrupt_labels(sound.cpu().numpy(), n_classes, share=share, seed=seed)
+    corrupted = torch.from_numpy(labels).to(sound.device)
+    model = retrain(images, corrupted)
+    with giving_logits(model):
+        centroids, judgement = _look_at(model, images, corrupted, n_classes)
+        answers = judge_batches(model, _batches(*validation), centroids).logits.argmax(axis=1)
+    error = float((answers != validation[1].cpu().numpy()).mean())
+    return found_planted(centroids, judgement, labels, is_corrupt, error)

@@ -1,0 +1,239 @@
+"""Training networks finally, and the one look at the test images that says how good they are."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import nasx
+from nasx.data.batches import Pixels, split_batches
+from nasx.data.dataset import LabelledImages
+from nasx.diagnostics.calibration import expected_calibration_error
+from nasx.diagnostics.confidence import BATCH, Confidence, WithConfidence, fit_confidence
+from nasx.errors import DataError, RunError, TrialFailure
+from nasx.evaluation.train_and_score import has_learned, load_weights, resolve_device, save_weights, take_scores
+from nasx.files import translate_disk_errors, write_atomically
+from nasx.networks.costs import count_macs, count_parameters
+from nasx.reports.summary import ArchitectureResult
+from nasx.runs.directory import arch_dir, lock
+from nasx.runs.training_records import FinalRecord, Touch, Training, note_touch, read_record, write_record
+from nasx.training.fit import fit
+from nasx.trial import Trial
+from nasx.workflows.course import Course
+
+FINAL = "final"
+Report = Callable[[Trial, int, Mapping[str, float]], None]  # network, number of its training, record of an epoch
+
+
+def final_dir(run_dir: Path, arch_id: str) -> Path:
+    """Where the final trainings of a network lie."""
+    return arch_dir(run_dir, arch_id) / FINAL
+
+
+def weights_path(directory: Path, number: int) -> Path:
+    return directory / f"weights_{number}.safetensors"
+
+
+def train(
+    course: Course,
+    trial: Trial,
+    directory: Path,
+    *,
+    seeds: int,
+    found: ArchitectureResult | None = None,
+    report: Report | None = None,
+) -> FinalRecord:
+    """The network of `trial` trained with each of `seeds` seeds; what is finished in `directory` is not trained again.
+
+    `found`: what all trainings of the search say of the network; None: `trial` is the only one.
+    A training that was interrupted goes on from its last checkpoint, to the same weights. Raises RunError where
+    the directory holds trainings of another course or is in use, or a training diverges.
+    """
+    with _held(directory):
+        record = _begin(course, trial, found, directory)
+        for number in range(seeds):
+            if record.training(number) is None or not weights_path(directory, number).is_file():
+                record = _train_one(course, trial, directory, record, number, report)
+    return record
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Hold the directory of a network's final trainings: two processes would write the same checkpoint."""
+    with translate_disk_errors(str(directory)):
+        directory.mkdir(parents=True, exist_ok=True)
+    with lock(directory, "training", "train into another --out"):
+        yield
+
+
+def _begin(course: Course, trial: Trial, found: ArchitectureResult | None, directory: Path) -> FinalRecord:
+    record = read_record(directory)
+    if record is not None:
+        if dict(record.course) != json.loads(json.dumps(course.facts)):  # tuples have become lists
+            raise RunError(
+                f"{directory} holds a training of another course ({_difference(record.course, course.facts)}). "
+                "Give the same settings, or another place by --out."
+            )
+        return record
+    network = course.untrained(trial.genotype, 0)
+    data = course.data
+    return FinalRecord(
+        arch_id=trial.arch_id,
+        architecture=trial.architecture,
+        genotype=trial.genotype,
+        course=course.facts,
+        class_names=data.train.class_names,
+        shape=data.shape,
+        mean=tuple(data.mean.tolist()),
+        std=tuple(data.std.tolist()),
+        images={"train": len(data.train), "calibration": len(data.validation)},
+        parameters=count_parameters(network),
+        macs=count_macs(network, data.shape),
+        validation_error=(trial if found is None else found).metrics["error"],
+        validation_error_std=None if found is None else found.std.get("error"),
+        search_trainings=1 if found is None else found.trainings,
+        versions={"nasx": nasx.__version__, "torch": version("torch"), "python": platform.python_version()},
+    )
+
+
+def _train_one(
+    course: Course, trial: Trial, directory: Path, record: FinalRecord, number: int, report: Report | None
+) -> FinalRecord:
+    seed = course.seed(trial.arch_id, number)
+    checkpoint = directory / f"checkpoint_{number}.safetensors"
+    device = resolve_device(course.experiment.execution.get("device", "auto"))
+    network = course.untrained(trial.genotype, seed)
+    try:
+        fitted = fit(
+            network,
+            course.data,
+            course.recipe,
+            augmentation=course.dataset.augmentation,
+            seed=seed,
+            device=device,
+            checkpoint=checkpoint,
+            report=None if report is None else lambda epoch: report(trial, number, epoch),
+        )
+    except TrialFailure as failure:
+        raise RunError(
+            f"the training of {trial.arch_id} came to nothing ({failure.detail}): lower training.learning_rate."
+        ) from failure
+    images = _pixels(course, course.data.validation, device)
+    confidence = fit_confidence(network, images, images.labels, n_classes=course.data.n_classes)
+    save_weights(network, weights_path(directory, number))
+    write_confidence(confidence, directory, number)
+    record = record.keeping(Training(number, seed, fitted.seconds, fitted.history))
+    write_record(record, directory)
+    checkpoint.unlink(missing_ok=True)  # last: who is killed before goes on from it, and has nothing left to do
+    return record
+
+
+def test(
+    course: Course, records: Sequence[tuple[FinalRecord, Path]], run_dir: Path, *, seeds: int
+) -> tuple[list[FinalRecord], list[Touch]]:
+    """The records, each with its directory, with what the test images say, and the looks taken at them before.
+
+    Every training is tested once: what has been tested is not tested again. The look is recorded before it is taken.
+    """
+    tested: list[FinalRecord] = []
+    before: list[Touch] | None = None
+    images: LabelledImages | None = None
+    for record, directory in records:
+        due = [t for t in record.trainings if t.number < seeds and t.test is None]
+        if due:
+            touches = note_touch(run_dir, record.arch_id, course.identity, [t.number for t in due])
+            before = touches if before is None else before  # those that this very call takes are no earlier ones
+            images = images or _test_images(course)
+            record = replace(record, images={**record.images, "test": len(images)})
+            with _held(directory):
+                for training in due:
+                    outcome = _test_one(course, record, directory, training, images)
+                    record = record.keeping(replace(training, test=outcome))
+                write_record(record, directory)
+        tested.append(record)
+    return tested, before or []
+
+
+def _test_images(course: Course) -> LabelledImages:
+    images = course.dataset.test()
+    ours = course.data.train
+    if (images.shape, images.class_names) != (ours.shape, ours.class_names):
+        raise DataError(
+            f"the test images of {course.dataset.name} are not like its training images: "
+            f"{images.shape}, {images.n_classes} classes; {ours.shape}, {ours.n_classes} classes."
+        )
+    return images
+
+
+def _test_one(
+    course: Course, record: FinalRecord, directory: Path, training: Training, images: LabelledImages
+) -> dict[str, float | None]:
+    device = resolve_device(course.experiment.execution.get("device", "auto"))
+    network = course.untrained(record.genotype, training.seed)
+    load_weights(network, weights_path(directory, training.number))
+    network.to(device).eval()
+    metrics = quality(network, read_confidence(directory, training.number), _pixels(course, images, device))
+    if not has_learned(metrics, images):  # as in a search: the score of chance is none
+        return {**metrics, "introspectability": None}
+    try:
+        scores = take_scores(network, images, course.data, course.scoring, device)
+    except TrialFailure:  # no pair of classes has a distance: null, as it is no number
+        return {**metrics, "introspectability": None}
+    named = {f"introspectability_{score.scorer}": score.value for score in scores}
+    return {**metrics, "introspectability": scores[0].value, **named}
+
+
+def quality(network: nn.Sequential, confidence: Confidence, images: Pixels) -> dict[str, float]:
+    """Return the errors of a network on labelled images, and how far its confidence is from its share of errors."""
+    model = WithConfidence(network, confidence).to(images.device).eval()
+    with torch.no_grad():
+        parts = [model(batch) for batch in split_batches(images, BATCH)]
+        plain = torch.cat([network(batch).softmax(dim=1).amax(dim=1) for batch in split_batches(images, BATCH)])
+    answers = torch.cat([probabilities.argmax(dim=1) for probabilities, _ in parts])
+    right = (answers == images.labels).cpu().numpy()
+    given = images.labels.cpu().numpy()
+    return {
+        "error": 1 - float(right.mean()),
+        "macro_error": 1 - float(np.mean([right[given == c].mean() for c in np.unique(given)])),
+        "ece": expected_calibration_error(plain.cpu().numpy(), right),
+        "calibrated_ece": expected_calibration_error(torch.cat([c for _, c in parts]).cpu().numpy(), right),
+    }
+
+
+def write_confidence(confidence: Confidence, directory: Path, number: int) -> None:
+    write_atomically(directory / f"confidence_{number}.json", json.dumps(confidence.as_dict()).encode())
+
+
+def read_confidence(directory: Path, number: int) -> Confidence:
+    """What `write_confidence` wrote. Raises RunError where it is missing or damaged."""
+    file = directory / f"confidence_{number}.json"
+    try:
+        return Confidence.from_dict(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError) as exc:
+        raise RunError(f"{file} is missing or damaged. Remove its directory to train anew.") from exc
+
+
+def _pixels(course: Course, images: LabelledImages, device: torch.device) -> Pixels:
+    return Pixels(images, mean=course.data.mean, std=course.data.std, device=device)
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:
+    """The settings in which two courses differ, e.g. "training.epochs: 200, now 100"."""
+    found = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), json.loads(json.dumps(now.get(name)))
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found.append(_difference(old, new, f"{prefix}{name}."))
+        elif old != new:
+            found.append(f"{prefix}{name}: {old}, now {new}")
+    return ", ".join(filter(None, found))

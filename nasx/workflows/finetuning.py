@@ -1,0 +1,130 @@
+"""Fine-tuning the front of a finished search: its networks are trained on, with their classes pushed apart.
+
+Source: Carmichael, Moon, Jacobs, 2023, who report the best hypervolume for it; they do not say for how long or at which
+rate. On the digits a learning rate of 0.001 changed nothing and 0.02 diverged. Beside each network goes a twin that is
+trained as long without the term: more training alone may help as well.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import nn
+
+from nasx import config as configs
+from nasx.errors import TrialFailure
+from nasx.evaluation.train_and_score import EvaluationSpec, resolve_device, save_weights, take_scores
+from nasx.experiment import score_seed
+from nasx.reports.summary import summarise_run
+from nasx.run import Materials, materials, trained
+from nasx.runs.directory import lock, weights_file
+from nasx.runs.journal import RunStore
+from nasx.runs.training_records import Finetuned, finetuned_weights_path, read_finetuned, write_finetuned
+from nasx.training.fit import fit
+from nasx.trial import Trial, derive_seed
+
+EPOCHS: Final = 5
+LEARNING_RATE: Final = 0.01
+Report = Callable[[str], None]  # what is going on, in one line
+
+
+def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: None) -> list[Finetuned]:
+    """Fine-tune every network of a run's front with the regulariser at `weight`; returns the records of all of them.
+
+    A network that has been fine-tuned at this weight is not trained again: after an interruption only the others are.
+    One whose training diverges is reported and left out.
+    """
+    with lock(run_dir):
+        with RunStore.open(run_dir, read_only=True) as store:
+            trials, info = store.trials(), store.info
+        front = summarise_run(trials, info).front
+        made_of: Materials | None = None
+        found = []
+        for number, member in enumerate(front, start=1):
+            record = read_finetuned(run_dir, member.arch_id)
+            if (
+                record is None
+                or record.regulariser != weight
+                or not finetuned_weights_path(run_dir, member.arch_id).is_file()
+            ):
+                report(f"fine-tuning {member.arch_id}, {number} of {len(front)}")
+                made_of = made_of or materials(run_dir)
+                try:
+                    record = finetune(run_dir, _kept(run_dir, trials, member.arch_id), made_of, weight)
+                except TrialFailure as failure:
+                    report(f"{member.arch_id} could not be fine-tuned: {failure.detail}")
+                    continue
+            found.append(record)
+    return found
+
+
+def finetune(run_dir: Path, trial: Trial, made_of: Materials, weight: float) -> Finetuned:
+    """Train a network and its twin on from its kept weights; writes the network's weights, then the record."""
+    started = time.perf_counter()
+    device = resolve_device(made_of.experiment.execution.get("device", "auto"))
+    network = trained(run_dir, trial, made_of).to(device)
+    spec = _spec(made_of)
+
+    def trained_on(regulariser: float) -> tuple[nn.Sequential, dict[str, float]]:
+        patient = copy.deepcopy(network)
+        course = replace(
+            made_of.recipe,
+            epochs=EPOCHS,
+            learning_rate=LEARNING_RATE,
+            warmup_epochs=0.0,
+            keep="last",
+            regulariser=regulariser,
+        )
+        seed = derive_seed(trial.seed, "finetune")
+        fitted = fit(patient, made_of.data, course, augmentation=spec.augmentation, seed=seed, device=device)
+        return patient, {"error": fitted.validation_error, **_scores(patient, made_of, spec, device)}
+
+    patient, after = trained_on(weight)
+    _, twin = trained_on(0.0)
+    save_weights(patient, finetuned_weights_path(run_dir, trial.arch_id))
+    record = Finetuned(
+        arch_id=trial.arch_id,
+        replicate=trial.replicate,
+        regulariser=weight,
+        epochs=EPOCHS,
+        learning_rate=LEARNING_RATE,
+        before={name: value for name, value in trial.metrics.items() if name in after},
+        after=after,
+        twin=twin,
+        seconds=time.perf_counter() - started,
+    )
+    write_finetuned(record, run_dir)
+    return record
+
+
+def _kept(run_dir: Path, trials: list[Trial], arch_id: str) -> Trial:
+    """The network's first training whose weights are kept, or else its first."""
+    own = [t for t in trials if t.arch_id == arch_id]
+    return next((t for t in own if weights_file(run_dir, arch_id, t.replicate).is_file()), own[0])
+
+
+def _spec(made_of: Materials) -> EvaluationSpec:
+    experiment = made_of.experiment
+    return EvaluationSpec(
+        space=made_of.space,
+        recipe=made_of.recipe,
+        augmentation=made_of.dataset.augmentation,
+        scorer=configs.build(experiment.scorer, "scorer"),
+        also_scored=tuple(configs.build(n, f"also_scored.{name}") for name, n in experiment.also_scored.items()),
+        score_seed=score_seed(experiment),
+    )
+
+
+def _scores(
+    network: nn.Sequential, made_of: Materials, spec: EvaluationSpec, device: torch.device
+) -> Mapping[str, float]:
+    """Scores on the validation images, by the names that a trial's metrics have."""
+    scores = take_scores(network, made_of.data.validation, made_of.data, spec, device)
+    named = {f"introspectability_{score.scorer}": score.value for score in scores}
+    return {"introspectability": scores[0].value, **named}

@@ -1,0 +1,233 @@
+"""A search from its config: opens the journal, and lets the executor run the loop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nasx
+from nasx import config as configs
+from nasx.errors import RunError
+from nasx.execution.budget import SearchLimits
+from nasx.execution.loop import SearchLoop
+from nasx.experiment import Parts, allele_names, build_algorithm, prepare, repeatability
+from nasx.files import translate_disk_errors, write_atomically
+from nasx.runs.directory import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir, remove_temporary
+from nasx.runs.journal import RunStore
+from nasx.runs.rows import RunInfo
+
+if TYPE_CHECKING:
+    from nasx.trackers.tracking import Tracking
+
+INTERRUPTED = "interrupted"  # why a loop is stopping after Ctrl-C
+# what may differ when a search is resumed: how much, how fast and where, but nothing that changes a result
+CHANGEABLE = (
+    "algorithm.evaluations",
+    "search",
+    "execution",
+    "runs_dir",
+    "dataset.root",
+    "evaluation.table",
+    "logger",
+    "finetune_front",
+    "provenance",
+)
+Watch = Callable[[SearchLoop], None]  # called whenever something may have changed
+
+
+class Interrupted(BaseException):
+    """The second Ctrl-C. No KeyboardInterrupt: Lightning takes that for its own and ends the process."""
+
+
+def start(
+    config: Mapping[str, Any],
+    *,
+    run_dir: Path | None = None,
+    watch: Watch | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> SearchLoop:
+    """Search from the beginning, in a new run directory, and return the loop as it ended.
+
+    `run_dir` is made below runs_dir if none is given. `notify` receives what a user should know, a line each. Raises
+    RunError if the directory holds a run, or anything else.
+    """
+    if run_dir is not None:
+        check_free(run_dir)  # before anything slow
+        RunStore.check_unbegun(run_dir)
+    with ExitStack() as workers:
+        return _begin(prepare(config, workers), config, run_dir, watch, notify)
+
+
+def _begin(
+    parts: Parts,
+    config: Mapping[str, Any],
+    run_dir: Path | None,
+    watch: Watch | None,
+    notify: Callable[[str], None] | None,
+) -> SearchLoop:
+    """Search in a new run directory."""
+    experiment = parts.experiment
+    if run_dir is None:
+        run_dir = new_run_dir(experiment.runs_dir, experiment.name, datetime.now())
+    with translate_disk_errors(str(run_dir)):
+        run_dir.mkdir(parents=True, exist_ok=True)
+    with lock(run_dir):
+        remove_temporary(run_dir)  # of a search that was killed as it began
+        write_atomically(run_dir / CONFIG, configs.to_yaml(config).encode())  # first: who has a journal can be resumed
+        info = RunInfo(
+            name=experiment.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            nasx_version=nasx.__version__,
+            torch_version=version("torch"),
+            python_version=platform.python_version(),
+            seed=experiment.seed,
+            objectives=experiment.objectives,
+            n_classes=parts.n_classes,
+            class_names=parts.class_names,
+            config_hash=config_hash(config),
+            workers=parts.execution.plan.workers,
+            alleles=allele_names(parts.space),
+        )
+        with RunStore.create(run_dir, info) as store:
+            mark_latest(experiment.runs_dir, run_dir)
+            return _run(parts, run_dir, store, watch, notify)
+
+
+def resume(
+    run_dir: Path,
+    overrides: Sequence[str] = (),
+    *,
+    watch: Watch | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> SearchLoop:
+    """Go on with a run as if it had never stopped; with `algorithm.evaluations=N` also beyond its end.
+
+    Raises RunError where the overrides would change what has been measured.
+    """
+    run_dir = find_run(run_dir, run_dir)
+    with lock(run_dir), RunStore.open(run_dir) as store:
+        config = configs.load_resolved(run_dir / CONFIG, overrides)
+        if config_hash(config) != store.info.config_hash:
+            before = _flat(_essence(configs.load_resolved(run_dir / CONFIG)))
+            after = _flat(_essence(config))
+            what = ", ".join(sorted(key for key in before | after if before.get(key) != after.get(key)))
+            raise RunError(
+                f"{run_dir} was begun with other settings: {what or 'its config.yaml'} differs. A resumed search may "
+                f"change {', '.join(CHANGEABLE[:-1])}; for anything else start a new run."
+            )
+        with ExitStack() as workers:
+            return _run(prepare(config, workers), run_dir, store, watch, notify)
+
+
+def _run(
+    parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None, notify: Callable[[str], None] | None
+) -> SearchLoop:
+    experiment = parts.experiment
+    algorithm = build_algorithm(parts, store.info.workers)
+    if (free := repeatability(algorithm, store.info.workers)) and notify:
+        notify(free)
+    loop = SearchLoop(
+        run_dir=run_dir,
+        store=store,
+        algorithm=algorithm,
+        space=parts.space,
+        objectives=parts.objectives,
+        limits=SearchLimits(evaluations=experiment.evaluations, **vars(experiment.search)),
+        early_stopping=experiment.early_stopping,
+        gpus=parts.execution.plan.gpus,
+        max_parts=None if experiment.evaluation else experiment.training["batch_size"] // 2,
+    )
+    tracking = _tracking(experiment, run_dir)
+    try:
+        with _interruptible(loop, at_once=parts.execution.in_process) as check:
+
+            def step() -> None:
+                check()
+                for each in (watch, tracking and tracking.watch):
+                    if each:
+                        each(loop)
+
+            parts.execution.run(loop, parts.evaluate, step)
+    except Interrupted:
+        pass  # `loop.stopping` tells it
+    finally:
+        if tracking:
+            tracking.watch(loop)
+            tracking.close(finished=loop.stopping != INTERRUPTED)
+        loop.close()
+    return loop
+
+
+def _tracking(experiment: configs.Experiment, run_dir: Path) -> Tracking | None:
+    """What shows the trials elsewhere, if the config asks for it."""
+    if experiment.logger is None:
+        return None
+    from nasx.trackers.tracking import Tracking
+
+    config = configs.load_resolved(run_dir / CONFIG)
+    return Tracking(configs.build(experiment.logger, "logger"), experiment.name, config, run_dir)
+
+
+@contextmanager
+def _interruptible(loop: SearchLoop, *, at_once: bool) -> Iterator[Callable[[], None]]:
+    """Ctrl-C once: finish what runs, then end. Twice: Interrupted, now. Three times: KeyboardInterrupt.
+
+    `at_once`: raise out of whatever runs, be it a training. Else, since Ray's C code cannot bear that, the function
+    given raises it, which is called several times a second.
+    """
+    signals = 0
+
+    def interrupt(signum: int, frame: object) -> None:
+        nonlocal signals
+        signals += 1
+        loop.stop(INTERRUPTED)
+        if signals > 2:
+            raise KeyboardInterrupt
+        if at_once:
+            check()
+
+    def check() -> None:
+        if signals > 1:
+            raise Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """A hash of all settings that shape a result: equal for the runs that may continue one another."""
+    return hashlib.sha256(json.dumps(_essence(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _essence(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The config without what may change on resuming."""
+    kept: dict[str, Any] = {}
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if key in CHANGEABLE:
+            continue
+        kept[name] = _essence(value, f"{key}.") if isinstance(value, Mapping) else value
+    return kept
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every leaf by its full key."""
+    leaves: dict[str, Any] = {}
+    for name, value in config.items():
+        leaves |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return leaves
