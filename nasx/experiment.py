@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from nasx import config as configs
-from nasx.config import Experiment
+from nasx.config.components import build
+from nasx.config.schema import ExperimentConfig, read_config
 from nasx.data.dataset import SearchData
 from nasx.errors import ConfigError
 from nasx.execution.imports import uncollected
@@ -24,7 +24,7 @@ SHOWN_LIMITS = ("replicates", "max_hours", "max_gpu_hours", "patience", "time_li
 class Parts:
     """The components of an experiment, ready to search."""
 
-    experiment: Experiment
+    experiment: ExperimentConfig
     space: SearchSpace
     execution: Execution
     objectives: tuple[Objective, ...]
@@ -41,14 +41,14 @@ def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Part
     Where `workers` is given, those of the execution start meanwhile, and end with that stack.
     Raises ConfigError, DataError or ResourceError naming what is wrong. Reads training images alone.
     """
-    experiment = configs.read(config)
-    execution = configs.build(_execution_node(experiment), "execution")
+    experiment = read_config(config)
+    execution = build(_execution_node(experiment), "execution")
     check_gpu_budget(experiment, execution)
     evaluation = _by_training if experiment.evaluation is None else _by_table
     if workers is not None:  # before anything that imports torch: both take seconds
         imports = ["nasx.evaluation.train_and_score", "nasx.training.fit"] if evaluation is _by_training else []
         workers.enter_context(execution.started(imports))
-    space = configs.build(experiment.space, "space")
+    space = build(experiment.space, "space")
     objectives = tuple(OBJECTIVES[name] for name in experiment.objectives)
     return Parts(experiment, space, execution, objectives, *evaluation(experiment, space, execution))
 
@@ -67,7 +67,7 @@ def build_algorithm(parts: Parts, workers: int) -> SearchAlgorithm:
         exact=tuple(objective.is_exact for objective in parts.objectives),
         is_noisy=getattr(parts.evaluate, "is_noisy", True),
     )
-    algorithm: SearchAlgorithm = configs.build(parts.experiment.algorithm, "algorithm", problem=problem)
+    algorithm: SearchAlgorithm = build(parts.experiment.algorithm, "algorithm", problem=problem)
     return algorithm
 
 
@@ -87,7 +87,7 @@ def repeatability(algorithm: SearchAlgorithm, workers: int) -> str:
     )
 
 
-def check_gpu_budget(experiment: Experiment, execution: Execution) -> None:
+def check_gpu_budget(experiment: ExperimentConfig, execution: Execution) -> None:
     """Raise ConfigError if GPU-hours are to be counted and trials run on the CPU."""
     if experiment.search.max_gpu_hours is not None and not execution.plan.gpus:
         raise ConfigError(
@@ -96,7 +96,7 @@ def check_gpu_budget(experiment: Experiment, execution: Execution) -> None:
         )
 
 
-def _execution_node(experiment: Experiment) -> Mapping[str, Any]:
+def _execution_node(experiment: ExperimentConfig) -> Mapping[str, Any]:
     """The config of the execution. Trials that are looked up in a table need no GPU."""
     if experiment.evaluation is None:
         return experiment.execution
@@ -105,23 +105,23 @@ def _execution_node(experiment: Experiment) -> Mapping[str, Any]:
 
 
 def _by_table(
-    experiment: Experiment, space: SearchSpace, execution: Execution
+    experiment: ExperimentConfig, space: SearchSpace, execution: Execution
 ) -> tuple[Evaluator, int, tuple[str, ...], Mapping[str, str]]:
     assert experiment.evaluation is not None
-    table = configs.build(experiment.evaluation, "evaluation")
+    table = build(experiment.evaluation, "evaluation")
     answers = table.read(space, experiment.objectives, experiment.constraints)
     return answers, table.n_classes, (), {"evaluation": f"{table.table}: {len(answers.metrics):,} networks"}
 
 
 def _by_training(
-    experiment: Experiment, space: SearchSpace, execution: Execution
+    experiment: ExperimentConfig, space: SearchSpace, execution: Execution
 ) -> tuple[Evaluator, int, tuple[str, ...], Mapping[str, str]]:
     from nasx.evaluation.train_and_score import EvaluationSpec, evaluate  # here: torch takes seconds to import
 
-    recipe = configs.build(experiment.training, "training")
-    scorer = configs.build(experiment.scorer, "scorer")
-    also = [configs.build(node, f"also_scored.{name}") for name, node in experiment.also_scored.items()]
-    dataset: Dataset = configs.build(experiment.dataset, "dataset")
+    recipe = build(experiment.training, "training")
+    scorer = build(experiment.scorer, "scorer")
+    also = [build(node, f"also_scored.{name}") for name, node in experiment.also_scored.items()]
+    dataset: Dataset = build(experiment.dataset, "dataset")
     data = split_data(dataset, experiment)
     for each in (scorer, *also):
         # scorers see labels alone: the names of the classes that a user's similarities are for can be checked only here
@@ -152,14 +152,14 @@ def _by_training(
     return partial(evaluate, spec=spec, data=data), data.n_classes, data.train.class_names, facts
 
 
-def split_data(dataset: Dataset, experiment: Experiment) -> SearchData:
+def split_data(dataset: Dataset, experiment: ExperimentConfig) -> SearchData:
     """The training and validation images of an experiment: the same ones whenever they are asked for."""
     from nasx.data.splits import split  # here: scikit-learn takes half a second to import
 
     return split(dataset.train(), **vars(experiment.split), seed=derive_seed(experiment.seed, "split"))
 
 
-def score_seed(experiment: Experiment) -> int:
+def score_seed(experiment: ExperimentConfig) -> int:
     """The seed with which every network of a run is scored: on the same images, with the same draws."""
     return derive_seed(experiment.seed, "score")
 

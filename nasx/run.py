@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from nasx import config as configs
-from nasx.config import Experiment
+from nasx.config.components import build
+from nasx.config.compose import load_resolved
+from nasx.config.schema import ExperimentConfig, read_config
 from nasx.data.dataset import SearchData
 from nasx.data.splits import split_indices
 from nasx.errors import RunError
@@ -27,7 +28,7 @@ from nasx.trial import Trial, derive_seed
 class Materials:
     """What the trials of a run were made of, built anew from its config."""
 
-    experiment: Experiment
+    experiment: ExperimentConfig
     dataset: Dataset
     space: SearchSpace
     recipe: Recipe
@@ -49,17 +50,17 @@ class Materials:
 
 def materials(run_dir: Path) -> Materials:
     """Read a run's config, build what it names, and read and split its data."""
-    experiment = configs.read(configs.load_resolved(run_dir / CONFIG))
-    dataset: Dataset = configs.build(experiment.dataset, "dataset")
-    space: SearchSpace = configs.build(experiment.space, "space")
-    recipe: Recipe = configs.build(experiment.training, "training")
+    experiment = read_config(load_resolved(run_dir / CONFIG))
+    dataset: Dataset = build(experiment.dataset, "dataset")
+    space: SearchSpace = build(experiment.space, "space")
+    recipe: Recipe = build(experiment.training, "training")
     return Materials(experiment, dataset, space, recipe, split_data(dataset, experiment))
 
 
 def check_weights(run_dir: Path, trial: Trial) -> None:
     """Raise RunError where the weights of a trial are not kept: only those of front members are."""
     if not weights_file(run_dir, trial.arch_id, trial.replicate).is_file():
-        if configs.load_resolved(run_dir / CONFIG).get("evaluation"):
+        if load_resolved(run_dir / CONFIG).get("evaluation"):
             raise RunError(f"{run_dir} looked its candidates up in a table: there are no trained networks.")
         raise RunError(
             f"{run_dir} keeps no weights of {trial.arch_id}: only members of the front keep theirs. "

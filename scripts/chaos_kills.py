@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nasx.config import known_choices
+from nasx.config.find import known_choices
 from nasx.runs.check import check_run
 from tests.end_to_end.commands import (
     LINES,

@@ -27,7 +27,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from nasx import config as configs
+from nasx.config.compose import load_resolved
 from nasx.errors import NasxError
 from nasx.files import write_atomically
 from nasx.reports.summary import ArchitectureResult, summarise
@@ -181,7 +181,7 @@ def main(
         study = Study.open(cache_dir, dataset, overrides)
         genotypes = draw_architectures(study.made_of.space, architectures, seed=0)
     else:
-        study = Study.of(cache_dir, configs.load_resolved(run_dir / CONFIG, overrides))
+        study = Study.of(cache_dir, load_resolved(run_dir / CONFIG, overrides))
         genotypes = choose(run_dir, architectures)
     progress = Console(stderr=True)
     train(study, genotypes, seeds, jobs=jobs, console=progress)

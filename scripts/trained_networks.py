@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from nasx import config as configs
 from nasx.config.components import load_target
+from nasx.config.compose import compose, to_yaml
 from nasx.data.batches import as_tensor, normalise
 from nasx.data.dataset import LabelledImages, SearchData
 from nasx.evaluation.train_and_score import better_than_chance, load_weights, resolve_device, save_weights
@@ -86,13 +86,13 @@ class Study:
     @classmethod
     def open(cls, cache_dir: Path, dataset: str, overrides: Sequence[str]) -> Study:
         """The study of a dataset's config, made quick by OVERRIDES, below `cache_dir`; made where it is new."""
-        return cls.of(cache_dir, configs.compose(dataset, [*OVERRIDES.get(dataset, ()), *overrides]))
+        return cls.of(cache_dir, compose(dataset, [*OVERRIDES.get(dataset, ()), *overrides]))
 
     @classmethod
     def of(cls, cache_dir: Path, config: Mapping[str, Any]) -> Study:
         """The study of a composed config, e.g. a run's."""
         folder = cache_dir / f"{config['name']}_{config_hash(_what_shapes_networks(config))}"
-        write_atomically(folder / CONFIG, configs.to_yaml(config).encode())  # anew: the data may have moved
+        write_atomically(folder / CONFIG, to_yaml(config).encode())  # anew: the data may have moved
         return cls(folder)
 
     @property

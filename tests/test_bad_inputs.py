@@ -29,8 +29,9 @@ from numpy.lib import format as npy
 from PIL import Image
 
 import nasx.workflows.search
-from nasx import config as configs
 from nasx.cli.main import main
+from nasx.config.components import build
+from nasx.config.compose import compose
 from nasx.data.download import _unpack
 from nasx.errors import NasxError
 from nasx.evaluation.tabular import TabularEvaluation
@@ -91,13 +92,13 @@ class Case:
 
 @cache
 def node_of(name: str) -> dict[str, Any]:
-    return dict(configs.compose("lines", [f"dataset={name}"])["dataset"])
+    return dict(compose("lines", [f"dataset={name}"])["dataset"])
 
 
 def read(name: str, **settings: Any) -> None:
     """Read all of a dataset by its config's name."""
     given = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
-    dataset = configs.build(node_of(name) | given, "dataset")
+    dataset = build(node_of(name) | given, "dataset")
     dataset.train()
     dataset.test()
 
@@ -262,7 +263,7 @@ def tar_bytes(content: bytes):
 def table_of(text: str):
     def act(case: Case) -> None:
         table = TabularEvaluation(table=case.write("table.csv", text), metrics={}, architecture="arch")
-        table.read(configs.build(configs.compose("lines")["space"], "space"), (), None)
+        table.read(build(compose("lines")["space"], "space"), (), None)
 
     return act
 
@@ -345,7 +346,7 @@ DATA = {
 def config_of(content: bytes | str, *overrides: str):
     def act(case: Case) -> None:
         text = content if isinstance(content, bytes) else content.replace("CANARY", str(case.canary)).encode()
-        config = configs.compose(str(case.write("mine.yaml", text)), list(overrides))
+        config = compose(str(case.write("mine.yaml", text)), list(overrides))
         nasx.workflows.search.prepare(config)
 
     return act
@@ -353,9 +354,7 @@ def config_of(content: bytes | str, *overrides: str):
 
 def override(*words: str):
     def act(case: Case) -> None:
-        nasx.workflows.search.prepare(
-            configs.compose("lines", [word.replace("CANARY", str(case.canary)) for word in words])
-        )
+        nasx.workflows.search.prepare(compose("lines", [word.replace("CANARY", str(case.canary)) for word in words]))
 
     return act
 
@@ -606,9 +605,7 @@ def sound_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a network on its front."""
     run = tmp_path_factory.mktemp("bad_inputs") / "run"
     small = ["dataset.train_images=120", "dataset.noise=0", "training.epochs=2", "training.batch_size=12"]
-    nasx.workflows.search.start(
-        configs.compose("lines", [*small, "algorithm=random", "algorithm.evaluations=3"]), run_dir=run
-    )
+    nasx.workflows.search.start(compose("lines", [*small, "algorithm=random", "algorithm.evaluations=3"]), run_dir=run)
     assert list(run.glob("archs/*/weights_0.safetensors"))
     return run
 

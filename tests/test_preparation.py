@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nasx import config as configs
+from nasx.config.compose import compose
 from nasx.errors import DataError
 from nasx.experiment import prepare
 
@@ -18,7 +18,7 @@ def write_similarity(path, names):
 
 
 def lines_with(similarity):
-    return configs.compose("lines", [f"scorer.similarity={similarity}", "execution=serial"])
+    return compose("lines", [f"scorer.similarity={similarity}", "execution=serial"])
 
 
 def test_similarities_of_the_datasets_classes_are_taken(tmp_path):

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nasx import config as configs
+from nasx.config.components import build
+from nasx.config.compose import compose
+from nasx.config.schema import read_config
 from nasx.spaces.nb201 import NASBench201
 
 README = Path(__file__).parents[1] / "README.md"
@@ -35,8 +37,8 @@ def user_directory(tmp_path, monkeypatch):
 
 
 def test_the_scorer_of_the_readme_scores_a_network(user_directory):
-    experiment = configs.read(configs.compose("digits", ["scorer=head_centroids"]))
-    scorer = configs.build(experiment.scorer, "scorer")
+    experiment = read_config(compose("digits", ["scorer=head_centroids"]))
+    scorer = build(experiment.scorer, "scorer")
     network = NASBench201(channels=4, cells=1).build((1,) * 6, input_shape=(1, 8, 8), n_classes=3).eval()
     images = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 

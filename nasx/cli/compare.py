@@ -30,7 +30,7 @@ def compare(
         from nasx.reports.figures import style  # matplotlib takes half a second to import
 
         style.check_format(plot)
-    from nasx import config as configs  # here: Hydra and scipy take time to import
+    from nasx.config.compose import load_resolved  # here: Hydra and scipy take time to import
     from nasx.reports import comparison_tables as tables
     from nasx.reports.comparison import RunToCompare, group_labels
     from nasx.reports.comparison import compare as compare_runs
@@ -38,7 +38,7 @@ def compare(
     places = [find_run(run, runs_home()) for run in runs]
     if len({place.resolve() for place in places}) < len(places):
         raise SettingError("RUN RUN...", "names a run twice.")
-    labels = group_labels([configs.load_resolved(place / CONFIG) for place in places])
+    labels = group_labels([load_resolved(place / CONFIG) for place in places])
     found = []
     for place, label in zip(places, labels, strict=True):
         with RunStore.open(place, read_only=True) as store:

@@ -19,7 +19,7 @@ def show(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="On top of it.")] = None,
 ) -> None:
     """Print a config as YAML, everything resolved."""
-    from nasx.config import compose, to_yaml  # Hydra takes 0.3 s to import
+    from nasx.config.compose import compose, to_yaml  # Hydra takes 0.3 s to import
 
     text = to_yaml(compose(config, overrides or (), allow_missing=True))
     console = Console()
@@ -32,7 +32,7 @@ def show(
 @app.command("list")
 def list_() -> None:
     """List the experiments, and the choices of every group."""
-    from nasx.config import known_choices, known_configs, known_groups
+    from nasx.config.find import known_choices, known_configs, known_groups
 
     _print_section("experiments: nasx search --config NAME", known_configs())
     for group in known_groups():
@@ -41,7 +41,7 @@ def list_() -> None:
 
 
 def _print_section(title: str, files: Mapping[str, Path]) -> None:
-    from nasx.config import description
+    from nasx.config.find import description
 
     width = max(map(len, files), default=0)
     typer.echo(title)

@@ -17,7 +17,7 @@ from nasx.runs.directory import CONFIG, arch_dir
 if TYPE_CHECKING:
     from torch import nn
 
-    from nasx.config import Experiment
+    from nasx.config.schema import ExperimentConfig
     from nasx.data.dataset import SearchData
     from nasx.introspection.shap import ShapScorer
     from nasx.reports.page import Page
@@ -42,7 +42,9 @@ def explain(
     trial = find_trial(run, arch_id)
 
     with log.status(f"Explaining {trial.arch_id} ..."):  # torch and shap take seconds to load
-        from nasx import config as configs
+        from nasx.config.components import build
+        from nasx.config.compose import load_resolved
+        from nasx.config.schema import read_config
         from nasx.diagnostics.explain import explain as explain_network
         from nasx.evaluation.train_and_score import resolve_device
         from nasx.experiment import score_seed
@@ -57,7 +59,7 @@ def explain(
             page, directory, files = _explain_image(run, trial, network, data, sample, out)
             _show(page, directory, files, log)
             return
-        experiment = configs.read(configs.load_resolved(run / CONFIG))
+        experiment = read_config(load_resolved(run / CONFIG))
         scorer = _shap_scorer(experiment)
         explanation = explain_network(
             network,
@@ -68,7 +70,7 @@ def explain(
             samples_per_class=samples,
             seed=trial.seed,
         )
-        space: Any = configs.build(experiment.space, "space")
+        space: Any = build(experiment.space, "space")
         edges = space.edges(trial.genotype) if hasattr(space, "edges") else None  # not every space has cells
         directory = out or arch_dir(run, trial.arch_id) / "explanation"
         known = known_facts(run, trial.arch_id)
@@ -109,11 +111,11 @@ def _explain_image(
     return page, directory, files
 
 
-def _shap_scorer(experiment: Experiment) -> ShapScorer:
+def _shap_scorer(experiment: ExperimentConfig) -> ShapScorer:
     """The run's own SHAP scorer, so that its recorded distances are explained; the default one where it has none."""
-    from nasx import config as configs
+    from nasx.config.components import build
     from nasx.introspection.shap import ShapScorer
 
     nodes = {"scorer": experiment.scorer} | {f"also_scored.{n}": node for n, node in experiment.also_scored.items()}
-    scorers = (configs.build(node, group) for group, node in nodes.items())
+    scorers = (build(node, group) for group, node in nodes.items())
     return next((s for s in scorers if isinstance(s, ShapScorer)), ShapScorer())

@@ -69,11 +69,12 @@ def known_facts(run: Path, arch_id: str) -> tuple[tuple[str, str], ...]:
 
 def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:
     """The dataset of that name, or a directory of class folders, with `dataset.key=value` overrides on top."""
-    from nasx import config as configs  # here: Hydra takes a while to load
+    from nasx.config.components import build
+    from nasx.config.compose import choice  # here: Hydra takes a while to load
 
     if Path(name).is_dir():
         overrides, name = [f"dataset.root={Path(name).resolve()}", *overrides], "folder"
-    dataset: Dataset = configs.build(configs.choice("dataset", name, overrides), "dataset")
+    dataset: Dataset = build(choice("dataset", name, overrides), "dataset")
     return dataset
 
 

@@ -85,8 +85,9 @@ def _print(summary: FrontSummary, format: Format) -> None:  # noqa: A002
 
 def _dataset(run: Path) -> str:
     """Return the name of a run's dataset. Raises NasxError if the run has none."""
-    from nasx import config as configs  # Hydra takes 0.3 s to import
+    from nasx.config.components import dataset_name
+    from nasx.config.compose import load_resolved  # Hydra takes 0.3 s to import
 
-    if not (name := configs.dataset_name(configs.load_resolved(run / CONFIG))):
+    if not (name := dataset_name(load_resolved(run / CONFIG))):
         raise NasxError(f"{run} looks its results up in a table: the paper has no front to compare them with.")
     return name

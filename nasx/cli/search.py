@@ -39,20 +39,20 @@ def search(
     if resume == (config is not None):
         raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or give --resume.")
     with uncollected():  # here: they take a second to import
-        from nasx import config as configs
         from nasx import experiment
         from nasx.cli.progress import display
+        from nasx.config.compose import compose, load_resolved, provenance
         from nasx.reports.tables import front_table
         from nasx.runs.directory import find_run, runs_home
         from nasx.workflows import search as searching
 
     console = Console(stderr=True)
     if config is not None:
-        composed = configs.compose(config, overrides or [])
+        composed = compose(config, overrides or [])
         if dry_run:
             Console().print(experiment.describe(experiment.prepare(composed)), soft_wrap=True, highlight=False)
             return 0
-        composed["provenance"] = configs.provenance(config, overrides or [])
+        composed["provenance"] = provenance(config, overrides or [])
 
     def notify(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -68,7 +68,7 @@ def search(
     if loop.incidents:
         notify(f"Incidents: {loop.incidents}. `nasx runs show {loop.run_dir}` lists them.")
     if loop.stopping != searching.INTERRUPTED:
-        settings = composed if config is not None else configs.load_resolved(loop.run_dir / CONFIG, overrides or [])
+        settings = composed if config is not None else load_resolved(loop.run_dir / CONFIG, overrides or [])
         _finetune(loop.run_dir, settings["finetune_front"], console)
     ended = loop.stopping or loop.enough
     if ended is None:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 import nasx
 from nasx.config.find import find_config, known_choices, known_groups, packaged_directory, search_path
 from nasx.config.hydra_errors import explain, parse_overrides, resolve
-from nasx.config.schema import read
+from nasx.config.schema import read_config
 from nasx.errors import ConfigError
 
 Config = dict[str, Any]  # plain data, everything resolved
@@ -45,7 +45,7 @@ def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_mi
     if unresolved.get("name") is None:
         OmegaConf.update(composed, "name", file.stem, force_add=True)
     config = resolve(composed, allow_missing=allow_missing)
-    read(config)
+    read_config(config)
     return config
 
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml.error import MarkedYAMLError, YAMLError
 
-from nasx.config.components import suggest
 from nasx.config.find import known_choices, known_groups
+from nasx.config.settings import suggest
 from nasx.errors import ConfigError, did_you_mean
 
 OPEN_KEYS = ("constraints.",)  # whose names below are the user's choice: no + needed to add one

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nasx.config.components import construct, convert, show
+from nasx.config.settings import construct, convert, show
 from nasx.errors import ConfigError, SettingError, did_you_mean
 from nasx.trial import OBJECTIVES, Bounds
 
@@ -67,7 +67,7 @@ class Search:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class ExperimentConfig:
     """A whole config, checked."""
 
     name: str  # folder of the runs under runs_dir
@@ -105,7 +105,7 @@ class Experiment:
             _check_bounds(metric, bounds)
 
 
-def read(config: Mapping[str, Any]) -> Experiment:
+def read_config(config: Mapping[str, Any]) -> ExperimentConfig:
     """The experiment that a composed config describes. Raises ConfigError naming the key that is wrong."""
     looked_up = config.get("evaluation") is not None
     for group in GROUPS:
@@ -130,7 +130,7 @@ def read(config: Mapping[str, Any]) -> Experiment:
         "evaluations": convert(algorithm.pop("evaluations"), int, "algorithm.evaluations"),
         "early_stopping": convert(algorithm.pop("early_stopping", False), bool, "algorithm.early_stopping"),
     }
-    return construct(Experiment, {**config, "algorithm": algorithm}, supplied=supplied)
+    return construct(ExperimentConfig, {**config, "algorithm": algorithm}, supplied=supplied)
 
 
 def _check_component(key: str, node: Any) -> None:

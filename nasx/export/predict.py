@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasx import config as configs
-from nasx.config.components import current_name, load_target
+from nasx.config.components import build, current_name, load_target
 from nasx.data.image_files import is_picture, read_picture
 from nasx.errors import DataError, NasxError
 from nasx.export.deployed import KEY, Description, read_description
@@ -114,7 +113,7 @@ def _load_safetensors(file: Path) -> Model:
     with safe_open(file, "pt") as opened:
         description = read_description((opened.metadata() or {}).get(KEY), str(file))
     rebuild = description.rebuild
-    space: Any = configs.build(_our_space(rebuild["space"], file), "space")
+    space: Any = build(_our_space(rebuild["space"], file), "space")
     network = space.build(
         tuple(rebuild["genotype"]), input_shape=description.shape, n_classes=len(description.class_names)
     )

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import nasx
-from nasx import config as configs
+from nasx.config.components import build, dataset_name
 from nasx.data.batches import Pixels
 from nasx.diagnostics.confidence import Confidence, fit_confidence
 from nasx.evaluation.train_and_score import load_weights
@@ -55,7 +55,7 @@ def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None) -> So
 
 def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
     training = record.trainings[0]  # the first, not the best: none is chosen by its test error
-    space: SearchSpace = configs.build(record.course["space"], "space")
+    space: SearchSpace = build(record.course["space"], "space")
     network = _untrained(space, record.genotype, record.shape, len(record.class_names))
     load_weights(network, weights_path(directory, training.number))
     confidence = read_confidence(directory, training.number)
@@ -140,7 +140,7 @@ def _untrained(space: SearchSpace, genotype: Genotype, shape: tuple[int, int, in
 def _describe(
     arch_id: str, architecture: str, names: tuple[str, ...], shape: tuple[int, int, int], dataset: Mapping[str, Any]
 ) -> Description:
-    name = configs.dataset_name({"dataset": dataset})
+    name = dataset_name({"dataset": dataset})
     return Description(arch_id, architecture, names, shape, name, nasx.__version__)
 
 

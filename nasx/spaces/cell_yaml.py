@@ -24,8 +24,7 @@ from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from nasx.config import build
-from nasx.config.components import TARGET, load_target
+from nasx.config.components import TARGET, build, load_target
 from nasx.errors import ArchitectureError, ConfigError, SettingError
 from nasx.networks.edge import Edge
 from nasx.spaces.nb201 import Ends, all_edges, read_cell, write_cell

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasx import config as configs
-from nasx.config import Experiment
+from nasx.config.components import build
+from nasx.config.compose import choice, load_resolved
+from nasx.config.schema import ExperimentConfig, read_config
 from nasx.data.dataset import SearchData
 from nasx.data.splits import split
 from nasx.errors import ConfigError, RunError, SettingError
@@ -34,7 +35,7 @@ PLACES = ("root", "file", "cache")  # settings of a dataset that say where it li
 class Course:
     """How the networks of a run are finally trained. Training and validation images of the search are trained on."""
 
-    experiment: Experiment
+    experiment: ExperimentConfig
     dataset: Dataset
     space: SearchSpace
     recipe: Recipe
@@ -55,8 +56,8 @@ class Course:
             space=self.space,
             recipe=self.recipe,
             augmentation=self.dataset.augmentation,
-            scorer=configs.build(self.experiment.scorer, "scorer"),
-            also_scored=tuple(configs.build(node, f"also_scored.{name}") for name, node in also),
+            scorer=build(self.experiment.scorer, "scorer"),
+            also_scored=tuple(build(node, f"also_scored.{name}") for name, node in also),
             score_seed=score_seed(self.experiment),
         )
 
@@ -82,13 +83,13 @@ def plan(run_dir: Path, overrides: Sequence[str] = (), *, width: int = 1, calibr
     others = [o for o in overrides if _group(o) != "training"]
     if strangers := [o for o in others if _group(o) not in CHANGEABLE]:
         raise ConfigError(f"{strangers[0]}: a final training may change {', '.join(CHANGEABLE)} alone.")
-    config = configs.load_resolved(run_dir / CONFIG, others)
-    experiment = configs.read(config)
+    config = load_resolved(run_dir / CONFIG, others)
+    experiment = read_config(config)
     if experiment.evaluation is not None:
         raise RunError(f"{run_dir} looked its candidates up in a table: it has no dataset to train on.")
     space_node = widened(experiment.space, width)
-    dataset: Dataset = configs.build(experiment.dataset, "dataset")
-    recipe: Recipe = configs.build(training_node(own), "training")
+    dataset: Dataset = build(experiment.dataset, "dataset")
+    recipe: Recipe = build(training_node(own), "training")
     try:
         seed = derive_seed(experiment.seed, "calibration")
         data = split(dataset.train(), validation_fraction=calibration, seed=seed)
@@ -102,14 +103,14 @@ def plan(run_dir: Path, overrides: Sequence[str] = (), *, width: int = 1, calibr
         "calibration": calibration,
         "seed": experiment.seed,
     }
-    return Course(experiment, dataset, configs.build(space_node, "space"), recipe, data, width, facts)
+    return Course(experiment, dataset, build(space_node, "space"), recipe, data, width, facts)
 
 
 def training_node(overrides: Sequence[str]) -> Mapping[str, Any]:
     """The recipe that `training=NAME` chooses, `final` where it is not given, with `training.key=value` on top."""
     names = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "training"]
     settings = [o for o in overrides if o.partition("=")[0] != "training"]
-    return configs.choice("training", names[-1] if names else RECIPE, settings)
+    return choice("training", names[-1] if names else RECIPE, settings)
 
 
 def widened(space: Mapping[str, Any], width: int) -> Mapping[str, Any]:

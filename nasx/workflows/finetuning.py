@@ -17,7 +17,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from nasx import config as configs
+from nasx.config.components import build
 from nasx.errors import TrialFailure
 from nasx.evaluation.train_and_score import EvaluationSpec, resolve_device, save_weights, take_scores
 from nasx.experiment import score_seed
@@ -115,8 +115,8 @@ def _spec(made_of: Materials) -> EvaluationSpec:
         space=made_of.space,
         recipe=made_of.recipe,
         augmentation=made_of.dataset.augmentation,
-        scorer=configs.build(experiment.scorer, "scorer"),
-        also_scored=tuple(configs.build(n, f"also_scored.{name}") for name, n in experiment.also_scored.items()),
+        scorer=build(experiment.scorer, "scorer"),
+        also_scored=tuple(build(n, f"also_scored.{name}") for name, n in experiment.also_scored.items()),
         score_seed=score_seed(experiment),
     )
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nasx
-from nasx import config as configs
+from nasx.config.components import build
+from nasx.config.compose import load_resolved, to_yaml
+from nasx.config.schema import ExperimentConfig
 from nasx.errors import RunError
 from nasx.execution.budget import SearchLimits
 from nasx.execution.loop import SearchLoop
@@ -82,7 +84,7 @@ def _begin(
         run_dir.mkdir(parents=True, exist_ok=True)
     with lock(run_dir):
         remove_temporary(run_dir)  # of a search that was killed as it began
-        write_atomically(run_dir / CONFIG, configs.to_yaml(config).encode())  # first: who has a journal can be resumed
+        write_atomically(run_dir / CONFIG, to_yaml(config).encode())  # first: who has a journal can be resumed
         info = RunInfo(
             name=experiment.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -115,9 +117,9 @@ def resume(
     """
     run_dir = find_run(run_dir, run_dir)
     with lock(run_dir), RunStore.open(run_dir) as store:
-        config = configs.load_resolved(run_dir / CONFIG, overrides)
+        config = load_resolved(run_dir / CONFIG, overrides)
         if config_hash(config) != store.info.config_hash:
-            before = _flat(_essence(configs.load_resolved(run_dir / CONFIG)))
+            before = _flat(_essence(load_resolved(run_dir / CONFIG)))
             after = _flat(_essence(config))
             what = ", ".join(sorted(key for key in before | after if before.get(key) != after.get(key)))
             raise RunError(
@@ -167,14 +169,14 @@ def _run(
     return loop
 
 
-def _tracking(experiment: configs.Experiment, run_dir: Path) -> Tracking | None:
+def _tracking(experiment: ExperimentConfig, run_dir: Path) -> Tracking | None:
     """What shows the trials elsewhere, if the config asks for it."""
     if experiment.logger is None:
         return None
     from nasx.trackers.tracking import Tracking
 
-    config = configs.load_resolved(run_dir / CONFIG)
-    return Tracking(configs.build(experiment.logger, "logger"), experiment.name, config, run_dir)
+    config = load_resolved(run_dir / CONFIG)
+    return Tracking(build(experiment.logger, "logger"), experiment.name, config, run_dir)
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nasx import config as configs
+from nasx.config.components import build
+from nasx.config.compose import compose
+from nasx.config.schema import read_config
 from nasx.evaluation.train_and_score import better_than_chance
 from nasx.experiment import prepare, score_seed, split_data
 from nasx.trial import Evaluator, Genotype, Job, Reason, TrialStatus, arch_id, derive_seed
@@ -108,10 +110,10 @@ def by_nasx(checkout: Path, overrides: Sequence[str], folder: Path) -> Found:
 
 def by_tpe(overrides: Sequence[str], seconds: float, folder: Path) -> Found:
     """Run the peer's script for `seconds` from its command on. Recommended: the front of the values observed."""
-    config = configs.compose("digits", overrides)
-    experiment = configs.read(config)
-    dataset = configs.build(experiment.dataset, "dataset")
-    space = configs.build(experiment.space, "space")
+    config = compose("digits", overrides)
+    experiment = read_config(config)
+    dataset = build(experiment.dataset, "dataset")
+    space = build(experiment.space, "space")
     data = split_data(dataset, experiment)
     task = Task(
         trainings=experiment.evaluations,
@@ -120,7 +122,7 @@ def by_tpe(overrides: Sequence[str], seconds: float, folder: Path) -> Found:
         seed=experiment.seed,
         channels=experiment.space["channels"],
         cells=experiment.space["cells"],
-        recipe=asdict(configs.build(experiment.training, "training")),
+        recipe=asdict(build(experiment.training, "training")),
         augmentation=asdict(dataset.augmentation),
     )
     scorer = {name: value for name, value in experiment.scorer.items() if name != "_target_"}
@@ -152,7 +154,7 @@ def train_again(
     genotypes: Mapping[str, Genotype], overrides: Sequence[str], turn: int, fresh_seeds: int
 ) -> dict[str, Truth]:
     """Train and score networks with seeds that no search uses, in processes of one thread."""
-    config = configs.compose("digits", [*overrides, *DEVICE, "execution=serial", "also_scored={}"])
+    config = compose("digits", [*overrides, *DEVICE, "execution=serial", "also_scored={}"])
     context = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as folder,

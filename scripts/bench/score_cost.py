@@ -25,7 +25,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from nasx import config as configs
+from nasx.config.components import build
+from nasx.config.compose import compose
+from nasx.config.schema import read_config
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabelledImages, SearchData
 from nasx.experiment import score_seed
@@ -82,8 +84,8 @@ class Plan:
 def plan(config: str, architecture: str) -> Plan:
     """The plan of a shipped config; both scorers, as it records both."""
     shape, images = SHIPPED[config]
-    experiment = configs.read(configs.compose(config, ["dataset.root=none"]))
-    space = configs.build(experiment.space, "space")
+    experiment = read_config(compose(config, ["dataset.root=none"]))
+    space = build(experiment.space, "space")
     torch.manual_seed(0)
     split = experiment.split
     validation = round(split.validation_fraction * images)
@@ -92,9 +94,9 @@ def plan(config: str, architecture: str) -> Plan:
         shape=shape,
         train=min(images - validation, split.train_images or images),
         validation=min(validation, split.validation_images or images),
-        recipe=configs.build(experiment.training, "training"),
-        shap=configs.build(experiment.scorer, "scorer"),
-        activations=configs.build(experiment.also_scored["activations"], "also_scored.activations"),
+        recipe=build(experiment.training, "training"),
+        shap=build(experiment.scorer, "scorer"),
+        activations=build(experiment.also_scored["activations"], "also_scored.activations"),
         network=space.build(space.parse(architecture), input_shape=shape, n_classes=N_CLASSES),
         seed=score_seed(experiment),
     )

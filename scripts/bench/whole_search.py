@@ -23,8 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nasx import config as configs
 from nasx import pareto
+from nasx.config.components import build
+from nasx.config.compose import compose
+from nasx.config.schema import read_config
 from nasx.data.dataset import SearchData
 from nasx.evaluation.train_and_score import better_than_chance
 from nasx.experiment import split_data
@@ -115,9 +117,9 @@ def compare(comparison: Comparison) -> Iterator[Measurement]:
     """Wall time and hypervolume, the contenders in turns."""
     outcomes: dict[str, list[Outcome]] = {"nasx": [], "Optuna": []}
     for seed in range(comparison.repeats):
-        config = configs.compose(comparison.config, [*comparison.overrides, *COMMON, f"seed={seed}"])
-        experiment = configs.read(config)
-        dataset = configs.build(experiment.dataset, "dataset")
+        config = compose(comparison.config, [*comparison.overrides, *COMMON, f"seed={seed}"])
+        experiment = read_config(config)
+        dataset = build(experiment.dataset, "dataset")
         data = split_data(dataset, experiment)
         task = Task(
             trainings=experiment.evaluations,
@@ -126,7 +128,7 @@ def compare(comparison: Comparison) -> Iterator[Measurement]:
             seed=seed,
             channels=experiment.space["channels"],
             cells=experiment.space["cells"],
-            recipe=asdict(configs.build(experiment.training, "training")),
+            recipe=asdict(build(experiment.training, "training")),
             augmentation=asdict(dataset.augmentation),
         )
         with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nasx.config import build, dataset_name
+from nasx.config.components import build, dataset_name
 from nasx.errors import ConfigError
 
 SCORER = """

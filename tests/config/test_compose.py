@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from nasx.config import compose, load_resolved, provenance, read, to_yaml
+from nasx.config.compose import compose, load_resolved, provenance, to_yaml
+from nasx.config.schema import read_config
 from nasx.errors import ConfigError
 
 OWN = """# nasx search --config own.yaml
@@ -38,7 +39,7 @@ def test_overrides_change_values_and_choices(elsewhere: Path) -> None:
 
     assert (config["seed"], config["objectives"]) == (3, ["error"])
     assert config["scorer"]["_target_"].endswith("ActivationScorer")
-    assert read(config).evaluations == 9
+    assert read_config(config).evaluations == 9
 
 
 def test_the_name_is_that_of_the_file_unless_it_is_given(elsewhere: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_value_may_hold_special_characters(elsewhere: Path, override: str, val
 def test_constraints_are_added_without_a_plus(elsewhere: Path) -> None:
     config = compose("lines", ["constraints.error.max=0.5", "constraints.parameters={max: 5000}"])
 
-    bounds = read(config).constraints
+    bounds = read_config(config).constraints
     assert (bounds["error"].max, bounds["error"].min, bounds["parameters"].max) == (0.5, None, 5000)
 
 
@@ -128,7 +129,7 @@ def test_a_resolved_config_is_composed_again_as_it_was(own_configs: Path, elsewh
 
     assert load_resolved(Path("run/config.yaml")) == config
     assert load_resolved(Path("run/config.yaml"), ["algorithm.evaluations=99"])["algorithm"]["evaluations"] == 99
-    assert read(config).provenance["overrides"] == ["seed=5"]
+    assert read_config(config).provenance["overrides"] == ["seed=5"]
 
 
 def test_a_resolved_config_leaves_no_choice(elsewhere: Path) -> None:

@@ -5,7 +5,7 @@ import yaml
 from typer.testing import CliRunner
 
 from nasx.cli.config import app
-from nasx.config import compose
+from nasx.config.compose import compose
 from nasx.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nasx.config import compose
+from nasx.config.compose import compose
 from nasx.errors import ConfigError
 
 BODY = """

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from nasx.config import compose, read
+from nasx.config.compose import compose
+from nasx.config.schema import read_config
 from nasx.errors import ConfigError
 from nasx.trial import Bounds
 
@@ -27,7 +28,7 @@ def changed(config: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def test_read_gives_the_root_as_a_typed_record(lines: dict[str, Any]) -> None:
-    experiment = read(changed(lines, "constraints", {"error": {"max": 0.5}}))
+    experiment = read_config(changed(lines, "constraints", {"error": {"max": 0.5}}))
 
     assert experiment.runs_dir == Path("runs")
     assert experiment.objectives == ("error", "introspectability")
@@ -38,7 +39,7 @@ def test_read_gives_the_root_as_a_typed_record(lines: dict[str, Any]) -> None:
 
 
 def test_evaluations_and_early_stopping_are_the_searchs_and_no_setting_of_the_algorithm(lines: dict[str, Any]) -> None:
-    experiment = read(lines)
+    experiment = read_config(lines)
 
     assert experiment.evaluations == lines["algorithm"]["evaluations"]
     assert experiment.early_stopping is True
@@ -48,7 +49,7 @@ def test_evaluations_and_early_stopping_are_the_searchs_and_no_setting_of_the_al
 def test_an_algorithm_that_says_nothing_of_early_stopping_has_none(lines: dict[str, Any]) -> None:
     algorithm = {name: value for name, value in lines["algorithm"].items() if name != "early_stopping"}
 
-    assert read({**lines, "algorithm": algorithm}).early_stopping is False
+    assert read_config({**lines, "algorithm": algorithm}).early_stopping is False
 
 
 @pytest.mark.parametrize(
@@ -107,5 +108,5 @@ def test_an_algorithm_that_says_nothing_of_early_stopping_has_none(lines: dict[s
 )
 def test_a_wrong_value_is_told_with_its_full_key(lines: dict[str, Any], key: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        read(changed(lines, key, value))
+        read_config(changed(lines, key, value))
     assert "\n" not in str(caught.value)

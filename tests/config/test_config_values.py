@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from nasx.config.components import construct, convert, describe, show, suggest
+from nasx.config.settings import construct, convert, describe, show, suggest
 from nasx.errors import ConfigError, SettingError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import nasx
-from nasx.config import description, find_config, known_choices, known_configs, known_groups, packaged_directory
+from nasx.config.find import description, find_config, known_choices, known_configs, known_groups, packaged_directory
 from nasx.errors import ConfigError
 
 

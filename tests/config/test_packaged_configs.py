@@ -5,16 +5,10 @@ from typing import Any
 
 import pytest
 
-from nasx.config import (
-    build,
-    compose,
-    description,
-    known_choices,
-    known_configs,
-    known_groups,
-    packaged_directory,
-    read,
-)
+from nasx.config.components import build
+from nasx.config.compose import compose
+from nasx.config.find import description, known_choices, known_configs, known_groups, packaged_directory
+from nasx.config.schema import read_config
 from nasx.errors import ConfigError
 from nasx.protocols import Problem
 
@@ -30,7 +24,7 @@ FROM_THE_SEARCH = {"algorithm": {"problem": Problem(gene_sizes=(5,) * 6, n_objec
 
 
 def build_group(config: dict[str, Any], group: str) -> Any:
-    node = getattr(read(config), group)
+    node = getattr(read_config(config), group)
     if "root" in node:
         node = {**node, "root": "somewhere"}
     return build(node, group, **FROM_THE_SEARCH.get(group, {}))

@@ -11,8 +11,8 @@ import torch
 from made_up import make_noisy_run, make_run, make_trial
 from materials import make_info
 
-from nasx import config as configs
 from nasx.cli.main import main
+from nasx.config.compose import compose, to_yaml
 from nasx.files import write_atomically
 from nasx.reports.summary import summarise
 from nasx.runs.journal import RunStore
@@ -27,7 +27,7 @@ def write_run(run_dir, trials, config="cifar10"):
     run_dir.mkdir(parents=True)
     write_atomically(
         run_dir / "config.yaml",
-        configs.to_yaml(configs.compose(config, NEEDED.get(config, []))).encode(),
+        to_yaml(compose(config, NEEDED.get(config, []))).encode(),
     )
     with RunStore.create(run_dir, make_info(name="made_up")) as store:
         for trial in trials:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nasx import config as configs
+from nasx.config.components import build
 from nasx.errors import ConfigError
 from nasx.spaces.cell_yaml import CellSpace
 
@@ -149,7 +149,7 @@ def test_a_mistake_is_told_with_its_key(case):
     node = {"_target_": "nasx.spaces.cell_yaml.CellSpace", "operations": OPERATIONS, "channels": 2, **changes}
 
     with pytest.raises(ConfigError, match=message) as caught:
-        configs.build(node, "space")
+        build(node, "space")
     assert "\n" not in str(caught.value)
 
 

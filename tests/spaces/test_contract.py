@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import nasx.workflows.search
-from nasx import config as configs
+from nasx.config.components import build
+from nasx.config.compose import compose
 from nasx.errors import ArchitectureError
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer
@@ -42,12 +43,12 @@ EXAMPLES = 10
 
 @cache
 def composed(name: str) -> dict:
-    return configs.compose("lines", [f"space={name}", *TINY[name]])
+    return compose("lines", [f"space={name}", *TINY[name]])
 
 
 @cache
 def make(name: str):
-    return configs.build(composed(name)["space"], "space")
+    return build(composed(name)["space"], "space")
 
 
 def genotypes(name: str, n: int, seed: int = 0) -> list[tuple[int, ...]]:
@@ -63,7 +64,7 @@ def any_genotype(space) -> st.SearchStrategy[tuple[int, ...]]:
     return st.tuples(*(st.integers(0, size - 1) for size in space.gene_sizes))
 
 
-def build(name: str, genotype, shape=(1, 12, 12), n_classes=4, seed: int = 0) -> nn.Sequential:
+def build_network(name: str, genotype, shape=(1, 12, 12), n_classes=4, seed: int = 0) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make(name).build(genotype, input_shape=shape, n_classes=n_classes)
@@ -80,7 +81,7 @@ pytestmark = pytest.mark.parametrize("name", SPACES)
 
 
 def test_the_shipped_config_builds(name):
-    assert configs.build(configs.compose("mnist", [f"space={name}"])["space"], "space").name == name
+    assert build(compose("mnist", [f"space={name}"])["space"], "space").name == name
 
 
 def test_every_gene_has_a_name_and_every_allele_a_word(name):
@@ -140,7 +141,7 @@ def test_the_same_seed_builds_the_same_weights_whatever_the_encoding(name):
     encodings = [g for g in genotypes(name, 200) if space.canonical(g) != g][:8]
 
     for genotype in encodings:
-        one, other = build(name, genotype), build(name, space.canonical(genotype))
+        one, other = build_network(name, genotype), build_network(name, space.canonical(genotype))
         assert str(one) == str(other)
         for weights, others in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
             assert torch.equal(weights, others)
@@ -199,7 +200,7 @@ def agree(one: Cell, other: Cell) -> bool:
 
 def test_settings_are_part_of_the_identity(name):
     space = make(name)
-    shipped = configs.build(configs.compose("mnist", [f"space={name}"])["space"], "space")
+    shipped = build(compose("mnist", [f"space={name}"])["space"], "space")
     genotype = space.canonical(genotypes(name, 1)[0])
 
     assert arch_id(space.name, space.settings, genotype) != arch_id(shipped.name, shipped.settings, genotype)
@@ -213,7 +214,7 @@ def test_settings_are_part_of_the_identity(name):
 def test_networks_give_logits_for_images_of_every_size(name, side, channels):
     shape = (channels, side, side)
     for seed in range(2):
-        network = build(name, genotypes(name, 1, seed)[0], shape, n_classes=5)
+        network = build_network(name, genotypes(name, 1, seed)[0], shape, n_classes=5)
 
         stages = [child for child, _ in network.named_children()]
         assert isinstance(network, nn.Sequential)
@@ -224,13 +225,13 @@ def test_networks_give_logits_for_images_of_every_size(name, side, channels):
 
 def test_no_map_leaves_the_stem_with_more_than_32_pixels_a_side(name):
     for side in (32, 33, 64, 224):
-        maps = build(name, genotypes(name, 1)[0], (3, side, side)).eval()[0](images((3, side, side), 1))
+        maps = build_network(name, genotypes(name, 1)[0], (3, side, side)).eval()[0](images((3, side, side), 1))
         assert 16 < maps.shape[-1] <= 32
 
 
 def test_every_parameter_gets_a_gradient(name):
     for genotype in genotypes(name, EXAMPLES):
-        network = build(name, genotype).double()
+        network = build_network(name, genotype).double()
         logits = network(images((1, 12, 12)).double())
         (logits @ torch.arange(1.0, 5).double()).square().sum().backward()
         dead = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
@@ -239,7 +240,7 @@ def test_every_parameter_gets_a_gradient(name):
 
 def test_no_module_works_in_place_or_is_used_twice(name):
     for genotype in genotypes(name, EXAMPLES):
-        network = build(name, genotype)
+        network = build_network(name, genotype)
         modules = [m for m in network.named_modules(remove_duplicate=False) if not isinstance(m[1], nn.ModuleList)]
         calls: Counter[str] = Counter()
         for path, module in modules:
@@ -259,7 +260,7 @@ def test_every_genotype_of_the_space_that_is_a_network_builds_one(name):
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(any_genotype(space).filter(space.is_connected))
     def check(genotype):
-        assert build(name, genotype, (1, 8, 8), 3).eval()(images((1, 8, 8), 2)).shape == (2, 3)
+        assert build_network(name, genotype, (1, 8, 8), 3).eval()(images((1, 8, 8), 2)).shape == (2, 3)
 
     check()
 
@@ -270,7 +271,7 @@ def test_parameters_counted_without_building_are_those_of_the_network(name):
         pytest.skip("counts no parameters without building")
     for genotype in genotypes(name, EXAMPLES):
         counted = space.parameters(genotype, input_channels=1, n_classes=4)
-        assert counted == count_parameters(build(name, genotype))
+        assert counted == count_parameters(build_network(name, genotype))
 
 
 def test_what_is_no_network_is_not_built(name):
@@ -281,7 +282,7 @@ def test_what_is_no_network_is_not_built(name):
     if disconnected is None:
         pytest.skip("every genotype is a network")
     with pytest.raises(ArchitectureError, match="joins its input to no output"):
-        build(name, disconnected)
+        build_network(name, disconnected)
 
 
 def test_initialisation_draws_from_torchs_generator_alone(name):
@@ -289,12 +290,12 @@ def test_initialisation_draws_from_torchs_generator_alone(name):
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002 - that nobody else touches it is the point
     before = (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
-    one = build(name, genotype)
+    one = build_network(name, genotype)
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
 
     random.seed(2)
     np.random.seed(2)  # noqa: NPY002
-    other, third = build(name, genotype), build(name, genotype, seed=1)
+    other, third = build_network(name, genotype), build_network(name, genotype, seed=1)
     same, different = (
         zip(one.parameters(), other.parameters(), strict=True),
         zip(one.parameters(), third.parameters(), strict=True),
@@ -306,10 +307,10 @@ def test_initialisation_draws_from_torchs_generator_alone(name):
 def test_space_and_networks_travel_to_other_processes(name):
     genotype = genotypes(name, 1)[0]
     space = pickle.loads(pickle.dumps(make(name)))
-    network = pickle.loads(pickle.dumps(build(name, genotype)))
+    network = pickle.loads(pickle.dumps(build_network(name, genotype)))
 
     assert space.settings == make(name).settings
-    assert torch.equal(network.eval()(images((1, 12, 12))), build(name, genotype).eval()(images((1, 12, 12))))
+    assert torch.equal(network.eval()(images((1, 12, 12))), build_network(name, genotype).eval()(images((1, 12, 12))))
 
 
 # --- with the rest of the house -------------------------------------------------------------------------------------
@@ -319,7 +320,7 @@ def test_space_and_networks_travel_to_other_processes(name):
 def test_scorers_work_on_its_networks(name, scorer):
     labels = torch.arange(24) % 4
     for genotype in genotypes(name, 3):
-        score = scorer.score(build(name, genotype).eval(), images((1, 12, 12), 24), labels, n_classes=4, seed=0)
+        score = scorer.score(build_network(name, genotype).eval(), images((1, 12, 12), 24), labels, n_classes=4, seed=0)
         assert 0 <= score.value <= 2
 
 
@@ -344,7 +345,7 @@ def test_a_search_of_eight_candidates_trains_and_scores_its_networks(name, tmp_p
         "algorithm.evaluations=8",
     ]
     overrides += ["space.nodes=3"] if name == "cell_yaml" else []
-    config = configs.compose("lines", [f"space={name}", *TINY[name], *overrides])
+    config = compose("lines", [f"space={name}", *TINY[name], *overrides])
 
     loop = nasx.workflows.search.start(config, run_dir=tmp_path / name)
 

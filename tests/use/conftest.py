@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nasx import config as configs
 from nasx.cli.options import front_trials
+from nasx.config.compose import compose
 from nasx.export.export import export
 from nasx.export.source import find_source
 from nasx.workflows import search as searching
@@ -35,7 +35,7 @@ def one_thread():
 def searched(tmp_path_factory) -> Path:
     """A run of five networks on the lines: to be read, not written."""
     run_dir = tmp_path_factory.mktemp("runs") / "run"
-    config = configs.compose("lines", [*OVERRIDES, f"runs_dir={run_dir.parent}"])
+    config = compose("lines", [*OVERRIDES, f"runs_dir={run_dir.parent}"])
     searching.start(config, run_dir=run_dir)
     return run_dir
 

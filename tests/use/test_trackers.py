@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from nasx import config as configs
+from nasx.config.compose import compose
+from nasx.config.schema import read_config
 from nasx.errors import ConfigError, ResourceError, RunError
 from nasx.runs.journal import RunStore
 from nasx.trackers import tracking as trackings
@@ -138,18 +139,18 @@ def test_a_missing_package_is_told_before_the_search_begins(monkeypatch, tracker
 
 
 def test_the_logger_of_a_config_is_checked_as_every_component():
-    config = configs.compose("lines", ["logger=mlflow"])
+    config = compose("lines", ["logger=mlflow"])
 
-    assert configs.read(config).logger["_target_"] == "nasx.trackers.backends.MLflow"
-    assert configs.read(configs.compose("lines")).logger is None
+    assert read_config(config).logger["_target_"] == "nasx.trackers.backends.MLflow"
+    assert read_config(compose("lines")).logger is None
     with pytest.raises(ConfigError, match=r"there is no logger 'mlflo'.*Did you mean mlflow"):
-        configs.compose("lines", ["logger=mlflo"])
+        compose("lines", ["logger=mlflo"])
 
 
 def search_with(logger: list[str], run_dir: Path) -> list:
     """A search of three tiny networks; returns its trials."""
     overrides = [*OVERRIDES, "algorithm.evaluations=3", f"runs_dir={run_dir.parent}", *logger]
-    searching.start(configs.compose("lines", overrides), run_dir=run_dir)
+    searching.start(compose("lines", overrides), run_dir=run_dir)
     with RunStore.open(run_dir, read_only=True) as store:
         return store.trials()
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from nasx import config as configs
+from nasx.config.components import build, dataset_name
+from nasx.config.compose import load_resolved
 from nasx.networks.edge import NONE, Edge
 from nasx.protocols import SearchSpace
 from nasx.reports.text import format_value
@@ -113,8 +114,8 @@ def gather(run: Path, commands: Sequence[str]) -> RunMaterial:
     """
     with RunStore.open(run, read_only=True) as store:
         trials, lineage, info = store.trials(), store.candidates(), store.info
-    config = configs.load_resolved(run / CONFIG)
-    space: Any = configs.build(config["space"], "space")
+    config = load_resolved(run / CONFIG)
+    space: Any = build(config["space"], "space")
     has_cells = hasattr(space, "edges")  # not every space has cells
     genotypes = {t.arch_id: t.genotype for t in trials}
     place = shlex.quote(str(run))
@@ -123,7 +124,7 @@ def gather(run: Path, commands: Sequence[str]) -> RunMaterial:
         lineage=lineage,
         info=info,
         place=str(run),
-        dataset=configs.dataset_name(config),
+        dataset=dataset_name(config),
         edges={a: space.edges(g) for a, g in genotypes.items()} if has_cells else {},
         traits={a: _traits(space, g, has_cells=has_cells) for a, g in genotypes.items()},
         pictures=_pictures(run, trials),
