@@ -1,4 +1,4 @@
-"""Regularised evolution: mutate the best of a random few, and let the oldest die.
+"""Regularized evolution: mutate the best of a random few, and let the oldest die.
 
 Source: Real et al., "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019. With several
 objectives each candidate looks along a direction of its own: costs become one by Tchebycheff's decomposition with

@@ -46,6 +46,20 @@ MOVED: Mapping[str, str] = {
     "nasx.training": "nasx.training.recipe",
 }
 
+RENAMED_SETTINGS: Mapping[str, str] = {
+    "regulariser": "regularizer"
+}  # former names of settings, in configs and overrides
+
+
+def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under their present names. A former name wins: only a user's file or an old run can contain it.
+
+    >>> current_settings({"regularizer": 0.0, "regulariser": 0.5})
+    {'regularizer': 0.5}
+    """
+    former = {RENAMED_SETTINGS[name]: value for name, value in settings.items() if name in RENAMED_SETTINGS}
+    return {**{name: value for name, value in settings.items() if name not in RENAMED_SETTINGS}, **former}
+
 
 def current_name(target: str) -> str:
     """Return the present name of a class that a config names.
@@ -64,7 +78,7 @@ def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
     are the arguments that the search gives and a config may not. Raises ConfigError where the class cannot be imported,
     or a key or a value is not what its constructor asks for.
     """
-    settings = {name: value for name, value in node.items() if name != TARGET}
+    settings = current_settings({name: value for name, value in node.items() if name != TARGET})
     target = load_target(node, group)
     kind = group.partition(".")[0]
     if lacking := [name for name in MEMBERS.get(kind, ()) if not hasattr(target, name)]:

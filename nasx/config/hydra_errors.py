@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml.error import MarkedYAMLError, YAMLError
 
+from nasx.config.components import RENAMED_SETTINGS
 from nasx.config.find import known_choices, known_groups
 from nasx.config.settings import suggest
 from nasx.errors import ConfigError, did_you_mean
@@ -33,6 +34,8 @@ def _parse_override(text: str) -> Override:
     key, equals, value = text.partition("=")
     if not key or not (equals or key.startswith("~")):
         raise ConfigError(f"the override {text!r} is not of the form key=value.")
+    parent, dot, name = key.rpartition(".")
+    key = f"{parent}{dot}{RENAMED_SETTINGS.get(name, name)}"
     parser = OverridesParser.create()
     if key.startswith(OPEN_KEYS):
         key = f"++{key}"

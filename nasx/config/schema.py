@@ -6,13 +6,14 @@ are built (`nasx.config.components`); here they are plain mappings.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from nasx.config.settings import construct, convert, show
+from pydantic import Field
+
+from nasx.config.settings import construct, convert, settings, show
 from nasx.errors import ConfigError, SettingError, did_you_mean
 from nasx.trial import OBJECTIVES, Bounds
 
@@ -20,84 +21,58 @@ GROUPS = ("dataset", "space", "training", "scorer", "algorithm", "execution")  #
 ONLY_FOR_TRAINING = ("dataset", "training", "scorer")  # not needed where candidates are looked up in a table
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Split:
     """How validation images are cut from the training images."""
 
-    validation_fraction: float  # share of the images, in (0, 1)
-    train_images: int | None  # at most; None: all that remain
-    validation_images: int | None  # at most; None: all of the share
-
-    def __post_init__(self) -> None:
-        if not 0 < self.validation_fraction < 1:
-            raise SettingError("validation_fraction", f"must lie between 0 and 1, got {self.validation_fraction:g}")
-        for name in ("train_images", "validation_images"):
-            _at_least(name, getattr(self, name), 1)
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]  # share of the images
+    train_images: Annotated[int, Field(ge=1)] | None  # at most; None: all that remain
+    validation_images: Annotated[int, Field(ge=1)] | None  # at most; None: all of the share
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Search:
-    """What holds for the search as a whole, whatever its algorithm."""
+    """Settings of the search as a whole, whatever its algorithm."""
 
-    replicates: int = 0  # rounds in which networks on or near the front are trained again
-    max_hours: float | None = None  # of one session; None: no limit
-    max_gpu_hours: float | None = None  # of all sessions: GPUs times the time that trials had them; None: no limit
-    patience: int | None = None  # trainings in a row without the hypervolume growing; None: no limit
-    time_limit: float | None  # seconds a trial; None: no limit
-    stall_limit: float | None = None  # seconds of a trial without an epoch or a score; None: no limit
-    retries: int  # further attempts for a trial that failed through what may be the machine's fault
-    max_crashes: int = 6  # searches that may die while a trial runs, before it is given up
-    max_failure_share: float  # of the latest trials, for one reason, in (0, 1]
-
-    def __post_init__(self) -> None:
-        for name, unit in (
-            ("time_limit", " seconds"),
-            ("stall_limit", " seconds"),
-            ("max_hours", ""),
-            ("max_gpu_hours", ""),
-        ):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise SettingError(name, f"must be more than 0{unit}, got {value:g}")
-        _at_least("replicates", self.replicates, 0)
-        _at_least("patience", self.patience, 1)
-        _at_least("retries", self.retries, 0)
-        _at_least("max_crashes", self.max_crashes, 1)
-        if not 0 < self.max_failure_share <= 1:
-            raise SettingError("max_failure_share", f"must lie in (0, 1], got {self.max_failure_share:g}")
+    replicates: Annotated[int, Field(ge=0)] = 0  # rounds that train networks on or near the front again
+    max_hours: Annotated[float, Field(gt=0)] | None = None  # of one session; None: no limit
+    max_gpu_hours: Annotated[float, Field(gt=0)] | None = None  # of all sessions: GPUs held by trials times hours
+    patience: Annotated[int, Field(ge=1)] | None = None  # trainings in a row without growth of the hypervolume
+    time_limit: Annotated[float, Field(gt=0)] | None  # seconds per trial; None: no limit
+    stall_limit: Annotated[float, Field(gt=0)] | None = None  # seconds of a trial without an epoch or a score
+    retries: Annotated[int, Field(ge=0)]  # further attempts for a trial that failed by a possible fault of the machine
+    max_crashes: Annotated[int, Field(ge=1)] = 6  # crashes of the search during a trial, before it is given up
+    max_failure_share: Annotated[float, Field(gt=0, le=1)]  # of the latest trials, for one reason
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ExperimentConfig:
     """A whole config, checked."""
 
     name: str  # folder of the runs under runs_dir
-    seed: int  # >= 0
+    seed: Annotated[int, Field(ge=0)]
     runs_dir: Path
     objectives: tuple[str, ...]  # names in nasx.trial.OBJECTIVES, at least one, all different
     constraints: Mapping[str, Bounds]  # by name of the metric
     split: Split
     search: Search
     space: Mapping[str, Any]  # each component: _target_ and the arguments of its constructor
-    algorithm: Mapping[str, Any]  # without evaluations and early_stopping, which are the search's business
+    algorithm: Mapping[str, Any]  # without evaluations and early_stopping, which belong to the search
     execution: Mapping[str, Any]
-    dataset: Mapping[str, Any] = field(default_factory=dict)  # this and the next two: where candidates are trained
+    dataset: Mapping[str, Any] = field(default_factory=dict)  # this and the next two: if candidates are trained
     training: Mapping[str, Any] = field(default_factory=dict)
     scorer: Mapping[str, Any] = field(default_factory=dict)
     also_scored: Mapping[str, Mapping[str, Any]]  # further scorers, by a name of the user's choice
-    evaluations: int  # algorithm.evaluations: trainings, re-trainings included
-    early_stopping: bool = False  # algorithm.early_stopping: whether trainings that cannot reach the front are cut
-    finetune_front: float | None = None  # weight of the regulariser in training the front on; None: left as it is
-    logger: Mapping[str, Any] | None = None  # a component that shows the trials elsewhere; None: nowhere
-    evaluation: Mapping[str, Any] | None = None  # a component that answers in place of training; None: by training
-    provenance: Mapping[str, Any] = field(default_factory=dict)  # versions and overrides; in a run's config.yaml alone
+    evaluations: Annotated[int, Field(ge=1)]  # algorithm.evaluations: trainings, re-trainings included
+    early_stopping: bool = False  # algorithm.early_stopping: stop trainings that cannot reach the front
+    finetune_front: Annotated[float, Field(gt=0)] | None = None  # weight of the regularizer in fine-tuning; None: none
+    logger: Mapping[str, Any] | None = None  # a component that shows the trials elsewhere
+    evaluation: Mapping[str, Any] | None = None  # a component that looks candidates up; None: they are trained
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # versions and overrides; only in a run's config.yaml
 
     def __post_init__(self) -> None:
         if self.name in ("", ".", "..") or Path(self.name).name != self.name:
             raise SettingError("name", f"must be the name of a folder, without a path, got {self.name!r}")
-        _at_least("seed", self.seed, 0)
-        _at_least("algorithm.evaluations", self.evaluations, 1)
-        if self.finetune_front is not None and not 0 < self.finetune_front < math.inf:
-            raise SettingError("finetune_front", f"must be more than 0, or null, got {self.finetune_front:g}")
         if self.finetune_front is not None and self.evaluation is not None:
             raise SettingError("finetune_front", "needs trained networks, but candidates are looked up in a table")
         _check_objectives(self.objectives)
@@ -127,7 +102,7 @@ def read_config(config: Mapping[str, Any]) -> ExperimentConfig:
         if name in config:
             raise ConfigError(f"unknown key {name}. Did you mean algorithm.{name}?")
     supplied = {
-        "evaluations": convert(algorithm.pop("evaluations"), int, "algorithm.evaluations"),
+        "evaluations": convert(algorithm.pop("evaluations"), Annotated[int, Field(ge=1)], "algorithm.evaluations"),
         "early_stopping": convert(algorithm.pop("early_stopping", False), bool, "algorithm.early_stopping"),
     }
     return construct(ExperimentConfig, {**config, "algorithm": algorithm}, supplied=supplied)
@@ -159,8 +134,3 @@ def _check_bounds(metric: str, bounds: Bounds) -> None:
             raise SettingError(
                 f"constraints.{metric}.{name}", f"must lie in [{low:g}, {high:g}], the range of {metric}, got {bound:g}"
             )
-
-
-def _at_least(name: str, value: int | None, low: int) -> None:
-    if value is not None and value < low:
-        raise SettingError(name, f"must be at least {low}, got {value}")

@@ -1,8 +1,9 @@
-"""Build components from their part of a config, each value checked against the signature of the class.
+"""Settings of components: check values against types and ranges, from a config or from Python.
 
-A component is any class. The config names it by `_target_`; the other keys are its constructor's keyword arguments.
-Types are checked by pydantic as JSON in strict mode: a list becomes a tuple, text a path, a mapping a dataclass, but
-"3" never an integer. Errors name the full key: `dataset.augmentation.cutout`.
+A component declares its settings once, with their ranges, as fields of a class with `@settings` or as parameters of
+a constructor with `@checked`, e.g. `epochs: Annotated[int, Field(ge=1)] = 12`. pydantic checks them. `construct` checks
+a mapping of a config against the same declarations, as JSON in strict mode: a list becomes a tuple, text a path, a
+mapping a dataclass, but "3" never an integer. Errors name the full key: `dataset.augmentation.cutout`.
 """
 
 from __future__ import annotations
@@ -13,18 +14,120 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+import annotated_types
+import pydantic.dataclasses
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, validate_call
+from pydantic.fields import FieldInfo
 
 from nasx.errors import ConfigError, SettingError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", Path: "a path", NoneType: "null"}
 _PLURALS = {int: "integers", float: "numbers", str: "text", Path: "paths"}
 _ADAPTER_CONFIG = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+_PYTHON_CONFIG = ConfigDict(
+    extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
+)  # not strict: a list may be a tuple
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field, Field))
+def settings(cls: type[T]) -> type[T]:
+    """Make a class a frozen dataclass with keyword-only arguments, each checked against its type and range.
+
+    A value that does not fit raises SettingError.
+    """
+    made: Any = pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=_PYTHON_CONFIG)
+    types = get_type_hints(made, include_extras=True)
+    parameters = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=_default(f), annotation=types[f.name])
+        for f in dataclasses.fields(made)
+        if f.init
+    ]
+    made.__signature__ = inspect.Signature(parameters)
+    made.__init__ = _raising_setting_errors(made.__init__, {p.name: p.annotation for p in parameters})
+    return made  # type: ignore[no-any-return]
+
+
+def checked(init: Callable[P, None]) -> Callable[P, None]:
+    """Check the arguments of a constructor against their types and ranges. Raises SettingError."""
+    types = get_type_hints(init, include_extras=True)
+    return _raising_setting_errors(validate_call(config=_PYTHON_CONFIG)(init), types)  # type: ignore[no-any-return]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+
+
+def _raising_setting_errors(init: Callable[..., Any], types: Mapping[str, Any]) -> Any:
+    @wraps(init)
+    def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            init(self, *args, **kwargs)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else ""
+            if name not in kwargs or name not in types:  # missing, unknown or by position: an error in the caller's code
+                raise TypeError(f"{type(self).__name__}: {name}: {first['msg']}") from error
+            raise SettingError(name, _problem(types[name], error, kwargs[name])) from error
+
+    return checked_init
+
+
+def _problem(annotation: Any, error: ValidationError, value: Any) -> str:
+    """Return what is wrong with a value, to follow its name: "must be at least 1, got 0"."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":  # of a validator of ours: a sentence
+        return str(first["ctx"]["error"])
+    out_of_range = first["type"] in _RANGE_ERRORS and len(first["loc"]) <= 1
+    expected = value_range(annotation) if out_of_range else ""
+    return f"must be {expected or describe(annotation)}, got {show(value)}"
+
+
+_RANGE_ERRORS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "too_short", "finite_number")
+
+
+def value_range(annotation: Any) -> str:
+    """Return the range of an annotation in words; "" if it has none.
+
+    >>> value_range(Annotated[float, Field(ge=0, lt=1)]), value_range(Annotated[int, Field(ge=1)] | None)
+    ('at least 0 and less than 1', 'at least 1')
+    """
+    words = []
+    for part in (annotation, *get_args(annotation)):
+        if get_origin(part) is not Annotated:
+            continue
+        for item in part.__metadata__:
+            for bound in item.metadata if isinstance(item, FieldInfo) else [item]:
+                words += [text.format(getattr(bound, name)) for kind, name, text in _BOUNDS if isinstance(bound, kind)]
+    return " and ".join(words)
+
+
+_BOUNDS = (
+    (annotated_types.Ge, "ge", "at least {:g}"),
+    (annotated_types.Gt, "gt", "more than {:g}"),
+    (annotated_types.Le, "le", "at most {:g}"),
+    (annotated_types.Lt, "lt", "less than {:g}"),
+    (annotated_types.MinLen, "min_length", "a list of at least {:g}"),
+)
 
 
 def construct(
@@ -69,9 +172,7 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     try:
         converted = TypeAdapter(annotation, config=None if record else _ADAPTER_CONFIG).validate_json(json.dumps(value))
     except ValidationError as error:
-        if any(get_origin(a) is Annotated for a in (annotation, *get_args(annotation))):
-            raise ConfigError(f"{key}: {error.errors()[0]['msg']}, got {show(value)}.") from error
-        raise _mismatch(key, describe(annotation), value) from error
+        raise ConfigError(f"{key} {_problem(annotation, error, value)}.") from error
     return converted.expanduser() if isinstance(converted, Path) else converted
 
 
@@ -109,7 +210,7 @@ def show(value: Any) -> str:
     """A value as one writes it in YAML: null, true, 'text', [1, 2]."""
     if isinstance(value, str):
         return repr(value)
-    text = json.dumps(value)
+    text = json.dumps(value, default=repr)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -83,9 +83,9 @@ def repair(
     gentle = replace(recipe, epochs=EPOCHS, learning_rate=LEARNING_RATE, warmup_epochs=0.0, keep="last")
     weights = emphasis(data.n_classes, pair, EMPHASIS)
 
-    def tuned(regulariser: float, seed: int) -> Outcome:
+    def tuned(regularizer: float, seed: int) -> Outcome:
         patient = copy.deepcopy(network)
-        course = replace(gentle, regulariser=regulariser)
+        course = replace(gentle, regularizer=regularizer)
         fit(patient, data, course, augmentation=augmentation, seed=seed, device=device, pair_weights=weights)
         return outcome(patient, data, pair)
 

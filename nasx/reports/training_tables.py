@@ -120,7 +120,7 @@ def finetuned_table(records: Sequence[Finetuned], summary: FrontSummary) -> Grou
         table.add_row(record.arch_id, _change(record, "error", 100, 2), *scores)
     first = records[0]
     how = (
-        f"Trained on for {first.epochs} epochs with the regulariser at {first.regulariser:g}, which acts on "
+        f"Trained on for {first.epochs} epochs with the regularizer at {first.regularizer:g}, which acts on "
         f"activations; in brackets: as long without it.{_growth(records, summary)}"
     )
     return Group(table, Text(how))

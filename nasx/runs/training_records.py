@@ -119,20 +119,20 @@ def note_touch(run_dir: Path, arch_id: str, course: str, trainings: Sequence[int
 
 
 FINETUNED_RECORD = "finetuned.json"
-FINETUNED_WEIGHTS = "finetuned.safetensors"  # beside the record: after fine-tuning with the regulariser
+FINETUNED_WEIGHTS = "finetuned.safetensors"  # beside the record: after fine-tuning with the regularizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuned:
-    """A network trained on with the regulariser, and its twin, trained as long without."""
+    """A network trained on with the regularizer, and its twin, trained as long without."""
 
     arch_id: str
     replicate: int  # whose weights it began from
-    regulariser: float  # weight of the classes' similarity in the loss
+    regularizer: float  # weight of the classes' similarity in the loss
     epochs: int
     learning_rate: float  # the highest
     before: Mapping[str, float]  # error, introspectability, introspectability_<scorer>: as the trial recorded them
-    after: Mapping[str, float]  # the same metrics, with the regulariser
+    after: Mapping[str, float]  # the same metrics, with the regularizer
     twin: Mapping[str, float]  # the same metrics, without it
     seconds: float  # of both trainings and their scores
 

@@ -88,13 +88,13 @@ def fit(
         device: CPU or GPU.
         micro_batches: parts into which batches are split if memory is short. Their gradients are added up; the
             statistics of batch normalization are those of a part.
-        pair_weights: how much each pair of classes counts in the term that `recipe.regulariser` adds to the loss,
+        pair_weights: how much each pair of classes counts in the term that `recipe.regularizer` adds to the loss,
             (n_classes, n_classes); None: all the same.
         checkpoint: a file that is written after every epoch. If it exists, the training goes on from it, to the same
             result.
         report: called with the record of every epoch.
         cuda_graphs: whether to capture training and validation steps as CUDA graphs. None: if the device is a GPU,
-            batches are whole, there is no regulariser, and the steps are enough to pay for the capture. A step that
+            batches are whole, there is no regularizer, and the steps are enough to pay for the capture. A step that
             cannot be captured runs eagerly; the result says so.
         gpu_share: of the GPU's memory, in (0, 1], that this process may use.
 
@@ -106,7 +106,7 @@ def fit(
     if cuda_graphs is None:
         cuda_graphs = can_be_graphed and recipe.epochs * (len(data.train) // recipe.batch_size) >= WORTH_IT
     elif cuda_graphs and not can_be_graphed:
-        raise ValueError("CUDA graphs need a GPU, whole batches (micro_batches=1) and no regulariser")
+        raise ValueError("CUDA graphs need a GPU, whole batches (micro_batches=1) and no regularizer")
     started = time.perf_counter()
     # channels last: faster for convolutions on CPUs and GPUs alike
     network.to(device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -131,7 +131,7 @@ def fit(
         gpu_share=gpu_share,
     )
     similarity = None
-    if recipe.regulariser > 0:
+    if recipe.regularizer > 0:
         weights = torch.ones(data.n_classes, data.n_classes) if pair_weights is None else pair_weights
         similarity = BatchSimilarity.of(network, next(iter(validation))[0], weights.to(device))
     # what looks into the network while it learns has to see the network itself
@@ -191,7 +191,7 @@ def fit(
 
 
 def _can_be_graphed(device: torch.device, recipe: Recipe, micro_batches: int) -> bool:
-    return device.type == "cuda" and micro_batches == 1 and recipe.regulariser == 0
+    return device.type == "cuda" and micro_batches == 1 and recipe.regularizer == 0
 
 
 def _even_size(n: int, most: int) -> int:

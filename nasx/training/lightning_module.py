@@ -185,7 +185,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
                 logits, penalty = self.similarity(self.network, images, labels)
             loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         self.train_sums = _add(self.train_sums, loss.detach(), logits.detach(), labels)
-        return loss + self.recipe.regulariser * penalty
+        return loss + self.recipe.regularizer * penalty
 
     def autocast(self) -> torch.autocast:
         """Around a forward pass, not its backward pass, and a new one for every step: it keeps the weights it casts."""

@@ -35,7 +35,7 @@ Report = Callable[[str], None]  # what is going on, in one line
 
 
 def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: None) -> list[Finetuned]:
-    """Fine-tune every network of a run's front with the regulariser at `weight`; returns the records of all of them.
+    """Fine-tune every network of a run's front with the regularizer at `weight`; returns the records of all of them.
 
     A network that has been fine-tuned at this weight is not trained again: after an interruption only the others are.
     One whose training diverges is reported and left out.
@@ -50,7 +50,7 @@ def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: N
             record = read_finetuned(run_dir, member.arch_id)
             if (
                 record is None
-                or record.regulariser != weight
+                or record.regularizer != weight
                 or not finetuned_weights_path(run_dir, member.arch_id).is_file()
             ):
                 report(f"fine-tuning {member.arch_id}, {number} of {len(front)}")
@@ -71,7 +71,7 @@ def finetune(run_dir: Path, trial: Trial, made_of: Materials, weight: float) -> 
     network = trained(run_dir, trial, made_of).to(device)
     spec = _spec(made_of)
 
-    def trained_on(regulariser: float) -> tuple[nn.Sequential, dict[str, float]]:
+    def trained_on(regularizer: float) -> tuple[nn.Sequential, dict[str, float]]:
         patient = copy.deepcopy(network)
         course = replace(
             made_of.recipe,
@@ -79,7 +79,7 @@ def finetune(run_dir: Path, trial: Trial, made_of: Materials, weight: float) -> 
             learning_rate=LEARNING_RATE,
             warmup_epochs=0.0,
             keep="last",
-            regulariser=regulariser,
+            regularizer=regularizer,
         )
         seed = derive_seed(trial.seed, "finetune")
         fitted = fit(patient, made_of.data, course, augmentation=spec.augmentation, seed=seed, device=device)
@@ -91,7 +91,7 @@ def finetune(run_dir: Path, trial: Trial, made_of: Materials, weight: float) -> 
     record = Finetuned(
         arch_id=trial.arch_id,
         replicate=trial.replicate,
-        regulariser=weight,
+        regularizer=weight,
         epochs=EPOCHS,
         learning_rate=LEARNING_RATE,
         before={name: value for name, value in trial.metrics.items() if name in after},

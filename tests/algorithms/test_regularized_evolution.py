@@ -1,4 +1,4 @@
-"""Regularised evolution: who becomes a parent, and who dies."""
+"""Regularized evolution: who becomes a parent, and who dies."""
 
 from __future__ import annotations
 

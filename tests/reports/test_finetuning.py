@@ -49,7 +49,7 @@ def test_every_member_of_the_front_has_a_record_and_weights(run, capsys):
     assert set(records) == set(front)
     for arch_id, record in records.items():
         assert record["before"]["error"] == front[arch_id]["error"]
-        assert record["regulariser"] == 0.5
+        assert record["regularizer"] == 0.5
         assert set(record["before"]) == set(record["after"]) == set(record["twin"])
         assert record["after"] != record["twin"]
         assert finetuned_weights_path(run_dir, arch_id).is_file()
@@ -78,7 +78,7 @@ def test_pareto_tells_of_it_below_the_front(run, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["pareto", "--run-dir", str(run[0])]) == 0
     out = capsys.readouterr().out
-    assert "with the regulariser at 0.5" in out
+    assert "with the regularizer at 0.5" in out
     assert "as long without it" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
 
@@ -87,7 +87,7 @@ def record_of(trial, **changes):
     values = dict(  # noqa: C408
         arch_id=trial.arch_id,
         replicate=0,
-        regulariser=0.5,
+        regularizer=0.5,
         epochs=5,
         learning_rate=0.01,
         before={"error": 0.1, "introspectability": 0.2, "introspectability_shap": 0.2},

@@ -121,11 +121,11 @@ def test_settings_out_of_range_are_refused(setting, value, message):
         Recipe(**{setting: value})
 
 
-def test_the_regulariser_makes_a_network_more_introspectable_and_its_loss_stays_cross_entropy(data):
+def test_the_regularizer_makes_a_network_more_introspectable_and_its_loss_stays_cross_entropy(data):
     scores = {}
     for weight in (0.0, 0.5):
         trained = network(data)
-        fitted = fit(trained, data, recipe(epochs=5, regulariser=weight), augmentation=PLAIN, seed=0, device=CPU)
+        fitted = fit(trained, data, recipe(epochs=5, regularizer=weight), augmentation=PLAIN, seed=0, device=CPU)
         images = (torch.from_numpy(data.validation.images).float() / 255 - data.mean.item()) / data.std.item()
         labels = torch.from_numpy(data.validation.labels)
         scores[weight] = ActivationScorer().score(trained, images, labels, n_classes=data.n_classes, seed=0).value
@@ -142,7 +142,7 @@ def weights(trained: torch.nn.Module) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"average": 0.9, "label_smoothing": 0.1}, {"keep": "best", "regulariser": 0.5}]
+    "changes", [{}, {"average": 0.9, "label_smoothing": 0.1}, {"keep": "best", "regularizer": 0.5}]
 )
 @pytest.mark.parametrize("killed_after", [1, 3])
 def test_a_training_that_was_killed_goes_on_from_its_checkpoint_to_the_same_weights(

@@ -237,7 +237,7 @@ def watched_network(data: SearchData) -> torch.nn.Sequential:
     return torch.nn.Sequential(torch.nn.Sequential(first, ConvBnReLU()), *rest)
 
 
-@pytest.mark.parametrize("changes", [{}, {"average": 0.9, "keep": "last"}, {"regulariser": 0.1}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"average": 0.9, "keep": "last"}, {"regularizer": 0.1}], ids=str)
 def test_no_cycle_survives_a_training(survivors, changes):
     data = data_of(100)
     recipe = Recipe(epochs=2, batch_size=16, **changes)

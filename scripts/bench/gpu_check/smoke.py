@@ -133,7 +133,7 @@ _fits("fit_bfloat16", graphed=True, recipe={"precision": "bfloat16", "epochs": 4
 _fits("fit_best_average_smoothing", graphed=True, recipe={"average": 0.9, "label_smoothing": 0.1, "keep": "best"})
 _fits("fit_without_momentum", graphed=True, recipe={"momentum": 0.0})
 _fits("fit_in_micro_batches", graphed=False, micro_batches=2)
-_fits("fit_with_regulariser", graphed=False, recipe={"regulariser": 0.5})
+_fits("fit_with_regularizer", graphed=False, recipe={"regularizer": 0.5})
 _fits("fit_too_short_for_a_graph", graphed=False, recipe={"epochs": 1})
 
 
@@ -159,7 +159,7 @@ def what_cannot_be_captured_runs_eagerly() -> str:
 def steps_never_wait() -> dict[str, list[int]]:
     """Waits of each epoch of 16 steps, without graphs: one fetches the order of the images."""
     counts = {}
-    settings: dict[str, dict[str, Any]] = {"plain": {}, "average": {"average": 0.9}, "regulariser": {"regulariser": 1}}
+    settings: dict[str, dict[str, Any]] = {"plain": {}, "average": {"average": 0.9}, "regularizer": {"regularizer": 1}}
     for name, recipe in settings.items():
         found: list[int] = []
         before = Classifier.training_step

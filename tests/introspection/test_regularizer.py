@@ -1,4 +1,4 @@
-"""The regulariser: what it minimises is what the activation score rewards."""
+"""The regularizer: what it minimises is what the activation score rewards."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
-"""What the regulariser costs: seconds of a training step with it against seconds without.
+"""What the regularizer costs: seconds of a training step with it against seconds without.
 
-    python -m scripts.bench.regulariser
+    python -m scripts.bench.regularizer
 
 Whole steps, backward pass and optimiser included, on random images of the shapes of real datasets, one thread; without
 it in the network's training form, as `fit` trains it. The median over repetitions that alternate between the two, so
@@ -41,7 +41,7 @@ def step(network: nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], f
 
 
 def measure(shape: tuple[int, int, int], genotype: tuple[int, ...]) -> tuple[float, float]:
-    """Median seconds of a step (without, with) the regulariser."""
+    """Median seconds of a step (without, with) the regularizer."""
     torch.manual_seed(0)
     network = NASBench201(channels=16, cells=1).build(genotype, input_shape=shape, n_classes=N_CLASSES)
     network.to(memory_format=torch.channels_last)
@@ -49,12 +49,12 @@ def measure(shape: tuple[int, int, int], genotype: tuple[int, ...]) -> tuple[flo
     labels = torch.arange(BATCH) % N_CLASSES
     similarity = BatchSimilarity.of(network, images, torch.ones(N_CLASSES, N_CLASSES))
 
-    def regularised() -> torch.Tensor:
+    def regularized() -> torch.Tensor:
         logits, penalty = similarity(network, images, labels)
         return F.cross_entropy(logits, labels) + 0.5 * penalty
 
     form = training_form(network)
-    plain, with_term = step(form, lambda: F.cross_entropy(form(images), labels)), step(network, regularised)
+    plain, with_term = step(form, lambda: F.cross_entropy(form(images), labels)), step(network, regularized)
     couples = [(plain(), with_term()) for _ in range(REPETITIONS + 1)][1:]  # the first one warms up
     return statistics.median(c[0] for c in couples), statistics.median(c[1] for c in couples)
 

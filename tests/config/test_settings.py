@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from nasx.config.settings import construct, convert, describe, show, suggest
+from nasx.config.settings import checked, construct, convert, describe, settings, show, suggest
 from nasx.errors import ConfigError, SettingError
 
 
@@ -94,8 +95,8 @@ def test_convert_gives_the_annotated_type(value: Any, annotation: Any, expected:
         ({"flip": 1}, Augmentation | None, r"^group\.key\.flip must be true or false, got 1\.$"),
         ({"cutout": 2}, Augmentation, r"^group\.key\.cutout must be at most 1, got 2\.$"),
         ({"a": {"cutout": 2}}, dict[str, Augmentation], r"^group\.key\.a\.cutout must be at most 1, got 2\.$"),
-        (2, Annotated[int, Field(ge=4)] | None, r"^group\.key: Input should be greater than or equal to 4, got 2\.$"),
-        (2, Annotated[int, Field(ge=4)], r"^group\.key: Input should be greater than or equal to 4, got 2\.$"),
+        (2, Annotated[int, Field(ge=4)] | None, r"^group\.key must be at least 4, got 2\.$"),
+        (2, Annotated[int, Field(ge=4)], r"^group\.key must be at least 4, got 2\.$"),
         ([0], complex | Colour, r"must be of type complex or red or blue, got \[0\]\."),
     ],
 )
@@ -187,3 +188,61 @@ def test_suggest_looks_beside_the_key_then_for_its_name_elsewhere(key: str, sent
 
 def test_describe_names_a_class_it_knows_nothing_of() -> None:
     assert describe(Gadget) == "of type Gadget"
+
+
+@settings
+class Oven:
+    """A component as ours are declared."""
+
+    degrees: Annotated[int, Field(ge=50, le=300)] = 180
+    dishes: tuple[str, ...] = ()
+    turbo: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+
+class Kettle:
+    @checked
+    def __init__(self, *, liters: Annotated[float, Field(gt=0)] = 1.5) -> None:
+        self.liters = liters
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Oven(degrees=20), r"^degrees must be at least 50 and at most 300, got 20$"),
+        (lambda: Oven(degrees="hot"), r"^degrees must be an integer, got 'hot'$"),
+        (lambda: Oven(turbo=1.0), r"^turbo must be at least 0 and less than 1, got 1.0$"),
+        (lambda: Oven(turbo=float("nan")), r"^turbo must be at least 0 and less than 1, got NaN$"),
+        (lambda: Oven(dishes=[3]), r"^dishes must be a list of text, got \[3\]$"),
+        (lambda: Kettle(liters=0), r"^liters must be more than 0, got 0$"),
+    ],
+)
+def test_a_component_made_in_python_checks_types_and_ranges(make, message):
+    with pytest.raises(SettingError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("make", [lambda: Oven(grill=True), lambda: Kettle(water=1), lambda: Kettle(2.0)])
+def test_an_unknown_or_positional_argument_is_an_error_of_the_caller(make):
+    with pytest.raises(TypeError, match=r"Oven|Kettle"):
+        make()
+
+
+def test_a_component_is_a_value():
+    oven = Oven(dishes=["pie"])
+
+    assert oven == Oven(dishes=("pie",))
+    assert pickle.loads(pickle.dumps(oven)) == oven
+    assert hash(oven) == hash(Oven(dishes=("pie",)))
+    assert replace(oven, degrees=200) == Oven(degrees=200, dishes=("pie",))
+    with pytest.raises(FrozenInstanceError):
+        oven.degrees = 60
+
+
+def test_a_config_is_checked_against_the_same_declaration():
+    assert construct(Oven, {"degrees": 60, "dishes": ["pie"]}, "oven") == Oven(degrees=60, dishes=("pie",))
+    with pytest.raises(ConfigError, match=r"^oven\.degrees must be at least 50 and at most 300, got 20\.$"):
+        construct(Oven, {"degrees": 20}, "oven")
+    with pytest.raises(ConfigError, match=r"^oven\.degrees must be an integer, got '60'\.$"):
+        construct(Oven, {"degrees": "60"}, "oven")
+    with pytest.raises(ConfigError, match=r"^kettle\.liters must be more than 0, got 0\.$"):
+        construct(Kettle, {"liters": 0}, "kettle")
