@@ -35,7 +35,7 @@ from nasx.reports.text import (
     trials_sentence,
 )
 from nasx.runs.directory import find_run, runs_home, weights_file
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
 from nasx.trial import OBJECTIVES, Trial, resolve_arch_id
 
@@ -54,7 +54,7 @@ def load_run(run_dir: str | Path | None = None) -> Run:
     Raises RunError if there is no run.
     """
     path = find_run(None if run_dir is None else Path(run_dir), runs_home())
-    with RunStore.open(path, read_only=True) as store:
+    with Journal.open(path, read_only=True) as store:
         return Run(path, store.info, tuple(store.trials()))
 
 

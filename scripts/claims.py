@@ -32,7 +32,7 @@ from nasx.errors import NasxError
 from nasx.files import write_atomically
 from nasx.reports.summary import ArchitectureResult, summarise
 from nasx.runs.directory import CONFIG, arch_dir
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.trial import Genotype
 from scripts import benefits
 from scripts.claims_picture import draw
@@ -135,7 +135,7 @@ def choose(run_dir: Path, n: int) -> list[Genotype]:
 
     A member's rival is the network off the front, and not chosen yet, whose error is nearest to the member's.
     """
-    store = RunStore.open(run_dir, read_only=True)
+    store = Journal.open(run_dir, read_only=True)
     try:
         trials = store.trials()
         summary = summarise(trials, ["error", "introspectability"], n_classes=store.info.n_classes)

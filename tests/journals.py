@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
 from nasx.trial import Candidate, Evaluation, Score, Trial, TrialStatus
 
@@ -50,7 +50,7 @@ def make_trial(number: int = 0, arch_id: str = "a000000000", replicate: int = 0)
     )
 
 
-def record(store: RunStore, *trials: Trial) -> None:
+def record(store: Journal, *trials: Trial) -> None:
     for trial in trials:
         store.record_candidate(trial.candidate, trial.arch_id, answered=False)
         store.record_trial(trial)

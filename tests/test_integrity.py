@@ -17,14 +17,14 @@ from nasx.errors import RunError
 from nasx.files import seal
 from nasx.runs.check import check_run
 from nasx.runs.directory import weights_file
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.trial import Candidate
 
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     """A whole run: three candidates, of which the second is known and the third was not finished."""
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         record(store, make_trial(0, "aa"))
         store.record_candidate(Candidate(1, (1, 0), 0, "random"), "aa", answered=True)
         store.record_candidate(Candidate(2, (1, 1), 1, "mutation", (0,)), "bb", answered=False)
@@ -87,7 +87,7 @@ def test_each_change_of_the_journal_is_found(run_dir: Path, change: str, where: 
 @pytest.fixture
 def retrained(run_dir: Path) -> Path:
     """A whole run in which candidates 3 and 4 trained aa again, candidate 5 was to, and an extra round came after."""
-    with RunStore.open(run_dir) as store:
+    with Journal.open(run_dir) as store:
         for number, replicate in ((3, 1), (4, 2), (5, 3)):
             candidate = Candidate(number, (0, 1), 1, "retraining", (0,), replicate=replicate)
             store.record_candidate(candidate, "aa", answered=False)

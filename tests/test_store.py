@@ -23,7 +23,7 @@ from journals import INFO, downgrade, make_trial, record
 
 from nasx.errors import ResourceError, RunError
 from nasx.reports.summary import summarise_run
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.rows import NoiseRecord
 from nasx.runs.schema import SCHEMA_VERSION
 from nasx.trial import Candidate, Evaluation, Reason, Score, Trial, TrialStatus
@@ -90,9 +90,9 @@ def trials(draw: st.DrawFn) -> Trial:
 @settings(max_examples=40, deadline=None)
 def test_every_trial_comes_back_exactly(trial: Trial) -> None:
     with tempfile.TemporaryDirectory() as name:
-        with RunStore.create(Path(name), INFO) as store:
+        with Journal.create(Path(name), INFO) as store:
             record(store, trial)
-        with RunStore.open(Path(name), read_only=True) as store:
+        with Journal.open(Path(name), read_only=True) as store:
             assert [contents(t) for t in store.trials()] == [contents(trial)]
             assert [entry.candidate for entry in store.candidates()] == [trial.candidate]
             found = store.trial(trial.arch_id, trial.replicate)
@@ -103,9 +103,9 @@ def test_every_trial_comes_back_exactly(trial: Trial) -> None:
 @pytest.mark.parametrize("alleles", [(), (("none", "skip"), ("8", "16", "ü"))])
 def test_what_the_run_is_comes_back(tmp_path: Path, alleles: tuple[tuple[str, ...], ...]) -> None:
     info = replace(INFO, alleles=alleles)
-    with RunStore.create(tmp_path, info) as store:
+    with Journal.create(tmp_path, info) as store:
         assert store.info == info
-    with RunStore.open(tmp_path) as store:
+    with Journal.open(tmp_path) as store:
         assert store.info == info
 
 
@@ -115,19 +115,19 @@ SCORE = NoiseRecord(20, "introspectability", 0.0, 0.0, 0.05, 1.5, 5)
 
 def test_estimates_of_the_noise_come_back_the_last_one_last_and_are_not_recorded_twice(tmp_path: Path) -> None:
     later = replace(ERROR, trainings=31, std=0.25)
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         assert store.noise() == []
         store.record_noise([later])
         store.record_noise([ERROR, SCORE])
         store.record_noise([replace(ERROR, std=9.0), SCORE])  # a resumed search that trained nothing
         store.record_noise([])
-    with RunStore.open(tmp_path, read_only=True) as store:
+    with Journal.open(tmp_path, read_only=True) as store:
         assert store.noise() == [ERROR, SCORE, later]
 
 
 def test_trials_come_in_the_order_of_their_candidates_whatever_the_order_of_finishing(tmp_path: Path) -> None:
     first, second, again = make_trial(0, "zz"), make_trial(1, "aa"), make_trial(0, "zz", replicate=1)
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         record(store, second, first, again)
         assert [(t.arch_id, t.replicate) for t in store.trials()] == [("zz", 0), ("zz", 1), ("aa", 0)]
         assert store.trial("aa", 1) is None
@@ -135,16 +135,16 @@ def test_trials_come_in_the_order_of_their_candidates_whatever_the_order_of_fini
 
 def test_a_run_may_be_moved(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
-    with RunStore.create(tmp_path / "here", INFO) as store:
+    with Journal.create(tmp_path / "here", INFO) as store:
         record(store, make_trial())
     (tmp_path / "here").rename(tmp_path / "there")
-    with RunStore.open(tmp_path / "there") as store:
+    with Journal.open(tmp_path / "there") as store:
         assert len(store.trials()) == 1
     assert str(tmp_path).encode() not in (tmp_path / "there" / "run.db").read_bytes()
 
 
 def test_people_can_read_the_results_with_sql(tmp_path: Path) -> None:
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         record(store, make_trial())
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
         query = "SELECT number, arch_id, replicate, error, parameters, operator FROM results"
@@ -156,7 +156,7 @@ def test_people_can_read_the_results_with_sql(tmp_path: Path) -> None:
 
 
 def test_a_candidate_recorded_again_changes_nothing(tmp_path: Path) -> None:
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         store.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=False)
         store.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=True)
         assert [entry.answered for entry in store.candidates()] == [False]
@@ -173,7 +173,7 @@ def test_a_candidate_recorded_again_changes_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_another_candidate_of_the_same_number_is_refused(tmp_path: Path, candidate: Candidate, arch_id: str) -> None:
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         store.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=False)
         with pytest.raises(RunError, match=r"belongs to another config or version: its candidate 0 is \[1,0\] by rand"):
             store.record_candidate(candidate, arch_id, answered=False)
@@ -181,7 +181,7 @@ def test_another_candidate_of_the_same_number_is_refused(tmp_path: Path, candida
 
 
 def test_attempts_are_counted_until_withdrawn(tmp_path: Path) -> None:
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         store.record_attempt("a")
         store.record_attempt("a")
         store.record_attempt("b", 1)
@@ -196,16 +196,16 @@ def test_attempts_are_counted_until_withdrawn(tmp_path: Path) -> None:
 
 
 def test_a_run_is_not_begun_twice(tmp_path: Path) -> None:
-    RunStore.create(tmp_path, INFO).close()
+    Journal.create(tmp_path, INFO).close()
     with pytest.raises(RunError, match=r"holds a run already\. Go on with it by --resume"):
-        RunStore.create(tmp_path, INFO)
+        Journal.create(tmp_path, INFO)
     with pytest.raises(RunError, match="holds a run already"):
-        RunStore.check_unbegun(tmp_path)
+        Journal.check_unbegun(tmp_path)
 
 
 def test_a_directory_without_journal_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is not a run directory: it has no run\.db"):
-        RunStore.open(tmp_path)
+        Journal.open(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -213,7 +213,7 @@ def test_a_directory_without_journal_is_no_run(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_told(tmp_path: Path, read_only: bool) -> None:
     (tmp_path / "run.db").write_bytes(b"not a database, but long enough to hold the header of one " * 20)
     with pytest.raises(RunError, match=r"run\.db is damaged \(file is not a database\)"):
-        RunStore.open(tmp_path, read_only=read_only)
+        Journal.open(tmp_path, read_only=read_only)
 
 
 def write_header(path: Path) -> None:
@@ -228,10 +228,10 @@ def write_header(path: Path) -> None:
 @pytest.mark.parametrize("begin", [Path.touch, write_header])
 def test_a_search_killed_while_it_began_is_told_and_may_begin_again(tmp_path: Path, begin, read_only: bool) -> None:
     begin(tmp_path / "run.db")
-    RunStore.check_unbegun(tmp_path)
+    Journal.check_unbegun(tmp_path)
     with pytest.raises(RunError, match=r"run\.db is empty: its search was stopped while it began\. Start it again"):
-        RunStore.open(tmp_path, read_only=read_only)
-    RunStore.create(tmp_path, INFO).close()
+        Journal.open(tmp_path, read_only=read_only)
+    Journal.create(tmp_path, INFO).close()
 
 
 @pytest.mark.parametrize(
@@ -242,11 +242,11 @@ def test_a_search_killed_while_it_began_is_told_and_may_begin_again(tmp_path: Pa
     ],
 )
 def test_a_database_of_another_kind_is_told(tmp_path: Path, change: str, message: str) -> None:
-    RunStore.create(tmp_path, INFO).close()
+    Journal.create(tmp_path, INFO).close()
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
         connection.execute(change)
     with pytest.raises(RunError, match=message):
-        RunStore.open(tmp_path)
+        Journal.open(tmp_path)
 
 
 def columns(run_dir: Path) -> dict[str, list[tuple]]:
@@ -264,11 +264,11 @@ def version_of(run_dir: Path) -> int:
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_journal_of_an_older_nasx_is_read(tmp_path: Path, version: int) -> None:
     trials = [make_trial(), make_trial(replicate=1), make_trial(1, "b")]
-    with RunStore.create(tmp_path, replace(INFO, alleles=(("a", "b"),) * 2)) as store:
+    with Journal.create(tmp_path, replace(INFO, alleles=(("a", "b"),) * 2)) as store:
         record(store, *trials)
     downgrade(tmp_path, version)
 
-    with RunStore.open(tmp_path, read_only=True) as store:
+    with Journal.open(tmp_path, read_only=True) as store:
         assert [contents(trial) for trial in store.trials()] == [contents(trial) for trial in trials]
         assert contents(store.trial("b")) == contents(trials[2])
         assert [entry.candidate for entry in store.candidates()] == [trials[0].candidate, trials[2].candidate]
@@ -281,7 +281,7 @@ def test_the_journal_of_an_older_nasx_is_read(tmp_path: Path, version: int) -> N
 
 
 def test_the_journal_of_the_version_before_is_upgraded_to_be_written(tmp_path: Path) -> None:
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         record(store, make_trial())
     whole = columns(tmp_path)
     downgrade(tmp_path, 2)
@@ -291,7 +291,7 @@ def test_the_journal_of_the_version_before_is_upgraded_to_be_written(tmp_path: P
         make_trial(1, replicate=1), candidate=Candidate(1, (0, 1), 0, "retraining", (0,), (0,), replicate=1)
     )
     for _ in range(2):  # an upgraded one is like any other
-        with RunStore.open(tmp_path) as store:
+        with Journal.open(tmp_path) as store:
             store.record_candidate(make_trial().candidate, "a000000000", answered=False)  # as a resumed search does
             if store.trial("a000000000", 1) is None:
                 record(store, again)
@@ -304,7 +304,7 @@ def test_the_journal_of_the_version_before_is_upgraded_to_be_written(tmp_path: P
 
 
 def test_the_journal_of_an_even_older_nasx_is_not_continued(tmp_path: Path) -> None:
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         record(store, make_trial())
     downgrade(tmp_path, 1)
     with pytest.raises(
@@ -312,25 +312,25 @@ def test_the_journal_of_an_even_older_nasx_is_not_continued(tmp_path: Path) -> N
         match=r"run\.db was written by an older nasx \(schema 1, this one writes 3\): it can be read, but its search "
         r"goes on only with the nasx that began it\. Start a new run\.$",
     ):
-        RunStore.open(tmp_path)
+        Journal.open(tmp_path)
     assert version_of(tmp_path) == 1
 
 
 def test_trials_also_come_in_the_order_of_finishing(tmp_path: Path) -> None:
     first, second, again = make_trial(0, "zz"), make_trial(1, "aa"), make_trial(0, "zz", replicate=1)
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         record(store, second, first, again)
         assert [(t.arch_id, t.replicate) for t in store.trials_by_time()] == [("aa", 0), ("zz", 0), ("zz", 1)]
 
 
 def test_pages_overwritten_by_something_else_are_told(tmp_path: Path) -> None:
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         record(store, *(make_trial(number, f"{number:010x}") for number in range(50)))
     data = bytearray((tmp_path / "run.db").read_bytes())
     page = data.index(b"validation_loss") // 4096 * 4096  # one that holds trials
     data[page : page + 4096] = b"\xa5" * 4096
     (tmp_path / "run.db").write_bytes(data)
-    with RunStore.open(tmp_path) as store:
+    with Journal.open(tmp_path) as store:
         assert store.problems()
         with pytest.raises(RunError, match=r"run\.db is damaged .*`nasx runs check` tells more"):
             store.trials()
@@ -363,24 +363,24 @@ def not_writable(directory: Path) -> Iterator[None]:
 
 def test_a_run_on_a_read_only_disk_can_be_read_but_not_written() -> None:
     with sealed_directory() as run_dir:
-        with RunStore.create(run_dir, INFO) as store:
+        with Journal.create(run_dir, INFO) as store:
             record(store, make_trial())
         (run_dir / "run.db").chmod(0o444)
         with not_writable(run_dir):
-            with RunStore.open(run_dir, read_only=True) as store:
+            with Journal.open(run_dir, read_only=True) as store:
                 assert len(store.trials()) == 1
             with (
-                RunStore.open(run_dir, read_only=True) as store,
+                Journal.open(run_dir, read_only=True) as store,
                 pytest.raises(RunError, match="cannot be written here"),
             ):
                 store.record_event("search", "")
             with pytest.raises(RunError, match=r"run\.db cannot be written here .*permissions of its directory"):
-                RunStore.open(run_dir)
+                Journal.open(run_dir)
 
 
 def copy_unclosed(run_dir: Path, files: tuple[str, ...]) -> None:
     """In `run_dir`, the journal of one trial as a killed search leaves it."""
-    with tempfile.TemporaryDirectory() as name, RunStore.create(Path(name), INFO) as store:
+    with tempfile.TemporaryDirectory() as name, Journal.create(Path(name), INFO) as store:
         record(store, make_trial())
         for file in files:
             shutil.copy(Path(name) / file, run_dir)
@@ -389,7 +389,7 @@ def copy_unclosed(run_dir: Path, files: tuple[str, ...]) -> None:
 def test_the_journal_of_a_killed_search_can_be_read_on_a_read_only_disk() -> None:
     with sealed_directory() as run_dir:
         copy_unclosed(run_dir, ("run.db", "run.db-wal", "run.db-shm"))
-        with not_writable(run_dir), RunStore.open(run_dir, read_only=True) as store:
+        with not_writable(run_dir), Journal.open(run_dir, read_only=True) as store:
             assert len(store.trials()) == 1
 
 
@@ -400,14 +400,14 @@ def test_a_journal_that_cannot_be_merged_is_never_read_in_part() -> None:
             not_writable(run_dir),
             pytest.raises(RunError, match=r"its last trials are still to be merged from run\.db-wal\. Copy the dir"),
         ):
-            RunStore.open(run_dir, read_only=True)
+            Journal.open(run_dir, read_only=True)
 
 
 # Full disks
 
 
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
-    with RunStore.create(tmp_path, INFO) as store:
+    with Journal.create(tmp_path, INFO) as store:
         record(store, make_trial())
         store._database.rows("PRAGMA max_page_count = 1")  # no further page, as on a full disk
         big = make_trial(1, "b")
@@ -435,13 +435,13 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_really_full_disk_stops_the_search_with_every_trial_kept(tiny_disk: Path) -> None:
     recorded = 0
-    with RunStore.create(tiny_disk, INFO) as store:
+    with Journal.create(tiny_disk, INFO) as store:
         with pytest.raises(ResourceError, match="every trial that had finished is kept"):
             for number in range(10_000):
                 record(store, make_trial(number, str(number)))
                 recorded += 1
         assert len(store.trials()) == recorded > 10
-    with RunStore.open(tiny_disk, read_only=True) as store:
+    with Journal.open(tiny_disk, read_only=True) as store:
         assert len(store.trials()) == recorded
         assert store.problems() == []
 
@@ -479,7 +479,7 @@ def test_sigkill_at_random_moments_loses_no_trial_that_was_acknowledged(tmp_path
             acknowledged += [writer.stdout.readline().strip() for _ in range(moments.randint(1, 100))]
             writer.send_signal(signal.SIGKILL)
             acknowledged += writer.stdout.read().split()
-        with RunStore.open(tmp_path) as store:
+        with Journal.open(tmp_path) as store:
             trials = store.trials()
             # at most one more: committed, and killed before it could be acknowledged
             assert [t.arch_id for t in trials][: len(acknowledged)] == acknowledged
@@ -495,7 +495,7 @@ def test_readers_see_whole_trials_while_a_search_writes(tmp_path: Path) -> None:
         assert writer.stdout is not None
         writer.stdout.readline()
         while len(seen) < 20:
-            with RunStore.open(tmp_path, read_only=True) as store:
+            with Journal.open(tmp_path, read_only=True) as store:
                 trials = store.trials()
                 assert all(len(t.evaluation.scores) == 1 for t in trials)
                 seen.append(len(trials))

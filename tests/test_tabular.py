@@ -10,7 +10,7 @@ import pytest
 from nasx.cli.main import main
 from nasx.errors import DataError, SettingError
 from nasx.evaluation.tabular import Column, TabularEvaluation
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.spaces.nb201 import NASBench201
 from nasx.trial import Bounds, Job, Reason, TrialStatus
 
@@ -221,7 +221,7 @@ def test_a_search_that_needs_a_missing_row_exits_with_2_and_one_line_and_keeps_w
     assert len(lines) == 1
     assert "table.csv has 1 row for network" in lines[0]
     assert "relu 3x3:8, but the search requests training 2 of it" in lines[0]
-    with RunStore.open(tmp_path / "run", read_only=True) as store:
+    with Journal.open(tmp_path / "run", read_only=True) as store:
         assert {trial.architecture for trial in store.trials() if trial.is_complete} == {"relu 1x1:8", "relu 3x3:8"}
 
 

@@ -13,7 +13,7 @@ from nasx.cli.options import answers
 from nasx.cli.pareto import Format
 from nasx.errors import SettingError
 from nasx.runs.directory import CONFIG, find_run, runs_home
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 
 
 def compare(
@@ -41,7 +41,7 @@ def compare(
     labels = group_labels([load_resolved(place / CONFIG) for place in places])
     found = []
     for place, label in zip(places, labels, strict=True):
-        with RunStore.open(place, read_only=True) as store:
+        with Journal.open(place, read_only=True) as store:
             info, trials = store.info, store.trials()
         found.append(
             RunToCompare(

@@ -16,7 +16,7 @@ from nasx.errors import RunError
 from nasx.reports.summary import read_summary
 from nasx.reports.text import network_facts
 from nasx.runs.directory import find_run, runs_home, weights_file
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.trial import Trial, resolve_arch_id
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def choose_run(run_dir: Path | None, log: Console) -> Path:
 
 def find_trial(run: Path, prefix: str) -> Trial:
     """Return the first training with kept weights, or else the first, of the network whose id begins with `prefix`."""
-    with RunStore.open(run, read_only=True) as store:
+    with Journal.open(run, read_only=True) as store:
         trials = store.trials()
     arch_id = resolve_arch_id(prefix, [t.arch_id for t in trials])
     own = [t for t in trials if t.arch_id == arch_id]

@@ -17,13 +17,13 @@ from nasx.reports import tables
 from nasx.reports.summary import FrontSummary, summarise, summarise_run
 from nasx.reports.training_tables import finetuned_table
 from nasx.runs.directory import CONFIG, find_run, runs_home
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.training_records import read_finetuned
 
 
 def print_finetuned(run_dir: Path) -> None:
     """Print the fine-tuned networks of a run's front on stdout; nothing if there is none."""
-    with RunStore.open(run_dir, read_only=True) as store:
+    with Journal.open(run_dir, read_only=True) as store:
         trials, info = store.trials(), store.info
     summary = summarise_run(trials, info)
     records = [record for member in summary.front if (record := read_finetuned(run_dir, member.arch_id))]
@@ -55,7 +55,7 @@ def pareto(
     run = find_run(run_dir, runs_home())
     if run_dir is None:
         Console(stderr=True).print(Text(f"The newest run: {run}"), soft_wrap=True)
-    with RunStore.open(run, read_only=True) as store:
+    with Journal.open(run, read_only=True) as store:
         trials, info = store.trials(), store.info
     theirs = papers.paper_front(_dataset(run)) if paper else None
     if theirs is None:

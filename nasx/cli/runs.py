@@ -18,7 +18,7 @@ from nasx.reports.tables import trials_table
 from nasx.reports.text import format_volume
 from nasx.runs.check import check_run
 from nasx.runs.directory import find_run, list_runs, runs_home
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.trial import TrialStatus
 
 NOTE = (
@@ -59,7 +59,7 @@ def list_all(
 
 def _row(run: Path) -> tuple[str, ...]:
     try:
-        with RunStore.open(run, read_only=True) as store:
+        with Journal.open(run, read_only=True) as store:
             summary = summarise_run(store.trials(), store.info)
     except RunError:  # one damaged run must not hide the others; `nasx runs check` says more
         return (str(run), "damaged", "", "", "", "")
@@ -77,7 +77,7 @@ def show(
 ) -> None:
     """Show every trial of a run in the order of asking, why some are not complete, and what else went wrong."""
     run = find_run(run_dir, runs_home())
-    with RunStore.open(run, read_only=True) as store:
+    with Journal.open(run, read_only=True) as store:
         trials = [trial for trial in store.trials() if status is None or trial.status is status]
         objectives = store.info.objectives
         incidents = [event for event in store.events() if event.kind in INCIDENTS]

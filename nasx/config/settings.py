@@ -85,7 +85,7 @@ def _raising_setting_errors(init: Callable[..., Any], types: Mapping[str, Any]) 
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else ""
-            if name not in kwargs or name not in types:  # missing, unknown or by position: an error in the caller's code
+            if name not in kwargs or name not in types:  # missing, unknown, by position
                 raise TypeError(f"{type(self).__name__}: {name}: {first['msg']}") from error
             raise SettingError(name, _problem(types[name], error, kwargs[name])) from error
 

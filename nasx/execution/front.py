@@ -15,7 +15,7 @@ from nasx.execution.budget import Budget
 from nasx.execution.jobs import Key
 from nasx.reports.summary import FrontSummary, summarise_run
 from nasx.runs.directory import kept_weights, prune_weights, weights_file
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.rows import NoiseRecord
 from nasx.trial import OBJECTIVES, Objective, Reason, Trial, TrialStatus, cost_matrix
 
@@ -26,7 +26,7 @@ PATIENCE = 20  # a summary is made again only after this many times the seconds 
 class Findings:
     """Every trial of a run in the order in which it was recorded, and what they say of the front."""
 
-    def __init__(self, run_dir: Path, store: RunStore, budget: Budget) -> None:
+    def __init__(self, run_dir: Path, store: Journal, budget: Budget) -> None:
         self.run_dir = run_dir
         self.store = store
         self.objectives = tuple(OBJECTIVES[name] for name in store.info.objectives)

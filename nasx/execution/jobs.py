@@ -11,7 +11,7 @@ from pathlib import Path
 from nasx.execution.budget import WORTH_RETRYING, Running, last_line
 from nasx.protocols import SearchSpace
 from nasx.runs.directory import weights_file
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.trial import Candidate, Evaluation, Job, Reason, Trial
 
 Key = tuple[str, int]  # of a trial: its network's arch_id, and which training of it
@@ -63,7 +63,7 @@ class Jobs:
     """
 
     def __init__(
-        self, store: RunStore, run_dir: Path, *, retries: int, gpus: float, max_parts: int | None = None
+        self, store: Journal, run_dir: Path, *, retries: int, gpus: float, max_parts: int | None = None
     ) -> None:
         self.store = store
         self.run_dir = run_dir

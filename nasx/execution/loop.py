@@ -22,7 +22,7 @@ from nasx.execution.replay import Replay
 from nasx.protocols import SearchAlgorithm, SearchSpace
 from nasx.reports.summary import ArchitectureResult, FrontSummary
 from nasx.runs.directory import weights_file
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.trial import (
     Candidate,
     Evaluation,
@@ -51,7 +51,7 @@ class SearchLoop:
         self,
         *,
         run_dir: Path,
-        store: RunStore,
+        store: Journal,
         algorithm: SearchAlgorithm,
         space: SearchSpace,
         objectives: Sequence[Objective],

@@ -74,9 +74,9 @@ def summarise_run(trials: Iterable[Trial], info: RunInfo) -> FrontSummary:
 
 def read_summary(run_dir: Path) -> FrontSummary:
     """The front of the run in a directory. Raises RunError if there is none."""
-    from nasx.runs.journal import RunStore
+    from nasx.runs.journal import Journal
 
-    with RunStore.open(run_dir, read_only=True) as store:
+    with Journal.open(run_dir, read_only=True) as store:
         return summarise_run(store.trials(), store.info)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from nasx.errors import RunError
 from nasx.files import damage
 from nasx.runs.directory import DATABASE, kept_weights
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.rows import Lineage, RunInfo
 from nasx.trial import INFEASIBLE_REASONS, OBJECTIVES, Trial, TrialStatus
 
@@ -30,7 +30,7 @@ def check_run(run_dir: Path) -> list[Problem]:
     A candidate without a trial is no problem: its search was stopped before the trial ended.
     Raises RunError where there is nothing to check: no run directory, a newer nasx's, a journal that does not open.
     """
-    with RunStore.open(run_dir, read_only=True) as store:
+    with Journal.open(run_dir, read_only=True) as store:
         found = [Problem(DATABASE, what) for what in store.problems()]
         try:
             lineage, trials = store.candidates(), store.trials()

@@ -42,7 +42,7 @@ def _readable(path: Path) -> Iterator[None]:
         ) from exc
 
 
-class RunStore:
+class Journal:
     """The journal of one run directory. A context manager; belongs to the thread that opened it.
 
     Any method may raise ResourceError (disk full) or RunError (damaged, not to be written).
@@ -57,7 +57,7 @@ class RunStore:
             self.info = rows.run_info(database.rows("SELECT * FROM run")[0])
 
     @classmethod
-    def create(cls, run_dir: Path, info: RunInfo) -> RunStore:
+    def create(cls, run_dir: Path, info: RunInfo) -> Journal:
         """Begin the journal of a new run. Raises RunError where the directory has one already."""
         database = Database(run_dir / DATABASE)
         try:
@@ -84,7 +84,7 @@ class RunStore:
                 database.close()
 
     @classmethod
-    def open(cls, run_dir: Path, *, read_only: bool = False) -> RunStore:
+    def open(cls, run_dir: Path, *, read_only: bool = False) -> Journal:
         """Open the journal of a run; `read_only` also where the directory may not be written.
 
         Raises RunError where this is no run directory, or its journal is damaged or of a newer nasx; an older nasx's

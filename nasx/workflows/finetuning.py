@@ -24,7 +24,7 @@ from nasx.experiment import score_seed
 from nasx.reports.summary import summarise_run
 from nasx.run import Materials, materials, trained
 from nasx.runs.directory import lock, weights_file
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.training_records import Finetuned, finetuned_weights_path, read_finetuned, write_finetuned
 from nasx.training.fit import fit
 from nasx.trial import Trial, derive_seed
@@ -41,7 +41,7 @@ def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: N
     One whose training diverges is reported and left out.
     """
     with lock(run_dir):
-        with RunStore.open(run_dir, read_only=True) as store:
+        with Journal.open(run_dir, read_only=True) as store:
             trials, info = store.trials(), store.info
         front = summarise_run(trials, info).front
         made_of: Materials | None = None

@@ -24,7 +24,7 @@ from nasx.execution.loop import SearchLoop
 from nasx.experiment import Parts, allele_names, build_algorithm, prepare, repeatability
 from nasx.files import translate_disk_errors, write_atomically
 from nasx.runs.directory import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir, remove_temporary
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def start(
     """
     if run_dir is not None:
         check_free(run_dir)  # before anything slow
-        RunStore.check_unbegun(run_dir)
+        Journal.check_unbegun(run_dir)
     with ExitStack() as workers:
         return _begin(prepare(config, workers), config, run_dir, watch, notify)
 
@@ -99,7 +99,7 @@ def _begin(
             workers=parts.execution.plan.workers,
             alleles=allele_names(parts.space),
         )
-        with RunStore.create(run_dir, info) as store:
+        with Journal.create(run_dir, info) as store:
             mark_latest(experiment.runs_dir, run_dir)
             return _run(parts, run_dir, store, watch, notify)
 
@@ -116,7 +116,7 @@ def resume(
     Raises RunError where the overrides would change what has been measured.
     """
     run_dir = find_run(run_dir, run_dir)
-    with lock(run_dir), RunStore.open(run_dir) as store:
+    with lock(run_dir), Journal.open(run_dir) as store:
         config = load_resolved(run_dir / CONFIG, overrides)
         if config_hash(config) != store.info.config_hash:
             before = _flat(_essence(load_resolved(run_dir / CONFIG)))
@@ -131,7 +131,7 @@ def resume(
 
 
 def _run(
-    parts: Parts, run_dir: Path, store: RunStore, watch: Watch | None, notify: Callable[[str], None] | None
+    parts: Parts, run_dir: Path, store: Journal, watch: Watch | None, notify: Callable[[str], None] | None
 ) -> SearchLoop:
     experiment = parts.experiment
     algorithm = build_algorithm(parts, store.info.workers)

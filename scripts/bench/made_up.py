@@ -12,7 +12,7 @@ import numpy as np
 from nasx.execution.budget import SearchLimits
 from nasx.execution.loop import SearchLoop
 from nasx.protocols import SearchAlgorithm
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
 from nasx.trial import OBJECTIVES, Evaluation, Genotype, TrialStatus
 
@@ -51,7 +51,7 @@ def search_loop(space: Space, algorithm: SearchAlgorithm, evaluations: int, work
     """The real loop with a real journal, in a directory that goes away with it."""
     objectives = ("error", "introspectability")
     info = RunInfo("made_up", "", "", "", "", 0, objectives, 10, (), "", workers)
-    with tempfile.TemporaryDirectory() as directory, RunStore.create(Path(directory), info) as store:
+    with tempfile.TemporaryDirectory() as directory, Journal.create(Path(directory), info) as store:
         yield SearchLoop(
             run_dir=Path(directory),
             store=store,

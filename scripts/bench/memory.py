@@ -27,7 +27,7 @@ import psutil  # type: ignore[import-untyped]
 
 from nasx.errors import RunError
 from nasx.runs.directory import is_run
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from scripts.bench.measurement import Measurement, Options
 
 WORKERS = 2
@@ -82,7 +82,7 @@ def finished(run_dir: Path) -> int:
     if not is_run(run_dir):
         return 0
     try:
-        with RunStore.open(run_dir, read_only=True) as store:
+        with Journal.open(run_dir, read_only=True) as store:
             return len(store.trials())
     except RunError:  # its schema is being written
         return 0

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from nasx.algorithms.random_search import RandomSearch
 from nasx.protocols import Execution, Problem
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.trial import Evaluation, Job
 from scripts.bench.made_up import Space, search_loop
 from scripts.bench.measurement import Measurement, Options
@@ -62,7 +62,7 @@ def start(execution: tuple[str, ...]) -> float:
         command = [sys.executable, "-m", "nasx", "search", *DIGITS, *execution, f"--run-dir={directory}/run"]
         environment = {**os.environ, "NASX_RUNS": directory}
         subprocess.run(command, check=True, capture_output=True, cwd=directory, env=environment)
-        with RunStore.open(Path(directory, "run"), read_only=True) as store:
+        with Journal.open(Path(directory, "run"), read_only=True) as store:
             trials = [trial for trial in store.trials() if trial.evaluation.train_seconds]
     return min(
         datetime.fromisoformat(t.finished).timestamp() - t.evaluation.train_seconds - t.evaluation.score_seconds - began

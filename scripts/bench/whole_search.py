@@ -30,7 +30,7 @@ from nasx.config.schema import read_config
 from nasx.data.dataset import SearchData
 from nasx.evaluation.train_and_score import better_than_chance
 from nasx.experiment import split_data
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from scripts.bench.measurement import Measurement, Options, Skipped, seconds_of
 from scripts.bench.optuna_script import Task, save_task
 
@@ -99,7 +99,7 @@ def by_nasx(comparison: Comparison, seed: int, data: SearchData, folder: Path) -
     command = [sys.executable, "-m", "nasx", "search", "--config", comparison.config, "--run-dir", str(run_dir)]
     overrides = [*comparison.overrides, *COMMON, f"seed={seed}", f"runs_dir={folder}"]
     seconds = seconds_of(lambda: _run([*command, *overrides], folder))
-    with RunStore.open(run_dir, read_only=True) as store:
+    with Journal.open(run_dir, read_only=True) as store:
         metrics = [trial.metrics for trial in store.trials() if trial.is_complete and trial.replicate == 0]
     return Outcome(seconds, *hypervolume([(m["error"], m["introspectability"]) for m in metrics], data))
 

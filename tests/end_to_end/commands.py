@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nasx.errors import RunError
 from nasx.execution.jobs import Key
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.rows import Event
 from nasx.trial import Trial
 
@@ -90,7 +90,7 @@ def kill(process: subprocess.Popen[str], with_signal: int = signal.SIGKILL) -> N
 
 def contents(run_dir: Path) -> dict:
     """What a run has found, without times: trials in order, the noise, and the files of weights."""
-    with RunStore.open(run_dir, read_only=True) as store:
+    with Journal.open(run_dir, read_only=True) as store:
         trials, noise = store.trials(), store.noise()
     return {
         "trials": [
@@ -112,7 +112,7 @@ def finished(run_dir: Path) -> dict[Key, str]:
 
 
 def trials(run_dir: Path) -> list[Trial]:
-    with RunStore.open(run_dir, read_only=True) as store:
+    with Journal.open(run_dir, read_only=True) as store:
         return store.trials()
 
 
@@ -149,10 +149,10 @@ def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2]
 
 
-def journal(run_dir: Path) -> RunStore | None:
+def journal(run_dir: Path) -> Journal | None:
     """The journal of a search that may just have begun; None while there is none."""
     try:
-        return RunStore.open(run_dir, read_only=True)
+        return Journal.open(run_dir, read_only=True)
     except RunError:
         return None
 

@@ -15,7 +15,7 @@ from nasx.execution.jobs import Key, key
 from nasx.execution.loop import SearchLoop
 from nasx.protocols import Problem, SearchAlgorithm
 from nasx.runs.directory import DATABASE
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Job, Reason, TrialStatus
 from tests.journals import INFO
@@ -102,7 +102,7 @@ def make_loop(
     """A loop over the journal in `run_dir`: a new one, or the one that is there."""
     run_dir.mkdir(exist_ok=True)
     exists = (run_dir / DATABASE).exists()
-    store = RunStore.open(run_dir) if exists else RunStore.create(run_dir, RunInfo(**{**vars(INFO), "workers": 2}))
+    store = Journal.open(run_dir) if exists else Journal.create(run_dir, RunInfo(**{**vars(INFO), "workers": 2}))
     return SearchLoop(
         run_dir=run_dir,
         store=store,

@@ -15,7 +15,7 @@ from nasx.cli.main import main
 from nasx.config.compose import compose, to_yaml
 from nasx.files import write_atomically
 from nasx.reports.summary import summarise
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.trial import Evaluation, Score, TrialStatus
 
 # dataset -> scorer
@@ -29,7 +29,7 @@ def write_run(run_dir, trials, config="cifar10"):
         run_dir / "config.yaml",
         to_yaml(compose(config, NEEDED.get(config, []))).encode(),
     )
-    with RunStore.create(run_dir, make_info(name="made_up")) as store:
+    with Journal.create(run_dir, make_info(name="made_up")) as store:
         for trial in trials:
             store.record_candidate(trial.candidate, trial.arch_id, answered=False)
             store.record_trial(trial)
@@ -255,7 +255,7 @@ def test_runs_show_lists_every_trial_and_tells_why_some_are_not_complete(home, c
 
 def test_runs_show_tells_of_retries_and_replaced_workers(home, capsys):
     (run,) = home.glob("made_up/2025*")
-    with RunStore.open(run) as store:
+    with Journal.open(run) as store:
         store.record_event("worker_replaced", "trial 0123456789: CUDA error: an illegal memory access was encountered")
         for number in range(11):
             store.record_event("retry", f"trial {number}: error: its worker process died")

@@ -26,7 +26,7 @@ from nasx.networks.cell import Cell
 from nasx.networks.costs import count_parameters
 from nasx.networks.operations import OPERATIONS
 from nasx.reports.figures.cell import cell_figure
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.trial import TrialStatus, arch_id
 
 TINY = {  # as the shipped config, but small
@@ -349,7 +349,7 @@ def test_a_search_of_eight_candidates_trains_and_scores_its_networks(name, tmp_p
 
     loop = nasx.workflows.search.start(config, run_dir=tmp_path / name)
 
-    with RunStore.open(loop.run_dir, read_only=True) as store:
+    with Journal.open(loop.run_dir, read_only=True) as store:
         trials = store.trials()
     assert 4 <= len(trials) <= 8  # equal networks are trained once
     outcomes = Counter(trial.status for trial in trials)

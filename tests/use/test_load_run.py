@@ -15,7 +15,7 @@ import nasx
 from nasx.data.synthetic import Lines
 from nasx.errors import ArchitectureError, DataError, ResourceError, RunError
 from nasx.results import as_pixels
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from tests.journals import INFO
 from tests.reports.made_up import make_noisy_run
 
@@ -46,7 +46,7 @@ def noisy(tmp_path_factory):
     """A run of made-up trials, some of whose networks were trained again; it has a journal only."""
     run_dir = tmp_path_factory.mktemp("runs") / "noisy"
     run_dir.mkdir()
-    with RunStore.create(run_dir, INFO) as store:
+    with Journal.create(run_dir, INFO) as store:
         for trial in make_noisy_run():
             store.record_candidate(trial.candidate, trial.arch_id, answered=False)
             store.record_trial(trial)

@@ -14,7 +14,7 @@ import pytest
 from nasx.cli.main import main
 from nasx.reports.summary import summarise
 from nasx.reports.tables import front_json
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 
 PLUGIN = Path(__file__).parent / "plugin"
 
@@ -38,7 +38,7 @@ def front(user) -> dict:
     command = [sys.executable, "-m", "nasx", "search", "--config", "shapes.yaml"]
     done = subprocess.run(command, cwd=user, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    with RunStore.open(user / "runs" / "latest", read_only=True) as store:
+    with Journal.open(user / "runs" / "latest", read_only=True) as store:
         summary = summarise(store.trials(), store.info.objectives, n_classes=store.info.n_classes)
     return json.loads(front_json(summary))
 

@@ -19,7 +19,7 @@ import pytest
 from nasx.config.compose import compose
 from nasx.config.schema import read_config
 from nasx.errors import ConfigError, ResourceError, RunError
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.trackers import tracking as trackings
 from nasx.trackers.backends import MLflow, WandB
 from nasx.trackers.tracking import STATE, Tracking, finite
@@ -72,7 +72,7 @@ def test_every_trial_is_logged_once_with_the_networks_it_descends_from(tmp_path)
     book = Notebook()
     tracked(book, tmp_path / "run", evaluations=12)
 
-    with RunStore.open(tmp_path / "run", read_only=True) as store:
+    with Journal.open(tmp_path / "run", read_only=True) as store:
         trials, networks = store.trials(), {c.candidate.number: c.arch_id for c in store.candidates()}
     assert [e.trial.arch_id for e in book.entries] == [t.arch_id for t in trials]
     assert any(entry.parents for entry in book.entries)
@@ -151,7 +151,7 @@ def search_with(logger: list[str], run_dir: Path) -> list:
     """A search of three tiny networks; returns its trials."""
     overrides = [*OVERRIDES, "algorithm.evaluations=3", f"runs_dir={run_dir.parent}", *logger]
     searching.start(compose("lines", overrides), run_dir=run_dir)
-    with RunStore.open(run_dir, read_only=True) as store:
+    with Journal.open(run_dir, read_only=True) as store:
         return store.trials()
 
 

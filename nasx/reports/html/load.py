@@ -19,7 +19,7 @@ from nasx.networks.edge import NONE, Edge
 from nasx.protocols import SearchSpace
 from nasx.reports.text import format_value
 from nasx.runs.directory import ARCHS, CONFIG, arch_dir, kept_weights
-from nasx.runs.journal import RunStore
+from nasx.runs.journal import Journal
 from nasx.runs.training_records import read_record
 from nasx.trial import OBJECTIVES, Genotype, Trial
 
@@ -112,7 +112,7 @@ def gather(run: Path, commands: Sequence[str]) -> RunMaterial:
 
     Raises RunError where the journal cannot be read, ConfigError where the run's config cannot.
     """
-    with RunStore.open(run, read_only=True) as store:
+    with Journal.open(run, read_only=True) as store:
         trials, lineage, info = store.trials(), store.candidates(), store.info
     config = load_resolved(run / CONFIG)
     space: Any = build(config["space"], "space")
