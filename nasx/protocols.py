@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nasx.data.dataset import LabelledImages
     from nasx.execution.loop import SearchLoop
     from nasx.execution.workers import WorkerPlan
+    from nasx.networks.edge import Edge
     from nasx.trial import Evaluator
 
 
@@ -74,6 +75,25 @@ class SearchSpace(Protocol):
         """
 
 
+@runtime_checkable
+class HasCells(Protocol):
+    """A search space whose networks consist of cells: reports draw the cell. Optional."""
+
+    def edges(self, genotype: Genotype) -> list[Edge]:
+        """Return the edges of the cell that carry an operation, on a path to the output or not."""
+
+
+@runtime_checkable
+class CountsParameters(Protocol):
+    """A search space that counts the parameters of a network without building it. Optional.
+
+    Needed for the objective `parameters` if candidates are looked up in a table without such a column.
+    """
+
+    def parameters(self, genotype: Genotype, *, n_classes: int) -> int:
+        """Return the number of trainable parameters of the network for color images of up to 32 x 32 pixels."""
+
+
 class Scorer(Protocol):
     """Says how introspectable a trained network is. Picklable.
 
@@ -93,6 +113,14 @@ class Scorer(Protocol):
         uses. The same seed gives the same score; no global generator is touched.
         Raises TrialFailure(Reason.NO_SCORE) where there is none: fewer than two classes, no finite distance.
         """
+
+
+@runtime_checkable
+class ChecksClasses(Protocol):
+    """A scorer that depends on which classes the dataset has, e.g. by their similarity. Optional."""
+
+    def check_classes(self, class_names: Sequence[str]) -> None:
+        """Raise DataError if the scorer does not fit the classes of the dataset. Called once, before any training."""
 
 
 @dataclass(frozen=True, kw_only=True)
