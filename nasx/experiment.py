@@ -1,4 +1,4 @@
-"""From a config to what a search needs: every component built, the data read, and one function that evaluates a job."""
+"""An experiment, assembled from its config: components, data, networks, and the evaluation of candidates."""
 
 from __future__ import annotations
 
@@ -6,78 +6,247 @@ import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from nasx.config.components import build
+from nasx.config.compose import load_resolved
 from nasx.config.schema import ExperimentConfig, read_config
-from nasx.data.dataset import SearchData
-from nasx.errors import ConfigError
+from nasx.errors import ConfigError, RunError
 from nasx.execution.imports import uncollected
-from nasx.protocols import Dataset, Execution, Problem, SearchAlgorithm, SearchSpace
-from nasx.trial import OBJECTIVES, Evaluator, Objective, derive_seed
+from nasx.protocols import Dataset, Execution, Problem, Scorer, SearchAlgorithm, SearchSpace
+from nasx.runs.directory import CONFIG, weights_file
+from nasx.trial import OBJECTIVES, Evaluator, Genotype, Objective, Trial, derive_seed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from nasx.data.dataset import SearchData
+    from nasx.evaluation.tabular import TabularEvaluation
+    from nasx.evaluation.train_and_score import EvaluationSpec
+    from nasx.training.recipe import Recipe
 
 SHOWN_LIMITS = ("replicates", "max_hours", "max_gpu_hours", "patience", "time_limit", "stall_limit")
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The components of an experiment, ready to search."""
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """An experiment, assembled from its config. Each part is built when it is first used, and only once."""
 
-    experiment: ExperimentConfig
-    space: SearchSpace
-    execution: Execution
-    objectives: tuple[Objective, ...]
-    evaluate: Evaluator
-    n_classes: int
-    class_names: tuple[str, ...]
-    facts: Mapping[str, str]  # what candidates are evaluated by, in words, by config group
+    config: ExperimentConfig
+    held_out: Literal["validation", "calibration"] = "validation"  # use of the images that are not trained on
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Experiment:
+        """Return the experiment of a composed config. Raises ConfigError naming the key that is wrong."""
+        return cls(read_config(config))
+
+    @classmethod
+    def of_run(cls, run_dir: Path) -> Experiment:
+        """Return the experiment of a run directory. Raises ConfigError."""
+        return cls.from_config(load_resolved(run_dir / CONFIG))
+
+    # --- components
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        space: SearchSpace = build(self.config.space, "space")
+        return space
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        return tuple(OBJECTIVES[name] for name in self.config.objectives)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        dataset: Dataset = build(self.config.dataset, "dataset")
+        return dataset
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        recipe: Recipe = build(self.config.training, "training")
+        return recipe
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The scorer whose value is the metric introspectability."""
+        scorer: Scorer = build(self.config.scorer, "scorer")
+        return scorer
+
+    @cached_property
+    def also_scored(self) -> tuple[Scorer, ...]:
+        """Further scorers, whose values are recorded."""
+        return tuple(build(node, f"also_scored.{name}") for name, node in self.config.also_scored.items())
+
+    @cached_property
+    def table(self) -> TabularEvaluation | None:
+        """The table in which candidates are looked up; None: they are trained."""
+        return None if self.config.evaluation is None else build(self.config.evaluation, "evaluation")
+
+    @cached_property
+    def execution(self) -> Execution:
+        """The execution of the trials. Trials that are looked up in a table need no GPU."""
+        node = self.config.execution
+        if self.config.evaluation is not None:
+            on_cpu = {"device": "cpu", "gpus_per_trial": None, "mps": False}
+            node = {**node, **{key: value for key, value in on_cpu.items() if key in node}}
+        execution: Execution = build(node, "execution")
+        return execution
+
+    def algorithm(self, workers: int) -> SearchAlgorithm:
+        """Return a new algorithm. `workers`: trials at a time at the start of the run."""
+        problem = Problem(
+            gene_sizes=self.space.gene_sizes,
+            n_objectives=len(self.objectives),
+            seed=derive_seed(self.config.seed, "algorithm"),
+            key=self.space.canonical,
+            is_connected=self.space.is_connected,
+            signs=tuple(objective.sign for objective in self.objectives),
+            workers=workers,
+            alleles=self.allele_names,
+            exact=tuple(objective.is_exact for objective in self.objectives),
+            is_noisy=getattr(self.evaluate, "is_noisy", True),
+        )
+        algorithm: SearchAlgorithm = build(self.config.algorithm, "algorithm", problem=problem)
+        return algorithm
+
+    @property
+    def allele_names(self) -> tuple[tuple[str, ...], ...]:
+        """Names of each gene's alleles."""
+        return tuple(self.space.allele_names(gene) for gene in range(len(self.space.gene_sizes)))
+
+    # --- data
+
+    @cached_property
+    def data(self) -> SearchData:
+        """The training images, and those held out; the same ones in every process. Raises DataError, SettingError."""
+        from nasx.data.splits import split  # scikit-learn takes half a second to load
+
+        return split(self.dataset.train(), **vars(self.config.split), seed=self._split_seed)
+
+    @cached_property
+    def train_indices(self) -> NDArray[np.int64]:
+        """Position of each training image in the dataset's training images, (n_train,)."""
+        from nasx.data.splits import split_indices  # scikit-learn takes half a second to load
+
+        return split_indices(self.dataset.train(), **vars(self.config.split), seed=self._split_seed)[0]
+
+    @property
+    def n_classes(self) -> int:
+        return self.data.n_classes if self.table is None else self.table.n_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; empty if candidates are looked up in a table."""
+        return self.data.train.class_names if self.table is None else ()
+
+    @property
+    def _split_seed(self) -> int:
+        return derive_seed(self.config.seed, "split" if self.held_out == "validation" else self.held_out)
+
+    # --- evaluation
+
+    @property
+    def score_seed(self) -> int:
+        """Seed of every score of a run: the same images and the same draws for each network."""
+        return derive_seed(self.config.seed, "score")
+
+    @cached_property
+    def spec(self) -> EvaluationSpec:
+        """How a network is trained and scored."""
+        from nasx.evaluation.train_and_score import EvaluationSpec  # torch takes seconds to load
+
+        return EvaluationSpec(
+            space=self.space,
+            recipe=self.recipe,
+            augmentation=self.dataset.augmentation,
+            scorer=self.scorer,
+            also_scored=self.also_scored,
+            constraints=self.config.constraints,
+            score_seed=self.score_seed,
+        )
+
+    @cached_property
+    def evaluate(self) -> Evaluator:
+        """The function that evaluates a job: by training, or by looking it up in a table.
+
+        Reads the training images or the table. Raises ConfigError, DataError, SettingError or ResourceError.
+        """
+        if self.table is not None:
+            return self.table.read(self.space, self.config.objectives, self.config.constraints)
+        from nasx.evaluation.train_and_score import evaluate  # torch takes seconds to load
+
+        for scorer in (self.scorer, *self.also_scored):
+            # scorers receive labels only: class names of a user's similarities can be checked only here
+            if (similarity := getattr(scorer, "similarity", None)) is not None:
+                similarity.check_names(self.data.train.class_names)
+        plan = self.execution.plan
+        spec = replace(
+            self.spec,
+            device=plan.device,
+            gpu_share=min(plan.gpus, 1.0) or 1.0,
+            time_limit=self.config.search.time_limit,
+            stall_limit=self.config.search.stall_limit,
+            in_process=self.execution.in_process,
+            threads=plan.cpus,
+        )
+        return partial(evaluate, spec=spec, data=self.data)
+
+    # --- networks
+
+    def untrained(self, genotype: Genotype, seed: int) -> nn.Sequential:
+        """Return a network with its initial weights, on the CPU."""
+        import torch  # it takes seconds to load
+
+        with torch.random.fork_rng(devices=[]):  # initialization draws from torch's generator: restore it
+            torch.manual_seed(seed)
+            return self.space.build(genotype, input_shape=self.data.shape, n_classes=self.data.n_classes)
+
+    def trained(self, run_dir: Path, trial: Trial) -> nn.Sequential:
+        """Return the trained network of a trial, in evaluation mode on the CPU. Raises RunError if it was not kept."""
+        from nasx.evaluation.train_and_score import load_weights  # torch takes seconds to load
+
+        self.check_weights(run_dir, trial)
+        network = self.untrained(trial.genotype, trial.seed)
+        load_weights(network, weights_file(run_dir, trial.arch_id, trial.replicate))
+        return network.eval()
+
+    def check_weights(self, run_dir: Path, trial: Trial) -> None:
+        """Raise RunError if the weights of a trial are not kept: only those of front members are."""
+        if not weights_file(run_dir, trial.arch_id, trial.replicate).is_file():
+            if self.config.evaluation is not None:
+                raise RunError(f"{run_dir} looked its candidates up in a table: there are no trained networks.")
+            raise RunError(
+                f"{run_dir} keeps no weights of {trial.arch_id}: only members of the front keep theirs. "
+                "`nasx pareto` lists them."
+            )
 
 
-@uncollected()  # most of it is imports
-def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Parts:
-    """Build every component that a composed config names, and read and split the data.
+@uncollected()  # most of the time goes into imports
+def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Experiment:
+    """Build every component that a composed config names, and read and split the data, so that a search can start.
 
-    Where `workers` is given, those of the execution start meanwhile, and end with that stack.
-    Raises ConfigError, DataError or ResourceError naming what is wrong. Reads training images alone.
+    Args:
+        config: as `nasx.config.compose.compose` returns it.
+        workers: if given, the workers of the execution start meanwhile, and end with this stack.
+
+    Raises ConfigError, DataError or ResourceError naming what is wrong. Reads only the training images.
     """
-    experiment = read_config(config)
-    execution = build(_execution_node(experiment), "execution")
-    check_gpu_budget(experiment, execution)
-    evaluation = _by_training if experiment.evaluation is None else _by_table
-    if workers is not None:  # before anything that imports torch: both take seconds
-        imports = ["nasx.evaluation.train_and_score", "nasx.training.fit"] if evaluation is _by_training else []
-        workers.enter_context(execution.started(imports))
-    space = build(experiment.space, "space")
-    objectives = tuple(OBJECTIVES[name] for name in experiment.objectives)
-    return Parts(experiment, space, execution, objectives, *evaluation(experiment, space, execution))
-
-
-def build_algorithm(parts: Parts, workers: int) -> SearchAlgorithm:
-    """The experiment's algorithm, fresh. `workers`: trials at a time at the start of the run."""
-    problem = Problem(
-        gene_sizes=parts.space.gene_sizes,
-        n_objectives=len(parts.objectives),
-        seed=derive_seed(parts.experiment.seed, "algorithm"),
-        key=parts.space.canonical,
-        is_connected=parts.space.is_connected,
-        signs=tuple(objective.sign for objective in parts.objectives),
-        workers=workers,
-        alleles=allele_names(parts.space),
-        exact=tuple(objective.is_exact for objective in parts.objectives),
-        is_noisy=getattr(parts.evaluate, "is_noisy", True),
-    )
-    algorithm: SearchAlgorithm = build(parts.experiment.algorithm, "algorithm", problem=problem)
-    return algorithm
-
-
-def allele_names(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
-    """The names of each gene's alleles."""
-    return tuple(space.allele_names(gene) for gene in range(len(space.gene_sizes)))
+    experiment = Experiment.from_config(config)
+    check_gpu_budget(experiment)
+    if workers is not None:  # before torch is imported: both take seconds
+        trains = experiment.config.evaluation is None
+        imports = ["nasx.evaluation.train_and_score", "nasx.training.fit"] if trains else []
+        workers.enter_context(experiment.execution.started(imports))
+    _ = experiment.evaluate
+    return experiment
 
 
 def repeatability(algorithm: SearchAlgorithm, workers: int) -> str:
-    """A sentence if the search will not repeat from its seed, with the setting that makes it; else an empty one."""
+    """Return a sentence if the search will not repeat from its seed, with the setting that makes it; else ""."""
     schedule = getattr(algorithm, "schedule", None)
     if getattr(schedule, "mode", None) != "free_running":
         return ""
@@ -87,100 +256,47 @@ def repeatability(algorithm: SearchAlgorithm, workers: int) -> str:
     )
 
 
-def check_gpu_budget(experiment: ExperimentConfig, execution: Execution) -> None:
-    """Raise ConfigError if GPU-hours are to be counted and trials run on the CPU."""
-    if experiment.search.max_gpu_hours is not None and not execution.plan.gpus:
-        raise ConfigError(
-            "search.max_gpu_hours counts the time that trials hold GPUs, and here they hold none: set search.max_hours "
-            "instead, or give them GPUs by execution.device and execution.gpus_per_trial."
-        )
-
-
-def _execution_node(experiment: ExperimentConfig) -> Mapping[str, Any]:
-    """The config of the execution. Trials that are looked up in a table need no GPU."""
-    if experiment.evaluation is None:
-        return experiment.execution
-    on_cpu = {"device": "cpu", "gpus_per_trial": None, "mps": False}
-    return {**experiment.execution, **{key: value for key, value in on_cpu.items() if key in experiment.execution}}
-
-
-def _by_table(
-    experiment: ExperimentConfig, space: SearchSpace, execution: Execution
-) -> tuple[Evaluator, int, tuple[str, ...], Mapping[str, str]]:
-    assert experiment.evaluation is not None
-    table = build(experiment.evaluation, "evaluation")
-    answers = table.read(space, experiment.objectives, experiment.constraints)
-    return answers, table.n_classes, (), {"evaluation": f"{table.table}: {len(answers.metrics):,} networks"}
-
-
-def _by_training(
-    experiment: ExperimentConfig, space: SearchSpace, execution: Execution
-) -> tuple[Evaluator, int, tuple[str, ...], Mapping[str, str]]:
-    from nasx.evaluation.train_and_score import EvaluationSpec, evaluate  # here: torch takes seconds to import
-
-    recipe = build(experiment.training, "training")
-    scorer = build(experiment.scorer, "scorer")
-    also = [build(node, f"also_scored.{name}") for name, node in experiment.also_scored.items()]
-    dataset: Dataset = build(experiment.dataset, "dataset")
-    data = split_data(dataset, experiment)
-    for each in (scorer, *also):
-        # scorers see labels alone: the names of the classes that a user's similarities are for can be checked only here
-        if (similarity := getattr(each, "similarity", None)) is not None:
-            similarity.check_names(data.train.class_names)
-    spec = EvaluationSpec(
-        space=space,
-        recipe=recipe,
-        augmentation=dataset.augmentation,
-        scorer=scorer,
-        also_scored=tuple(also),
-        constraints=experiment.constraints,
-        score_seed=score_seed(experiment),
-        device=execution.plan.device,
-        gpu_share=min(execution.plan.gpus, 1.0) or 1.0,
-        time_limit=experiment.search.time_limit,
-        stall_limit=experiment.search.stall_limit,
-        in_process=execution.in_process,
-        threads=execution.plan.cpus,
-    )
-    channels, height, width = data.shape
-    facts = {
-        "dataset": f"{dataset.name}: {len(data.train):,} training and {len(data.validation):,} validation "
-        f"images, {height} x {width}, {channels} channel{'s' * (channels > 1)}, {data.n_classes} classes",
-        "training": f"{recipe}",
-        "scorer": f"{scorer.name}; recorded beside it: {', '.join(s.name for s in also) or 'none'}",
-    }
-    return partial(evaluate, spec=spec, data=data), data.n_classes, data.train.class_names, facts
-
-
-def split_data(dataset: Dataset, experiment: ExperimentConfig) -> SearchData:
-    """The training and validation images of an experiment: the same ones whenever they are asked for."""
-    from nasx.data.splits import split  # here: scikit-learn takes half a second to import
-
-    return split(dataset.train(), **vars(experiment.split), seed=derive_seed(experiment.seed, "split"))
-
-
-def score_seed(experiment: ExperimentConfig) -> int:
-    """The seed with which every network of a run is scored: on the same images, with the same draws."""
-    return derive_seed(experiment.seed, "score")
-
-
-def describe(parts: Parts) -> str:
-    """What a search would do, for `--dry-run`."""
-    space, experiment = parts.space, parts.experiment
-    workers = parts.execution.plan.workers
-    algorithm = build_algorithm(parts, workers)  # checks its settings, too
-    limits = {name: value for name, value in vars(experiment.search).items() if value and name in SHOWN_LIMITS}
-    plan = replace(parts.execution.plan, workers=1) if parts.execution.in_process else parts.execution.plan
+def describe(experiment: Experiment) -> str:
+    """Return what a search would do, one line per part, for `--dry-run`."""
+    space, config = experiment.space, experiment.config
+    workers = experiment.execution.plan.workers
+    algorithm = experiment.algorithm(workers)  # checks its settings, too
+    limits = {name: value for name, value in vars(config.search).items() if value and name in SHOWN_LIMITS}
+    plan = experiment.execution.plan
     lines = {
-        "name": f"{experiment.name}, seed {experiment.seed}",
+        "name": f"{config.name}, seed {config.seed}",
         "space": f"{space.name}: {math.prod(space.gene_sizes):,} encodings, {dict(space.settings)}",
-        **parts.facts,
-        "objectives": ", ".join(f"{o.direction} {o.name}" for o in parts.objectives),
-        "algorithm": f"{experiment.algorithm['_target_'].rpartition('.')[2]}, {experiment.evaluations:,} evaluations, "
-        + ("hopeless trainings are cut" if experiment.early_stopping else "every training goes on to its end"),
+        **_describe_evaluation(experiment),
+        "objectives": ", ".join(f"{o.direction} {o.name}" for o in experiment.objectives),
+        "algorithm": f"{config.algorithm['_target_'].rpartition('.')[2]}, {config.evaluations:,} evaluations, "
+        + ("hopeless trainings are stopped early" if config.early_stopping else "every training runs to its end"),
         "limits": ", ".join(f"{name} {value:g}" for name, value in limits.items()) or "none but the evaluations",
-        "execution": f"{plan}",
+        "execution": f"{replace(plan, workers=1) if experiment.execution.in_process else plan}",
     }
     if free := repeatability(algorithm, workers):
         lines["repeats"] = free
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())
+
+
+def _describe_evaluation(experiment: Experiment) -> dict[str, str]:
+    if experiment.table is not None:
+        answers: Any = experiment.evaluate
+        return {"evaluation": f"{experiment.table.table}: {len(answers.metrics):,} networks"}
+    data = experiment.data
+    channels, height, width = data.shape
+    also = ", ".join(scorer.name for scorer in experiment.also_scored)
+    return {
+        "dataset": f"{experiment.dataset.name}: {len(data.train):,} training and {len(data.validation):,} validation "
+        f"images, {height} x {width}, {channels} channel{'s' * (channels > 1)}, {data.n_classes} classes",
+        "training": f"{experiment.recipe}",
+        "scorer": f"{experiment.scorer.name}; also recorded: {also or 'none'}",
+    }
+
+
+def check_gpu_budget(experiment: Experiment) -> None:
+    """Raise ConfigError if GPU-hours are to be counted and trials run on the CPU."""
+    if experiment.config.search.max_gpu_hours is not None and not experiment.execution.plan.gpus:
+        raise ConfigError(
+            "search.max_gpu_hours counts the time that trials hold GPUs, but these trials run on the CPU: set "
+            "search.max_hours instead, or let them use GPUs by execution.device and execution.gpus_per_trial."
+        )

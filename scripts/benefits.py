@@ -19,13 +19,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.diagnostics.calibration import error_auroc, reliability
 from nasx.diagnostics.centroids import class_centroids, cosine_distances, judge
 from nasx.diagnostics.class_pairs import closeness_and_confusion, confusion_matrix, folded_confusion
 from nasx.diagnostics.label_errors import plant
 from nasx.diagnostics.repair import repair
-from nasx.experiment import score_seed
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer
 from scripts.trained_networks import Study, Trained, device, pixels_of
@@ -39,21 +38,21 @@ LOOKED_AT = 0.2  # share of the images, the most suspect first, among which wron
 
 def describe(study: Study, record: Trained) -> dict[str, float | None]:
     """The scores of a network and what can be measured on it as it is; None where there is nothing to measure."""
-    made_of = study.made_of
-    network, data = study.network(record), made_of.data
+    experiment = study.experiment
+    network, data = study.network(record), experiment.data
     some = data.train.take(np.arange(min(IMAGES, len(data.train))))  # the split has shuffled them
     found: dict[str, float | None] = {"error": record.error, "parameters": float(record.parameters)}
     pixels, labels = pixels_of(data.validation, data)
     distances = {}
     for name, scorer in SCORERS.items():
-        seed = score_seed(made_of.experiment)
+        seed = experiment.score_seed
         score = scorer.score(network, pixels, labels, n_classes=data.n_classes, seed=seed)
         found[f"introspectability {name}"] = score.value
         distances[name] = score.distances
     return {**found, **disentanglement(network, some, data), **trust(network, some, data, distances)}
 
 
-def disentanglement(network: nn.Sequential, some: LabelledImages, data: SearchData) -> dict[str, float | None]:
+def disentanglement(network: nn.Sequential, some: LabeledImages, data: SearchData) -> dict[str, float | None]:
     """Accuracy of a linear probe and class separability, each the mean over the stages."""
     train = stage_features(network, pixels_of(some, data)[0])
     held_out = stage_features(network, pixels_of(data.validation, data)[0])
@@ -88,7 +87,7 @@ def between_share(features: NDArray[np.float64], labels: NDArray[np.int64]) -> f
 
 
 def trust(
-    network: nn.Sequential, some: LabelledImages, data: SearchData, distances: Mapping[str, NDArray[np.float64]]
+    network: nn.Sequential, some: LabeledImages, data: SearchData, distances: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, float | None]:
     """Confidence by distance beside softmax, and whether the classes held close are those confused."""
     centroids = class_centroids(network, some, data)
@@ -112,12 +111,12 @@ def trust(
 
 def planted(study: Study, record: Trained) -> dict[str, float | None]:
     """Whether the architecture, trained on labels of which 20 % are wrong, shows where they are."""
-    made_of = study.made_of
+    experiment = study.experiment
     found = plant(
         lambda: study.untrained(record.genotype, record.seed),
-        made_of.data,
-        made_of.recipe,
-        augmentation=made_of.dataset.augmentation,
+        experiment.data,
+        experiment.recipe,
+        augmentation=experiment.dataset.augmentation,
         seed=record.seed,
         device=device(),
     )
@@ -131,14 +130,14 @@ def planted(study: Study, record: Trained) -> dict[str, float | None]:
 
 def repaired(study: Study, record: Trained) -> dict[str, float | None]:
     """The confusions left of the pair confused most, as a share of those before: after repair, and after its twin."""
-    made_of = study.made_of
-    network, data = study.network(record), made_of.data
+    experiment = study.experiment
+    network, data = study.network(record), experiment.data
     found = repair(
         network,
         data,
         most_confused_pair(network, data),
-        made_of.recipe,
-        augmentation=made_of.dataset.augmentation,
+        experiment.recipe,
+        augmentation=experiment.dataset.augmentation,
         seeds=[record.seed],
         device=device(),
     )

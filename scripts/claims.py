@@ -179,7 +179,7 @@ def main(
         dataset, architectures, seeds, members, overrides = "digits", 5, 1, 4, ["training.epochs=2"]
     if run_dir is None:
         study = Study.open(cache_dir, dataset, overrides)
-        genotypes = draw_architectures(study.made_of.space, architectures, seed=0)
+        genotypes = draw_architectures(study.experiment.space, architectures, seed=0)
     else:
         study = Study.of(cache_dir, load_resolved(run_dir / CONFIG, overrides))
         genotypes = choose(run_dir, architectures)

@@ -27,13 +27,13 @@ from torch import Tensor, nn
 
 from nasx.config.components import load_target
 from nasx.config.compose import compose, to_yaml
-from nasx.data.batches import as_tensor, normalise
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.batches import as_tensor, normalize
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.evaluation.train_and_score import better_than_chance, load_weights, resolve_device, save_weights
+from nasx.experiment import Experiment
 from nasx.files import write_atomically
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import SearchSpace
-from nasx.run import Materials, materials
 from nasx.runs.directory import CONFIG, arch_dir, weights_file
 from nasx.training.fit import fit
 from nasx.trial import Genotype, arch_id, derive_seed
@@ -96,32 +96,29 @@ class Study:
         return cls(folder)
 
     @property
-    def made_of(self) -> Materials:
-        """Data, space and recipe, read once a process."""
-        return _materials(self.folder)
+    def experiment(self) -> Experiment:
+        """Data, space and recipe, read once per process."""
+        return _experiment(self.folder)
 
     def record_file(self, arch: str, replicate: int) -> Path:
         return arch_dir(self.folder, arch) / f"record_{replicate}.json"
 
     def records(self, genotypes: Sequence[Genotype], seeds: int) -> list[list[Trained]]:
         """What has been trained: for each architecture that learned the task with all `seeds`, their records."""
-        space = self.made_of.space
+        space = self.experiment.space
         files = [[self.record_file(_id(space, g), r) for r in range(seeds)] for g in genotypes]
         found = [[_read(f) for f in row] for row in files if all(f.exists() for f in row)]
         return [row for row in found if all(network.learned for network in row)]
 
     def network(self, record: Trained) -> nn.Sequential:
         """A trained network, in evaluation mode, on the device."""
-        data = self.made_of.data
-        network = self.made_of.space.build(record.genotype, input_shape=data.shape, n_classes=data.n_classes)
+        data = self.experiment.data
+        network = self.experiment.space.build(record.genotype, input_shape=data.shape, n_classes=data.n_classes)
         load_weights(network, weights_file(self.folder, record.arch_id, record.replicate))
         return network.eval().to(device())
 
     def untrained(self, genotype: Genotype, seed: int) -> nn.Sequential:
-        data = self.made_of.data
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return self.made_of.space.build(genotype, input_shape=data.shape, n_classes=data.n_classes)
+        return self.experiment.untrained(genotype, seed)
 
 
 def draw_architectures(space: SearchSpace, n: int, seed: int) -> list[Genotype]:
@@ -142,7 +139,7 @@ def draw_architectures(space: SearchSpace, n: int, seed: int) -> list[Genotype]:
 
 def train(study: Study, genotypes: Sequence[Genotype], seeds: int, *, jobs: int, console: Console) -> None:
     """Train what the study lacks, one process a job and one thread a process."""
-    space = study.made_of.space
+    space = study.experiment.space
     wanted = [(g, r) for g in genotypes for r in range(seeds) if not study.record_file(_id(space, g), r).exists()]
     for _ in in_processes(_train, [(study, *job) for job in wanted], jobs=jobs, title="training", console=console):
         pass
@@ -180,19 +177,21 @@ def seconds() -> float:
     return time.perf_counter()
 
 
-def pixels_of(images: LabelledImages, data: SearchData) -> tuple[Tensor, Tensor]:
+def pixels_of(images: LabeledImages, data: SearchData) -> tuple[Tensor, Tensor]:
     """Images as a network takes them, and their labels, on the device."""
-    return normalise(as_tensor(images.images).to(device()), data.mean, data.std), as_tensor(images.labels).to(device())
+    return normalize(as_tensor(images.images).to(device()), data.mean, data.std), as_tensor(images.labels).to(device())
 
 
 def _train(study: Study, genotype: Genotype, replicate: int) -> None:
-    made_of = study.made_of
-    space, data = made_of.space, made_of.data
+    experiment = study.experiment
+    space, data = experiment.space, experiment.data
     arch = _id(space, genotype)
-    seed = derive_seed(made_of.experiment.seed, arch, replicate)
+    seed = derive_seed(experiment.config.seed, arch, replicate)
     network = study.untrained(genotype, seed)
     started = seconds()
-    fitted = fit(network, data, made_of.recipe, augmentation=made_of.dataset.augmentation, seed=seed, device=device())
+    fitted = fit(
+        network, data, experiment.recipe, augmentation=experiment.dataset.augmentation, seed=seed, device=device()
+    )
     took = seconds() - started
     save_weights(network, weights_file(study.folder, arch, replicate))
     record = Trained(
@@ -235,8 +234,8 @@ def _what_shapes_networks(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _materials(folder: Path) -> Materials:
-    return materials(folder)
+def _experiment(folder: Path) -> Experiment:
+    return Experiment.of_run(folder)
 
 
 def _one_thread() -> None:

@@ -25,7 +25,7 @@ LAYERS = [
     {"evaluation", "diagnostics"},
     {"reports"},
     {"execution"},
-    {"experiment", "run", "trackers"},
+    {"experiment", "trackers"},
     {"workflows"},
     {"export"},
     {"results"},
@@ -141,7 +141,7 @@ def test_what_only_reads_loads_neither_torch_nor_ray_nor_shap(code):
 
 
 def test_who_plans_trials_or_reads_a_run_does_not_load_lightning():
-    assert not loaded_by("import nasx.evaluation.train_and_score, nasx.run, nasx.training.recipe") & {
+    assert not loaded_by("import nasx.evaluation.train_and_score, nasx.experiment, nasx.training.recipe") & {
         "pytorch_lightning",
         "ray",
         "shap",

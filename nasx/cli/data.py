@@ -67,7 +67,7 @@ def check(
     sheet: Annotated[Path | None, typer.Option(help="Draw a contact sheet of it: a .png, .svg or .pdf file.")] = None,
 ) -> int:
     """Say what is there: counts, classes, balance, damaged files, leaks. Exit status 2 where it is not sound."""
-    from nasx.data.check import check as look_over
+    from nasx.data.check import check_dataset as look_over
 
     if sheet is not None:
         from nasx.reports.figures.image_grid import contact_sheet

@@ -40,26 +40,26 @@ def debug(
         from nasx.diagnostics.label_errors import plant as plant_labels
         from nasx.diagnostics.repair import repair as repair_pair
         from nasx.evaluation.train_and_score import resolve_device
+        from nasx.experiment import Experiment
         from nasx.reports.debugging_page import tell_debugging, write_debugging
         from nasx.reports.page import page_on_screen
-        from nasx.run import check_weights, materials, trained
 
         place = resolve_device(device, "--device")
-        check_weights(run, trial)
+        experiment = Experiment.of_run(run)
+        experiment.check_weights(run, trial)
         spare_threads(trial)
-        made_of = materials(run)
-        pair = None if repair is None else choose_pair(repair, made_of.data.train.class_names)
-        augmentation = made_of.dataset.augmentation
-        network = trained(run, trial, made_of).to(place)
+        pair = None if repair is None else choose_pair(repair, experiment.data.train.class_names)
+        augmentation = experiment.dataset.augmentation
+        network = experiment.trained(run, trial).to(place)
         distances = {score.scorer: score.distances for score in trial.evaluation.scores}
-        found = look_over(network, made_of.data, distances=distances, seed=trial.seed)
+        found = look_over(network, experiment.data, distances=distances, seed=trial.seed)
         planted = repaired = None
         if plant:
             status.update("Training on corrupted labels ...")
             planted = plant_labels(
-                lambda: made_of.untrained(trial),
-                made_of.data,
-                made_of.recipe,
+                lambda: experiment.untrained(trial.genotype, trial.seed),
+                experiment.data,
+                experiment.recipe,
                 augmentation=augmentation,
                 seed=trial.seed,
                 device=place,
@@ -68,14 +68,14 @@ def debug(
             status.update("Repairing ...")
             repaired = repair_pair(
                 network,
-                made_of.data,
+                experiment.data,
                 pair,
-                made_of.recipe,
+                experiment.recipe,
                 augmentation=augmentation,
                 seeds=range(seeds),
                 device=place,
             )
-        images = made_of.train_indices()
+        images = experiment.train_indices
         known = known_facts(run, trial.arch_id)
         page = tell_debugging(found, trial, images, planted=planted, repair=repaired, known=known)
         directory = out or arch_dir(run, trial.arch_id) / "diagnostics"

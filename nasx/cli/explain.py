@@ -12,13 +12,13 @@ from rich.text import Text
 
 from nasx.cli.options import Device, DeviceOption, choose_run, find_trial, known_facts, spare_threads
 from nasx.errors import SettingError
-from nasx.runs.directory import CONFIG, arch_dir
+from nasx.runs.directory import arch_dir
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from nasx.config.schema import ExperimentConfig
     from nasx.data.dataset import SearchData
+    from nasx.experiment import Experiment
     from nasx.introspection.shap import ShapScorer
     from nasx.reports.page import Page
     from nasx.trial import Trial
@@ -42,35 +42,30 @@ def explain(
     trial = find_trial(run, arch_id)
 
     with log.status(f"Explaining {trial.arch_id} ..."):  # torch and shap take seconds to load
-        from nasx.config.components import build
-        from nasx.config.compose import load_resolved
-        from nasx.config.schema import read_config
         from nasx.diagnostics.explain import explain as explain_network
         from nasx.evaluation.train_and_score import resolve_device
-        from nasx.experiment import score_seed
+        from nasx.experiment import Experiment
         from nasx.reports.explanation_page import write_explanation
-        from nasx.run import rebuild
 
         spare_threads(trial)
         place = resolve_device(device, "--device")
-        network, data = rebuild(run, trial)
-        network.to(place)
+        experiment = Experiment.of_run(run)
+        network, data = experiment.trained(run, trial).to(place), experiment.data
         if sample is not None:
             page, directory, files = _explain_image(run, trial, network, data, sample, out)
             _show(page, directory, files, log)
             return
-        experiment = read_config(load_resolved(run / CONFIG))
         scorer = _shap_scorer(experiment)
         explanation = explain_network(
             network,
             data,
             scorer=scorer,
-            score_seed=score_seed(experiment),
+            score_seed=experiment.score_seed,
             recorded=trial.evaluation.score(scorer.name),
             samples_per_class=samples,
             seed=trial.seed,
         )
-        space: Any = build(experiment.space, "space")
+        space: Any = experiment.space
         edges = space.edges(trial.genotype) if hasattr(space, "edges") else None  # not every space has cells
         directory = out or arch_dir(run, trial.arch_id) / "explanation"
         known = known_facts(run, trial.arch_id)
@@ -89,7 +84,7 @@ def _explain_image(
     run: Path, trial: Trial, network: nn.Sequential, data: SearchData, sample: str, out: Path | None
 ) -> tuple[Page, Path, list[Path]]:
     """One image explained: `sample` is the index of a validation image, or a picture file."""
-    from nasx.data.image_files import read_picture
+    from nasx.data.image_files import read_image
     from nasx.diagnostics.explain_image import explain_image
     from nasx.reports.image_page import write_image
 
@@ -103,7 +98,7 @@ def _explain_image(
         channels, height, _ = data.shape
         if not Path(sample).is_file():
             raise SettingError("--sample", f"names {sample!r}, which is neither a file nor an index.")
-        image, label = read_picture(Path(sample), size=height, channels=channels), None
+        image, label = read_image(Path(sample), size=height, channels=channels), None
         name, key = Path(sample).name, Path(sample).stem
     directory = out or arch_dir(run, trial.arch_id) / "explanation" / f"image_{key}"
     found = explain_image(network, data, image, name=name, label=label, seed=trial.seed)
@@ -111,11 +106,9 @@ def _explain_image(
     return page, directory, files
 
 
-def _shap_scorer(experiment: ExperimentConfig) -> ShapScorer:
+def _shap_scorer(experiment: Experiment) -> ShapScorer:
     """The run's own SHAP scorer, so that its recorded distances are explained; the default one where it has none."""
-    from nasx.config.components import build
     from nasx.introspection.shap import ShapScorer
 
-    nodes = {"scorer": experiment.scorer} | {f"also_scored.{n}": node for n, node in experiment.also_scored.items()}
-    scorers = (build(node, group) for group, node in nodes.items())
+    scorers = (experiment.scorer, *experiment.also_scored)
     return next((s for s in scorers if isinstance(s, ShapScorer)), ShapScorer())

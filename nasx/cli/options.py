@@ -70,11 +70,11 @@ def known_facts(run: Path, arch_id: str) -> tuple[tuple[str, str], ...]:
 def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:
     """The dataset of that name, or a directory of class folders, with `dataset.key=value` overrides on top."""
     from nasx.config.components import build
-    from nasx.config.compose import choice  # here: Hydra takes a while to load
+    from nasx.config.compose import compose_choice  # here: Hydra takes a while to load
 
     if Path(name).is_dir():
         overrides, name = [f"dataset.root={Path(name).resolve()}", *overrides], "folder"
-    dataset: Dataset = build(choice("dataset", name, overrides), "dataset")
+    dataset: Dataset = build(compose_choice("dataset", name, overrides), "dataset")
     return dataset
 
 

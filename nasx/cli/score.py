@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from nasx.data.dataset import LabelledImages
+    from nasx.data.dataset import LabeledImages
     from nasx.introspection.score_model import ModelScore
     from nasx.protocols import Dataset
 
@@ -136,12 +136,12 @@ def _default_part(data: Path) -> Part:
 
 def _read(
     dataset: Dataset, part: Part, normalisation: Sequence[str | None], samples: int, seed: int
-) -> tuple[LabelledImages, Tensor, Tensor]:
+) -> tuple[LabeledImages, Tensor, Tensor]:
     """The images chosen, their pixels normalised as a tensor, and their labels."""
     import numpy as np
 
-    from nasx.data.batches import as_tensor, normalise
-    from nasx.data.files import joined
+    from nasx.data.batches import as_tensor, normalize
+    from nasx.data.files import concatenate
     from nasx.data.splits import mean_and_std
 
     if samples < 2:
@@ -149,14 +149,14 @@ def _read(
     mean, std = normalisation
     parts = {name: read() for name, read in ((Part.TRAIN, dataset.train), (Part.TEST, dataset.test))
              if part in (name, Part.ALL) or (name is Part.TRAIN and mean is None)}  # fmt: skip
-    images = joined(list(parts.values())) if part is Part.ALL else parts[part]
+    images = concatenate(list(parts.values())) if part is Part.ALL else parts[part]
     if mean is None or std is None:
         center, spread = mean_and_std(parts[Part.TRAIN].images)
     else:
         n_channels = images.shape[0]
         center, spread = numbers(mean, "--mean", n_channels), numbers(std, "--std", n_channels)
     chosen = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:samples]))
-    return chosen, normalise(as_tensor(chosen.images), center, spread), as_tensor(chosen.labels)
+    return chosen, normalize(as_tensor(chosen.images), center, spread), as_tensor(chosen.labels)
 
 
 def _draw(found: Sequence[ModelScore], out: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from nasx.reports.summary import read_summary
 from nasx.trial import Trial
 
 if TYPE_CHECKING:
-    from nasx.runs.training_records import FinalRecord, Touch
+    from nasx.runs.training_records import FinalRecord, TestSetEvaluation
 
 LINE_EVERY = 10.0  # seconds between plain lines
 AGAIN = "the same command goes on where this one ended"
@@ -71,28 +71,27 @@ def train(
 
     with log.status("Reading the images ..."):  # torch takes seconds to load
         from nasx.reports.training_tables import finals_json, finals_table
-        from nasx.workflows.course import plan
-        from nasx.workflows.final_training import final_dir
+        from nasx.workflows.final_training import final_dir, plan_final_training
         from nasx.workflows.final_training import test as test_them
         from nasx.workflows.final_training import train as train_finally
 
         chosen = [] if device is None else [f"execution.device={device}"]
-        course = plan(run, [*(overrides or []), *chosen], width=width, calibration=calibration)
+        plan = plan_final_training(run, [*(overrides or []), *chosen], width=width, calibration=calibration)
     found = {network.arch_id: network for network in read_summary(run).architectures}
     directories = [_directory(out, trial, front) or final_dir(run, trial.arch_id) for trial in trials]
     done: list[tuple[FinalRecord, Path]] = []
     try:
-        with _interruptible(), EpochDisplay(log, course.recipe.epochs, seeds) as shown:
+        with _interruptible(), EpochDisplay(log, plan.experiment.recipe.epochs, seeds) as shown:
             for trial, directory in zip(trials, directories, strict=True):
                 spare_threads(trial)
                 known = found.get(trial.arch_id)
-                record = train_finally(course, trial, directory, seeds=seeds, found=known, report=shown.report)
+                record = train_finally(plan, trial, directory, seeds=seeds, found=known, report=shown.report)
                 done.append((record, directory))
     except Interrupted:
         log.print(f"Interrupted: {AGAIN}.", highlight=False)
         return 130
     with log.status("Testing ..."):
-        records, before = test_them(course, done, run, seeds=seeds)
+        records, before = test_them(plan, done, run, seeds=seeds)
     answers().print(finals_table(records)) if format is Format.TABLE else typer.echo(finals_json(records), nl=False)
     for line in (f"Written to {', '.join(map(str, directories))}", *_warning(before)):
         log.print(Text(line), soft_wrap=True)
@@ -103,7 +102,7 @@ def _directory(out: Path | None, trial: Trial, front: bool) -> Path | None:
     return out / trial.arch_id if out is not None and front else out
 
 
-def _warning(before: list[Touch]) -> list[str]:
+def _warning(before: list[TestSetEvaluation]) -> list[str]:
     """What to think of a test that is not the first one."""
     if not before:
         return []

@@ -16,12 +16,12 @@ from nasx.config.components import build, dataset_name
 from nasx.data.batches import Pixels
 from nasx.diagnostics.confidence import Confidence, fit_confidence
 from nasx.evaluation.train_and_score import load_weights
+from nasx.experiment import Experiment
 from nasx.export.deployed import Description
 from nasx.protocols import SearchSpace
 from nasx.reports.summary import read_summary
 from nasx.reports.text import format_estimate, network_facts
-from nasx.run import check_weights, materials, trained
-from nasx.runs.training_records import FinalRecord, read_record, read_touches
+from nasx.runs.training_records import FinalRecord, read_final_record, read_test_set_evaluations
 from nasx.trial import OBJECTIVES, Genotype, Trial
 from nasx.workflows.final_training import final_dir, read_confidence, weights_path
 
@@ -47,7 +47,7 @@ def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None) -> So
     Raises RunError where the search keeps no weights of it either.
     """
     directory = final or final_dir(run_dir, trial.arch_id)
-    record = read_record(directory)
+    record = read_final_record(directory)
     if record is not None and record.trainings:
         return _from_final(run_dir, record, directory)
     return _from_search(run_dir, trial)
@@ -76,7 +76,9 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
             "expected calibration error of plain softmax": _percent(training.test["ece"]),
             "introspectability, on the test images": _number(training.test["introspectability"]),
         }
-        facts["looks taken at the test images by networks of this search"] = str(len(read_touches(run_dir)))
+        facts["looks taken at the test images by networks of this search"] = str(
+            len(read_test_set_evaluations(run_dir))
+        )
     facts |= _sizes(record.parameters, record.macs)
     origin = (
         f"Finally trained on {record.images['train']:,} images, "
@@ -99,10 +101,10 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
 
 
 def _from_search(run_dir: Path, trial: Trial) -> Source:
-    check_weights(run_dir, trial)
-    made_of = materials(run_dir)
-    data = made_of.data
-    network = trained(run_dir, trial, made_of)
+    experiment = Experiment.of_run(run_dir)
+    experiment.check_weights(run_dir, trial)
+    data = experiment.data
+    network = experiment.trained(run_dir, trial)
     held_out = Pixels(data.validation, mean=data.mean, std=data.std)
     confidence = fit_confidence(network, held_out, held_out.labels, n_classes=data.n_classes)
     metrics = trial.metrics
@@ -114,20 +116,19 @@ def _from_search(run_dir: Path, trial: Trial) -> Source:
         "introspectability, on the validation images": _number(metrics.get("introspectability")),
         **_sizes(metrics["parameters"], metrics["macs"]),
     }
-    experiment = made_of.experiment
     mean, std = tuple(data.mean.tolist()), tuple(data.std.tolist())
     described = _describe(
-        trial.arch_id, trial.architecture, data.train.class_names, data.shape, dict(experiment.dataset)
+        trial.arch_id, trial.architecture, data.train.class_names, data.shape, dict(experiment.config.dataset)
     )
     return Source(
         network,
         confidence,
         mean,
         std,
-        _rebuildable(described, experiment.space, trial.genotype, mean, std, confidence),
+        _rebuildable(described, experiment.config.space, trial.genotype, mean, std, confidence),
         f"Weights of the search, trained briefly on {len(data.train):,} images; `nasx train` trains it to its end.",
         facts,
-        asdict(made_of.recipe),
+        asdict(experiment.recipe),
         len(data.validation),
     )
 

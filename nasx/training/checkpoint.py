@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from nasx.errors import RunError
-from nasx.files import damage, seal, write_atomically
+from nasx.files import add_checksum, find_corruption, write_atomically
 
 _STATE = "state"
 
@@ -39,14 +39,14 @@ def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
         for name, tensor in named.items()
     }
     state = json.dumps({"identity": checkpoint.identity, "history": checkpoint.history})
-    write_atomically(file, seal(save(tensors, {_STATE: state})))
+    write_atomically(file, add_checksum(save(tensors, {_STATE: state})))
 
 
 def load_checkpoint(file: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
     """The checkpoint at `file`; None where there is none. Raises RunError on a damaged or another one's."""
     if not file.is_file():
         return None
-    if problem := damage(file):
+    if problem := find_corruption(file):
         raise RunError(f"the checkpoint {file} cannot be used: {problem}. Remove it to train from the beginning.")
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()

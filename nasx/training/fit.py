@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,7 +138,7 @@ def fit(
     form = training_form(network) if similarity is None else network
     steps_per_epoch = math.ceil(len(batches) / micro_batches)
     identity = {
-        "recipe": asdict(recipe),
+        "recipe": recipe.as_record(),
         "seed": seed,
         "images": len(data.train),
         "micro_batches": micro_batches,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -28,6 +29,10 @@ class Recipe:
     # Numbers in matrix products; auto: bfloat16 if the processor multiplies it in hardware
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     keep: Literal["best", "last"] = "best"  # weights of the epoch with the best validation error, or of the last
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the settings as final.json and checkpoints contain them: `regularizer` under its former name."""
+        return {("regulariser" if name == "regularizer" else name): value for name, value in asdict(self).items()}
 
 
 def learning_rate_factor(step: int, steps: int, warmup_steps: float) -> float:

@@ -20,12 +20,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.diagnostics.centroids import Centroids, Judgement, centroids_of, judge_batches
 from nasx.diagnostics.debug import Debugging, conclude
 from nasx.diagnostics.label_errors import Planted, corrupt_labels, found_planted
 from nasx.errors import DataError, SettingError
-from nasx.introspection.score_model import Data, ModelScore, beside, collect, count_classes, giving_logits, name_classes
+from nasx.introspection.score_model import (
+    Data,
+    ModelScore,
+    collect_images,
+    count_classes,
+    name_classes,
+    to_model_device,
+    unwrap_logits,
+)
 from nasx.introspection.score_model import score as score_model
 from nasx.reports.debugging_page import debugging_sections, facts_of, write_debugging
 from nasx.reports.page import Page, page_on_screen
@@ -88,7 +96,7 @@ def debug(
         raise SettingError("share", f"must lie between 0 and 1, got {share:g}")
     images, labels = _images(model, train, max_images)
     held_out, held_out_labels = _images(model, validation, max_images)
-    with giving_logits(model):
+    with unwrap_logits(model):
         n_classes = count_classes(model, images[:1], labels)
         count_classes(model, held_out[:1], held_out_labels)
         names = name_classes(class_names, n_classes)
@@ -104,7 +112,7 @@ def debug(
         centroids,
         trained_on,
         judgement,
-        train=LabelledImages(as_pictures(images), labels.cpu().numpy(), names),
+        train=LabeledImages(as_pictures(images), labels.cpu().numpy(), names),
         validation_labels=held_out_labels.cpu().numpy(),
         distances={found.scorer: found.distances for found in scores},
         seed=seed,
@@ -129,10 +137,10 @@ def as_pictures(images: Tensor) -> NDArray[np.uint8]:
 
 
 def _images(model: nn.Module, data: Data, max_images: int) -> tuple[Tensor, Tensor]:
-    images, labels = collect(data, max_images)
+    images, labels = collect_images(data, max_images)
     if images.dim() != 4:
         raise DataError(f"images must be (n, channels, height, width), got {tuple(images.shape)}")
-    return beside(model, images), beside(model, labels)
+    return to_model_device(model, images), to_model_device(model, labels)
 
 
 def _batches(images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -160,7 +168,7 @@ def _plant(
     labels, is_corrupt = corrupt_labels(sound.cpu().numpy(), n_classes, share=share, seed=seed)
     corrupted = torch.from_numpy(labels).to(sound.device)
     model = retrain(images, corrupted)
-    with giving_logits(model):
+    with unwrap_logits(model):
         centroids, judgement = _look_at(model, images, corrupted, n_classes)
         answers = judge_batches(model, _batches(*validation), centroids).logits.argmax(axis=1)
     error = float((answers != validation[1].cpu().numpy()).mean())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,119 @@ import torch
 from torch import nn
 
 import nasx
+from nasx.config.compose import compose_choice, load_resolved
+from nasx.config.schema import Split, read_config
 from nasx.data.batches import Pixels, split_batches
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.confidence import BATCH, Confidence, WithConfidence, fit_confidence
-from nasx.errors import DataError, RunError, TrialFailure
+from nasx.errors import ConfigError, DataError, RunError, SettingError, TrialFailure
 from nasx.evaluation.train_and_score import has_learned, load_weights, resolve_device, save_weights, take_scores
+from nasx.experiment import Experiment
 from nasx.files import translate_disk_errors, write_atomically
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.reports.summary import ArchitectureResult
-from nasx.runs.directory import arch_dir, lock
-from nasx.runs.training_records import FinalRecord, Touch, Training, note_touch, read_record, write_record
+from nasx.runs.directory import CONFIG, arch_dir, lock
+from nasx.runs.training_records import (
+    FinalRecord,
+    TestSetEvaluation,
+    Training,
+    read_final_record,
+    record_test_set_evaluation,
+    write_final_record,
+)
 from nasx.training.fit import fit
-from nasx.trial import Trial
-from nasx.workflows.course import Course
+from nasx.trial import Trial, derive_seed
 
 FINAL = "final"
 Report = Callable[[Trial, int, Mapping[str, float]], None]  # network, number of its training, record of an epoch
+
+
+RECIPE = "final"  # the choice of the group `training` if none is named
+CALIBRATION = 0.05  # share of the images that calibrates the confidence
+CHANGEABLE = ("training", "dataset", "execution")  # groups that a final training may set differently from the search
+PLACES = ("root", "file", "cache")  # settings of a dataset that only say where it is
+
+
+@dataclass(frozen=True, eq=False)
+class FinalTraining:
+    """Plan of the final trainings of a run: on the training and validation images of the search."""
+
+    experiment: Experiment  # its held-out images calibrate the confidence
+    facts: Mapping[str, Any]  # everything that the result depends on, as plain JSON
+
+    @property
+    def identity(self) -> str:
+        """Hash of the facts."""
+        return hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def seed(self, arch_id: str, number: int) -> int:
+        """Return the seed of a network's training of that number."""
+        return derive_seed(self.experiment.config.seed, arch_id, "final", number)
+
+
+def plan_final_training(
+    run_dir: Path, overrides: Sequence[str] = (), *, width: int = 1, calibration: float = CALIBRATION
+) -> FinalTraining:
+    """Plan the final trainings of a run, and read its training images.
+
+    Args:
+        run_dir: directory of the run.
+        overrides: `key=value` settings of training, dataset and execution; others raise ConfigError.
+        width: multiplies the number of filters of the search.
+        calibration: share of the images, in (0, 1), that calibrates the confidence instead of being trained on.
+
+    Raises ConfigError, SettingError, DataError or RunError.
+    """
+    if not 0 < calibration < 1:
+        raise SettingError("--calibration", f"must be a share of the images between 0 and 1, got {calibration:g}.")
+    own = [o for o in overrides if _group(o) == "training"]
+    others = [o for o in overrides if _group(o) != "training"]
+    if unknown := [o for o in others if _group(o) not in CHANGEABLE]:
+        raise ConfigError(f"{unknown[0]}: a final training may change only {', '.join(CHANGEABLE)}.")
+    config = read_config(load_resolved(run_dir / CONFIG, others))
+    if config.evaluation is not None:
+        raise RunError(f"{run_dir} looked its candidates up in a table: it has no dataset to train on.")
+    final = replace(
+        config,
+        space=widened(config.space, width),
+        training=training_node(own),
+        split=Split(validation_fraction=calibration, train_images=None, validation_images=None),
+    )
+    experiment = Experiment(final, held_out="calibration")
+    try:
+        _ = experiment.data
+    except SettingError as exc:
+        raise SettingError("--calibration", exc.problem + ".") from exc
+    facts = {
+        "space": dict(final.space),
+        "dataset": {name: value for name, value in config.dataset.items() if name not in PLACES},
+        "training": experiment.recipe.as_record(),
+        "width": width,
+        "calibration": calibration,
+        "seed": config.seed,
+    }
+    return FinalTraining(experiment, facts)
+
+
+def training_node(overrides: Sequence[str]) -> Mapping[str, Any]:
+    """The recipe that `training=NAME` chooses, `final` where it is not given, with `training.key=value` on top."""
+    names = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "training"]
+    settings = [o for o in overrides if o.partition("=")[0] != "training"]
+    return compose_choice("training", names[-1] if names else RECIPE, settings)
+
+
+def widened(space: Mapping[str, Any], width: int) -> Mapping[str, Any]:
+    """The config of a space with `width` times as many filters. Raises SettingError where it has no such setting."""
+    if width < 1:
+        raise SettingError("--width", f"must be at least 1, got {width}.")
+    if width > 1 and not isinstance(space.get("channels"), int):
+        raise SettingError("--width", "multiplies space.channels, which the space of this run does not have.")
+    return {**space, "channels": width * space["channels"]} if width > 1 else space
+
+
+def _group(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition(".")[0]
 
 
 def final_dir(run_dir: Path, arch_id: str) -> Path:
@@ -45,7 +142,7 @@ def weights_path(directory: Path, number: int) -> Path:
 
 
 def train(
-    course: Course,
+    plan: FinalTraining,
     trial: Trial,
     directory: Path,
     *,
@@ -60,10 +157,10 @@ def train(
     the directory holds trainings of another course or is in use, or a training diverges.
     """
     with _held(directory):
-        record = _begin(course, trial, found, directory)
+        record = _begin(plan, trial, found, directory)
         for number in range(seeds):
             if record.training(number) is None or not weights_path(directory, number).is_file():
-                record = _train_one(course, trial, directory, record, number, report)
+                record = _train_one(plan, trial, directory, record, number, report)
     return record
 
 
@@ -76,22 +173,22 @@ def _held(directory: Path) -> Iterator[None]:
         yield
 
 
-def _begin(course: Course, trial: Trial, found: ArchitectureResult | None, directory: Path) -> FinalRecord:
-    record = read_record(directory)
+def _begin(plan: FinalTraining, trial: Trial, found: ArchitectureResult | None, directory: Path) -> FinalRecord:
+    record = read_final_record(directory)
     if record is not None:
-        if dict(record.course) != json.loads(json.dumps(course.facts)):  # tuples have become lists
+        if dict(record.course) != json.loads(json.dumps(plan.facts)):  # tuples have become lists
             raise RunError(
-                f"{directory} holds a training of another course ({_difference(record.course, course.facts)}). "
+                f"{directory} holds a training of another course ({_difference(record.course, plan.facts)}). "
                 "Give the same settings, or another place by --out."
             )
         return record
-    network = course.untrained(trial.genotype, 0)
-    data = course.data
+    network = plan.experiment.untrained(trial.genotype, 0)
+    data = plan.experiment.data
     return FinalRecord(
         arch_id=trial.arch_id,
         architecture=trial.architecture,
         genotype=trial.genotype,
-        course=course.facts,
+        course=plan.facts,
         class_names=data.train.class_names,
         shape=data.shape,
         mean=tuple(data.mean.tolist()),
@@ -107,18 +204,18 @@ def _begin(course: Course, trial: Trial, found: ArchitectureResult | None, direc
 
 
 def _train_one(
-    course: Course, trial: Trial, directory: Path, record: FinalRecord, number: int, report: Report | None
+    plan: FinalTraining, trial: Trial, directory: Path, record: FinalRecord, number: int, report: Report | None
 ) -> FinalRecord:
-    seed = course.seed(trial.arch_id, number)
+    seed = plan.seed(trial.arch_id, number)
     checkpoint = directory / f"checkpoint_{number}.safetensors"
-    device = resolve_device(course.experiment.execution.get("device", "auto"))
-    network = course.untrained(trial.genotype, seed)
+    device = resolve_device(plan.experiment.config.execution.get("device", "auto"))
+    network = plan.experiment.untrained(trial.genotype, seed)
     try:
         fitted = fit(
             network,
-            course.data,
-            course.recipe,
-            augmentation=course.dataset.augmentation,
+            plan.experiment.data,
+            plan.experiment.recipe,
+            augmentation=plan.experiment.dataset.augmentation,
             seed=seed,
             device=device,
             checkpoint=checkpoint,
@@ -128,65 +225,65 @@ def _train_one(
         raise RunError(
             f"the training of {trial.arch_id} came to nothing ({failure.detail}): lower training.learning_rate."
         ) from failure
-    images = _pixels(course, course.data.validation, device)
-    confidence = fit_confidence(network, images, images.labels, n_classes=course.data.n_classes)
+    images = _pixels(plan, plan.experiment.data.validation, device)
+    confidence = fit_confidence(network, images, images.labels, n_classes=plan.experiment.data.n_classes)
     save_weights(network, weights_path(directory, number))
     write_confidence(confidence, directory, number)
     record = record.keeping(Training(number, seed, fitted.seconds, fitted.history))
-    write_record(record, directory)
+    write_final_record(record, directory)
     checkpoint.unlink(missing_ok=True)  # last: who is killed before goes on from it, and has nothing left to do
     return record
 
 
 def test(
-    course: Course, records: Sequence[tuple[FinalRecord, Path]], run_dir: Path, *, seeds: int
-) -> tuple[list[FinalRecord], list[Touch]]:
+    plan: FinalTraining, records: Sequence[tuple[FinalRecord, Path]], run_dir: Path, *, seeds: int
+) -> tuple[list[FinalRecord], list[TestSetEvaluation]]:
     """The records, each with its directory, with what the test images say, and the looks taken at them before.
 
     Every training is tested once: what has been tested is not tested again. The look is recorded before it is taken.
     """
     tested: list[FinalRecord] = []
-    before: list[Touch] | None = None
-    images: LabelledImages | None = None
+    before: list[TestSetEvaluation] | None = None
+    images: LabeledImages | None = None
     for record, directory in records:
         due = [t for t in record.trainings if t.number < seeds and t.test is None]
         if due:
-            touches = note_touch(run_dir, record.arch_id, course.identity, [t.number for t in due])
+            touches = record_test_set_evaluation(run_dir, record.arch_id, plan.identity, [t.number for t in due])
             before = touches if before is None else before  # those that this very call takes are no earlier ones
-            images = images or _test_images(course)
+            images = images or _test_images(plan)
             record = replace(record, images={**record.images, "test": len(images)})
             with _held(directory):
                 for training in due:
-                    outcome = _test_one(course, record, directory, training, images)
+                    outcome = _test_one(plan, record, directory, training, images)
                     record = record.keeping(replace(training, test=outcome))
-                write_record(record, directory)
+                write_final_record(record, directory)
         tested.append(record)
     return tested, before or []
 
 
-def _test_images(course: Course) -> LabelledImages:
-    images = course.dataset.test()
-    ours = course.data.train
+def _test_images(plan: FinalTraining) -> LabeledImages:
+    images = plan.experiment.dataset.test()
+    ours = plan.experiment.data.train
     if (images.shape, images.class_names) != (ours.shape, ours.class_names):
         raise DataError(
-            f"the test images of {course.dataset.name} are not like its training images: "
+            f"the test images of {plan.experiment.dataset.name} are not like its training images: "
             f"{images.shape}, {images.n_classes} classes; {ours.shape}, {ours.n_classes} classes."
         )
     return images
 
 
 def _test_one(
-    course: Course, record: FinalRecord, directory: Path, training: Training, images: LabelledImages
+    plan: FinalTraining, record: FinalRecord, directory: Path, training: Training, images: LabeledImages
 ) -> dict[str, float | None]:
-    device = resolve_device(course.experiment.execution.get("device", "auto"))
-    network = course.untrained(record.genotype, training.seed)
+    device = resolve_device(plan.experiment.config.execution.get("device", "auto"))
+    network = plan.experiment.untrained(record.genotype, training.seed)
     load_weights(network, weights_path(directory, training.number))
     network.to(device).eval()
-    metrics = quality(network, read_confidence(directory, training.number), _pixels(course, images, device))
+    metrics = quality(network, read_confidence(directory, training.number), _pixels(plan, images, device))
     if not has_learned(metrics, images):  # as in a search: the score of chance is none
         return {**metrics, "introspectability": None}
     try:
-        scores = take_scores(network, images, course.data, course.scoring, device)
+        scores = take_scores(network, images, plan.experiment.data, plan.experiment.spec, device)
     except TrialFailure:  # no pair of classes has a distance: null, as it is no number
         return {**metrics, "introspectability": None}
     named = {f"introspectability_{score.scorer}": score.value for score in scores}
@@ -223,8 +320,8 @@ def read_confidence(directory: Path, number: int) -> Confidence:
         raise RunError(f"{file} is missing or damaged. Remove its directory to train anew.") from exc
 
 
-def _pixels(course: Course, images: LabelledImages, device: torch.device) -> Pixels:
-    return Pixels(images, mean=course.data.mean, std=course.data.std, device=device)
+def _pixels(plan: FinalTraining, images: LabeledImages, device: torch.device) -> Pixels:
+    return Pixels(images, mean=plan.experiment.data.mean, std=plan.experiment.data.std, device=device)
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:

@@ -17,12 +17,10 @@ from typing import Final
 import torch
 from torch import nn
 
-from nasx.config.components import build
 from nasx.errors import TrialFailure
-from nasx.evaluation.train_and_score import EvaluationSpec, resolve_device, save_weights, take_scores
-from nasx.experiment import score_seed
+from nasx.evaluation.train_and_score import resolve_device, save_weights, take_scores
+from nasx.experiment import Experiment
 from nasx.reports.summary import summarise_run
-from nasx.run import Materials, materials, trained
 from nasx.runs.directory import lock, weights_file
 from nasx.runs.journal import Journal
 from nasx.runs.training_records import Finetuned, finetuned_weights_path, read_finetuned, write_finetuned
@@ -44,7 +42,7 @@ def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: N
         with Journal.open(run_dir, read_only=True) as store:
             trials, info = store.trials(), store.info
         front = summarise_run(trials, info).front
-        made_of: Materials | None = None
+        experiment = Experiment.of_run(run_dir)
         found = []
         for number, member in enumerate(front, start=1):
             record = read_finetuned(run_dir, member.arch_id)
@@ -54,9 +52,8 @@ def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: N
                 or not finetuned_weights_path(run_dir, member.arch_id).is_file()
             ):
                 report(f"fine-tuning {member.arch_id}, {number} of {len(front)}")
-                made_of = made_of or materials(run_dir)
                 try:
-                    record = finetune(run_dir, _kept(run_dir, trials, member.arch_id), made_of, weight)
+                    record = finetune(run_dir, _kept(run_dir, trials, member.arch_id), experiment, weight)
                 except TrialFailure as failure:
                     report(f"{member.arch_id} could not be fine-tuned: {failure.detail}")
                     continue
@@ -64,17 +61,16 @@ def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: N
     return found
 
 
-def finetune(run_dir: Path, trial: Trial, made_of: Materials, weight: float) -> Finetuned:
+def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float) -> Finetuned:
     """Train a network and its twin on from its kept weights; writes the network's weights, then the record."""
     started = time.perf_counter()
-    device = resolve_device(made_of.experiment.execution.get("device", "auto"))
-    network = trained(run_dir, trial, made_of).to(device)
-    spec = _spec(made_of)
+    device = resolve_device(experiment.config.execution.get("device", "auto"))
+    network = experiment.trained(run_dir, trial).to(device)
 
     def trained_on(regularizer: float) -> tuple[nn.Sequential, dict[str, float]]:
-        patient = copy.deepcopy(network)
-        course = replace(
-            made_of.recipe,
+        copied = copy.deepcopy(network)
+        recipe = replace(
+            experiment.recipe,
             epochs=EPOCHS,
             learning_rate=LEARNING_RATE,
             warmup_epochs=0.0,
@@ -82,12 +78,14 @@ def finetune(run_dir: Path, trial: Trial, made_of: Materials, weight: float) -> 
             regularizer=regularizer,
         )
         seed = derive_seed(trial.seed, "finetune")
-        fitted = fit(patient, made_of.data, course, augmentation=spec.augmentation, seed=seed, device=device)
-        return patient, {"error": fitted.validation_error, **_scores(patient, made_of, spec, device)}
+        fitted = fit(
+            copied, experiment.data, recipe, augmentation=experiment.dataset.augmentation, seed=seed, device=device
+        )
+        return copied, {"error": fitted.validation_error, **_scores(copied, experiment, device)}
 
-    patient, after = trained_on(weight)
+    copied, after = trained_on(weight)
     _, twin = trained_on(0.0)
-    save_weights(patient, finetuned_weights_path(run_dir, trial.arch_id))
+    save_weights(copied, finetuned_weights_path(run_dir, trial.arch_id))
     record = Finetuned(
         arch_id=trial.arch_id,
         replicate=trial.replicate,
@@ -109,22 +107,8 @@ def _kept(run_dir: Path, trials: list[Trial], arch_id: str) -> Trial:
     return next((t for t in own if weights_file(run_dir, arch_id, t.replicate).is_file()), own[0])
 
 
-def _spec(made_of: Materials) -> EvaluationSpec:
-    experiment = made_of.experiment
-    return EvaluationSpec(
-        space=made_of.space,
-        recipe=made_of.recipe,
-        augmentation=made_of.dataset.augmentation,
-        scorer=build(experiment.scorer, "scorer"),
-        also_scored=tuple(build(n, f"also_scored.{name}") for name, n in experiment.also_scored.items()),
-        score_seed=score_seed(experiment),
-    )
-
-
-def _scores(
-    network: nn.Sequential, made_of: Materials, spec: EvaluationSpec, device: torch.device
-) -> Mapping[str, float]:
-    """Scores on the validation images, by the names that a trial's metrics have."""
-    scores = take_scores(network, made_of.data.validation, made_of.data, spec, device)
+def _scores(network: nn.Sequential, experiment: Experiment, device: torch.device) -> Mapping[str, float]:
+    """Return scores on the validation images, named as in a trial's metrics."""
+    scores = take_scores(network, experiment.data.validation, experiment.data, experiment.spec, device)
     named = {f"introspectability_{score.scorer}": score.value for score in scores}
     return {"introspectability": scores[0].value, **named}

@@ -21,7 +21,7 @@ from nasx.config.schema import ExperimentConfig
 from nasx.errors import RunError
 from nasx.execution.budget import SearchLimits
 from nasx.execution.loop import SearchLoop
-from nasx.experiment import Parts, allele_names, build_algorithm, prepare, repeatability
+from nasx.experiment import Experiment, prepare, repeatability
 from nasx.files import translate_disk_errors, write_atomically
 from nasx.runs.directory import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir, remove_temporary
 from nasx.runs.journal import Journal
@@ -70,38 +70,38 @@ def start(
 
 
 def _begin(
-    parts: Parts,
+    experiment: Experiment,
     config: Mapping[str, Any],
     run_dir: Path | None,
     watch: Watch | None,
     notify: Callable[[str], None] | None,
 ) -> SearchLoop:
     """Search in a new run directory."""
-    experiment = parts.experiment
+    settings = experiment.config
     if run_dir is None:
-        run_dir = new_run_dir(experiment.runs_dir, experiment.name, datetime.now())
+        run_dir = new_run_dir(settings.runs_dir, settings.name, datetime.now())
     with translate_disk_errors(str(run_dir)):
         run_dir.mkdir(parents=True, exist_ok=True)
     with lock(run_dir):
         remove_temporary(run_dir)  # of a search that was killed as it began
         write_atomically(run_dir / CONFIG, to_yaml(config).encode())  # first: who has a journal can be resumed
         info = RunInfo(
-            name=experiment.name,
+            name=settings.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             nasx_version=nasx.__version__,
             torch_version=version("torch"),
             python_version=platform.python_version(),
-            seed=experiment.seed,
-            objectives=experiment.objectives,
-            n_classes=parts.n_classes,
-            class_names=parts.class_names,
+            seed=settings.seed,
+            objectives=settings.objectives,
+            n_classes=experiment.n_classes,
+            class_names=experiment.class_names,
             config_hash=config_hash(config),
-            workers=parts.execution.plan.workers,
-            alleles=allele_names(parts.space),
+            workers=experiment.execution.plan.workers,
+            alleles=experiment.allele_names,
         )
         with Journal.create(run_dir, info) as store:
-            mark_latest(experiment.runs_dir, run_dir)
-            return _run(parts, run_dir, store, watch, notify)
+            mark_latest(settings.runs_dir, run_dir)
+            return _run(experiment, run_dir, store, watch, notify)
 
 
 def resume(
@@ -131,26 +131,26 @@ def resume(
 
 
 def _run(
-    parts: Parts, run_dir: Path, store: Journal, watch: Watch | None, notify: Callable[[str], None] | None
+    experiment: Experiment, run_dir: Path, store: Journal, watch: Watch | None, notify: Callable[[str], None] | None
 ) -> SearchLoop:
-    experiment = parts.experiment
-    algorithm = build_algorithm(parts, store.info.workers)
+    config = experiment.config
+    algorithm = experiment.algorithm(store.info.workers)
     if (free := repeatability(algorithm, store.info.workers)) and notify:
         notify(free)
     loop = SearchLoop(
         run_dir=run_dir,
         store=store,
         algorithm=algorithm,
-        space=parts.space,
-        objectives=parts.objectives,
-        limits=SearchLimits(evaluations=experiment.evaluations, **vars(experiment.search)),
-        early_stopping=experiment.early_stopping,
-        gpus=parts.execution.plan.gpus,
-        max_parts=None if experiment.evaluation else experiment.training["batch_size"] // 2,
+        space=experiment.space,
+        objectives=experiment.objectives,
+        limits=SearchLimits(evaluations=config.evaluations, **vars(config.search)),
+        early_stopping=config.early_stopping,
+        gpus=experiment.execution.plan.gpus,
+        max_parts=None if experiment.table is not None else experiment.recipe.batch_size // 2,
     )
-    tracking = _tracking(experiment, run_dir)
+    tracking = _tracking(config, run_dir)
     try:
-        with _interruptible(loop, at_once=parts.execution.in_process) as check:
+        with _interruptible(loop, at_once=experiment.execution.in_process) as check:
 
             def step() -> None:
                 check()
@@ -158,7 +158,7 @@ def _run(
                     if each:
                         each(loop)
 
-            parts.execution.run(loop, parts.evaluate, step)
+            experiment.execution.run(loop, experiment.evaluate, step)
     except Interrupted:
         pass  # `loop.stopping` tells it
     finally:
@@ -169,14 +169,14 @@ def _run(
     return loop
 
 
-def _tracking(experiment: ExperimentConfig, run_dir: Path) -> Tracking | None:
+def _tracking(config: ExperimentConfig, run_dir: Path) -> Tracking | None:
     """What shows the trials elsewhere, if the config asks for it."""
-    if experiment.logger is None:
+    if config.logger is None:
         return None
     from nasx.trackers.tracking import Tracking
 
-    config = load_resolved(run_dir / CONFIG)
-    return Tracking(build(experiment.logger, "logger"), experiment.name, config, run_dir)
+    logger = build(config.logger, "logger")
+    return Tracking(logger, config.name, load_resolved(run_dir / CONFIG), run_dir)
 
 
 @contextmanager

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import as_tensor, normalise
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.batches import as_tensor, normalize
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.spaces.nb201 import NASBench201
 from nasx.training.fit import fit, resolve_precision
 from nasx.training.recipe import Recipe
@@ -91,9 +91,9 @@ def random_data(setting: Setting) -> SearchData:
     rng = np.random.default_rng(0)
     names = tuple(map(str, range(N_CLASSES)))
 
-    def part(n: int) -> LabelledImages:
+    def part(n: int) -> LabeledImages:
         images = rng.integers(0, 256, (n, *setting.shape), dtype=np.uint8)
-        return LabelledImages(images, np.arange(n) % N_CLASSES, names)
+        return LabeledImages(images, np.arange(n) % N_CLASSES, names)
 
     half = np.full(setting.shape[0], 0.5, dtype=np.float32)
     return SearchData(part(setting.images), part(setting.images // 5), half, half)
@@ -137,7 +137,7 @@ def roofline_share(
 ) -> Measurement:
     """What share of the least time that training takes on this machine is the time of fit()."""
     n = min(setting.recipe.batch_size, setting.images)
-    images = normalise(as_tensor(data.train.images[:n]), data.mean, data.std)
+    images = normalize(as_tensor(data.train.images[:n]), data.mean, data.std)
     network = network_of(setting, cell).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     work = training_step(
         network,

@@ -17,11 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nasx.config.components import build
 from nasx.config.compose import compose
-from nasx.config.schema import read_config
 from nasx.evaluation.train_and_score import better_than_chance
-from nasx.experiment import prepare, score_seed, split_data
+from nasx.experiment import Experiment, prepare
 from nasx.trial import Evaluator, Genotype, Job, Reason, TrialStatus, arch_id, derive_seed
 from scripts.bench.front_judgement import CORNER, Point, front
 from scripts.bench.optuna_script import Task, save_task
@@ -111,24 +109,22 @@ def by_nasx(checkout: Path, overrides: Sequence[str], folder: Path) -> Found:
 def by_tpe(overrides: Sequence[str], seconds: float, folder: Path) -> Found:
     """Run the peer's script for `seconds` from its command on. Recommended: the front of the values observed."""
     config = compose("digits", overrides)
-    experiment = read_config(config)
-    dataset = build(experiment.dataset, "dataset")
-    space = build(experiment.space, "space")
-    data = split_data(dataset, experiment)
+    experiment = Experiment.from_config(config)
+    space = experiment.space
     task = Task(
-        trainings=experiment.evaluations,
+        trainings=experiment.config.evaluations,
         population=0,  # TPE has none
         processes=PROCESSES,
-        seed=experiment.seed,
-        channels=experiment.space["channels"],
-        cells=experiment.space["cells"],
-        recipe=asdict(build(experiment.training, "training")),
-        augmentation=asdict(dataset.augmentation),
+        seed=experiment.config.seed,
+        channels=experiment.config.space["channels"],
+        cells=experiment.config.space["cells"],
+        recipe=asdict(experiment.recipe),
+        augmentation=asdict(experiment.dataset.augmentation),
     )
-    scorer = {name: value for name, value in experiment.scorer.items() if name != "_target_"}
+    scorer = {name: value for name, value in experiment.config.scorer.items() if name != "_target_"}
     task_file, result = folder / "task.npz", folder / "result.json"
-    save_task(task_file, task, data)
-    limits = Limits(time.time() + seconds, score_seed(experiment), scorer)
+    save_task(task_file, task, experiment.data)
+    limits = Limits(time.time() + seconds, experiment.score_seed, scorer)
     options = [f"--deadline={limits.deadline}", f"--score-seed={limits.score_seed}", f"--scorer={json.dumps(scorer)}"]
     run(["-m", "scripts.bench.tpe_script", str(task_file), str(result), *options], ROOT, folder)
     found = json.loads(result.read_text())
@@ -139,7 +135,7 @@ def by_tpe(overrides: Sequence[str], seconds: float, folder: Path) -> Found:
         name = arch_id(space.name, space.settings, genotype)
         genotypes[name] = genotype
         observed.append(Point(name, *training["values"]))
-    learned = [point for point in observed if better_than_chance(point.error, data.validation)]
+    learned = [point for point in observed if better_than_chance(point.error, experiment.data.validation)]
     return Found(
         seconds=seconds,
         trainings=len(observed),

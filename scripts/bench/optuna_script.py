@@ -31,7 +31,7 @@ from optuna.trial import TrialState
 from torch import Tensor, nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.spaces.nb201 import NASBench201
 from nasx.training.recipe import Recipe
 from scripts.bench.plain_training import by_loader, tensors, train, validation_batches
@@ -66,8 +66,7 @@ def load_task(file: Path) -> tuple[Task, SearchData]:
     with np.load(file) as arrays:
         names = tuple(map(str, arrays["classes"]))
         train, validation = (
-            LabelledImages(arrays[f"{name}_images"], arrays[f"{name}_labels"], names)
-            for name in ("train", "validation")
+            LabeledImages(arrays[f"{name}_images"], arrays[f"{name}_labels"], names) for name in ("train", "validation")
         )
         return Task(**json.loads(str(arrays["task"]))), SearchData(train, validation, arrays["mean"], arrays["std"])
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from nasx.data.augmentation import Augmentation, augment
-from nasx.data.batches import as_tensor, normalise
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.batches import as_tensor, normalize
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.training.recipe import Recipe, learning_rate_factor
 
 Batch = tuple[Tensor, Tensor]  # images (n, channels, height, width) float32, labels (n,)
@@ -74,9 +74,9 @@ class BatchesInMemory:
             yield augment(self.images[chosen], self.augmentation, self.generator), self.labels[chosen]
 
 
-def tensors(images: LabelledImages, data: SearchData) -> Batch:
+def tensors(images: LabeledImages, data: SearchData) -> Batch:
     """All images, normalised, and their labels."""
-    return normalise(as_tensor(images.images), data.mean, data.std), as_tensor(images.labels)
+    return normalize(as_tensor(images.images), data.mean, data.std), as_tensor(images.labels)
 
 
 def validation_batches(data: SearchData, batch_size: int = 1024) -> list[Batch]:

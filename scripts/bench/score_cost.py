@@ -27,10 +27,9 @@ from torch import nn
 
 from nasx.config.components import build
 from nasx.config.compose import compose
-from nasx.config.schema import read_config
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages, SearchData
-from nasx.experiment import score_seed
+from nasx.data.dataset import LabeledImages, SearchData
+from nasx.experiment import Experiment
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer, stage_probes
 from nasx.networks.costs import count_macs
@@ -84,21 +83,21 @@ class Plan:
 def plan(config: str, architecture: str) -> Plan:
     """The plan of a shipped config; both scorers, as it records both."""
     shape, images = SHIPPED[config]
-    experiment = read_config(compose(config, ["dataset.root=none"]))
-    space = build(experiment.space, "space")
+    experiment = Experiment.from_config(compose(config, ["dataset.root=none"]))
+    space = experiment.space
     torch.manual_seed(0)
-    split = experiment.split
+    split = experiment.config.split
     validation = round(split.validation_fraction * images)
     return Plan(
         config=config,
         shape=shape,
         train=min(images - validation, split.train_images or images),
         validation=min(validation, split.validation_images or images),
-        recipe=build(experiment.training, "training"),
-        shap=build(experiment.scorer, "scorer"),
-        activations=build(experiment.also_scored["activations"], "also_scored.activations"),
+        recipe=experiment.recipe,
+        shap=experiment.scorer,
+        activations=build(experiment.config.also_scored["activations"], "also_scored.activations"),
         network=space.build(space.parse(architecture), input_shape=shape, n_classes=N_CLASSES),
-        seed=score_seed(experiment),
+        seed=experiment.score_seed,
     )
 
 
@@ -167,10 +166,10 @@ def main(
         json_path.write_text(json.dumps([{**asdict(c), "share": c.share} for c in costs], indent=1) + "\n")
 
 
-def _random(shape: tuple[int, int, int], n: int) -> LabelledImages:
+def _random(shape: tuple[int, int, int], n: int) -> LabeledImages:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
-    return LabelledImages(pixels, np.arange(n) % N_CLASSES, tuple(map(str, range(N_CLASSES))))
+    return LabeledImages(pixels, np.arange(n) % N_CLASSES, tuple(map(str, range(N_CLASSES))))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from rich.console import Console
 from rich.table import Table
 
 from nasx.errors import NasxError
-from nasx.experiment import score_seed
 from nasx.files import write_atomically
 from nasx.introspection import layers, shap, similarity
 from nasx.introspection.activations import ActivationScorer
@@ -217,7 +216,7 @@ def main(
         dataset, architectures, seeds, overrides = "digits", 6, 2, ["training.epochs=2"]
     progress = Console(stderr=True)
     study = Study.open(cache_dir, dataset, overrides)
-    genotypes = draw_architectures(study.made_of.space, architectures, seed=0)
+    genotypes = draw_architectures(study.experiment.space, architectures, seed=0)
     if not no_train:
         train(study, genotypes, seeds, jobs=jobs, console=progress)
     if train_only:
@@ -275,8 +274,8 @@ def _score(study: Study, record: Trained, sweeps: bool) -> tuple[tuple[str, int]
     wanted = variants(sweeps)
     keys = {name: f"{name} {_version(type(scorer).__module__)}" for name, scorer in wanted.items()}
     if missing := [name for name, key in keys.items() if key not in kept]:
-        data = study.made_of.data
-        network, seed = study.network(record), score_seed(study.made_of.experiment)
+        data = study.experiment.data
+        network, seed = study.network(record), study.experiment.score_seed
         images, labels = pixels_of(data.validation, data)
         for name in missing:
             started = seconds()

@@ -31,7 +31,7 @@ from scipy.spatial.distance import pdist
 from torch import Tensor, nn
 
 from nasx.introspection.activations import class_grams
-from nasx.introspection.layers import at_rest, live_layers, watching
+from nasx.introspection.layers import evaluation_mode, live_layers, observe_layers
 from nasx.introspection.shap import Paths, channel_sums, expected_gradients, stage_probes
 from nasx.introspection.similarity import cosine_distances
 from nasx.spaces.nb201 import NASBench201
@@ -88,7 +88,7 @@ def engine(task: Task) -> list[Tensor]:
     n, paths = task.samples, _paths(task)
     network = network_of(task)
     values = []
-    with at_rest(network):
+    with evaluation_mode(network):
         for probe in stage_probes(network):
             with torch.no_grad():
                 outputs = probe.body(images)
@@ -258,7 +258,10 @@ def _accumulate(task: Task, images: Tensor, labels: Tensor, *, batch_size: int) 
     sums: list[np.ndarray | float] = [0.0] * N_CLASSES
     for batch, classes in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
         maps: list[np.ndarray] = []
-        with torch.no_grad(), watching(network, lambda _, output, maps=maps: maps.append(output.flatten(1).numpy())):
+        with (
+            torch.no_grad(),
+            observe_layers(network, lambda _, output, maps=maps: maps.append(output.flatten(1).numpy())),
+        ):
             network(batch)
         for row, label in enumerate(classes.tolist()):
             sums[label] = sums[label] + np.concatenate([m[row] for m in maps]).astype(np.float64)

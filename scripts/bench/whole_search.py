@@ -26,10 +26,9 @@ import numpy as np
 from nasx import pareto
 from nasx.config.components import build
 from nasx.config.compose import compose
-from nasx.config.schema import read_config
 from nasx.data.dataset import SearchData
 from nasx.evaluation.train_and_score import better_than_chance
-from nasx.experiment import split_data
+from nasx.experiment import Experiment
 from nasx.runs.journal import Journal
 from scripts.bench.measurement import Measurement, Options, Skipped, seconds_of
 from scripts.bench.optuna_script import Task, save_task
@@ -118,9 +117,8 @@ def compare(comparison: Comparison) -> Iterator[Measurement]:
     outcomes: dict[str, list[Outcome]] = {"nasx": [], "Optuna": []}
     for seed in range(comparison.repeats):
         config = compose(comparison.config, [*comparison.overrides, *COMMON, f"seed={seed}"])
-        experiment = read_config(config)
-        dataset = build(experiment.dataset, "dataset")
-        data = split_data(dataset, experiment)
+        assembled = Experiment.from_config(config)
+        experiment, dataset, data = assembled.config, assembled.dataset, assembled.data
         task = Task(
             trainings=experiment.evaluations,
             population=experiment.algorithm["population_size"],

@@ -92,15 +92,18 @@ def test_on_the_cpu_nothing_is_counted(tmp_path, clock):
 
 
 def test_gpu_hours_without_a_gpu_are_refused_with_what_to_say_instead():
-    experiment = SimpleNamespace(search=SimpleNamespace(max_gpu_hours=2.0))
+    config = SimpleNamespace(search=SimpleNamespace(max_gpu_hours=2.0))
 
-    check_gpu_budget(experiment, SimpleNamespace(plan=WorkerPlan(2, 1, 0.5, 1)))
+    def experiment(plan):
+        return SimpleNamespace(config=config, execution=SimpleNamespace(plan=plan))
+
+    check_gpu_budget(experiment(WorkerPlan(2, 1, 0.5, 1)))
     with pytest.raises(
         ConfigError,
-        match=r"^search\.max_gpu_hours counts the time that trials hold GPUs, and here they hold none: "
-        r"set search\.max_hours instead, or give them GPUs by execution\.device and execution\.gpus_per_trial\.$",
+        match=r"^search\.max_gpu_hours counts the time that trials hold GPUs, but these trials run on the CPU: "
+        r"set search\.max_hours instead, or let them use GPUs by execution\.device and execution\.gpus_per_trial\.$",
     ):
-        check_gpu_budget(experiment, SimpleNamespace(plan=WorkerPlan(2, 1, 0.0)))
+        check_gpu_budget(experiment(WorkerPlan(2, 1, 0.0)))
 
 
 def test_a_search_ends_when_its_hypervolume_has_stopped_growing(tmp_path):

@@ -83,7 +83,7 @@ def test_the_quick_check_measures_every_claim_for_both_scores(tmp_path, capsys):
 def test_a_study_trains_only_what_it_lacks(tmp_path, monkeypatch):
     small = ["training.epochs=1", "dataset.train_images=200", "space.channels=2"]
     study = Study.open(tmp_path, "lines", small)
-    genotypes = draw_architectures(study.made_of.space, 1, seed=0)
+    genotypes = draw_architectures(study.experiment.space, 1, seed=0)
     quiet = Console(quiet=True)
     train(study, genotypes, 1, jobs=1, console=quiet)
     monkeypatch.setattr(trained_networks, "fit", None)  # whoever trains again fails

@@ -16,12 +16,12 @@ from PIL import Image
 from nasx.cli.main import main
 from nasx.cli.options import front_trials
 from nasx.errors import ResourceError, RunError
+from nasx.experiment import Experiment
 from nasx.export import formats
 from nasx.export.deployed import Deployed, Description
 from nasx.export.export import model_card
 from nasx.export.formats import compare
 from nasx.export.predict import find_model, load_model
-from nasx.run import materials
 
 needs_onnx = pytest.mark.skipif(
     not all(map(find_spec, ("onnxscript", "onnxruntime"))), reason="the extra onnx is not installed"
@@ -32,12 +32,12 @@ FORBID_NASX = "import sys\nsys.modules['nasx'] = None\n"
 
 @pytest.fixture
 def images(searched) -> np.ndarray:
-    return materials(searched).data.validation.images[:20]
+    return Experiment.of_run(searched).data.validation.images[:20]
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_answers_as_the_network_does(exported, source, searched, images, name):
-    data = materials(searched).data
+    data = Experiment.of_run(searched).data
     pixels = (torch.from_numpy(images) / 255 - data.mean.item()) / data.std.item()
     with torch.no_grad():
         logits = source.network(pixels)

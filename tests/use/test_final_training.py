@@ -24,9 +24,8 @@ from nasx.export.source import find_source
 from nasx.reports.summary import read_summary
 from nasx.reports.training_tables import finals_table
 from nasx.runs.directory import lock
-from nasx.runs.training_records import read_record, read_touches
-from nasx.workflows.course import plan
-from nasx.workflows.final_training import final_dir, train, weights_path
+from nasx.runs.training_records import read_final_record, read_test_set_evaluations
+from nasx.workflows.final_training import final_dir, plan_final_training, train, weights_path
 from nasx.workflows.final_training import test as take_test
 
 SHORT = ["training.epochs=2", "training.batch_size=16", "training.precision=float32"]
@@ -67,15 +66,15 @@ def test_a_network_that_only_guesses_has_no_introspectability(run_dir, trial, ca
 def test_the_error_of_the_search_is_estimated_from_all_its_trainings(run_dir, trial):
     (known,) = (each for each in read_summary(run_dir).architectures if each.arch_id == trial.arch_id)
     found = replace(known, metrics={**known.metrics, "error": 0.2}, std={"error": 0.03}, trainings=3)
-    course, directory = plan(run_dir, [*SHORT, "training.epochs=1"]), final_dir(run_dir, trial.arch_id)
+    plan, directory = plan_final_training(run_dir, [*SHORT, "training.epochs=1"]), final_dir(run_dir, trial.arch_id)
 
-    record = train(course, trial, directory, seeds=1, found=found)
+    record = train(plan, trial, directory, seeds=1, found=found)
 
     assert (record.validation_error, record.validation_error_std, record.search_trainings) == (0.2, 0.03, 3)
-    assert read_record(directory).validation_error_std == 0.03
+    assert read_final_record(directory).validation_error_std == 0.03
     facts = find_source(run_dir, trial).facts
     assert facts["validation error in the search"].startswith("20.00 ± 3.00 % (estimate from 3 trainings of it")
-    (tested,), _ = take_test(course, [(record, directory)], run_dir, seeds=1)
+    (tested,), _ = take_test(plan, [(record, directory)], run_dir, seeds=1)
     console = Console(width=100, file=io.StringIO())
     console.print(finals_table([tested]))
     assert "20.00 ± 3.00 %" in console.file.getvalue()
@@ -83,12 +82,12 @@ def test_the_error_of_the_search_is_estimated_from_all_its_trainings(run_dir, tr
 
 def test_a_record_of_an_earlier_version_has_one_training_of_the_search(run_dir, trial):
     directory = final_dir(run_dir, trial.arch_id)
-    train(plan(run_dir, [*SHORT, "training.epochs=1"]), trial, directory, seeds=1)
+    train(plan_final_training(run_dir, [*SHORT, "training.epochs=1"]), trial, directory, seeds=1)
     file = directory / "final.json"
     values = json.loads(file.read_text())
     del values["validation_error_std"], values["search_trainings"]
     file.write_text(json.dumps(values))
-    record = read_record(directory)
+    record = read_final_record(directory)
     assert (record.validation_error_std, record.search_trainings) == (None, 1)
 
 
@@ -99,17 +98,17 @@ def test_two_trainings_of_a_network_at_a_time_are_refused(run_dir, trial):
         lock(directory, "training"),
         pytest.raises(RunError, match=rf"in use by another training \(process {os.getpid()} .*another --out\.$"),
     ):
-        train(plan(run_dir, SHORT), trial, directory, seeds=1)
+        train(plan_final_training(run_dir, SHORT), trial, directory, seeds=1)
 
 
 def test_the_recorded_test_error_is_that_of_the_kept_weights(run_dir, trial):
-    course = plan(run_dir, SHORT)
-    record = train(course, trial, final_dir(run_dir, trial.arch_id), seeds=1)
-    (record,), _ = take_test(course, [(record, final_dir(run_dir, trial.arch_id))], run_dir, seeds=1)
+    plan = plan_final_training(run_dir, SHORT)
+    record = train(plan, trial, final_dir(run_dir, trial.arch_id), seeds=1)
+    (record,), _ = take_test(plan, [(record, final_dir(run_dir, trial.arch_id))], run_dir, seeds=1)
 
-    network = course.untrained(trial.genotype, 99)
+    network = plan.experiment.untrained(trial.genotype, 99)
     load_weights(network, weights_path(final_dir(run_dir, trial.arch_id), 0))
-    images = course.dataset.test()
+    images = plan.experiment.dataset.test()
     pixels = (torch.from_numpy(images.images) / 255 - record.mean[0]) / record.std[0]
     with torch.no_grad():
         wrong = network.eval()(pixels).argmax(1).numpy() != images.labels
@@ -132,7 +131,7 @@ def test_what_is_finished_is_neither_trained_nor_tested_again(run_dir, trial, ca
     assert "looked at" not in again.err
     assert "seed 1/2" not in more.err
     assert "The test images had been looked at 1 time before by this run" in more.err
-    assert [touch.trainings for touch in read_touches(run_dir)] == [(0,), (1,)]
+    assert [touch.trainings for touch in read_test_set_evaluations(run_dir)] == [(0,), (1,)]
 
 
 def test_another_course_needs_another_place_and_is_told_that_the_test_images_were_used(
@@ -145,7 +144,7 @@ def test_another_course_needs_another_place_and_is_told_that_the_test_images_wer
     assert "holds a training of another course (training.epochs: 2, now 1)" in capsys.readouterr().err
     assert main([*call, "training.epochs=1", f"--out={tmp_path / 'other'}"]) == 0
     assert "Whoever chooses by test errors has no honest test any more." in capsys.readouterr().err
-    assert read_record(tmp_path / "other").course["training"]["epochs"] == 1
+    assert read_final_record(tmp_path / "other").course["training"]["epochs"] == 1
 
 
 def test_the_front_is_trained_as_a_whole(run_dir, capsys):
@@ -169,9 +168,9 @@ def test_a_training_killed_at_any_instant_goes_on_to_the_same_weights(run_dir, t
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
-    course = plan(run_dir, settings)
-    resumed = train(course, trial, directory, seeds=1)
-    undisturbed = train(course, trial, tmp_path / "undisturbed", seeds=1)
+    plan = plan_final_training(run_dir, settings)
+    resumed = train(plan, trial, directory, seeds=1)
+    undisturbed = train(plan, trial, tmp_path / "undisturbed", seeds=1)
 
     assert weights_path(directory, 0).read_bytes() == weights_path(tmp_path / "undisturbed", 0).read_bytes()
     assert resumed.trainings[0].history == undisturbed.trainings[0].history
@@ -179,26 +178,26 @@ def test_a_training_killed_at_any_instant_goes_on_to_the_same_weights(run_dir, t
 
 
 def test_width_multiplies_the_filters(run_dir, trial):
-    narrow, wide = plan(run_dir, SHORT), plan(run_dir, SHORT, width=2)
+    narrow, wide = plan_final_training(run_dir, SHORT), plan_final_training(run_dir, SHORT, width=2)
 
-    stems = [course.untrained(trial.genotype, 0).stem[0].out_channels for course in (narrow, wide)]
+    stems = [plan.experiment.untrained(trial.genotype, 0).stem[0].out_channels for plan in (narrow, wide)]
 
     assert stems == [2, 4]
 
 
 def test_the_calibration_images_are_not_trained_on(run_dir):
-    course = plan(run_dir, SHORT, calibration=0.2)
-    trained_on = {image.tobytes() for image in course.data.train.images}
+    plan = plan_final_training(run_dir, SHORT, calibration=0.2)
+    trained_on = {image.tobytes() for image in plan.experiment.data.train.images}
 
-    assert len(course.data.train) == 240
-    assert not trained_on & {image.tobytes() for image in course.data.validation.images}
+    assert len(plan.experiment.data.train) == 240
+    assert not trained_on & {image.tobytes() for image in plan.experiment.data.validation.images}
 
 
 def test_a_training_that_diverges_is_told_in_one_line(run_dir, trial, tmp_path):
-    course = plan(run_dir, [*SHORT, "training.learning_rate=1e30"])
+    plan = plan_final_training(run_dir, [*SHORT, "training.learning_rate=1e30"])
 
     with pytest.raises(RunError, match=r"came to nothing \(the training loss was nan.*lower training.learning_rate"):
-        train(course, trial, tmp_path / "final", seeds=1)
+        train(plan, trial, tmp_path / "final", seeds=1)
 
 
 @pytest.mark.parametrize(
@@ -213,11 +212,11 @@ def test_a_training_that_diverges_is_told_in_one_line(run_dir, trial, tmp_path):
 )
 def test_mistakes_are_told_in_one_line(run_dir, settings, options, error, message):
     with pytest.raises(error, match=message):
-        plan(run_dir, settings, **options)
+        plan_final_training(run_dir, settings, **options)
 
 
 def test_a_space_without_channels_cannot_be_widened(searched):
-    from nasx.workflows.course import widened
+    from nasx.workflows.final_training import widened
 
     with pytest.raises(SettingError, match=r"--width multiplies space\.channels, which the space of this run does not"):
         widened({"_target_": "somebody.Space"}, 2)
@@ -232,10 +231,10 @@ def test_a_damaged_record_is_told_in_one_line(tmp_path):
     (tmp_path / "final.json").write_text('{"arch_id": 1}')
 
     with pytest.raises(RunError, match=r"final\.json is damaged.*Remove its directory to train anew"):
-        read_record(tmp_path)
+        read_final_record(tmp_path)
 
 
 def test_a_training_is_kept_in_the_order_of_its_number(run_dir, trial, tmp_path):
-    record = train(plan(run_dir, [*SHORT, "training.epochs=1"]), trial, tmp_path / "final", seeds=2)
+    record = train(plan_final_training(run_dir, [*SHORT, "training.epochs=1"]), trial, tmp_path / "final", seeds=2)
 
     assert [t.number for t in record.keeping(replace(record.trainings[0], seconds=1.0)).trainings] == [0, 1]

@@ -95,10 +95,10 @@ def test_a_training_of_a_known_network_is_a_row_of_its_own(noisy):
 
 
 def test_a_network_of_the_front_is_rebuilt_with_its_weights(run, searched):
-    from nasx.run import materials
+    from nasx.experiment import Experiment
 
     best = run.front()[0]
-    data = materials(searched).data
+    data = Experiment.of_run(searched).data
     pixels = (torch.from_numpy(data.validation.images) / 255 - data.mean.item()) / data.std.item()
 
     with torch.no_grad():

@@ -21,7 +21,7 @@ from nasx.data.synthetic import Lines
 from nasx.errors import DataError
 from nasx.export.deployed import KEY
 from nasx.export.predict import Model, list_pictures, load_model, predict
-from nasx.files import seal
+from nasx.files import add_checksum
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ class Bomb:
 
 def weights(description: dict | str | None, **tensors) -> bytes:
     text = description if isinstance(description, str) else json.dumps(description)
-    return seal(save(tensors, None if description is None else {KEY: text}))
+    return add_checksum(save(tensors, None if description is None else {KEY: text}))
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_a_model_whose_answers_have_another_form_than_it_says_is_refused(model, 
 
     more = replace(load_model(model).description, class_names=("a", "b", "c", "d", "e"))
     tensors = load_file(model / "model.safetensors")
-    (tmp_path / "model.safetensors").write_bytes(seal(save(tensors, {KEY: more.to_json()})))
+    (tmp_path / "model.safetensors").write_bytes(add_checksum(save(tensors, {KEY: more.to_json()})))
 
     with pytest.raises(DataError, match=r"cannot be loaded .*size mismatch"):
         load_model(tmp_path / "model.safetensors")

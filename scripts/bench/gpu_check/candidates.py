@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import as_tensor, normalise
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.batches import as_tensor, normalize
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.data.npz import NumpyArrays
 from nasx.data.splits import split
 from nasx.evaluation.train_and_score import EvaluationSpec, evaluate
@@ -53,7 +53,7 @@ def learnable(setting: Setting = SMALL) -> SearchData:
     """Random images whose brightness is their class."""
     data = random_data(setting)
 
-    def lit(part: LabelledImages) -> LabelledImages:
+    def lit(part: LabeledImages) -> LabeledImages:
         brightness = (24 * part.labels[:, None, None, None]).astype(np.uint8)
         return replace(part, images=(part.images // 8 + brightness).astype(np.uint8))
 
@@ -86,8 +86,8 @@ def trained(
     return network, fit(network, data, changed, augmentation=AUGMENTATION, seed=seed, device=device, **of_fit)
 
 
-def pixels(part: LabelledImages, data: SearchData, device: torch.device = DEVICE) -> tuple[Tensor, Tensor]:
-    return normalise(as_tensor(part.images).to(device), data.mean, data.std), as_tensor(part.labels).to(device)
+def pixels(part: LabeledImages, data: SearchData, device: torch.device = DEVICE) -> tuple[Tensor, Tensor]:
+    return normalize(as_tensor(part.images).to(device), data.mean, data.std), as_tensor(part.labels).to(device)
 
 
 def evaluated(setting: Setting = SMALL, data: SearchData | None = None, *, seed: int = 0, **of_spec: Any) -> Evaluation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.errors import SettingError
 
 NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
@@ -26,17 +26,17 @@ class Shapes:
         self.images = images
         self.augmentation = augmentation
 
-    def train(self) -> LabelledImages:
+    def train(self) -> LabeledImages:
         return draw(self.images, seed=0)
 
-    def test(self) -> LabelledImages:
+    def test(self) -> LabeledImages:
         return draw(self.images // 3, seed=1)
 
 
-def draw(n: int, seed: int) -> LabelledImages:
+def draw(n: int, seed: int) -> LabeledImages:
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % len(CLASS_NAMES)).astype(np.int64)
     y, x = np.abs(np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2)
     shapes = np.stack([np.maximum(x, y) < 3, np.hypot(x, y) < 3.5, np.minimum(x, y) < 1])
     grey = 120 * shapes[labels] + rng.normal(60, 20, size=(n, SIDE, SIDE))
-    return LabelledImages(np.clip(grey, 0, 255).astype(np.uint8)[:, None], labels, CLASS_NAMES)
+    return LabeledImages(np.clip(grey, 0, 255).astype(np.uint8)[:, None], labels, CLASS_NAMES)
