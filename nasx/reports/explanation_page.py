@@ -27,7 +27,9 @@ CELL, DISTANCES, PROFILE, SHAP = "cell.png", "distances.png", "profile.png", "sh
 ACTIVITY, MAPS, TREE = "activity.png", "maps.png", "tree.png"
 
 
-def tell(explanation: Explanation, trial: Trial, *, has_cell: bool, known: Sequence[tuple[str, str]] = ()) -> Page:
+def explanation_page(
+    explanation: Explanation, trial: Trial, *, has_cell: bool, known: Sequence[tuple[str, str]] = ()
+) -> Page:
     """Return an explanation in words; `known`: further facts, of the network rather than of this training."""
     pairs = explanation.pairs()
     sections = [
@@ -219,7 +221,7 @@ def write_explanation(
     Raises:
         ResourceError: the disk is full.
     """
-    page = tell(explanation, trial, has_cell=edges is not None, known=known)
+    page = explanation_page(explanation, trial, has_cell=edges is not None, known=known)
     profiles = {s.scorer: s.profile for s in (explanation.score, *trial.evaluation.scores)}
     figures = {} if edges is None else {CELL: cell_figure(edges, shares=explanation.edge_shares)}
     figures |= {

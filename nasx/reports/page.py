@@ -20,7 +20,7 @@ from nasx.reports.tables import fold
 def render(template: str, *, escape: Callable[[str], str] | None = None, **values: Any) -> str:
     """A template of nasx/reports/templates, filled in; `escape`: how text is escaped, if not as in HTML."""
     environment = Environment(
-        loader=PackageLoader("nasx.reports"),
+        loader=PackageLoader("nasx.reports.html"),
         undefined=StrictUndefined,
         autoescape=escape is None,
         finalize=None if escape is None else lambda value: escape(value) if isinstance(value, str) else value,

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from nasx.cli.debug import choose_pair
 from nasx.cli.main import main
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.diagnostics.debug import Confidence, Debugging
 from nasx.diagnostics.label_errors import Detection, Planted, Suspicion
 from nasx.diagnostics.repair import Outcome, Repair
@@ -39,7 +39,7 @@ def make_debugging(class_names=("cat", "dog", "ship"), confusion=None, channels=
         is_right=is_right,
         confidences=tuple(Confidence(name, values, values, name == "softmax") for name in names),
         confusion=confusion,
-        train=LabelledImages(images, np.array([0, 1, 2, 0, 1, 2]), class_names),
+        train=LabeledImages(images, np.array([0, 1, 2, 0, 1, 2]), class_names),
         suspicion=Suspicion(np.array([-0.3, 0.2, -0.1, 0.4, -0.2, -0.5]), np.array([1, 0, 0, 2, 2, 1])),
         train_probabilities=np.tile([0.5, 0.3, 0.2], (6, 1)),
         distances={"shap": PAIR_DISTANCES},

@@ -9,7 +9,7 @@ from made_up import make_explanation, make_trial
 from rich.console import Console
 
 from nasx.networks.edge import CONV_3X3, Edge
-from nasx.reports.explanation_page import tell, write_explanation
+from nasx.reports.explanation_page import explanation_page, write_explanation
 from nasx.reports.page import as_html, as_markdown, page_on_screen
 
 GOLD = Path(__file__).parent / "gold"
@@ -23,7 +23,7 @@ def trial():
 
 
 def page_of(trial, **changes):
-    return tell(make_explanation(**changes), trial, has_cell=True)
+    return explanation_page(make_explanation(**changes), trial, has_cell=True)
 
 
 def section(page, heading):
@@ -42,7 +42,9 @@ def test_the_facts_have_units_and_counts(trial):
 
 
 def test_what_is_known_of_the_network_follows_the_figures_of_this_training(trial):
-    page = tell(make_explanation(), trial, has_cell=True, known=[("over all trainings", "validation error 9 ± 1 %")])
+    page = explanation_page(
+        make_explanation(), trial, has_cell=True, known=[("over all trainings", "validation error 9 ± 1 %")]
+    )
     assert page.facts[1:3] == (
         ("introspectability", "0.533 by shap"),
         ("over all trainings", "validation error 9 ± 1 %"),

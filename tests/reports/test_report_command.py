@@ -19,7 +19,7 @@ from test_report_commands import write_run
 
 import nasx
 from nasx.cli.main import main
-from nasx.runs.training_records import FinalRecord, Training, write_record
+from nasx.runs.training_records import FinalRecord, Training, write_final_record
 
 VENDOR = Path(nasx.__file__).parent / "reports" / "vendor"
 PLOTLY_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"  # as npm has it
@@ -54,7 +54,7 @@ def run(tmp_path_factory):
     run = write_run(tmp_path_factory.mktemp("runs") / "a run", trials)
     best = min((t for t in trials if t.is_complete), key=lambda t: t.metrics["error"])
     make_picture(run / "archs" / best.arch_id / "explanation" / "shap.png")
-    write_record(final_record(best), run / "archs" / best.arch_id / "final")
+    write_final_record(final_record(best), run / "archs" / best.arch_id / "final")
     make_picture(run / "archs" / "stranger" / "explanation" / "shap.png")
     return run
 

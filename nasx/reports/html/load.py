@@ -20,7 +20,7 @@ from nasx.protocols import SearchSpace
 from nasx.reports.text import format_value
 from nasx.runs.directory import ARCHS, CONFIG, arch_dir, kept_weights
 from nasx.runs.journal import Journal
-from nasx.runs.training_records import read_record
+from nasx.runs.training_records import read_final_record
 from nasx.trial import OBJECTIVES, Genotype, Trial
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _tested(run: Path, trials: Sequence[Trial]) -> dict[str, str]:
     """The error on the test images of every network that has been trained to the end, over its seeds."""
     found = {}
     for arch_id in dict.fromkeys(t.arch_id for t in trials):
-        record = read_record(arch_dir(run, arch_id) / "final")
+        record = read_final_record(arch_dir(run, arch_id) / "final")
         tests = [t.test["error"] for t in record.trainings if t.test] if record else []
         if errors := [error for error in tests if error is not None]:
             spread = f" ± {100 * stdev(errors):.2f}" if len(errors) > 1 else ""

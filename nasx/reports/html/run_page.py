@@ -30,9 +30,9 @@ COLORS: Final = ("blue", "vermillion", "green", "sky", "orange", "purple")
 
 def run_page(data: Mapping[str, Any], *, live: bool = False) -> str:
     """The page of `nasx.reports.html.run_data.run_data`; `live`: it asks its server for newer data."""
-    here = files("nasx.reports")
-    sources = [here / "vendor" / "plotly-basic.min.js"]
-    sources += [here / "templates" / "report" / f"{name}.js" for name in SCRIPTS]
+    package = files("nasx.reports")
+    templates = package / "html" / "templates" / "report"
+    sources = [package / "vendor" / "plotly-basic.min.js", *(templates / f"{name}.js" for name in SCRIPTS)]
     scripts = [source.read_text("utf-8") for source in sources]
     members = {network["id"]: network for network in data["networks"]}
     return render(
@@ -41,7 +41,7 @@ def run_page(data: Mapping[str, Any], *, live: bool = False) -> str:
         front=[members[arch_id] for arch_id in data["front"]],
         live=live,
         palette={name: getattr(palette, name.upper()) for name in COLORS},
-        style=Markup((here / "templates" / "report" / "report.css").read_text("utf-8")),
+        style=Markup((templates / "report.css").read_text("utf-8")),
         json=Markup(json_in_html(data)),
         scripts=[Markup(script) for script in scripts],
         hashes=[Markup(f"'sha256-{_digest(script)}'") for script in scripts],
