@@ -20,7 +20,7 @@ from nasx.data.batches import Pixels, split_batches, take
 from nasx.errors import SettingError, TrialFailure, did_you_mean
 from nasx.introspection.base import BatchedScorer, make_score
 from nasx.introspection.class_similarity import pair_weights, read_similarity
-from nasx.introspection.layers import at_rest, live_layers, watching
+from nasx.introspection.layers import evaluation_mode, live_layers, observe_layers
 from nasx.introspection.similarity import cosine_distances, gram, mean_distances, means_from_sums
 from nasx.trial import Reason, Score
 
@@ -86,7 +86,7 @@ class ActivationScorer(BatchedScorer):
         if not layers:
             raise TrialFailure(Reason.NO_SCORE, f"{self.name}: no convolution or activation reaches the logits")
         if self.layers is not None:
-            layers = inside(layers, self.layers)
+            layers = layers_inside(layers, self.layers)
         grams = class_grams(network, images, labels, n_classes=n_classes, layers=layers, batch_size=batch_size)
         by_layer = {name: cosine_distances(products) for name, products in grams.items()}
         if self.layer_balanced:
@@ -96,7 +96,7 @@ class ActivationScorer(BatchedScorer):
         return make_score(self.name, distances, by_layer, weights=weights, n_samples=len(images), started=started)
 
 
-def inside(layers: Sequence[str], modules: Sequence[str]) -> list[str]:
+def layers_inside(layers: Sequence[str], modules: Sequence[str]) -> list[str]:
     """Those of the `layers` that lie inside one of the `modules`, or are one.
 
     Raises SettingError on a module with no such layer.
@@ -118,7 +118,7 @@ def inside(layers: Sequence[str], modules: Sequence[str]) -> list[str]:
 
 def predict(network: nn.Module, images: Tensor | Pixels, *, batch_size: int) -> Tensor:
     """The class with the largest logit for each image, (n,) int64."""
-    with at_rest(network), torch.no_grad():
+    with evaluation_mode(network), torch.no_grad():
         return torch.cat([network(batch).argmax(dim=1) for batch in split_batches(images, batch_size)])
 
 
@@ -126,13 +126,13 @@ def class_grams(
     network: nn.Module, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, layers: list[str], batch_size: int
 ) -> dict[str, NDArray[np.float64]]:
     """Inner products of the class means of each layer's activations: layer -> (n_classes, n_classes)."""
-    batches = ((images[batch], labels[batch]) for batch in torch.split(by_class(labels), batch_size))
+    batches = ((images[batch], labels[batch]) for batch in torch.split(class_order(labels), batch_size))
     sums = class_sums(network, batches, n_classes=n_classes, layers=layers)
     counts = torch.bincount(labels, minlength=n_classes).cpu().numpy()
     return {name: gram(means_from_sums(sums[name].flatten(1).cpu().numpy(), counts)) for name in layers}
 
 
-def by_class(labels: Tensor) -> Tensor:
+def class_order(labels: Tensor) -> Tensor:
     """The order of samples in which `class_sums` is fastest: sorted by class, otherwise as they were."""
     return torch.argsort(labels, stable=True)
 
@@ -156,14 +156,14 @@ def class_sums(
             if name not in sums:
                 sums[name] = torch.zeros(n_classes, *output.shape[1:], dtype=torch.float64, device=output.device)
             for label, rows in zip(classes, torch.split(output, lengths), strict=True):
-                sums[name][label] += _sum(rows)
+                sums[name][label] += _sum_rows(rows)
 
-        with at_rest(network), torch.no_grad(), watching(network, take):
+        with evaluation_mode(network), torch.no_grad(), observe_layers(network, take):
             network(images)
     return sums
 
 
-def _sum(rows: Tensor) -> Tensor:
+def _sum_rows(rows: Tensor) -> Tensor:
     """The sum over the first axis, in float64."""
     if rows.dtype is torch.float32 and rows.device.type == "cpu":
         # numpy widens what it adds piece by piece; torch would first copy all of it

@@ -62,7 +62,7 @@ def read_similarity(path: Path) -> ClassSimilarity:
             f"{path}: expected a header with the class names after an empty first cell, then one line a class; "
             f"found {len(names)} names and {max(len(rows) - 1, 0)} lines"
         )
-    matrix = np.array([_numbers(path, line, row, names) for line, row in enumerate(rows[1:], start=2)])
+    matrix = np.array([_parse_row(path, line, row, names) for line, row in enumerate(rows[1:], start=2)])
     if not np.array_equal(matrix, matrix.T):
         i, k = np.argwhere(matrix != matrix.T)[0]
         raise DataError(
@@ -158,7 +158,7 @@ def _hypernyms(nouns: BinaryIO, offset: int) -> list[int]:
     return [int(pointers[i + 1]) for i in range(0, len(pointers) - 3, 4) if pointers[i] in ("@", "@i")]
 
 
-def _numbers(path: Path, line: int, row: list[str], names: tuple[str, ...]) -> list[float]:
+def _parse_row(path: Path, line: int, row: list[str], names: tuple[str, ...]) -> list[float]:
     expected = names[line - 2]
     if row[0].strip() != expected:
         raise DataError(f"{path}, line {line}: expected the class {expected!r} as in the header, found {row[0]!r}")

@@ -23,7 +23,7 @@ ACTIVATIONS: Final = frozenset(_ACTIVATIONS.split())
 
 
 @contextmanager
-def at_rest(network: nn.Module) -> Iterator[None]:
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
     """In the block `network` is in evaluation mode, no parameter takes gradients, and a GPU computes as a CPU does.
 
     That is in full float32, and the same each time. TF32, cuDNN's default for convolutions, has 10 bits of mantissa:
@@ -50,7 +50,7 @@ def at_rest(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def watching(network: nn.Module, take: Callable[[str, Tensor], None]) -> Iterator[None]:
+def observe_layers(network: nn.Module, take: Callable[[str, Tensor], None]) -> Iterator[None]:
     """While active, one forward pass of `network` hands every layer of interest to `take(name, output)`, in order.
 
     The name is the module's, e.g. "stage1.0.conv"; the function's is added where a module is not torch's own
@@ -63,7 +63,7 @@ def watching(network: nn.Module, take: Callable[[str, Tensor], None]) -> Iterato
             leave = module.register_forward_hook(_pop(running), always_call=True)
             stack.callback(enter.remove)
             stack.callback(leave.remove)
-        stack.enter_context(_Watch(running, take))
+        stack.enter_context(_LayerObserver(running, take))
         yield
 
 
@@ -74,7 +74,7 @@ def live_layers(network: nn.Module, images: Tensor) -> list[str]:
     `images`, (n, channels, height, width); a few suffice. It is then no part of the network, whatever it computes.
     """
     outputs: dict[str, Tensor] = {}
-    with at_rest(network), torch.enable_grad(), watching(network, outputs.__setitem__):
+    with evaluation_mode(network), torch.enable_grad(), observe_layers(network, outputs.__setitem__):
         logits = network(images.detach().clone().requires_grad_())
     # a different weight for each logit: softmax outputs sum to one, and their sum has no gradient
     weights = torch.linspace(1, 2, logits.shape[1], device=logits.device, dtype=logits.dtype)
@@ -85,7 +85,7 @@ def live_layers(network: nn.Module, images: Tensor) -> list[str]:
     return [name for name, g in zip(inner, gradients, strict=True) if g is not None and bool(g.any())]
 
 
-class _Watch(TorchFunctionMode):
+class _LayerObserver(TorchFunctionMode):
     """Sees every torch function that is called from Python, but not those that it calls in turn."""
 
     def __init__(self, running: list[tuple[str, nn.Module]], take: Callable[[str, Tensor], None]) -> None:

@@ -15,13 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from nasx.errors import ConfigError, DataError, did_you_mean
-from nasx.files import damage
+from nasx.files import find_corruption
 
 if TYPE_CHECKING:
     pass
 
-_FORM = "module:factory, e.g. my_models:resnet"
-_STATES = ("state_dict", "model_state_dict", "model")  # under which training loops keep the weights among other things
+_FACTORY_FORMAT = "module:factory, e.g. my_models:resnet"
+_STATE_DICT_KEYS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+)  # under which training loops keep the weights among other things
 
 
 def load_model(factory: str, weights: Path | None = None) -> nn.Module:
@@ -59,7 +63,7 @@ def read_state(weights: Path) -> dict[str, Tensor]:
     if weights.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        if problem := damage(weights):
+        if problem := find_corruption(weights):
             raise DataError(f"{weights} cannot be used: {problem}")
         return load_file(weights)
     try:
@@ -74,7 +78,7 @@ def read_state(weights: Path) -> dict[str, Tensor]:
     except (RuntimeError, EOFError, ValueError, LookupError) as exc:
         raise DataError(f"{weights} is no whole file of torch.save: {' '.join(str(exc).split())}") from exc
     if isinstance(state, Mapping):
-        state = next((state[key] for key in _STATES if isinstance(state.get(key), Mapping)), state)
+        state = next((state[key] for key in _STATE_DICT_KEYS if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{weights} holds no state_dict: write one with torch.save(model.state_dict(), FILE)")
     return dict(state)
@@ -83,7 +87,7 @@ def read_state(weights: Path) -> dict[str, Tensor]:
 def _import(factory: str) -> Any:
     module_name, _, name = factory.partition(":")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", factory):
-        raise ConfigError(f"a model is named as {_FORM}; got {factory!r}")
+        raise ConfigError(f"a model is named as {_FACTORY_FORMAT}; got {factory!r}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -92,7 +96,7 @@ def _import(factory: str) -> Any:
     except Exception as exc:  # whatever the user's module raises
         if isinstance(exc, ModuleNotFoundError) and exc.name and f"{module_name}.".startswith(f"{exc.name}."):
             raise ConfigError(f"there is no module {exc.name!r}: install it, or run nasx where it lies") from exc
-        raise ConfigError(f"importing {module_name} failed: {_said(exc)}") from exc
+        raise ConfigError(f"importing {module_name} failed: {_on_one_line(exc)}") from exc
     for part in name.split("."):
         if not hasattr(found, part):
             public = [known for known, value in vars(found).items() if callable(value) and not known.startswith("_")]
@@ -105,12 +109,12 @@ def _call(found: Any, factory: str) -> nn.Module:
     try:
         model = found if isinstance(found, nn.Module) else found()
     except Exception as exc:  # whatever the user's factory raises
-        raise ConfigError(f"{factory} failed when called without arguments: {_said(exc)}") from exc
+        raise ConfigError(f"{factory} failed when called without arguments: {_on_one_line(exc)}") from exc
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{factory} must give a torch.nn.Module, got a {type(model).__name__}")
     return model
 
 
-def _said(exc: Exception) -> str:
+def _on_one_line(exc: Exception) -> str:
     """An exception on one line."""
     return f"{type(exc).__name__}: {' '.join(str(exc).split())}".rstrip(": ")

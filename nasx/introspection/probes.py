@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from nasx.errors import SettingError, did_you_mean
-from nasx.introspection.layers import at_rest
+from nasx.introspection.layers import evaluation_mode
 from nasx.introspection.shap import Probe
 
 MIN_PROBES: Final = 2  # fewer levels of resolution than that, and the depth is divided evenly instead
-EVENLY: Final = (1 / 4, 1 / 2, 3 / 4)  # shares of the depth
+DEPTH_SHARES: Final = (1 / 4, 1 / 2, 3 / 4)  # shares of the depth
 TOLERANCE: Final = 1e-3  # of the largest logit; kernels differ a little with the batch size
 CONTAINERS: Final = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-class Map(NamedTuple):
+class FeatureMap(NamedTuple):
     """The features that a module gave for two images."""
 
     name: str
@@ -48,7 +48,7 @@ def find_probes(network: nn.Module, images: Tensor, names: Sequence[str] | None 
     resolution hardly changes, as in a vision transformer, at a quarter, half and three quarters of the depth.
     Raises SettingError where a module named is unknown or no cut, or where no cut is found.
     """
-    with at_rest(network), torch.no_grad():
+    with evaluation_mode(network), torch.no_grad():
         chosen = _default(network, images[:2]) if names is None else _named(network, images[:2], names)
     if not chosen:
         raise SettingError("probes", "has no default for this network: no module's output alone determines its logits")
@@ -73,7 +73,7 @@ def probe_at(network: nn.Module, name: str, image: Tensor, channel_dim: int = 1)
     return Probe(name, body, tail, channel_dim)
 
 
-def _named(network: nn.Module, images: Tensor, names: Sequence[str]) -> list[Map]:
+def _named(network: nn.Module, images: Tensor, names: Sequence[str]) -> list[FeatureMap]:
     maps, logits = _run(network, images)
     for name in names:
         if name not in maps:
@@ -88,27 +88,27 @@ def _named(network: nn.Module, images: Tensor, names: Sequence[str]) -> list[Map
     return [maps[name] for name in names]
 
 
-def _default(network: nn.Module, images: Tensor) -> list[Map]:
+def _default(network: nn.Module, images: Tensor) -> list[FeatureMap]:
     for deep in (False, True):  # at first the outer modules alone: they are few, and have the names that people know
         cuts = [m for m in _cuts(network, images, deep=deep) if m.size > 1]
         chosen = _last_of_levels(cuts)
         if len(chosen) < MIN_PROBES:
-            is_deep = len(cuts) > len(EVENLY)
-            chosen = [cuts[round(share * len(cuts)) - 1] for share in EVENLY] if is_deep else cuts[:-1]
+            is_deep = len(cuts) > len(DEPTH_SHARES)
+            chosen = [cuts[round(share * len(cuts)) - 1] for share in DEPTH_SHARES] if is_deep else cuts[:-1]
         if len(chosen) >= MIN_PROBES:
             break
     return chosen
 
 
-def _last_of_levels(cuts: list[Map]) -> list[Map]:
+def _last_of_levels(cuts: list[FeatureMap]) -> list[FeatureMap]:
     """The last cut before each halving of the resolution, or a stronger fall of it."""
     return [m for m, after in pairwise(cuts) if after.size <= m.size / 2]
 
 
-def _cuts(network: nn.Module, images: Tensor, *, deep: bool) -> list[Map]:
+def _cuts(network: nn.Module, images: Tensor, *, deep: bool) -> list[FeatureMap]:
     """The cuts among the modules in containers, with `deep` among all, in the order in which they end."""
     maps, logits = _run(network, images)
-    found: dict[int, Map] = {}
+    found: dict[int, FeatureMap] = {}
 
     def visit(parent: nn.Module, prefix: str) -> None:
         for child_name, child in parent.named_children():
@@ -127,7 +127,7 @@ def _cuts(network: nn.Module, images: Tensor, *, deep: bool) -> list[Map]:
     return sorted(found.values(), key=lambda m: m.position)
 
 
-def _is_cut(network: nn.Module, candidate: Map, images: Tensor, logits: Tensor) -> bool:
+def _is_cut(network: nn.Module, candidate: FeatureMap, images: Tensor, logits: Tensor) -> bool:
     try:
         replaced = probe_at(network, candidate.name, images[:1]).tail(candidate.features)
     except (RuntimeError, ValueError, AssertionError):
@@ -135,15 +135,15 @@ def _is_cut(network: nn.Module, candidate: Map, images: Tensor, logits: Tensor) 
     return replaced.shape == logits.shape and bool((replaced - logits).abs().max() <= TOLERANCE * logits.abs().max())
 
 
-def _run(network: nn.Module, images: Tensor) -> tuple[dict[str, Map], Tensor]:
+def _run(network: nn.Module, images: Tensor) -> tuple[dict[str, FeatureMap], Tensor]:
     """The maps of the modules that ran once and gave features for each image, by name; the logits."""
-    outputs: dict[str, list[Map | None]] = {}
+    outputs: dict[str, list[FeatureMap | None]] = {}
     kept: list[Tensor] = []  # so that no identity is given twice
 
     def recorder(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def record(module: nn.Module, arguments: Any, output: Any) -> None:
             is_map = isinstance(output, Tensor) and output.dim() > 2 and len(output) == len(images)
-            entry = Map(name, output.clone(), id(output), len(kept)) if is_map else None
+            entry = FeatureMap(name, output.clone(), id(output), len(kept)) if is_map else None
             kept.extend([output] if is_map else [])
             outputs.setdefault(name, []).append(entry)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nasx.introspection.layers import live_layers, watching
+from nasx.introspection.layers import live_layers, observe_layers
 
 PROBING_IMAGES = 16  # with which live layers are told from dead ones
 
@@ -31,7 +31,9 @@ class BatchSimilarity:
         one_hot = nn.functional.one_hot(labels, len(self.pair_weights)).float()
         shares = (one_hot / one_hot.sum(dim=0).clamp(min=1)).T  # (n_classes, n): row times outputs is a class mean
         means: list[Tensor] = []
-        with _taking(network, self.layers, lambda output: means.append(shares.to(output.dtype) @ _rows(output))):
+        with _capture_outputs(
+            network, self.layers, lambda output: means.append(shares.to(output.dtype) @ _rows(output))
+        ):
             logits = network(images)
         with torch.autocast(logits.device.type, enabled=False):  # bfloat16 does not tell similar vectors apart
             vectors = torch.cat(means, dim=1).float()
@@ -53,7 +55,7 @@ def mean_similarity(gram: Tensor, weights: Tensor) -> Tensor:
     return (counted * gram / lengths[:, None] / lengths).sum() / counted.sum().clamp(min=torch.finfo(gram.dtype).tiny)
 
 
-def emphasis(n_classes: int, pair: tuple[int, int], weight: float) -> Tensor:
+def pair_emphasis(n_classes: int, pair: tuple[int, int], weight: float) -> Tensor:
     """Pair weights, (n_classes, n_classes): `weight` for one pair, 1 for all others.
 
     >>> emphasis(3, (0, 2), weight=25).tolist()
@@ -65,7 +67,7 @@ def emphasis(n_classes: int, pair: tuple[int, int], weight: float) -> Tensor:
 
 
 @contextmanager
-def _taking(network: nn.Module, layers: frozenset[str], take: Callable[[Tensor], None]) -> Iterator[None]:
+def _capture_outputs(network: nn.Module, layers: frozenset[str], take: Callable[[Tensor], None]) -> Iterator[None]:
     """While active, a forward pass of `network` hands the output of each of the `layers` to `take`."""
     modules = dict(network.named_modules())
     with ExitStack() as stack:
@@ -74,7 +76,7 @@ def _taking(network: nn.Module, layers: frozenset[str], take: Callable[[Tensor],
                 hook = modules[name].register_forward_hook(lambda _module, _inputs, output: take(output))
                 stack.callback(hook.remove)
         else:
-            stack.enter_context(watching(network, lambda name, output: take(output) if name in layers else None))
+            stack.enter_context(observe_layers(network, lambda name, output: take(output) if name in layers else None))
         yield
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nasx.errors import DataError, SettingError, did_you_mean
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.layers import at_rest
+from nasx.introspection.layers import evaluation_mode
 from nasx.introspection.probes import find_probes
 from nasx.introspection.shap import Probe, ShapScorer
 from nasx.introspection.similarity import bin_targets
@@ -34,7 +34,7 @@ SCORERS: Final[Mapping[str, Callable[..., ShapScorer | ActivationScorer]]] = {
     "activations_balanced": partial(ActivationScorer, layer_balanced=True),
     "activations_predicted_balanced": partial(ActivationScorer, group_by="predicted", layer_balanced=True),
 }
-BAR: Final = 24  # characters of the longest bar
+BAR_WIDTH: Final = 24  # characters of the longest bar
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,7 +57,7 @@ class ModelScore(Score):
             f"({self.n_samples:,} images, {len(pairs):,} pair{'s' * (len(pairs) != 1)} of classes{sure})"
         ]
         width, highest = max(map(len, self.profile), default=0), max(self.profile.values(), default=0) or 1
-        lines += [f"  {n:<{width}}  {v:.3f}  {'█' * round(BAR * v / highest)}" for n, v in self.profile.items()]
+        lines += [f"  {n:<{width}}  {v:.3f}  {'█' * round(BAR_WIDTH * v / highest)}" for n, v in self.profile.items()]
         for told, (first, second, distance) in (("closest ", pairs[0]), ("farthest", pairs[-1])):
             lines.append(f"{told} {first} and {second}: {distance:.3f}")
         return "\n".join(lines)
@@ -88,11 +88,11 @@ def score(
     Raises TrialFailure where the model has no score, DataError and SettingError where arguments do not fit it.
     """
     chosen = find_scorer(scorer, layers)
-    images, labels = collect(data, max_images)
+    images, labels = collect_images(data, max_images)
     if bins is not None:
         labels = _binned(labels, bins, chosen)
-    images, labels = beside(model, images), beside(model, labels)
-    with giving_logits(model, columns=bins):
+    images, labels = to_model_device(model, images), to_model_device(model, labels)
+    with unwrap_logits(model, columns=bins):
         n_classes = count_classes(model, images[:1], labels)
         names = name_classes(class_names, n_classes)
         if isinstance(chosen, ShapScorer):
@@ -119,7 +119,7 @@ def find_scorer(scorer: str | Scorer, layers: Sequence[str] | None = None, simil
     return SCORERS[scorer](**{place: None if layers is None else tuple(layers), "similarity": similarity})
 
 
-def collect(data: Data, at_most: int) -> tuple[Tensor, Tensor]:
+def collect_images(data: Data, at_most: int) -> tuple[Tensor, Tensor]:
     """The first images and labels of the data, as tensors. Raises DataError where there are none."""
     if at_most < 1:
         raise SettingError("max_images", f"must be at least 1, got {at_most}")
@@ -139,7 +139,7 @@ def collect(data: Data, at_most: int) -> tuple[Tensor, Tensor]:
     return torch.cat(images)[:at_most], torch.cat(labels)[:at_most]
 
 
-def beside(model: nn.Module, values: Tensor) -> Tensor:
+def to_model_device(model: nn.Module, values: Tensor) -> Tensor:
     """Images or labels on the model's device; numbers that are not whole in the type of its parameters."""
     parameter = next(model.parameters(), torch.zeros(0))
     is_label = values.dim() == 1 and not values.is_floating_point()
@@ -148,7 +148,7 @@ def beside(model: nn.Module, values: Tensor) -> Tensor:
 
 def _batch(batch: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise DataError(f"each batch must be a pair (images, labels), got {_form(batch)}")
+        raise DataError(f"each batch must be a pair (images, labels), got {_describe(batch)}")
     images, labels = (torch.as_tensor(part) for part in batch)
     if len(images) != labels.numel():
         raise DataError(f"a batch has {len(images)} images, but labels of shape {tuple(labels.shape)}")
@@ -156,7 +156,7 @@ def _batch(batch: Any) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def giving_logits(model: nn.Module, columns: int | None = None) -> Iterator[None]:
+def unwrap_logits(model: nn.Module, columns: int | None = None) -> Iterator[None]:
     """While active, `model` gives a tensor of logits where its output only holds one.
 
     With `columns`, for a regression: its one number an image, repeated in so many columns. The "logit" of each class
@@ -170,7 +170,7 @@ def giving_logits(model: nn.Module, columns: int | None = None) -> Iterator[None
         if columns is None or not isinstance(logits, Tensor):
             return logits
         if logits.numel() != len(logits):
-            raise DataError(f"a regression gives one number an image, got {_form(logits)}")
+            raise DataError(f"a regression gives one number an image, got {_describe(logits)}")
         return logits.reshape(-1, 1).expand(-1, columns)
 
     handle = model.register_forward_hook(unwrap)
@@ -183,13 +183,13 @@ def giving_logits(model: nn.Module, columns: int | None = None) -> Iterator[None
 def count_classes(model: nn.Module, image: Tensor, labels: Tensor) -> int:
     """How many logits the model gives. Raises DataError where it gives none, or labels are none of its classes."""
     try:
-        with at_rest(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             logits = model(image)
     except (RuntimeError, ValueError, TypeError) as exc:
         shape = tuple(image.shape[1:])
         raise DataError(f"the model does not take images of shape {shape}: {' '.join(str(exc).split())}") from exc
     if not isinstance(logits, Tensor) or logits.dim() != 2:
-        raise DataError(f"the model must give logits (n, n_classes), got {_form(logits)}")
+        raise DataError(f"the model must give logits (n, n_classes), got {_describe(logits)}")
     n_classes = logits.shape[1]
     low, high = int(labels.min()), int(labels.max())
     if labels.is_floating_point() or not 0 <= low <= high < n_classes:
@@ -214,5 +214,5 @@ def _binned(targets: Tensor, bins: int, scorer: Scorer) -> Tensor:
     return torch.from_numpy(bin_targets(targets.cpu().numpy(), bins))
 
 
-def _form(output: object) -> str:
+def _describe(output: object) -> str:
     return f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"

@@ -18,7 +18,7 @@ from nasx.data.batches import Pixels, split_batches, take
 from nasx.errors import SettingError, TrialFailure, did_you_mean
 from nasx.introspection.base import BatchedScorer, make_score
 from nasx.introspection.class_similarity import pair_weights, read_similarity
-from nasx.introspection.layers import at_rest
+from nasx.introspection.layers import evaluation_mode
 from nasx.introspection.similarity import class_means, cosine_distances, gram, mean_distances
 from nasx.trial import Reason, Score
 
@@ -52,13 +52,13 @@ def midpoint_paths(n_samples: int, n_draws: int) -> Paths:
     return Paths(torch.zeros(n_samples, n_draws, dtype=torch.int64), positions.expand(n_samples, -1))
 
 
-def stratified(labels: Tensor, n_per_class: int, *, generator: Generator) -> Tensor:
+def stratified_sample(labels: Tensor, n_per_class: int, *, generator: Generator) -> Tensor:
     """Indices of up to n_per_class samples of each class among `labels`, (n,); all of a smaller class.
 
     Classes take turns, so that the first k indices hold every class about k / n_classes times.
     """
     shuffled = torch.randperm(len(labels), generator=generator)
-    turn = _occurrence(labels[shuffled])
+    turn = _rank_in_class(labels[shuffled])
     chosen = shuffled[turn < n_per_class]
     turn = turn[turn < n_per_class]
     return chosen[torch.argsort(turn * (int(labels.max()) + 1 if len(labels) else 1) + labels[chosen])]
@@ -70,16 +70,16 @@ def split_sample(labels: Tensor, *, n_per_class: int, n_background: int, generat
     They are disjoint where images suffice; what is missing in the background is taken from the images to explain, since
     a background too small would estimate another value.
     """
-    explained = stratified(labels, n_per_class, generator=generator)
+    explained = stratified_sample(labels, n_per_class, generator=generator)
     rest = torch.ones(len(labels), dtype=torch.bool)
     rest[explained] = False
     others = rest.nonzero().flatten()
-    background = others[stratified(labels[others], n_background, generator=generator)][:n_background]
+    background = others[stratified_sample(labels[others], n_background, generator=generator)][:n_background]
     missing = n_background - len(background)
     return explained, torch.cat([background, explained[:missing]])
 
 
-def _occurrence(labels: Tensor) -> Tensor:
+def _rank_in_class(labels: Tensor) -> Tensor:
     """How many equal labels precede each label: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
     order = torch.argsort(labels, stable=True)
     ordered = labels[order]
@@ -91,7 +91,7 @@ def _occurrence(labels: Tensor) -> Tensor:
 
 CPU_BATCH: Final = 128  # gradients: activations stay in the cache
 GPU_BATCH: Final = 512  # gradients: four times fewer kernels to launch
-AT_ONCE: Final = 1024  # samples whose activations at a layer are held
+SAMPLES_AT_ONCE: Final = 1024  # samples whose activations at a layer are held
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,9 +190,9 @@ class ShapScorer(BatchedScorer):
         else:
             paths = midpoint_paths(len(explained), self.draws)
         samples, references = take(images, explained), images[background.to(images.device)]
-        with at_rest(network), torch.autocast(images.device.type, enabled=False):
+        with evaluation_mode(network), torch.autocast(images.device.type, enabled=False):
             with torch.no_grad():
-                logits = torch.cat([network(batch) for batch in split_batches(samples, self._part_of(AT_ONCE))])
+                logits = torch.cat([network(batch) for batch in split_batches(samples, self._part_of(SAMPLES_AT_ONCE))])
             targets = labels[explained.to(labels.device)] if self.explain == "true" else logits.argmax(dim=1)
             found = {p.name: self._values(p, samples, references, targets, paths) for p in probes}
         values = {name: at_probe for name, (at_probe, _) in found.items()}
@@ -225,7 +225,7 @@ class ShapScorer(BatchedScorer):
             base = probe.tail(background).mean(dim=0)
         default = CPU_BATCH if samples.device.type == "cpu" else GPU_BATCH
         values, start = [], 0
-        for batch in split_batches(samples, self._part_of(AT_ONCE)):
+        for batch in split_batches(samples, self._part_of(SAMPLES_AT_ONCE)):
             rows, start = slice(start, start + len(batch)), start + len(batch)
             with torch.no_grad():
                 activations = probe.body(batch)

@@ -30,7 +30,7 @@ OPERATIONS: Final[Operations] = {
 _SIDES = (7, 4)  # pixels, odd and even, of the maps on which an operation is tried
 
 
-def problem_of(operation: nn.Module, channels: int) -> str | None:
+def operation_problem(operation: nn.Module, channels: int) -> str | None:
     """What keeps `operation` from standing on an edge of a cell, in words; None where nothing does.
 
     It must map (n, channels, h, w) to the same shape, in whole batches, leave its input as it is, and let gradients

@@ -83,7 +83,7 @@ def classifier(channels: int, n_classes: int) -> list[nn.Module]:
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, n_classes)]
 
 
-EPSILON: Final = 1e-3
+KERAS_EPSILON: Final = 1e-3
 
 
 class SameConv(nn.Conv2d):
@@ -143,7 +143,7 @@ def xnas_network(
     network = nn.Sequential(stages)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.eps, module.momentum = EPSILON, norm_momentum
+            module.eps, module.momentum = KERAS_EPSILON, norm_momentum
         elif isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:

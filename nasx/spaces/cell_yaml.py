@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from nasx.config.components import TARGET, build, load_target
 from nasx.errors import ArchitectureError, ConfigError, SettingError
 from nasx.networks.edge import Edge
-from nasx.spaces.nb201 import Ends, all_edges, read_cell, write_cell
+from nasx.spaces.nb201 import Ends, all_edges, format_cell, parse_cell
 from nasx.trial import Genotype
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class CellSpace:
                 raise SettingError(setting, f"must be at least 1, got {value}")
         self.nodes = nodes
         self.ends = all_edges(nodes) if edges is None else _checked_edges(edges, nodes)
-        self.operations = {name: _plain(node) for name, node in operations.items()}
+        self.operations = {name: _to_plain(node) for name, node in operations.items()}
         self.channels = channels
         self.cells = cells
         self.alleles = tuple(self.operations)
@@ -101,10 +101,10 @@ class CellSpace:
 
     def describe(self, genotype: Genotype) -> str:
         """The string form of NAS-Bench-201: `|op~source|...` for every node, joined by +."""
-        return write_cell(self.ends, [self.alleles[allele] for allele in genotype], self.nodes)
+        return format_cell(self.ends, [self.alleles[allele] for allele in genotype], self.nodes)
 
     def parse(self, text: str) -> Genotype:
-        return tuple(self.alleles.index(name) for name in read_cell(text, self.ends, self.alleles, self.nodes))
+        return tuple(self.alleles.index(name) for name in parse_cell(text, self.ends, self.alleles, self.nodes))
 
     def build(self, genotype: Genotype, *, input_shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
         """The network of the canonical encoding. Raises ArchitectureError where the cell is disconnected."""
@@ -169,7 +169,7 @@ class CellSpace:
             target = load_target(part, key)
             if not (isinstance(target, type) and issubclass(target, nn.Module)):  # nothing else is ever called
                 raise SettingError(key, f"must be a torch module, and {part[TARGET]} is none")
-            modules.append(build(_filled(part, channels), key))
+            modules.append(build(_fill_channels(part, channels), key))
         return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
     def _check_operations(self) -> None:
@@ -182,7 +182,7 @@ class CellSpace:
             raise SettingError("operations", "must have one that is not null")
         import torch
 
-        from nasx.networks.operations import problem_of
+        from nasx.networks.operations import operation_problem
 
         for name, node in self.operations.items():
             key = f"operations.{name}"
@@ -195,16 +195,16 @@ class CellSpace:
                     raise SettingError(key, f"must be a module with _target_, a list of them, or null, got {part!r}")
             with torch.random.fork_rng(devices=[]):  # initialisation draws from torch's generator; give it back
                 try:
-                    problem = problem_of(self._module(name, self.channels), self.channels)
+                    problem = operation_problem(self._module(name, self.channels), self.channels)
                 except ConfigError as error:
-                    raise _under(error, key) from error
+                    raise _with_key(error, key) from error
                 except (TypeError, ValueError, RuntimeError) as error:
                     raise SettingError(key, f"cannot be built: {' '.join(str(error).split())}") from error
             if problem:
                 raise SettingError(key, problem)
 
 
-def _under(error: ConfigError, key: str) -> SettingError:
+def _with_key(error: ConfigError, key: str) -> SettingError:
     """The error of a module's argument, under this component's key."""
     name, _, problem = str(error).partition(" ")
     return SettingError(name, problem) if name.startswith(key) else SettingError(key, str(error))
@@ -222,17 +222,17 @@ def _checked_edges(edges: Sequence[tuple[int, int]], nodes: int) -> tuple[Ends, 
     return tuple(sorted(edges, key=lambda ends: (ends[1], ends[0])))
 
 
-def _filled(node: Any, channels: int) -> Any:
+def _fill_channels(node: Any, channels: int) -> Any:
     """The node with the number of channels put in."""
     if isinstance(node, Mapping):
-        return {name: _filled(value, channels) for name, value in node.items()}
+        return {name: _fill_channels(value, channels) for name, value in node.items()}
     if isinstance(node, list):
-        return [_filled(value, channels) for value in node]
+        return [_fill_channels(value, channels) for value in node]
     return channels if node == CHANNELS else node
 
 
-def _plain(node: Any) -> Any:
+def _to_plain(node: Any) -> Any:
     """A node of YAML as JSON knows it."""
     if isinstance(node, Mapping):
-        return {str(name): _plain(value) for name, value in node.items()}
-    return [_plain(value) for value in node] if isinstance(node, list | tuple) else node
+        return {str(name): _to_plain(value) for name, value in node.items()}
+    return [_to_plain(value) for value in node] if isinstance(node, list | tuple) else node

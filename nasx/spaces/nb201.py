@@ -35,7 +35,7 @@ def all_edges(n_nodes: int) -> tuple[Ends, ...]:
     return tuple((source, target) for target in range(1, n_nodes) for source in range(target))
 
 
-def write_cell(edges: Sequence[Ends], operations: Sequence[str], n_nodes: int) -> str:
+def format_cell(edges: Sequence[Ends], operations: Sequence[str], n_nodes: int) -> str:
     """The string form of a cell with one operation an edge.
 
     >>> write_cell(all_edges(3), ["conv", "none", "skip"], 3)
@@ -47,7 +47,7 @@ def write_cell(edges: Sequence[Ends], operations: Sequence[str], n_nodes: int) -
     return "+".join(parts.values())
 
 
-def read_cell(text: str, edges: Sequence[Ends], known: Sequence[str], n_nodes: int) -> tuple[str, ...]:
+def parse_cell(text: str, edges: Sequence[Ends], known: Sequence[str], n_nodes: int) -> tuple[str, ...]:
     """The operations that a string form names, in the order of `edges`; `known` are those there are.
 
     Raises ArchitectureError saying what is wrong where.
@@ -119,10 +119,10 @@ class NASBench201:
         >>> NASBench201().describe((3, 3, 4, 1, 3, 1))[:34]
         '|nor_conv_3x3~0|+|nor_conv_3x3~0|a'
         """
-        return write_cell(EDGES, self._operations(genotype), N_NODES)
+        return format_cell(EDGES, self._operations(genotype), N_NODES)
 
     def parse(self, text: str) -> Genotype:
-        return self._genotype(read_cell(text, EDGES, ALLELES, N_NODES))
+        return self._genotype(parse_cell(text, EDGES, ALLELES, N_NODES))
 
     def build(self, genotype: Genotype, *, input_shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
         """The network of the canonical encoding, so that all encodings of a network build the very same one.
@@ -162,7 +162,7 @@ def cell_edges(operations: Operations) -> list[Edge]:
 def live_edges(operations: Operations) -> list[Edge]:
     """The edges of the canonical encoding. Raises ArchitectureError where the cell is disconnected."""
     if cell_form(operations) is None:
-        cell = write_cell(EDGES, operations, N_NODES)
+        cell = format_cell(EDGES, operations, N_NODES)
         raise ArchitectureError(f"{cell} joins its input to no output: it is no network.")
     return cell_edges(canonical_cell(operations))
 

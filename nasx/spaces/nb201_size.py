@@ -23,7 +23,7 @@ from nasx.spaces.nb201 import (
     check_at_least_1,
     count_parameters,
     live_edges,
-    read_cell,
+    parse_cell,
 )
 from nasx.trial import Genotype
 
@@ -36,7 +36,7 @@ BEST_CELL: Final = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_conne
 STAGE_NAMES: Final = tuple(f"channels of stage {stage}" for stage in range(1, N_STAGES + 1))
 
 
-class _Sized:
+class _SizedSpace:
     """What both spaces share: networks of a cell and of three widths out of a list."""
 
     widths: tuple[int, ...]
@@ -73,7 +73,7 @@ class _Sized:
         return cell_network(edges, widths=widths, cells=self.cells, input_shape=input_shape, n_classes=n_classes)
 
 
-class NASBench201Size(_Sized):
+class NASBench201Size(_SizedSpace):
     """One cell of NAS-Bench-201; a gene a stage decides its channels."""
 
     name: ClassVar[str] = "nb201_size"
@@ -83,7 +83,7 @@ class NASBench201Size(_Sized):
         """`cell`: in its string form. `widths`: channels that a stage may have. `cells`: a stage."""
         self._set_sizes(widths, cells)
         try:
-            self.operations = read_cell(cell, EDGES, ALLELES, N_NODES)
+            self.operations = parse_cell(cell, EDGES, ALLELES, N_NODES)
             live_edges(self.operations)
         except ArchitectureError as error:
             raise SettingError("cell", f"is no cell of NAS-Bench-201: {error}") from error
@@ -131,7 +131,7 @@ class NASBench201Size(_Sized):
         return count_parameters(self.operations, widths, self.cells, input_channels=input_channels, n_classes=n_classes)
 
 
-class NASBench201Joint(_Sized):
+class NASBench201Joint(_SizedSpace):
     """Cell and channels at once: six genes for the operations on the edges, then one a stage for its channels."""
 
     name: ClassVar[str] = "nb201_joint"

@@ -64,11 +64,11 @@ def normal_form(edges: Mapping[tuple[int, int], str], n_nodes: int) -> NormalFor
 
 def _canonical(convolutions: list[tuple[Edge, Sum]], output: Sum) -> NormalForm:
     live = _live(convolutions, output)
-    colours = _colours(convolutions, live)
+    colours = _colors(convolutions, live)
     groups = [[c for c in live if colours[c] == colour] for colour in sorted({colours[c] for c in live})]
     assert prod(factorial(len(g)) for g in groups) <= 720  # six edges: a cell has at most six convolutions
     orders = ([c for group in choice for c in group] for choice in product(*(permutations(g) for g in groups)))
-    text, order = min((_write(convolutions, output, order), order) for order in orders)
+    text, order = min((_format(convolutions, output, order), order) for order in orders)
     return NormalForm(text, tuple(convolutions[c][0] for c in order))
 
 
@@ -84,7 +84,7 @@ def _live(convolutions: list[tuple[Edge, Sum]], output: Sum) -> list[int]:
     return sorted(found)
 
 
-def _colours(convolutions: list[tuple[Edge, Sum]], live: list[int]) -> dict[int, str]:
+def _colors(convolutions: list[tuple[Edge, Sum]], live: list[int]) -> dict[int, str]:
     """What each convolution computes, written without names: only equal ones can stand in for each other."""
     colours = {INPUT: "x"}
     for c in live:  # edges are in topological order
@@ -94,7 +94,7 @@ def _colours(convolutions: list[tuple[Edge, Sum]], live: list[int]) -> dict[int,
     return colours
 
 
-def _write(convolutions: list[tuple[Edge, Sum]], output: Sum, order: list[int]) -> str:
+def _format(convolutions: list[tuple[Edge, Sum]], output: Sum, order: list[int]) -> str:
     """The cell as text under one naming: `operation(sum)` for each convolution, then `>` and the output's sum."""
     names = {INPUT: "x"} | {c: str(i) for i, c in enumerate(order)}
 

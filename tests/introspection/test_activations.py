@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nasx.errors import SettingError, TrialFailure
 from nasx.introspection.activations import ActivationScorer, predict
-from nasx.introspection.layers import watching
+from nasx.introspection.layers import observe_layers
 
 from .networks import N_CLASSES, labelled, seeded, staged_network
 
@@ -22,7 +22,10 @@ def by_hand(network: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
     vectors = []
     for image in images:
         maps: list[np.ndarray] = []
-        with torch.no_grad(), watching(network, lambda _, out, maps=maps: maps.append(out.double().numpy().ravel())):
+        with (
+            torch.no_grad(),
+            observe_layers(network, lambda _, out, maps=maps: maps.append(out.double().numpy().ravel())),
+        ):
             network(image[None])
         vectors.append(np.concatenate(maps))
     means = [np.mean([v for v, y in zip(vectors, labels, strict=True) if y == c], axis=0) for c in range(N_CLASSES)]

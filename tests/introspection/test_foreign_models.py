@@ -9,7 +9,7 @@ import torch
 
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.probes import find_probes
-from nasx.introspection.score_model import giving_logits, score
+from nasx.introspection.score_model import score, unwrap_logits
 from nasx.introspection.shap import ShapScorer
 
 from .networks import N_CLASSES, labelled
@@ -73,7 +73,7 @@ def data():
 
 
 def test_its_tails_give_its_logits(model, data):
-    with giving_logits(model), torch.no_grad():
+    with unwrap_logits(model), torch.no_grad():
         probes = find_probes(model, data[0])
         for probe in probes:
             torch.testing.assert_close(probe.tail(probe.body(data[0])), model(data[0]), rtol=1e-3, atol=1e-3)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasx.introspection.layers import at_rest, live_layers, watching
+from nasx.introspection.layers import evaluation_mode, live_layers, observe_layers
 
 from .networks import labelled, seeded, staged_network
 
 
 def names_of(network: nn.Module, images: Tensor) -> list[str]:
     names: list[str] = []
-    with torch.no_grad(), watching(network, lambda name, _: names.append(name)):
+    with torch.no_grad(), observe_layers(network, lambda name, _: names.append(name)):
         network(images)
     return names
 
@@ -85,7 +85,11 @@ def test_the_network_is_left_as_it_was():
 def test_the_network_is_left_as_it_was_when_a_pass_fails():
     network = staged_network().train()
 
-    with pytest.raises(RuntimeError, match="channels"), at_rest(network), watching(network, lambda *_: None):
+    with (
+        pytest.raises(RuntimeError, match="channels"),
+        evaluation_mode(network),
+        observe_layers(network, lambda *_: None),
+    ):
         network(seeded(0, 2, 5, 8, 8))
 
     assert network.training
@@ -100,6 +104,6 @@ def test_a_gpu_at_rest_computes_in_full_float32_and_the_same_each_time():
         return cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, torch.get_float32_matmul_precision()
 
     before = settings()
-    with at_rest(nn.Linear(2, 2)):
+    with evaluation_mode(nn.Linear(2, 2)):
         assert settings() == (False, True, False, "highest")
     assert settings() == before

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from nasx.introspection.activations import ActivationScorer
-from nasx.introspection.regularizer import BatchSimilarity, emphasis, mean_similarity
+from nasx.introspection.regularizer import BatchSimilarity, pair_emphasis, mean_similarity
 from nasx.introspection.similarity import introspectability
 
 from .networks import N_CLASSES, labelled, seeded, staged_network
@@ -27,7 +27,7 @@ class FunctionalReLU(nn.Module):
 
 
 @pytest.mark.parametrize("network", [staged_network(), FunctionalReLU().eval()], ids=["modules", "functions"])
-@pytest.mark.parametrize("weights", [UNIFORM, emphasis(N_CLASSES, (0, 2), 25)], ids=["uniform", "one pair"])
+@pytest.mark.parametrize("weights", [UNIFORM, pair_emphasis(N_CLASSES, (0, 2), 25)], ids=["uniform", "one pair"])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_on_one_batch_it_is_one_minus_the_activation_score(network, weights, memory_format):
     images, labels = labelled()
@@ -40,7 +40,7 @@ def test_on_one_batch_it_is_one_minus_the_activation_score(network, weights, mem
 
 def test_its_gradient_is_that_of_finite_differences():
     vectors = seeded(0, 4, 6).double().requires_grad_()
-    weights = emphasis(4, (1, 3), 25).double()
+    weights = pair_emphasis(4, (1, 3), 25).double()
     assert torch.autograd.gradcheck(lambda v: mean_similarity(v @ v.T, weights), (vectors,))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator
 
-from nasx.introspection.shap import draw_paths, split_sample, stratified
+from nasx.introspection.shap import draw_paths, split_sample, stratified_sample
 
 
 def generator(seed: int = 0) -> Generator:
@@ -17,7 +17,7 @@ def generator(seed: int = 0) -> Generator:
 def test_each_class_is_drawn_equally_often_in_turns():
     labels = torch.tensor([0] * 50 + [1] * 10 + [3] * 20)
 
-    chosen = labels[stratified(labels, 5, generator=generator())]
+    chosen = labels[stratified_sample(labels, 5, generator=generator())]
 
     assert chosen.tolist() == [0, 1, 3] * 5
 
@@ -25,7 +25,7 @@ def test_each_class_is_drawn_equally_often_in_turns():
 def test_a_class_with_too_few_samples_gives_all_of_them():
     labels = torch.tensor([0, 0, 0, 1, 0])
 
-    chosen = stratified(labels, 3, generator=generator())
+    chosen = stratified_sample(labels, 3, generator=generator())
 
     assert sorted(labels[chosen].tolist()) == [0, 0, 0, 1]
     assert len(set(chosen.tolist())) == 4
@@ -34,7 +34,7 @@ def test_a_class_with_too_few_samples_gives_all_of_them():
 def test_the_sample_depends_on_the_seed_alone():
     labels = torch.arange(100) % 7
 
-    draws = [stratified(labels, 4, generator=generator(seed)).tolist() for seed in (1, 1, 2)]
+    draws = [stratified_sample(labels, 4, generator=generator(seed)).tolist() for seed in (1, 1, 2)]
 
     assert draws[0] == draws[1] != draws[2]
 
