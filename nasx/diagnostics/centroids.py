@@ -18,7 +18,7 @@ from nasx.data.batches import Batch, EvaluationBatches
 from nasx.data.dataset import LabelledImages, SearchData
 from nasx.errors import ArchitectureError
 from nasx.introspection.activations import class_sums
-from nasx.introspection.layers import at_rest, live_layers, watching
+from nasx.introspection.layers import evaluation_mode, live_layers, observe_layers
 
 BATCH = 256  # images a forward pass
 PROBING_IMAGES = 16  # with which live layers are told from dead ones
@@ -100,7 +100,7 @@ def _judge(network: nn.Module, batch: Tensor, centroids: Centroids) -> tuple[Ten
             products.add_(rows @ centroids.layers[name].T)
             squares.add_(rows.square().sum(dim=1))
 
-    with at_rest(network), torch.no_grad(), watching(network, take):
+    with evaluation_mode(network), torch.no_grad(), observe_layers(network, take):
         logits = network(batch)
     return logits.double(), products, squares
 
