@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from nasx.data.batches import Pixels, split_batches
 from nasx.errors import ArchitectureError, DataError
-from nasx.introspection.layers import at_rest
+from nasx.introspection.layers import evaluation_mode
 
 BATCH = 512  # images a forward pass
 LOG_TEMPERATURES = (np.log(0.05), np.log(20.0))  # within which the temperature is sought
@@ -189,7 +189,7 @@ def _channels(output: Tensor) -> Tensor:
 def channel_means(network: nn.Sequential, images: Tensor | Pixels) -> tuple[dict[str, Tensor], Tensor]:
     """Channel means of `images` after each stage but the last, stage -> (n, channels), and the logits; on the CPU."""
     parts: dict[str, list[Tensor]] = {}
-    with at_rest(network), torch.no_grad():
+    with evaluation_mode(network), torch.no_grad():
         for batch in split_batches(images, BATCH):
             for name, output in _stages(network, batch):
                 parts.setdefault(name, []).append(_channels(output).float().cpu())
