@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nasx.introspection.layers import at_rest
+from nasx.introspection.layers import evaluation_mode
 from nasx.networks.cell import Cell
 from nasx.networks.edge import Edge
 
@@ -46,7 +46,7 @@ def conductances(network: nn.Module, image: Tensor, reference: Tensor, *, steps:
     outputs: dict[Place, Tensor] = {}
     positions = torch.linspace(0, 1, steps + 1, device=image.device)[:, None, None, None]
     line = reference + positions * (image - reference)
-    with at_rest(network), torch.enable_grad(), ExitStack() as stack:
+    with evaluation_mode(network), torch.enable_grad(), ExitStack() as stack:
         for name, cell in network.named_modules():
             if isinstance(cell, Cell):
                 for edge, operation in zip(cell.edges, cell.operations, strict=True):
