@@ -17,8 +17,8 @@ from nasx.diagnostics.edge_shares import edge_shares
 from nasx.diagnostics.explain_image import shap_images
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
 from nasx.errors import TrialFailure
-from nasx.introspection.activations import by_class, class_sums
-from nasx.introspection.layers import at_rest, live_layers
+from nasx.introspection.activations import class_order, class_sums
+from nasx.introspection.layers import evaluation_mode, live_layers
 from nasx.introspection.shap import Probe, ShapScorer, stage_probes
 from nasx.trial import Score
 
@@ -55,7 +55,7 @@ def explain(
     pixels = normalised(data.validation)
     chosen = np.sort(generator.permutation(len(data.train))[:BACKGROUND])
     background = normalised(data.train.take(chosen))[:]
-    with at_rest(network):
+    with evaluation_mode(network):
         probabilities = _probabilities(network, pixels)
         picked = pick_samples(probabilities, data.validation.labels, samples_per_class, generator)
         samples = tuple(
@@ -90,7 +90,7 @@ def mean_activity(
 ) -> dict[str, NDArray[np.float64]]:
     """Live layer -> mean activation over the images of each class, (n_classes,); 0 for a class without images."""
     layers = live_layers(network, pixels[:PROBING_IMAGES])
-    order = torch.split(by_class(labels), ACTIVITY_BATCH)
+    order = torch.split(class_order(labels), ACTIVITY_BATCH)
     sums = class_sums(network, ((pixels[i], labels[i]) for i in order), n_classes=n_classes, layers=layers)
     counts = torch.bincount(labels, minlength=n_classes).clamp(min=1)
     return {name: (sums[name].flatten(1).mean(dim=1) / counts).cpu().numpy() for name in layers}
