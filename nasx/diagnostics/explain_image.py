@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nasx.data.batches import Pixels, as_tensor, normalise
 from nasx.data.dataset import SearchData
 from nasx.diagnostics.confidence import WithConfidence, channel_means, fit_confidence
-from nasx.introspection.layers import at_rest
+from nasx.introspection.layers import evaluation_mode
 from nasx.introspection.shap import draw_paths, expected_gradients, stage_probes
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def explain_image(
     background = normalised(data.train.take(np.sort(chosen)))[:]
     held_out = normalised(data.validation)
     fitted = fit_confidence(network, held_out, held_out.labels, n_classes=data.n_classes)
-    with at_rest(network):
+    with evaluation_mode(network):
         with torch.no_grad():
             probabilities, confidence = WithConfidence(network, fitted).to(device)(pixels)
         answer = int(probabilities.argmax())
