@@ -21,7 +21,7 @@ from nasx.data.batches import Pixels
 from nasx.data.dataset import SearchData
 from nasx.diagnostics.class_pairs import confusion_matrix, folded_confusion
 from nasx.introspection.activations import ActivationScorer, predict
-from nasx.introspection.regularizer import emphasis
+from nasx.introspection.regularizer import pair_emphasis
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
 
@@ -81,7 +81,7 @@ def repair(
     Batch size, momentum and weight decay are those of `recipe`. The network itself is left as it is.
     """
     gentle = replace(recipe, epochs=EPOCHS, learning_rate=LEARNING_RATE, warmup_epochs=0.0, keep="last")
-    weights = emphasis(data.n_classes, pair, EMPHASIS)
+    weights = pair_emphasis(data.n_classes, pair, EMPHASIS)
 
     def tuned(regularizer: float, seed: int) -> Outcome:
         patient = copy.deepcopy(network)
