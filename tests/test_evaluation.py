@@ -444,7 +444,7 @@ def test_many_samples_are_explained_a_part_at_a_time_to_the_same_score(data, net
         scorer = ShapScorer(samples_per_class=8, path=path)
         at_once = scorer.score(network, pixels, pixels.labels, **settings)
         with monkeypatch.context() as patch:
-            patch.setattr("nasx.introspection.shap.AT_ONCE", 5)
+            patch.setattr("nasx.introspection.shap.SAMPLES_AT_ONCE", 5)
             in_turn = scorer.score(network, pixels, pixels.labels, **settings)
         np.testing.assert_allclose(in_turn.distances, at_once.distances, rtol=1e-4)
 
