@@ -15,13 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nasx.config.settings import construct, join, show
+from nasx.config.settings import construct, full_key, yaml_text
 from nasx.errors import ConfigError, did_you_mean
 
 TARGET = "_target_"
 # What a class of each group must have to be one. Looked up before anything is called: a config, or a run directory from
 # somebody else, may name any class that can be imported, and constructing a subprocess.Popen runs a command.
-MEMBERS: Mapping[str, tuple[str, ...]] = {
+REQUIRED_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "dataset": ("train", "test"),
     "space": ("canonical", "build"),
     "training": ("epochs",),
@@ -33,7 +33,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "logger": ("begin", "log", "end"),
 }
 # Former names of modules whose classes a config may name: old runs, exports and configs of users still contain them.
-MOVED: Mapping[str, str] = {
+RENAMED_MODULES: Mapping[str, str] = {
     "nasx.data.arrays": "nasx.data.npz",
     "nasx.data.digits": "nasx.data.synthetic",
     "nasx.data.idx": "nasx.data.mnist",
@@ -68,7 +68,7 @@ def current_name(target: str) -> str:
     ('nasx.data.mnist.MNIST', 'nasx.data.cifar.CIFAR10')
     """
     module, _, name = target.rpartition(".")
-    return f"{MOVED.get(module, module)}.{name}"
+    return f"{RENAMED_MODULES.get(module, module)}.{name}"
 
 
 def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
@@ -81,8 +81,8 @@ def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
     settings = current_settings({name: value for name, value in node.items() if name != TARGET})
     target = load_target(node, group)
     kind = group.partition(".")[0]
-    if lacking := [name for name in MEMBERS.get(kind, ()) if not hasattr(target, name)]:
-        raise ConfigError(f"{join(group, TARGET)}: {node[TARGET]} is no {kind}: it lacks {' and '.join(lacking)}.")
+    if lacking := [name for name in REQUIRED_MEMBERS.get(kind, ()) if not hasattr(target, name)]:
+        raise ConfigError(f"{full_key(group, TARGET)}: {node[TARGET]} is no {kind}: it lacks {' and '.join(lacking)}.")
     return construct(target, settings, group, supplied)
 
 
@@ -100,12 +100,12 @@ def dataset_name(config: Mapping[str, Any]) -> str:
 
 def load_target(node: Mapping[str, Any], group: str) -> Callable[..., Any]:
     """The class, or function, that the node's `_target_` names: "package.module.Name". Raises ConfigError."""
-    key = join(group, TARGET)
+    key = full_key(group, TARGET)
     target = node.get(TARGET)
     if target is None:
         raise ConfigError(f"{key} is missing: it names a class, e.g. nasx.introspection.shap.ShapScorer.")
     if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target):
-        raise ConfigError(f"{key} must name a class as package.module.Class, got {show(target)}.")
+        raise ConfigError(f"{key} must name a class as package.module.Class, got {yaml_text(target)}.")
     module_name, _, name = current_name(target).rpartition(".")
     module = _import(module_name, key)
     found = getattr(module, name, None)

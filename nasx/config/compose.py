@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import nasx
 from nasx.config.find import find_config, known_choices, known_groups, packaged_directory, search_path
-from nasx.config.hydra_errors import explain, parse_overrides, resolve
+from nasx.config.hydra_errors import parse_overrides, resolve, translate
 from nasx.config.schema import read_config
 from nasx.errors import ConfigError
 
@@ -54,7 +54,7 @@ def load_resolved(file: Path, overrides: Sequence[str] = ()) -> Config:
     return compose(file, overrides)
 
 
-def choice(group: str, name: str, overrides: Sequence[str] = ()) -> Config:
+def compose_choice(group: str, name: str, overrides: Sequence[str] = ()) -> Config:
     """The settings of one choice of a group, e.g. final of training, with `group.key=value` overrides on top."""
     # composed within a small experiment of ours, so that its mistakes are told as everywhere
     composed: Config = compose(packaged_directory() / "lines.yaml", [f"{group}={name}", *overrides])[group]
@@ -112,7 +112,7 @@ def _compose(file: Path, overrides: Sequence[Override]) -> DictConfig:
     try:
         composed = _hydra_compose(file, own, overrides)
     except Exception as error:
-        raise explain(error, file, overrides, lambda some: _hydra_compose(file, own, some)) from error
+        raise translate(error, file, overrides, lambda some: _hydra_compose(file, own, some)) from error
     for group, (choice, meant) in _replaced_choices(file, overrides).items():
         listed = set(_hydra_compose(known_choices(group, own)[choice], own, ())[group])  # a set has "???" values too
         with open_dict(composed):

@@ -53,7 +53,7 @@ def _parse_override(text: str) -> Override:
     return override
 
 
-def explain(
+def translate(
     error: Exception, file: Path, overrides: Sequence[Override], compose: Callable[[Sequence[Override]], DictConfig]
 ) -> Exception:
     """What to raise for an exception from composing `file`: a ConfigError, or the exception itself if it is a bug.

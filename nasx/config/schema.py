@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from nasx.config.settings import construct, convert, settings, show
+from nasx.config.settings import construct, convert, settings, yaml_text
 from nasx.errors import ConfigError, SettingError, did_you_mean
 from nasx.trial import OBJECTIVES, Bounds
 
@@ -110,7 +110,7 @@ def read_config(config: Mapping[str, Any]) -> ExperimentConfig:
 
 def _check_component(key: str, node: Any) -> None:
     if not isinstance(node, Mapping):
-        raise ConfigError(f"{key} must be a component with its settings, got {show(node)}.")
+        raise ConfigError(f"{key} must be a component with its settings, got {yaml_text(node)}.")
 
 
 def _check_objectives(names: Sequence[str]) -> None:

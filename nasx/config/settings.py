@@ -2,7 +2,7 @@
 
 A component declares its settings once, with their ranges, as fields of a class with `@settings` or as parameters of
 a constructor with `@checked`, e.g. `epochs: Annotated[int, Field(ge=1)] = 12`. pydantic checks them. `construct` checks
-a mapping of a config against the same declarations, as JSON in strict mode: a list becomes a tuple, text a path, a
+a mapping from a config against the same declarations, as JSON in strict mode: a list becomes a tuple, text a path and a
 mapping a dataclass, but "3" never an integer. Errors name the full key: `dataset.augmentation.cutout`.
 """
 
@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import wraps
 from pathlib import Path
@@ -42,16 +42,15 @@ P = ParamSpec("P")
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", Path: "a path", NoneType: "null"}
 _PLURALS = {int: "integers", float: "numbers", str: "text", Path: "paths"}
 _ADAPTER_CONFIG = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-_PYTHON_CONFIG = ConfigDict(
-    extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
-)  # not strict: a list may be a tuple
+# not strict: Python code may pass a list for a tuple
+_PYTHON_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field, Field))
 def settings(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass with keyword-only arguments, each checked against its type and range.
 
-    A value that does not fit raises SettingError.
+    Its constructor raises SettingError for a value of another type or out of range.
     """
     made: Any = pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=_PYTHON_CONFIG)
     types = get_type_hints(made, include_extras=True)
@@ -85,24 +84,43 @@ def _raising_setting_errors(init: Callable[..., Any], types: Mapping[str, Any]) 
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else ""
-            if name not in kwargs or name not in types:  # missing, unknown, by position
+            if name not in kwargs or name not in types:  # missing, unknown, or passed by position
                 raise TypeError(f"{type(self).__name__}: {name}: {first['msg']}") from error
-            raise SettingError(name, _problem(types[name], error, kwargs[name])) from error
+            errors = [each for each in error.errors() if each["loc"][:1] == (name,)]
+            raise SettingError(name, _problem(types[name], errors, kwargs[name])) from error
 
     return checked_init
 
 
-def _problem(annotation: Any, error: ValidationError, value: Any) -> str:
+def _problem(annotation: Any, errors: Sequence[Any], value: Any) -> str:
     """Return what is wrong with a value, to follow its name: "must be at least 1, got 0"."""
-    first = error.errors()[0]
-    if first["type"] == "value_error":  # of a validator of ours: a sentence
-        return str(first["ctx"]["error"])
-    out_of_range = first["type"] in _RANGE_ERRORS and len(first["loc"]) <= 1
-    expected = value_range(annotation) if out_of_range else ""
-    return f"must be {expected or describe(annotation)}, got {show(value)}"
+    for error in errors:
+        if error["type"] == "value_error":  # raised by a validator of nasx: already a sentence
+            return str(error["ctx"]["error"])
+    limits = value_range(annotation) if any(error["type"] in _RANGE_ERRORS for error in errors) else ""
+    expected = limits if limits and _is_number(annotation) else ", ".join(filter(None, (describe(annotation), limits)))
+    return f"must be {expected}, got {yaml_text(value)}"
 
 
-_RANGE_ERRORS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "too_short", "finite_number")
+_RANGE_ERRORS = (
+    "greater_than",
+    "greater_than_equal",
+    "less_than",
+    "less_than_equal",
+    "too_short",
+    "too_long",
+    "finite_number",
+)
+
+
+def _is_number(annotation: Any) -> bool:
+    """Return whether an annotation admits numbers of one type only, or null."""
+    if get_origin(annotation) is Annotated:
+        return _is_number(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        others = [part for part in get_args(annotation) if part is not NoneType]
+        return len(others) == 1 and _is_number(others[0])
+    return annotation in (int, float)
 
 
 def value_range(annotation: Any) -> str:
@@ -110,49 +128,83 @@ def value_range(annotation: Any) -> str:
 
     >>> value_range(Annotated[float, Field(ge=0, lt=1)]), value_range(Annotated[int, Field(ge=1)] | None)
     ('at least 0 and less than 1', 'at least 1')
+    >>> value_range(tuple[Annotated[int, Field(ge=1)], ...])
+    'each at least 1'
     """
-    words = []
-    for part in (annotation, *get_args(annotation)):
-        if get_origin(part) is not Annotated:
-            continue
-        for item in part.__metadata__:
-            for bound in item.metadata if isinstance(item, FieldInfo) else [item]:
-                words += [text.format(getattr(bound, name)) for kind, name, text in _BOUNDS if isinstance(bound, kind)]
-    return " and ".join(words)
+    arguments, origin = get_args(annotation), get_origin(annotation)
+    if origin is Annotated:
+        return ", ".join(filter(None, (" and ".join(_bounds(annotation)), value_range(arguments[0]))))
+    ranges = dict.fromkeys(found for argument in arguments if (found := value_range(argument)))
+    each = "" if not ranges or origin in (Union, UnionType) else "each "
+    return each + " or ".join(ranges)
 
 
 _BOUNDS = (
-    (annotated_types.Ge, "ge", "at least {:g}"),
-    (annotated_types.Gt, "gt", "more than {:g}"),
-    (annotated_types.Le, "le", "at most {:g}"),
-    (annotated_types.Lt, "lt", "less than {:g}"),
-    (annotated_types.MinLen, "min_length", "a list of at least {:g}"),
+    (annotated_types.Ge, "ge", "at least"),
+    (annotated_types.Gt, "gt", "more than"),
+    (annotated_types.Le, "le", "at most"),
+    (annotated_types.Lt, "lt", "less than"),
+    (annotated_types.MinLen, "min_length", "length at least"),
+    (annotated_types.MaxLen, "max_length", "length at most"),
 )
+
+
+def _bounds(annotation: Any) -> Iterator[str]:
+    """Yield the bounds in the metadata of an Annotated type, in words."""
+    for item in annotation.__metadata__:
+        for bound in item.metadata if isinstance(item, FieldInfo) else [item]:
+            yield from (f"{text} {_number(getattr(bound, n))}" for kind, n, text in _BOUNDS if type(bound) is kind)
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def describe_setting(annotation: Any) -> str:
+    """Return the type and the range of an annotation in words.
+
+    >>> describe_setting(Annotated[int, Field(ge=1)]), describe_setting(bool)
+    ('an integer, at least 1', 'true or false')
+    """
+    return ", ".join(filter(None, (describe(annotation), value_range(annotation))))
 
 
 def construct(
     target: Callable[..., T], settings: Mapping[str, Any], key: str = "", supplied: Mapping[str, Any] | None = None
 ) -> T:
-    """`target(**settings, **supplied)`, with `settings` checked against its signature.
+    """Return `target(**settings, **supplied)`, with `settings` checked against the signature of `target`.
 
-    `key` is where the settings stand in the config ("" at the root) and begins every message. `supplied` are the
-    arguments that a config may not give; they are passed as they are. Raises ConfigError.
+    Args:
+        target: a class or function.
+        settings: plain values from a config, by name of the parameter.
+        key: full key of the settings in the config, "" at the root; every message starts with it.
+        supplied: arguments that nasx provides and a config may not set; passed unchecked.
+
+    Raises:
+        ConfigError: if a setting is unknown, missing, of another type or out of range.
     """
     supplied = supplied or {}
-    parameters = _parameters(target, key)
+    parameters = declared_parameters(target, key)
     _check_keys(target, parameters, settings, key, supplied)
     arguments = {
-        name: convert(value, _annotation(parameters, name), join(key, name)) for name, value in settings.items()
+        name: convert(value, _annotation(parameters, name), full_key(key, name)) for name, value in settings.items()
     }
     try:
         return target(**arguments, **supplied)
     except SettingError as error:
-        end = "" if error.problem.endswith((".", "?")) else "."
-        raise ConfigError(f"{join(key, error.name)} {error.problem}{end}") from error
+        raise ConfigError(_sentence(f"{full_key(key, error.name)} {error.problem}")) from error
 
 
 def convert(value: Any, annotation: Any, key: str) -> Any:
-    """A plain value (of YAML or JSON) as the annotated type. Raises ConfigError naming `key`.
+    """Return a plain value from YAML or JSON as the annotated type.
+
+    Args:
+        value: null, number, text, list or mapping.
+        annotation: of the parameter, e.g. `tuple[int, ...]`.
+        key: full key of the value in the config, for messages.
+
+    Raises:
+        ConfigError: if the value is of another type or out of range.
 
     >>> convert([1, 2], tuple[int, ...], "space.widths")
     (1, 2)
@@ -166,18 +218,18 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     if record is not None and isinstance(value, Mapping):
         return construct(record, value, key)
     if _is_mapping_of_dataclasses(annotation) and isinstance(value, Mapping):
-        return {name: convert(item, get_args(annotation)[1], join(key, name)) for name, item in value.items()}
+        return {name: convert(item, get_args(annotation)[1], full_key(key, name)) for name, item in value.items()}
     if record is not None and not (value is None and NoneType in get_args(annotation)):
         raise _mismatch(key, describe(annotation), value)
     try:
         converted = TypeAdapter(annotation, config=None if record else _ADAPTER_CONFIG).validate_json(json.dumps(value))
     except ValidationError as error:
-        raise ConfigError(f"{key} {_problem(annotation, error, value)}.") from error
+        raise ConfigError(_sentence(f"{key} {_problem(annotation, error.errors(), value)}")) from error
     return converted.expanduser() if isinstance(converted, Path) else converted
 
 
 def describe(annotation: Any) -> str:
-    """What an annotation asks for, in words.
+    """Return the type that an annotation requires, in words.
 
     >>> describe(float | None), describe(tuple[str, ...]), describe(Literal["best", "last"])
     ('a number or null', 'a list of text', 'best or last')
@@ -191,7 +243,7 @@ def describe(annotation: Any) -> str:
     if origin is Annotated:
         return describe(arguments[0])
     if origin is Literal:
-        return _either([show(a).strip("'") for a in arguments])
+        return _either([yaml_text(a).strip("'") for a in arguments])
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return _either([str(member.value) for member in annotation])
     if dataclasses.is_dataclass(annotation):
@@ -201,26 +253,29 @@ def describe(annotation: Any) -> str:
         return "a mapping"
     if isinstance(kind, type) and hasattr(kind, "__iter__"):
         fixed = "" if Ellipsis in arguments or kind is not tuple else f"{len(arguments)} "
-        items = _PLURALS.get(arguments[0]) if arguments else None
+        item = arguments[0] if arguments else None
+        items = _PLURALS.get(get_args(item)[0] if get_origin(item) is Annotated else item)
         return f"a list of {fixed}{items or 'values'}"
     return f"of type {getattr(annotation, '__name__', annotation)}"
 
 
-def show(value: Any) -> str:
-    """A value as one writes it in YAML: null, true, 'text', [1, 2]."""
+def yaml_text(value: Any) -> str:
+    """Return a value as it is written in YAML, cut to 80 characters: null, true, 'text', [1, 2]."""
     if isinstance(value, str):
         return repr(value)
     text = json.dumps(value, default=repr)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def join(key: str, name: str) -> str:
-    """The full key of `name` under `key`; `key` is empty at the root."""
+def full_key(key: str, name: str) -> str:
+    """Return the full key of `name` under `key`; `key` is "" at the root."""
     return f"{key}.{name}" if key else name
 
 
 def suggest(key: str, known: Iterable[str]) -> str:
-    """A sentence with the key that was probably meant: like it beside it, or of its name elsewhere; or those beside it.
+    """Return a sentence with the key that was probably meant, or with the known keys next to it.
+
+    A similar name in the same section is preferred to the same name in another section.
 
     >>> suggest("dataset.rot", ["seed", "dataset.root", "algorithm.rot13"])
     'Did you mean dataset.root?'
@@ -239,16 +294,20 @@ def suggest(key: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(sorted(siblings.values()))}." if siblings else f"{parent} has no settings."
 
 
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
 def _either(words: list[str]) -> str:
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _mismatch(key: str, expected: str, value: Any) -> ConfigError:
-    return ConfigError(f"{key} must be {expected}, got {show(value)}.")
+    return ConfigError(f"{key} must be {expected}, got {yaml_text(value)}.")
 
 
 def _dataclass_in(annotation: Any) -> type | None:
-    """The dataclass that an annotation names, alone or with None."""
+    """Return the dataclass that an annotation names, possibly with None; else None."""
     candidates = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     found = [c for c in candidates if isinstance(c, type) and dataclasses.is_dataclass(c)]
     return found[0] if len(found) == 1 else None
@@ -263,13 +322,14 @@ def _name(target: Callable[..., Any]) -> str:
     return f"{target.__module__}.{target.__qualname__}"
 
 
-def _parameters(target: Callable[..., Any], key: str) -> Mapping[str, inspect.Parameter]:
+def declared_parameters(target: Callable[..., Any], key: str) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a component by name. Raises ConfigError, naming `key`, if an annotation is undefined."""
     try:
         return inspect.signature(target, eval_str=True).parameters
     except (NameError, AttributeError) as error:
         raise ConfigError(
             f"{key}: the annotations of {_name(target)} cannot be read: {error}. "
-            "What they name must be imported when the program runs, not under TYPE_CHECKING alone."
+            "Import the types that they name at run time, not only under TYPE_CHECKING."
         ) from error
 
 
@@ -284,19 +344,21 @@ def _check_keys(
     key: str,
     supplied: Mapping[str, Any],
 ) -> None:
-    """Every setting is a parameter, every parameter without default is given, and nothing is given twice."""
+    """Raise ConfigError for a setting that is unknown or set by nasx, and for one that is missing."""
     kinds = {p.kind for p in parameters.values()}
     named = {p.name: p for p in parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     for name in settings:
         if name in supplied:
-            raise ConfigError(f"{join(key, name)} is given by the search itself: remove it from the config.")
+            raise ConfigError(f"{full_key(key, name)} is set by the search itself: remove it from the config.")
         if name not in named and inspect.Parameter.VAR_KEYWORD not in kinds:
-            full = join(key, str(name))
-            known = [join(key, n) for n in named if n not in supplied]
+            full = full_key(key, str(name))
+            known = [full_key(key, n) for n in named if n not in supplied]
             raise ConfigError(f"unknown key {full}. {suggest(full, known)}".rstrip())
     for name, parameter in named.items():
         if parameter.default is parameter.empty and name not in settings and name not in supplied:
-            raise ConfigError(f"{join(key, name)} is missing: {_name(target)} needs {describe(parameter.annotation)}.")
+            raise ConfigError(
+                f"{full_key(key, name)} is missing: {_name(target)} needs {describe_setting(parameter.annotation)}."
+            )
     for name in supplied:
         if name not in named and inspect.Parameter.VAR_KEYWORD not in kinds:
-            raise ConfigError(f"{_name(target)} does not take {name!r}, which the search gives to every {key}.")
+            raise ConfigError(f"{_name(target)} does not take {name!r}, which the search passes to every {key}.")

@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nasx.data.augmentation import Augmentation, augment
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.errors import SettingError
 from nasx.trial import derive_seed
 
 DATA_SHARE: Final = 0.25  # of a trial's share of the GPU memory, for datasets; the rest is for training
 # by images and device; images of trials that share a worker are the same object
-_placed: WeakKeyDictionary[LabelledImages, dict[torch.device, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+_placed: WeakKeyDictionary[LabeledImages, dict[torch.device, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
-def place(images: LabelledImages, device: torch.device, gpu_share: float = 1.0) -> tuple[Tensor, Tensor]:
+def place(images: LabeledImages, device: torch.device, gpu_share: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return images, uint8 (n, channels, height, width), and labels, int64 (n,), as tensors to be read, never written.
 
     On the CPU both share the memory of the arrays. On a GPU the labels are on the device; the images too, if all images
@@ -72,7 +72,7 @@ def as_tensor(array: NDArray[np.generic]) -> Tensor:
 Batch = tuple[Tensor, Tensor]  # images (b, channels, height, width) float32 normalised; labels (b,) int64
 
 
-def normalise(images: Tensor, mean: Tensor | NDArray[np.float32], std: Tensor | NDArray[np.float32]) -> Tensor:
+def normalize(images: Tensor, mean: Tensor | NDArray[np.float32], std: Tensor | NDArray[np.float32]) -> Tensor:
     """uint8 `images` (n, channels, height, width) as float32, (image / 255 - mean) / std, channel by channel.
 
     >>> normalise(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), np.float32([0.5]), np.float32([0.25]))
@@ -94,7 +94,7 @@ class Pixels:
 
     def __init__(
         self,
-        images: LabelledImages,
+        images: LabeledImages,
         *,
         mean: NDArray[np.float32],
         std: NDArray[np.float32],
@@ -151,7 +151,7 @@ class Pixels:
 
     def finish(self, gathered: Tensor) -> Tensor:
         """What `gather` returned, on the device and normalised."""
-        return normalise(gathered.to(self.device, non_blocking=True), self._mean, self._std)
+        return normalize(gathered.to(self.device, non_blocking=True), self._mean, self._std)
 
 
 def take(images: Tensor | Pixels, indices: Tensor) -> Tensor | Pixels:
@@ -169,7 +169,7 @@ class EvaluationBatches:
 
     def __init__(
         self,
-        data: LabelledImages,
+        data: LabeledImages,
         *,
         mean: NDArray[np.float32],
         std: NDArray[np.float32],
@@ -213,7 +213,7 @@ class TrainingBatches(EvaluationBatches):
 
     def __init__(
         self,
-        data: LabelledImages,
+        data: LabeledImages,
         *,
         mean: NDArray[np.float32],
         std: NDArray[np.float32],

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nasx.data.folder import ImageFolder, LabelledFiles
-from nasx.data.image_files import read_picture
+from nasx.data.folder import ImageFolder, LabeledFiles
+from nasx.data.image_files import read_image
 from nasx.errors import DataError
 from nasx.protocols import Dataset
 
@@ -55,7 +55,7 @@ class DataReport:
         return all(part.counts and min(part.counts) > 0 and not part.damaged for part in parts)
 
 
-def check(dataset: Dataset) -> DataReport:
+def check_dataset(dataset: Dataset) -> DataReport:
     """Reads all of a dataset, both parts. Of image folders every damaged picture is found, of others the first."""
     if isinstance(dataset, ImageFolder):
         train, train_digests = _check_files(dataset, test=False)
@@ -91,12 +91,12 @@ def _check_files(dataset: ImageFolder, *, test: bool) -> tuple[PartReport, Diges
 
 
 def _sound(
-    files: LabelledFiles, size: int, channels: int, damaged: list[str]
+    files: LabeledFiles, size: int, channels: int, damaged: list[str]
 ) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """The pictures that can be read, with their labels; of the others the reason is put into `damaged`."""
     for path, label in zip(files.paths, files.labels, strict=True):
         try:
-            yield read_picture(path, size=size, channels=channels), label
+            yield read_image(path, size=size, channels=channels), label
         except DataError as error:
             damaged.append(str(error))
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages
-from nasx.data.files import checked_labels, damaged, find_folder, joined, reading
+from nasx.data.dataset import LabeledImages
+from nasx.data.files import checked_labels, concatenate, damaged_file, find_folder, read_errors
 from nasx.data.unpickle import load_pickled_dict
 
 _SHAPE = (3, 32, 32)  # a row of a batch: all red pixels, all green, all blue
@@ -39,30 +39,30 @@ class _CIFAR:
     names_key: ClassVar[str]
     labels_key: ClassVar[str]
 
-    def train(self) -> LabelledImages:
+    def train(self) -> LabeledImages:
         return self._read(self.train_files)
 
-    def test(self) -> LabelledImages:
+    def test(self) -> LabeledImages:
         return self._read((self.test_file,))
 
-    def _read(self, files: Sequence[str]) -> LabelledImages:
+    def _read(self, files: Sequence[str]) -> LabeledImages:
         folder = find_folder(self.title, self.root, self.folder)
         meta = self._load(folder / self.meta_file)
         class_names = _class_names(folder / self.meta_file, meta, self.names_key)
         parts = [self._read_batch(folder / file, class_names, meta.get("num_cases_per_batch")) for file in files]
-        return joined(parts)
+        return concatenate(parts)
 
-    def _read_batch(self, path: Path, class_names: tuple[str, ...], n_expected: int | None) -> LabelledImages:
+    def _read_batch(self, path: Path, class_names: tuple[str, ...], n_expected: int | None) -> LabeledImages:
         """One batch; `n_expected` images, where the meta file says how many."""
         batch = self._load(path)
         pixels = checked_pixels(path, batch.get("data"), _SHAPE)
         if n_expected is not None and len(pixels) != n_expected:
-            raise damaged(path, f"expected {n_expected} images, got {len(pixels)}")
+            raise damaged_file(path, f"expected {n_expected} images, got {len(pixels)}")
         labels = checked_labels(path, batch.get(self.labels_key), len(pixels), class_names)
-        return LabelledImages(pixels, labels, class_names)
+        return LabeledImages(pixels, labels, class_names)
 
     def _load(self, path: Path) -> dict[str, Any]:
-        with reading(path, self.title, self.folder):
+        with read_errors(path, self.title, self.folder):
             return load_pickled_dict(path)
 
 
@@ -96,16 +96,16 @@ def checked_pixels(path: Path, pixels: object, shape: tuple[int, int, int]) -> N
     """`pixels` of a batch, a row an image, as images (n, *shape). Raises DataError where they are no such rows."""
     n_values = int(np.prod(shape))
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (n_values,):
-        raise damaged(path, f"expected data of shape (n, {n_values}) and type uint8")
+        raise damaged_file(path, f"expected data of shape (n, {n_values}) and type uint8")
     if len(pixels) == 0:
-        raise damaged(path, "it holds no images")
+        raise damaged_file(path, "it holds no images")
     return pixels.reshape(-1, *shape)
 
 
 def _class_names(path: Path, meta: dict[str, Any], key: str) -> tuple[str, ...]:
     names = meta.get(key)
     if not isinstance(names, list) or not names or not all(isinstance(name, (str, bytes)) for name in names):
-        raise damaged(path, f"expected the names of the classes under {key}")
+        raise damaged_file(path, f"expected the names of the classes under {key}")
     return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names)
 
 
@@ -128,26 +128,26 @@ class ImageNet16:
     train_files: ClassVar[tuple[str, ...]] = tuple(f"train_data_batch_{number}" for number in range(1, 11))
     test_file: ClassVar[str] = "val_data"
 
-    def train(self) -> LabelledImages:
+    def train(self) -> LabeledImages:
         return self._read(self.train_files)
 
-    def test(self) -> LabelledImages:
+    def test(self) -> LabeledImages:
         return self._read((self.test_file,))
 
-    def _read(self, files: Sequence[str]) -> LabelledImages:
+    def _read(self, files: Sequence[str]) -> LabeledImages:
         folder = find_folder(self.title, self.root, self.folder)
-        return joined([self._read_batch(folder / file) for file in files])
+        return concatenate([self._read_batch(folder / file) for file in files])
 
-    def _read_batch(self, path: Path) -> LabelledImages:
+    def _read_batch(self, path: Path) -> LabeledImages:
         """The images of one batch that are of the first 120 classes."""
-        with reading(path, self.title, self.folder):
+        with read_errors(path, self.title, self.folder):
             batch = load_pickled_dict(path)
         pixels = checked_pixels(path, batch.get("data"), _SHAPE_16)
         labels = checked_labels(path, batch.get("labels"), len(pixels), _ALL_CLASSES)
         if labels.min() < 1:
-            raise damaged(path, "expected labels 1 to 1000, got 0")
+            raise damaged_file(path, "expected labels 1 to 1000, got 0")
         chosen = np.flatnonzero(labels <= N_CLASSES)
-        return LabelledImages(pixels[chosen], labels[chosen] - 1, class_names())
+        return LabeledImages(pixels[chosen], labels[chosen] - 1, class_names())
 
 
 def class_names() -> tuple[str, ...]:

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from nasx.errors import ResourceError
 
-SHARE: Final = 0.25  # of the machine's memory: images that take more stay on disk, unless the config says otherwise
+MEMORY_SHARE: Final = (
+    0.25  # of the machine's memory: images that take more stay on disk, unless the config says otherwise
+)
 CHUNK: Final = 256  # images copied at a time
 
 
 def stays_on_disk(memory_map: bool | None, n_bytes: int) -> bool:
     """Whether images of so many bytes are streamed from disk; `memory_map`: as the config has it, None: by the size."""
-    return n_bytes > SHARE * _memory() if memory_map is None else memory_map
+    return n_bytes > MEMORY_SHARE * _memory() if memory_map is None else memory_map
 
 
 def _memory() -> int:
@@ -74,11 +76,11 @@ def take_rows(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[
     return write_rows(target, shape, (images[indices[i : i + CHUNK]] for i in range(0, len(indices), CHUNK)))
 
 
-SIZES = (8, 224)  # pixels a side, smallest and largest: what the networks are made for
+IMAGE_SIZES = (8, 224)  # pixels a side, smallest and largest: what the networks are made for
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledImages:
+class LabeledImages:
     """Images of one size with one label each."""
 
     images: NDArray[np.uint8]  # (n, channels, height, width), 0 to 255
@@ -98,30 +100,30 @@ class LabelledImages:
     def n_classes(self) -> int:
         return len(self.class_names)
 
-    def take(self, indices: NDArray[np.int64]) -> LabelledImages:
+    def take(self, indices: NDArray[np.int64]) -> LabeledImages:
         """The images at `indices`, in that order; on disk where these are."""
         if self.on_disk:
-            return LabelledImages(take_rows(self.images, indices), self.labels[indices], self.class_names, on_disk=True)
-        return LabelledImages(self.images[indices], self.labels[indices], self.class_names)
+            return LabeledImages(take_rows(self.images, indices), self.labels[indices], self.class_names, on_disk=True)
+        return LabeledImages(self.images[indices], self.labels[indices], self.class_names)
 
     def __reduce__(self) -> Any:
         """Travels to other processes by the path of its file, where it is on disk: numpy would send all pixels."""
         if not self.on_disk:
-            return LabelledImages, (self.images, self.labels, self.class_names)
+            return LabeledImages, (self.images, self.labels, self.class_names)
         assert isinstance(self.images, np.memmap)
         return _reopened, (self.images.filename, self.labels, self.class_names)
 
 
-def _reopened(file: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> LabelledImages:
-    return LabelledImages(open_rows(Path(file)), labels, class_names, on_disk=True)
+def _reopened(file: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> LabeledImages:
+    return LabeledImages(open_rows(Path(file)), labels, class_names, on_disk=True)
 
 
 @dataclass(frozen=True, eq=False)
 class SearchData:
     """What a trial sees: training images, validation images, and how pixels are normalised. Never the test split."""
 
-    train: LabelledImages
-    validation: LabelledImages
+    train: LabeledImages
+    validation: LabeledImages
     mean: NDArray[np.float32]  # (channels,) of the training images, scaled to [0, 1]
     std: NDArray[np.float32]  # (channels,) likewise; 1 where a channel is constant
 

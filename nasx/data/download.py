@@ -31,7 +31,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Publication:
+class PublishedDataset:
     """A dataset as it is published: its files, and the folder that its reader expects."""
 
     folder: str  # inside the user's root
@@ -39,17 +39,17 @@ class Publication:
     unpack: bool = False  # the files are tar archives that hold `folder`
 
 
-def _idx(folder: str, mirrors: tuple[str, ...], hashes: Mapping[str, str]) -> Publication:
+def _idx(folder: str, mirrors: tuple[str, ...], hashes: Mapping[str, str]) -> PublishedDataset:
     files = (RemoteFile(name, f"md5:{md5}", tuple(f"{url}{name}" for url in mirrors)) for name, md5 in hashes.items())
-    return Publication(folder, tuple(files))
+    return PublishedDataset(folder, tuple(files))
 
 
-def _cifar(folder: str, archive: str, md5: str) -> Publication:
+def _cifar(folder: str, archive: str, md5: str) -> PublishedDataset:
     url = f"https://www.cs.toronto.edu/~kriz/{archive}"
-    return Publication(folder, (RemoteFile(archive, f"md5:{md5}", (url,)),), unpack=True)
+    return PublishedDataset(folder, (RemoteFile(archive, f"md5:{md5}", (url,)),), unpack=True)
 
 
-PUBLICATIONS: Mapping[str, Publication] = {
+PUBLISHED: Mapping[str, PublishedDataset] = {
     "cifar10": _cifar("cifar-10-batches-py", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
     "cifar100": _cifar("cifar-100-python", "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
     "mnist": _idx(
@@ -79,7 +79,7 @@ PUBLICATIONS: Mapping[str, Publication] = {
         },
     ),
 }
-REGISTERED: Mapping[str, str] = {
+REGISTRATION_REQUIRED: Mapping[str, str] = {
     "imagenet16_120": "image-net.org gives ImageNet's 16x16 images to registered users, under Download. "
     "Unpack them into one folder and give it as dataset.root.",
 }
@@ -96,14 +96,14 @@ def fetch(name: str, root: Path, *, progress: Progress | None = None) -> Path:
     Files that are there and sound are left alone. Raises DataError where no mirror gives a file, or gives another,
     and ResourceError where the disk does not take it.
     """
-    if name in REGISTERED:
-        raise DataError(f"{name} cannot be fetched: {REGISTERED[name]}")
-    if name not in PUBLICATIONS:
-        raise DataError(f"nasx knows no place to fetch {name!r} from. {did_you_mean(name, PUBLICATIONS)}")
-    return fetch_publication(PUBLICATIONS[name], root, progress=progress)
+    if name in REGISTRATION_REQUIRED:
+        raise DataError(f"{name} cannot be fetched: {REGISTRATION_REQUIRED[name]}")
+    if name not in PUBLISHED:
+        raise DataError(f"nasx knows no place to fetch {name!r} from. {did_you_mean(name, PUBLISHED)}")
+    return fetch_published(PUBLISHED[name], root, progress=progress)
 
 
-def fetch_publication(publication: Publication, root: Path, *, progress: Progress | None = None) -> Path:
+def fetch_published(publication: PublishedDataset, root: Path, *, progress: Progress | None = None) -> Path:
     """As `fetch`, for files published anywhere."""
     folder = root / publication.folder
     if publication.unpack and folder.is_dir():

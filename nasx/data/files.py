@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.errors import DataError
 
 FETCH_AGAIN = "Fetch the file again."
@@ -42,7 +42,7 @@ def find_folder(title: str, root: str | None, folder: str) -> Path:
 
 
 @contextmanager
-def reading(path: Path, title: str, folder: str) -> Iterator[None]:
+def read_errors(path: Path, title: str, folder: str) -> Iterator[None]:
     """Tells a file that cannot be opened or read as a DataError."""
     try:
         yield
@@ -54,7 +54,7 @@ def reading(path: Path, title: str, folder: str) -> Iterator[None]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def damaged(path: Path, problem: str, advice: str = FETCH_AGAIN) -> DataError:
+def damaged_file(path: Path, problem: str, advice: str = FETCH_AGAIN) -> DataError:
     """The error for a file whose content is not what it should be."""
     return DataError(f"{path} is damaged or of another format: {problem}. {advice}")
 
@@ -66,21 +66,23 @@ def checked_labels(
     try:
         array = np.asarray(labels)
     except ValueError as error:  # lists of unequal lengths
-        raise damaged(path, "expected a list of whole numbers as labels", advice) from error
+        raise damaged_file(path, "expected a list of whole numbers as labels", advice) from error
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise damaged(path, "expected a list of whole numbers as labels", advice)
+        raise damaged_file(path, "expected a list of whole numbers as labels", advice)
     if len(array) != n:
-        raise damaged(path, f"expected one label an image, got {n} images and {len(array)} labels", advice)
+        raise damaged_file(path, f"expected one label an image, got {n} images and {len(array)} labels", advice)
     outside = np.flatnonzero((array < 0) | (array >= len(class_names)))
     if outside.size:
         first = outside[0]
-        raise damaged(path, f"expected labels 0 to {len(class_names) - 1}, got {array[first]} at image {first}", advice)
+        raise damaged_file(
+            path, f"expected labels 0 to {len(class_names) - 1}, got {array[first]} at image {first}", advice
+        )
     return array.astype(np.int64)
 
 
-def joined(parts: Sequence[LabelledImages]) -> LabelledImages:
+def concatenate(parts: Sequence[LabeledImages]) -> LabeledImages:
     """Parts of one dataset as a whole, in the order given."""
-    return LabelledImages(
+    return LabeledImages(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.labels for part in parts]),
         parts[0].class_names,

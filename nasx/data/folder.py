@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages, open_rows, stays_on_disk, write_rows
+from nasx.data.dataset import LabeledImages, open_rows, stays_on_disk, write_rows
 from nasx.data.download import cache_folder
 from nasx.data.files import existing_folder, expand
-from nasx.data.image_files import check_picture_settings, is_picture, read_picture
+from nasx.data.image_files import check_picture_settings, is_image_file, read_image
 from nasx.data.splits import hold_out
 from nasx.errors import DataError
 
@@ -33,7 +33,7 @@ _AUGMENTATION = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0
 
 
 @dataclass(frozen=True)
-class LabelledFiles:
+class LabeledFiles:
     """The pictures of a dataset before they are read."""
 
     paths: tuple[Path, ...]
@@ -59,13 +59,13 @@ class ImageFolder:
     def __post_init__(self) -> None:
         check_picture_settings(self.image_size, self.test_fraction, self.seed)
 
-    def train(self) -> LabelledImages:
+    def train(self) -> LabeledImages:
         return self._read(self.train_files())
 
-    def test(self) -> LabelledImages:
+    def test(self) -> LabeledImages:
         return self._read(self.test_files())
 
-    def train_files(self) -> LabelledFiles:
+    def train_files(self) -> LabeledFiles:
         """The pictures of train/, and of val/ where there is one: a search cuts its own validation images."""
         root = self._root()
         if not (root / "train").is_dir():
@@ -74,9 +74,9 @@ class ImageFolder:
         if not (root / "val").is_dir():
             return train
         more = list_files(root / "val", class_names=train.class_names)
-        return LabelledFiles(train.paths + more.paths, train.labels + more.labels, train.class_names)
+        return LabeledFiles(train.paths + more.paths, train.labels + more.labels, train.class_names)
 
-    def test_files(self) -> LabelledFiles:
+    def test_files(self) -> LabeledFiles:
         root = self._root()
         if not (root / "train").is_dir():
             return self._held_out(root)[1]
@@ -86,11 +86,11 @@ class ImageFolder:
             )
         return list_files(root / "test", class_names=list_files(root / "train").class_names)
 
-    def _held_out(self, root: Path) -> tuple[LabelledFiles, LabelledFiles]:
+    def _held_out(self, root: Path) -> tuple[LabeledFiles, LabeledFiles]:
         files = list_files(root)
         indices = hold_out(np.array(files.labels), files.class_names, fraction=self.test_fraction, seed=self.seed)
         train, test = (
-            LabelledFiles(tuple(files.paths[i] for i in part), tuple(files.labels[i] for i in part), files.class_names)
+            LabeledFiles(tuple(files.paths[i] for i in part), tuple(files.labels[i] for i in part), files.class_names)
             for part in indices
         )
         return train, test
@@ -100,16 +100,16 @@ class ImageFolder:
             raise DataError("A folder of images needs its place: give dataset.root=DIR, with one folder a class.")
         return existing_folder(self.root, "a folder of images needs dataset.root=DIR, with one folder a class")
 
-    def _read(self, files: LabelledFiles) -> LabelledImages:
+    def _read(self, files: LabeledFiles) -> LabeledImages:
         channels = 1 if self.grayscale else 3
         folder = cache_folder() if self.cache is None else expand(self.cache)
-        images = cached_pictures(files.paths, size=self.image_size, channels=channels, folder=folder)
+        images = cached_images(files.paths, size=self.image_size, channels=channels, folder=folder)
         labels = np.array(files.labels, dtype=np.int64)
         on_disk = stays_on_disk(self.memory_map, images.nbytes)
-        return LabelledImages(images, labels, files.class_names, on_disk=on_disk)
+        return LabeledImages(images, labels, files.class_names, on_disk=on_disk)
 
 
-def list_files(folder: Path, *, class_names: Sequence[str] | None = None) -> LabelledFiles:
+def list_files(folder: Path, *, class_names: Sequence[str] | None = None) -> LabeledFiles:
     """All pictures in the class folders of `folder`, at any depth, in the order of their names.
 
     `class_names`, where given, are all that may occur. Other files and hidden folders are passed over.
@@ -127,17 +127,17 @@ def list_files(folder: Path, *, class_names: Sequence[str] | None = None) -> Lab
     paths: list[Path] = []
     labels: list[int] = []
     for name in found:
-        pictures = sorted(path for path in (folder / name).rglob("*") if is_picture(path) and path.is_file())
+        pictures = sorted(path for path in (folder / name).rglob("*") if is_image_file(path) and path.is_file())
         if not pictures:
             raise DataError(f"{folder / name} holds no pictures: fill it or remove it.")
         paths += pictures
         labels += [names.index(name)] * len(pictures)
     if not paths:
         raise DataError(f"{folder} holds no pictures.")
-    return LabelledFiles(tuple(paths), tuple(labels), names)
+    return LabeledFiles(tuple(paths), tuple(labels), names)
 
 
-def cached_pictures(paths: Sequence[Path], *, size: int, channels: int, folder: Path) -> NDArray[np.uint8]:
+def cached_images(paths: Sequence[Path], *, size: int, channels: int, folder: Path) -> NDArray[np.uint8]:
     """The pictures as one array (n, channels, size, size), from `folder` where they have been read before.
 
     The array is mapped from disk, not loaded: it may be larger than memory. It is made anew whenever a picture's
@@ -150,7 +150,7 @@ def cached_pictures(paths: Sequence[Path], *, size: int, channels: int, folder: 
         return open_rows(target)
     except (OSError, ValueError, EOFError):  # not there yet, or cut short from outside: made anew
         pass
-    return write_rows(target, shape, (read_picture(path, size=size, channels=channels) for path in paths))
+    return write_rows(target, shape, (read_image(path, size=size, channels=channels) for path in paths))
 
 
 def _fingerprint(paths: Sequence[Path], shape: tuple[int, ...]) -> str:

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages, stays_on_disk, write_rows
+from nasx.data.dataset import LabeledImages, stays_on_disk, write_rows
 from nasx.data.download import cache_folder
 from nasx.data.files import expand
-from nasx.data.image_files import check_picture_settings, decode_picture
+from nasx.data.image_files import check_picture_settings, decode_image
 from nasx.data.splits import hold_out
 from nasx.errors import DataError, ResourceError, did_you_mean
 
@@ -53,20 +53,20 @@ class HuggingFace:
     def __post_init__(self) -> None:
         check_picture_settings(self.image_size, self.test_fraction, self.seed)
 
-    def train(self) -> LabelledImages:
+    def train(self) -> LabeledImages:
         images = self._read(self.train_split)
         return images if self.test_split else images.take(self._halves(images)[0])
 
-    def test(self) -> LabelledImages:
+    def test(self) -> LabeledImages:
         if self.test_split:
             return self._read(self.test_split)
         images = self._read(self.train_split)
         return images.take(self._halves(images)[1])
 
-    def _halves(self, images: LabelledImages) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _halves(self, images: LabeledImages) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return hold_out(images.labels, images.class_names, fraction=self.test_fraction, seed=self.seed)
 
-    def _read(self, split: str) -> LabelledImages:
+    def _read(self, split: str) -> LabeledImages:
         rows = self._rows(split)
         images = _column(rows, self.image_column, "Image", "image_column", self.path)
         labels = _column(rows, self.label_column, "ClassLabel", "label_column", self.path)
@@ -88,13 +88,13 @@ class HuggingFace:
             pixels = np.empty(shape, np.uint8)
             for number, picture in enumerate(pictures):
                 pixels[number] = picture
-        return LabelledImages(pixels, numbers, class_names, on_disk=on_disk)
+        return LabeledImages(pixels, numbers, class_names, on_disk=on_disk)
 
     def _decoded(self, value: Any, where: str, column: str, channels: int) -> NDArray[np.uint8]:
         raw = value.get("bytes") if isinstance(value, dict) else None
         if not isinstance(raw, bytes):  # a path instead: whoever made the file could name any file of this machine
             raise DataError(f"{where} holds no picture in the column {column}: pictures must be stored as bytes.")
-        return decode_picture(io.BytesIO(raw), where, size=self.image_size, channels=channels)
+        return decode_image(io.BytesIO(raw), where, size=self.image_size, channels=channels)
 
     def _rows(self, split: str) -> Any:
         """The split as the library gives it, nothing decoded."""

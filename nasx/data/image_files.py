@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from nasx.data.dataset import SIZES
+from nasx.data.dataset import IMAGE_SIZES
 from nasx.errors import DataError, SettingError
 
 # What Pillow's decoders raise on damaged files
@@ -43,24 +43,22 @@ def _formats() -> tuple[str, ...]:
     return tuple(sorted(Image.OPEN.keys() - _EXCLUDED))
 
 
-def is_picture(path: Path) -> bool:
+def is_image_file(path: Path) -> bool:
     """Whether the name says that this is a picture which Pillow reads. Hidden files are none."""
     return Image.registered_extensions().get(path.suffix.lower()) in _formats() and not path.name.startswith(".")
 
 
-def read_picture(path: Path, *, size: int | tuple[int, int], channels: int) -> NDArray[np.uint8]:
+def read_image(path: Path, *, size: int | tuple[int, int], channels: int) -> NDArray[np.uint8]:
     """The picture as (channels, height, width), 0 to 255, of 1 (grey) or 3 channels (red, green, blue).
 
     `size`: height and width, or one number for both. The picture is turned upright as its camera noted, cut to the
     middle part of that shape, and resized. What is transparent becomes white. Of an animation the first picture counts.
     Raises DataError where it cannot be read.
     """
-    return decode_picture(path, str(path), size=size, channels=channels)
+    return decode_image(path, str(path), size=size, channels=channels)
 
 
-def decode_picture(
-    file: Path | BinaryIO, name: str, *, size: int | tuple[int, int], channels: int
-) -> NDArray[np.uint8]:
+def decode_image(file: Path | BinaryIO, name: str, *, size: int | tuple[int, int], channels: int) -> NDArray[np.uint8]:
     """The same of a picture that is open, or in memory; `name` is what errors call it."""
     mode = "RGB" if channels == 3 else "L"
     height, width = (size, size) if isinstance(size, int) else size
@@ -107,7 +105,7 @@ def _flat(picture: Image.Image) -> Image.Image:
 
 def check_picture_settings(image_size: int, test_fraction: float, seed: int) -> None:
     """Raise SettingError where pictures cannot be resized, or their test part cut, so."""
-    low, high = SIZES
+    low, high = IMAGE_SIZES
     if not low <= image_size <= high:
         raise SettingError("image_size", f"must be {low} to {high} pixels, got {image_size}")
     if not 0 < test_fraction < 1:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages
-from nasx.data.files import checked_labels, damaged, find_folder, reading
+from nasx.data.dataset import LabeledImages
+from nasx.data.files import checked_labels, damaged_file, find_folder, read_errors
 
 _UINT8 = 0x08  # the type of the values, in the third byte of the magic number
 _CHUNK = 1 << 20  # bytes
@@ -38,27 +38,27 @@ class _IDX:
     folder: ClassVar[str]
     class_names: ClassVar[tuple[str, ...]]
 
-    def train(self) -> LabelledImages:
+    def train(self) -> LabeledImages:
         return self._read("train")
 
-    def test(self) -> LabelledImages:
+    def test(self) -> LabeledImages:
         return self._read("t10k")
 
-    def _read(self, part: str) -> LabelledImages:
+    def _read(self, part: str) -> LabeledImages:
         folder = find_folder(self.title, self.root, self.folder)
         images, images_path = self._read_file(folder / f"{part}-images-idx3-ubyte", n_dimensions=3)
         raw_labels, labels_path = self._read_file(folder / f"{part}-labels-idx1-ubyte", n_dimensions=1)
         if images.size == 0:
-            raise damaged(images_path, "it holds no images")
+            raise damaged_file(images_path, "it holds no images")
         labels = checked_labels(labels_path, raw_labels, len(images), self.class_names)
-        return LabelledImages(images[:, np.newaxis], labels, self.class_names)
+        return LabeledImages(images[:, np.newaxis], labels, self.class_names)
 
     def _read_file(self, path: Path, *, n_dimensions: int) -> tuple[NDArray[np.uint8], Path]:
         """The array in `path`, or in its gzipped form where that is what is there, and the path that was read."""
         gzipped = path.with_name(f"{path.name}.gz")
         if not path.exists() and gzipped.exists():
             path = gzipped
-        with reading(path, self.title, self.folder):
+        with read_errors(path, self.title, self.folder):
             return read_idx(path, n_dimensions=n_dimensions), path
 
 
@@ -103,16 +103,16 @@ def read_idx(path: Path, *, n_dimensions: int) -> NDArray[np.uint8]:
         try:
             header = file.read(4 + 4 * n_dimensions)
             if len(header) < 4 + 4 * n_dimensions:
-                raise damaged(path, f"it ends inside its header, after {len(header)} bytes")
+                raise damaged_file(path, f"it ends inside its header, after {len(header)} bytes")
             magic, *shape = struct.unpack(f">{1 + n_dimensions}I", header)
             if magic != (expected := _UINT8 << 8 | n_dimensions):
-                raise damaged(path, f"expected the magic number {expected}, got {magic}")
+                raise damaged_file(path, f"expected the magic number {expected}, got {magic}")
             content = _read_at_most(file, math.prod(shape) + 1)
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise damaged(path, f"it cannot be unzipped ({error})") from error
+            raise damaged_file(path, f"it cannot be unzipped ({error})") from error
     if len(content) != math.prod(shape):
         more = "more" if len(content) > math.prod(shape) else f"{len(content)}"
-        raise damaged(path, f"its header announces {math.prod(shape)} values, got {more}")
+        raise damaged_file(path, f"its header announces {math.prod(shape)} values, got {more}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

@@ -14,8 +14,8 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import SIZES, LabelledImages
-from nasx.data.files import checked_labels, damaged, expand, joined
+from nasx.data.dataset import IMAGE_SIZES, LabeledImages
+from nasx.data.files import checked_labels, concatenate, damaged_file, expand
 from nasx.data.splits import hold_out
 from nasx.errors import DataError, SettingError
 
@@ -70,7 +70,7 @@ class NumpyArrays:
         if self.seed < 0:
             raise SettingError("seed", f"must be at least 0, got {self.seed}")
 
-    def train(self) -> LabelledImages:
+    def train(self) -> LabeledImages:
         """The training part, and val where there is one: a search cuts its own validation images."""
         path = self._path()
         arrays = _load(path, "train_images", "train_labels", "val_images", "val_labels", "images", "labels")
@@ -81,17 +81,17 @@ class NumpyArrays:
         if "val_images" in arrays:
             parts.append(_labelled(path, arrays, "val_", class_names))
         if len({part.shape for part in parts}) > 1:
-            raise damaged(path, "expected images of one size in train_images and val_images", _ADVICE)
-        return joined(parts)
+            raise damaged_file(path, "expected images of one size in train_images and val_images", _ADVICE)
+        return concatenate(parts)
 
-    def test(self) -> LabelledImages:
+    def test(self) -> LabeledImages:
         path = self._path()
         arrays = _load(path, "test_images", "test_labels", "train_labels", "images", "labels")
         if "images" in arrays:
             return self._halves(path, arrays)[1]
         return _labelled(path, arrays, "test_", _class_names(path, arrays, "train_labels"))
 
-    def _halves(self, path: Path, arrays: Arrays) -> tuple[LabelledImages, LabelledImages]:
+    def _halves(self, path: Path, arrays: Arrays) -> tuple[LabeledImages, LabeledImages]:
         """Training and test images of a file that comes whole."""
         everything = _labelled(path, arrays, "", _class_names(path, arrays, "labels"))
         train, test = hold_out(everything.labels, everything.class_names, fraction=self.test_fraction, seed=self.seed)
@@ -120,13 +120,13 @@ def _load(path: Path, *names: str) -> dict[str, NDArray[Any]]:
             raise ValueError(f"{strangers[0]}, which is no array")
     except _DAMAGE as error:
         problem = " ".join(str(error).split()) or type(error).__name__
-        raise damaged(path, f"expected an .npz archive of plain arrays, got: {problem}", _ADVICE) from error
+        raise damaged_file(path, f"expected an .npz archive of plain arrays, got: {problem}", _ADVICE) from error
     return arrays
 
 
 def _required(path: Path, arrays: Arrays, name: str) -> NDArray[Any]:
     if name not in arrays:
-        raise damaged(path, f"it lacks the array {name}", _ADVICE)
+        raise damaged_file(path, f"it lacks the array {name}", _ADVICE)
     return arrays[name]
 
 
@@ -134,35 +134,37 @@ def _class_names(path: Path, arrays: Arrays, labels: str) -> tuple[str, ...]:
     """As the file gives them, else the numbers that `labels` goes up to."""
     if (names := arrays.get("class_names")) is not None:
         if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < max(2, len(names)):
-            raise damaged(path, "expected class_names to be a list of at least two different texts", _ADVICE)
+            raise damaged_file(path, "expected class_names to be a list of at least two different texts", _ADVICE)
         return tuple(names.tolist())
     values = _required(path, arrays, labels)
     if values.dtype.kind not in "iu" or values.size == 0 or values.max() < 1 or values.max() >= values.size:
-        raise damaged(path, f"expected {labels} to be whole numbers that count the classes from 0", _ADVICE)
+        raise damaged_file(path, f"expected {labels} to be whole numbers that count the classes from 0", _ADVICE)
     return tuple(str(label) for label in range(int(values.max()) + 1))
 
 
-def _labelled(path: Path, arrays: Arrays, prefix: str, class_names: tuple[str, ...]) -> LabelledImages:
+def _labelled(path: Path, arrays: Arrays, prefix: str, class_names: tuple[str, ...]) -> LabeledImages:
     images = _channels_first(path, _required(path, arrays, f"{prefix}images"), f"{prefix}images")
     labels = _required(path, arrays, f"{prefix}labels")
     if labels.ndim == 2 and labels.shape[1] == 1:  # as MedMNIST and Keras have them
         labels = labels[:, 0]
-    return LabelledImages(images, checked_labels(path, labels, len(images), class_names, _ADVICE), class_names)
+    return LabeledImages(images, checked_labels(path, labels, len(images), class_names, _ADVICE), class_names)
 
 
 def _channels_first(path: Path, images: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if images.dtype != np.uint8:
-        raise damaged(path, f"expected {name} as uint8, 0 to 255, got {images.dtype}", _ADVICE)
+        raise damaged_file(path, f"expected {name} as uint8, 0 to 255, got {images.dtype}", _ADVICE)
     shape = images.shape
     if images.ndim == 3:
         images = images[:, np.newaxis]
     elif images.ndim == 4 and shape[3] in (1, 3):
         images = images.transpose(0, 3, 1, 2)
     elif images.ndim != 4 or shape[1] not in (1, 3):
-        raise damaged(
+        raise damaged_file(
             path, f"expected {name} of shape (n, height, width) or with 1 or 3 channels, got {shape}", _ADVICE
         )
-    low, high = SIZES
+    low, high = IMAGE_SIZES
     if len(images) == 0 or not all(low <= side <= high for side in images.shape[2:]):
-        raise damaged(path, f"expected {name} to hold images of {low} to {high} pixels, got shape {shape}", _ADVICE)
+        raise damaged_file(
+            path, f"expected {name} to hold images of {low} to {high} pixels, got shape {shape}", _ADVICE
+        )
     return np.ascontiguousarray(images)

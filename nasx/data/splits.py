@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.errors import DataError, SettingError
 
 _CHUNK = 1024  # images
 
 
 def split(
-    images: LabelledImages,
+    images: LabeledImages,
     *,
     validation_fraction: float = 0.2,
     train_images: int | None = None,
@@ -45,7 +45,7 @@ def split(
 
 
 def split_indices(
-    images: LabelledImages,
+    images: LabeledImages,
     *,
     validation_fraction: float,
     train_images: int | None,
@@ -109,7 +109,7 @@ def mean_and_std(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArra
     return mean.astype(np.float32), np.where(np.count_nonzero(counts, axis=1) > 1, std, 1).astype(np.float32)
 
 
-def _check_sizes(images: LabelledImages, *sizes: tuple[str, int]) -> None:
+def _check_sizes(images: LabeledImages, *sizes: tuple[str, int]) -> None:
     """What scikit-learn would otherwise say without naming the key."""
     _check_counts(images.labels, images.class_names)
     for key, size in sizes:

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.data.splits import hold_out
 from nasx.errors import SettingError
 
@@ -27,19 +27,19 @@ class Digits:
 
     name: ClassVar[str] = "digits"
 
-    def train(self) -> LabelledImages:
+    def train(self) -> LabeledImages:
         return _split()[0]
 
-    def test(self) -> LabelledImages:
+    def test(self) -> LabeledImages:
         return _split()[1]
 
 
-def _split() -> tuple[LabelledImages, LabelledImages]:
+def _split() -> tuple[LabeledImages, LabeledImages]:
     """Training and test part."""
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]  # published as 0 to 16
     labels = digits.target.astype(np.int64)
-    everything = LabelledImages(images, labels, tuple(str(name) for name in digits.target_names))
+    everything = LabeledImages(images, labels, tuple(str(name) for name in digits.target_names))
     train, test = hold_out(labels, everything.class_names, fraction=_TEST_SHARE, seed=_TEST_SEED)
     return everything.take(train), everything.take(test)
 
@@ -70,14 +70,14 @@ class Lines:
         if self.seed < 0:
             raise SettingError("seed", f"must be at least 0, got {self.seed}")
 
-    def train(self) -> LabelledImages:
+    def train(self) -> LabeledImages:
         return draw_lines(self.train_images, self.noise, np.random.default_rng([self.seed, 0]))
 
-    def test(self) -> LabelledImages:
+    def test(self) -> LabeledImages:
         return draw_lines(self.test_images, self.noise, np.random.default_rng([self.seed, 1]))
 
 
-def draw_lines(n: int, noise: float, rng: np.random.Generator) -> LabelledImages:
+def draw_lines(n: int, noise: float, rng: np.random.Generator) -> LabeledImages:
     """`n` images in random order. A line crosses the whole image, at least two pixels from the border where straight,
     and is between half and full brightness; a diagonal runs up or down, within three pixels of the corners.
     """
@@ -92,4 +92,4 @@ def draw_lines(n: int, noise: float, rng: np.random.Generator) -> LabelledImages
     brightness = rng.uniform(0.5, 1, size=(n, 1, 1))
     grey = line * brightness + rng.normal(0, noise, size=line.shape)
     images = np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
-    return LabelledImages(images[:, np.newaxis], labels, _CLASS_NAMES)
+    return LabeledImages(images[:, np.newaxis], labels, _CLASS_NAMES)

@@ -48,8 +48,11 @@ BODY = """
         ("scorer=null", r"Config group override must be a string or a list\. Got NoneType\.$"),
         ("+scorer=shap", r"lines\.yaml: scorer appears more than once in the final defaults list\.$"),
         ("~scorer", r"^scorer is missing: choose one in the config's defaults list, as `- scorer: NAME`\.$"),
-        ("~seed", r"^seed is missing: .*needs an integer\.$"),
-        ("~split.validation_fraction", r"^split\.validation_fraction is missing: .*Split needs a number\.$"),
+        ("~seed", r"^seed is missing: .*needs an integer, at least 0\.$"),
+        (
+            "~split.validation_fraction",
+            r"^split\.validation_fraction is missing: .*Split needs a number, more than 0 and less than 1\.$",
+        ),
         ("~split.train_images", r"Could not delete from config\. 'split\.train_images' does not exist\.$"),
         ("seed=a", r"^seed must be an integer, got 'a'\.$"),
         ("constraints.error.mx=1", r"^unknown key constraints\.error\.mx\. Did you mean constraints\.error\.max\?$"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from nasx.config.settings import checked, construct, convert, describe, settings, show, suggest
+from nasx.config.settings import checked, construct, convert, describe, settings, suggest, yaml_text
 from nasx.errors import ConfigError, SettingError
 
 
@@ -97,6 +97,26 @@ def test_convert_gives_the_annotated_type(value: Any, annotation: Any, expected:
         ({"a": {"cutout": 2}}, dict[str, Augmentation], r"^group\.key\.a\.cutout must be at most 1, got 2\.$"),
         (2, Annotated[int, Field(ge=4)] | None, r"^group\.key must be at least 4, got 2\.$"),
         (2, Annotated[int, Field(ge=4)], r"^group\.key must be at least 4, got 2\.$"),
+        (
+            0.8,
+            Literal["auto"] | Annotated[float, Field(ge=0, le=0.75)],
+            r"^group\.key must be auto or a number, at least 0 and at most 0\.75, got 0\.8\.$",
+        ),
+        (
+            "always",
+            Literal["auto"] | Annotated[float, Field(ge=0, le=0.75)],
+            r"^group\.key must be auto or a number, got 'always'\.$",
+        ),
+        (
+            [1, 0],
+            Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2)],
+            r"^group\.key must be a list of integers, length at least 2, each at least 1, got \[1, 0\]\.$",
+        ),
+        (
+            [3],
+            Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2)],
+            r"^group\.key must be a list of integers, length at least 2, each at least 1, got \[3\]\.$",
+        ),
         ([0], complex | Colour, r"must be of type complex or red or blue, got \[0\]\."),
     ],
 )
@@ -115,7 +135,7 @@ def test_convert_never_changes_a_scalar_of_the_right_type(value: Any) -> None:
 
 
 def test_a_long_value_is_shortened_in_messages() -> None:
-    assert len(show(list(range(100)))) == 80
+    assert len(yaml_text(list(range(100)))) == 80
 
 
 def test_construct_passes_checked_settings_and_what_the_search_supplies() -> None:
@@ -131,8 +151,8 @@ def test_construct_passes_checked_settings_and_what_the_search_supplies() -> Non
         ({"size": 4, "colour": 1}, {"seed": 1}, r"^unknown key gadget\.colour\. Known: gadget\.augmentation, .*rate"),
         ({}, {}, r"^gadget\.size is missing: .*Gadget needs an integer\.$"),
         ({"size": 2}, {}, r"^gadget\.size must be at least 4, got 2\.$"),
-        ({"size": 4, "seed": 1}, {"seed": 1}, r"^gadget\.seed is given by the search itself: remove it"),
-        ({"size": 4}, {"workers": 1}, r"Gadget does not take 'workers', which the search gives to every gadget\.$"),
+        ({"size": 4, "seed": 1}, {"seed": 1}, r"^gadget\.seed is set by the search itself: remove it"),
+        ({"size": 4}, {"workers": 1}, r"Gadget does not take 'workers', which the search passes to every gadget\.$"),
         ({"size": 4, "augmentation": {"cutout": 3}}, {}, r"^gadget\.augmentation\.cutout must be at most 1, got 3\.$"),
     ],
 )
@@ -196,6 +216,7 @@ class Oven:
 
     degrees: Annotated[int, Field(ge=50, le=300)] = 180
     dishes: tuple[str, ...] = ()
+    racks: tuple[Annotated[int, Field(ge=1)], ...] = ()
     turbo: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
@@ -212,6 +233,7 @@ class Kettle:
         (lambda: Oven(degrees="hot"), r"^degrees must be an integer, got 'hot'$"),
         (lambda: Oven(turbo=1.0), r"^turbo must be at least 0 and less than 1, got 1.0$"),
         (lambda: Oven(turbo=float("nan")), r"^turbo must be at least 0 and less than 1, got NaN$"),
+        (lambda: Oven(racks=[4, 0]), r"^racks must be a list of integers, each at least 1, got \[4, 0\]$"),
         (lambda: Oven(dishes=[3]), r"^dishes must be a list of text, got \[3\]$"),
         (lambda: Kettle(liters=0), r"^liters must be more than 0, got 0$"),
     ],

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import EvaluationBatches, TrainingBatches, normalise
-from nasx.data.dataset import LabelledImages
+from nasx.data.batches import EvaluationBatches, TrainingBatches, normalize
+from nasx.data.dataset import LabeledImages
 from nasx.errors import SettingError
 
 NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
@@ -19,10 +19,10 @@ NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 MEAN, STD = np.array([0.5, 0.25, 0], np.float32), np.array([0.25, 0.5, 1], np.float32)
 
 
-def numbered(n: int) -> LabelledImages:
+def numbered(n: int) -> LabeledImages:
     """Images whose label is their number."""
     images = np.random.default_rng(0).integers(256, size=(n, 3, 8, 8), dtype=np.uint8)
-    return LabelledImages(images, np.arange(n), tuple(str(i) for i in range(n)))
+    return LabeledImages(images, np.arange(n), tuple(str(i) for i in range(n)))
 
 
 def training(n: int = 10, **changed) -> TrainingBatches:
@@ -40,7 +40,7 @@ def labels_of(batches) -> list[int]:
 
 def test_normalise_gives_the_pixels_scaled_by_channel():
     images = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
-    torch.testing.assert_close(normalise(images, MEAN, STD).flatten(), torch.tensor([-2.0, 1.5, 0.2]))
+    torch.testing.assert_close(normalize(images, MEAN, STD).flatten(), torch.tensor([-2.0, 1.5, 0.2]))
 
 
 @pytest.mark.parametrize("make", [training, evaluation])
@@ -62,7 +62,7 @@ def test_no_training_batch_is_a_single_image_and_only_the_last_differs_in_size(n
 
 def test_each_image_comes_normalised_with_its_own_label():
     batches = training()
-    expected = normalise(torch.from_numpy(numbered(10).images), MEAN, STD)
+    expected = normalize(torch.from_numpy(numbered(10).images), MEAN, STD)
     for images, labels in batches:
         assert images.dtype == torch.float32
         assert labels.dtype == torch.int64

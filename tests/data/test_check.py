@@ -10,9 +10,9 @@ from PIL import Image
 from published_formats import write_cifar10
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.check import check
+from nasx.data.check import check_dataset
 from nasx.data.cifar import CIFAR10
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.data.folder import ImageFolder
 from nasx.data.synthetic import Digits
 
@@ -30,19 +30,19 @@ class InMemory:
     name = "in_memory"
     augmentation = NO_AUGMENTATION
 
-    def train(self) -> LabelledImages:
+    def train(self) -> LabeledImages:
         return self.part(self.train_values, self.train_labels)
 
-    def test(self) -> LabelledImages:
+    def test(self) -> LabeledImages:
         return self.part(self.test_values, self.test_labels)
 
-    def part(self, values: list[int], labels: list[int]) -> LabelledImages:
+    def part(self, values: list[int], labels: list[int]) -> LabeledImages:
         images = np.zeros((len(values), 1, 8, 8), np.uint8) + np.array(values, np.uint8)[:, None, None, None]
-        return LabelledImages(images, np.array(labels), ("a", "b"))
+        return LabeledImages(images, np.array(labels), ("a", "b"))
 
 
 def test_images_are_counted_class_by_class():
-    report = check(InMemory([1, 2, 3, 4], [0, 0, 0, 1], [5, 6], [0, 1]))
+    report = check_dataset(InMemory([1, 2, 3, 4], [0, 0, 0, 1], [5, 6], [0, 1]))
     assert (report.train.counts, report.test.counts) == ((3, 1), (1, 1))
     assert (report.train.n_images, report.train.shape) == (4, (1, 8, 8))
     assert (report.train.imbalance, report.test.imbalance) == (3, 1)
@@ -50,20 +50,20 @@ def test_images_are_counted_class_by_class():
 
 
 def test_repeated_and_leaked_images_are_counted():
-    report = check(InMemory([1, 1, 1, 2], [0, 1, 0, 1], [1, 1, 9], [0, 1, 1]))
+    report = check_dataset(InMemory([1, 1, 1, 2], [0, 1, 0, 1], [1, 1, 9], [0, 1, 1]))
     assert report.train.repeated == 2
     assert report.test.repeated == 1
     assert report.leaked == 2
 
 
 def test_a_class_without_images_is_unsound():
-    report = check(InMemory([1, 2], [0, 0], [3, 4], [0, 1]))
+    report = check_dataset(InMemory([1, 2], [0, 0], [3, 4], [0, 1]))
     assert report.train.imbalance == float("inf")
     assert not report.is_sound
 
 
 def test_the_digits_are_sound():
-    report = check(Digits())
+    report = check_dataset(Digits())
     assert report.is_sound
     assert (report.train.n_images, report.test.n_images, report.leaked) == (1437, 360, 0)
     assert report.train.imbalance == pytest.approx(146 / 139, rel=0.02)
@@ -72,7 +72,7 @@ def test_the_digits_are_sound():
 def test_a_part_that_cannot_be_read_is_told_and_the_other_still_counted(tmp_path):
     write_cifar10(tmp_path)
     (tmp_path / "cifar-10-batches-py/test_batch").write_bytes(b"")
-    report = check(CIFAR10(root=str(tmp_path)))
+    report = check_dataset(CIFAR10(root=str(tmp_path)))
     assert report.train.n_images == 100
     assert report.test.counts == ()
     assert "test_batch" in report.test.damaged[0]
@@ -86,7 +86,7 @@ def test_every_damaged_picture_of_a_folder_is_told(tmp_path):
             Image.new("L", (8, 8), i).save(tmp_path / kind / f"{i}.png")
     (tmp_path / "ant/3.png").write_bytes(b"")
     (tmp_path / "bee/7.png").write_bytes(b"")
-    report = check(ImageFolder(root=str(tmp_path), image_size=8))
+    report = check_dataset(ImageFolder(root=str(tmp_path), image_size=8))
     damaged = report.train.damaged + report.test.damaged
     assert sorted(sentence.split(" cannot")[0] for sentence in damaged) == [
         str(tmp_path / "ant/3.png"),
@@ -97,6 +97,6 @@ def test_every_damaged_picture_of_a_folder_is_told(tmp_path):
 
 
 def test_a_folder_that_does_not_exist_is_told_for_both_parts():
-    report = check(ImageFolder(root="/no/where"))
+    report = check_dataset(ImageFolder(root="/no/where"))
     assert report.train.damaged == report.test.damaged
     assert "/no/where does not exist" in report.train.damaged[0]

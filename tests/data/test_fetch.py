@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nasx.data.download import PUBLICATIONS, Publication, RemoteFile, cache_folder, fetch, fetch_publication
+from nasx.data.download import PUBLISHED, PublishedDataset, RemoteFile, cache_folder, fetch, fetch_published
 from nasx.errors import DataError, ResourceError
 
 CONTENT = bytes(range(256)) * 2000  # 512 kB
@@ -79,12 +79,12 @@ def server() -> Iterator[Server]:
     thread.join()
 
 
-def publication(*urls: str, known_hash: str = HASH) -> Publication:
-    return Publication("published", (RemoteFile("file", known_hash, urls),))
+def publication(*urls: str, known_hash: str = HASH) -> PublishedDataset:
+    return PublishedDataset("published", (RemoteFile("file", known_hash, urls),))
 
 
 def test_a_file_is_fetched_into_its_folder(server, tmp_path):
-    folder = fetch_publication(publication(server.url), tmp_path / "data")
+    folder = fetch_published(publication(server.url), tmp_path / "data")
     assert folder == tmp_path / "data/published"
     assert [path.name for path in folder.iterdir()] == ["file"]
     assert (folder / "file").read_bytes() == CONTENT
@@ -92,20 +92,20 @@ def test_a_file_is_fetched_into_its_folder(server, tmp_path):
 
 def test_a_sound_file_is_left_alone(server, tmp_path):
     for _ in range(2):
-        fetch_publication(publication(server.url), tmp_path)
+        fetch_published(publication(server.url), tmp_path)
     assert len(server.ranges) == 1
 
 
 def test_a_damaged_file_is_fetched_again(server, tmp_path):
     (tmp_path / "published").mkdir()
     (tmp_path / "published/file").write_bytes(CONTENT[:-1])
-    fetch_publication(publication(server.url), tmp_path)
+    fetch_published(publication(server.url), tmp_path)
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
 
 def test_progress_is_told_up_to_the_end(server, tmp_path):
     steps: list[tuple[str, int, int | None]] = []
-    fetch_publication(publication(server.url), tmp_path, progress=lambda *step: steps.append(step))
+    fetch_published(publication(server.url), tmp_path, progress=lambda *step: steps.append(step))
     assert {(name, total) for name, _, total in steps} == {("file", len(CONTENT))}
     done = [step[1] for step in steps]
     assert done == sorted(done)
@@ -114,7 +114,7 @@ def test_progress_is_told_up_to_the_end(server, tmp_path):
 
 def test_a_download_cut_off_is_resumed_where_it_stopped(server, tmp_path):
     server.cut_after = [2 * CHUNK, CHUNK]
-    fetch_publication(publication(server.url), tmp_path)
+    fetch_published(publication(server.url), tmp_path)
     assert server.ranges == [None, f"bytes={2 * CHUNK}-", f"bytes={3 * CHUNK}-"]
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
@@ -122,9 +122,9 @@ def test_a_download_cut_off_is_resumed_where_it_stopped(server, tmp_path):
 def test_a_download_cut_off_for_good_is_resumed_by_the_next_fetch(server, tmp_path):
     server.cut_after = [2 * CHUNK, 0]
     with pytest.raises(DataError, match=r"cannot be reached, or was cut off: run it again to go on where it stopped"):
-        fetch_publication(publication(server.url), tmp_path)
+        fetch_published(publication(server.url), tmp_path)
     assert (tmp_path / "published/file.part").stat().st_size == 2 * CHUNK
-    fetch_publication(publication(server.url), tmp_path)
+    fetch_published(publication(server.url), tmp_path)
     assert server.ranges[-1] == f"bytes={2 * CHUNK}-"
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
@@ -132,21 +132,21 @@ def test_a_download_cut_off_for_good_is_resumed_by_the_next_fetch(server, tmp_pa
 def test_a_server_that_knows_no_ranges_sends_everything_again(server, tmp_path):
     server.knows_ranges = False
     server.cut_after = [100_000]
-    fetch_publication(publication(server.url), tmp_path)
+    fetch_published(publication(server.url), tmp_path)
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
 
 def test_a_part_that_is_complete_already_is_taken(server, tmp_path):
     (tmp_path / "published").mkdir()
     (tmp_path / "published/file.part").write_bytes(CONTENT)
-    fetch_publication(publication(server.url), tmp_path)
+    fetch_published(publication(server.url), tmp_path)
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
 
 def test_a_file_of_another_hash_is_refused_and_not_kept(server, tmp_path):
     server.content = b"something else"
     with pytest.raises(DataError, match=rf"gives another file than the published one \(its hash is not {HASH}\)"):
-        fetch_publication(publication(server.url), tmp_path)
+        fetch_published(publication(server.url), tmp_path)
     assert list((tmp_path / "published").iterdir()) == []
 
 
@@ -154,8 +154,8 @@ def test_a_part_of_something_else_does_not_spoil_the_fetch_after_next(server, tm
     (tmp_path / "published").mkdir()
     (tmp_path / "published/file.part").write_bytes(b"something else")
     with pytest.raises(DataError, match="gives another file"):
-        fetch_publication(publication(server.url), tmp_path)
-    fetch_publication(publication(server.url), tmp_path)
+        fetch_published(publication(server.url), tmp_path)
+    fetch_published(publication(server.url), tmp_path)
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
 
@@ -163,7 +163,7 @@ def test_a_part_of_something_else_does_not_spoil_the_fetch_after_next(server, tm
 def test_a_refusal_is_told_with_its_status(server, status, words, tmp_path):
     server.status = status
     with pytest.raises(DataError, match=rf"^file could not be fetched: http://127.* answers {words}") as caught:
-        fetch_publication(publication(server.url), tmp_path)
+        fetch_published(publication(server.url), tmp_path)
     assert str(caught.value).endswith(f"Or put the file into {tmp_path / 'published'} yourself.")
     assert "\n" not in str(caught.value)
 
@@ -176,25 +176,25 @@ def closed_port() -> str:
 
 def test_no_network_is_told(tmp_path):
     with pytest.raises(DataError, match=r"http://127\.0\.0\.1:\d+/file cannot be reached") as caught:
-        fetch_publication(publication(closed_port()), tmp_path)
+        fetch_published(publication(closed_port()), tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_the_next_mirror_is_asked_where_one_fails(server, tmp_path):
-    fetch_publication(publication(closed_port(), server.url), tmp_path)
+    fetch_published(publication(closed_port(), server.url), tmp_path)
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
 
 def test_every_mirror_that_failed_is_told(server, tmp_path):
     server.status = 404
     with pytest.raises(DataError, match=r"cannot be reached.*; http://127.* answers 404 Not Found\."):
-        fetch_publication(publication(closed_port(), server.url), tmp_path)
+        fetch_published(publication(closed_port(), server.url), tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_told(server, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match=r"file cannot take the files \((Not a directory|File exists)\)\."):
-        fetch_publication(publication(server.url), tmp_path / "file")
+        fetch_published(publication(server.url), tmp_path / "file")
 
 
 # --- archives -------------------------------------------------------------------------------------------------------
@@ -210,16 +210,16 @@ def archive(*members: tuple[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def archived(server: Server, content: bytes) -> Publication:
+def archived(server: Server, content: bytes) -> PublishedDataset:
     server.content = content
     file = RemoteFile("a.tar.gz", f"md5:{hashlib.md5(content).hexdigest()}", (server.url,))
-    return Publication("published", (file,), unpack=True)
+    return PublishedDataset("published", (file,), unpack=True)
 
 
 def test_an_archive_is_unpacked_once(server, tmp_path):
     published = archived(server, archive(("published/a", b"1"), ("published/b", b"2")))
     for _ in range(2):
-        folder = fetch_publication(published, tmp_path)
+        folder = fetch_published(published, tmp_path)
         assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
     assert len(server.ranges) == 1
 
@@ -235,7 +235,7 @@ def test_an_archive_is_unpacked_once(server, tmp_path):
 )
 def test_a_bad_archive_is_told_and_leaves_nothing_behind(content, message, server, tmp_path):
     with pytest.raises(DataError, match=message):
-        fetch_publication(archived(server, content), tmp_path / "root")
+        fetch_published(archived(server, content), tmp_path / "root")
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["a.tar.gz"]
     assert not (tmp_path / "outside").exists()
 
@@ -248,20 +248,20 @@ def test_an_unknown_dataset_gets_the_nearest_name():
         fetch("cifar", Path("/none"))
 
 
-@pytest.mark.parametrize("name", PUBLICATIONS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_publications_have_a_hash_and_a_place_for_every_file(name):
-    for file in PUBLICATIONS[name].files:
+    for file in PUBLISHED[name].files:
         kind, _, digits = file.known_hash.partition(":")
         assert (kind, len(bytes.fromhex(digits))) == ("md5", 16)
         assert all(url.endswith(file.name) for url in file.urls)
 
 
-@pytest.mark.parametrize("name", PUBLICATIONS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_publications_lie_where_their_reader_looks(name):
     from nasx.data import cifar, mnist
 
     readers = {reader.name: reader for reader in (cifar.CIFAR10, cifar.CIFAR100, mnist.MNIST, mnist.FashionMNIST)}
-    assert PUBLICATIONS[name].folder == readers[name].folder
+    assert PUBLISHED[name].folder == readers[name].folder
 
 
 def test_the_cache_is_in_the_users_cache_directory(monkeypatch, tmp_path):

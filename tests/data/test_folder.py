@@ -13,7 +13,7 @@ from PIL import Image
 
 from nasx.data import folder as module
 from nasx.data.folder import ImageFolder, list_files
-from nasx.data.image_files import is_picture, read_picture
+from nasx.data.image_files import is_image_file, read_image
 from nasx.errors import DataError, ResourceError, SettingError
 
 
@@ -40,14 +40,14 @@ def reader(tmp_path: Path, **settings) -> ImageFolder:
 @pytest.mark.parametrize("ending", ["png", "jpg", "JPEG", "bmp", "gif", "tiff", "webp", "ppm", "tga", "ico", "jp2"])
 def test_pictures_of_every_format_are_read_in_colour(ending, tmp_path):
     path = picture(tmp_path / f"a.{ending}", size=(32, 32))
-    assert is_picture(path)
-    pixels = read_picture(path, size=8, channels=3)
+    assert is_image_file(path)
+    pixels = read_image(path, size=8, channels=3)
     assert pixels.shape == (3, 8, 8)
     assert np.abs(pixels.mean((1, 2)) - [200, 100, 50]).max() < 4  # JPEG is not exact
 
 
 def test_grey_weighs_the_colours_as_the_eye_does(tmp_path):
-    pixels = read_picture(picture(tmp_path / "a.png"), size=8, channels=1)
+    pixels = read_image(picture(tmp_path / "a.png"), size=8, channels=1)
     assert pixels.shape == (1, 8, 8)
     assert (pixels == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)).all()
 
@@ -56,13 +56,13 @@ def test_a_picture_is_cut_to_its_central_square(tmp_path):
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 255
     Image.fromarray(wide).save(tmp_path / "a.png")
-    assert (read_picture(tmp_path / "a.png", size=10, channels=3) == 255).all()
+    assert (read_image(tmp_path / "a.png", size=10, channels=3) == 255).all()
 
 
 def test_a_picture_of_the_right_size_keeps_its_pixels(tmp_path):
     pixels = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png", size=16, channels=3), pixels.transpose(2, 0, 1))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", size=16, channels=3), pixels.transpose(2, 0, 1))
 
 
 def test_a_picture_is_turned_upright_as_its_camera_noted(tmp_path):
@@ -71,7 +71,7 @@ def test_a_picture_is_turned_upright_as_its_camera_noted(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    assert (read_picture(tmp_path / "a.png", size=8, channels=1)[0, -1] == 255).all()
+    assert (read_image(tmp_path / "a.png", size=8, channels=1)[0, -1] == 255).all()
 
 
 def test_transparent_becomes_white(tmp_path):
@@ -80,18 +80,18 @@ def test_transparent_becomes_white(tmp_path):
     palette.putpalette([0, 0, 0, 10, 20, 30])
     palette.save(tmp_path / "b.png", transparency=b"\xff\x00")
     for name in ("a.png", "b.png"):
-        assert (read_picture(tmp_path / name, size=8, channels=3) == 255).all()
+        assert (read_image(tmp_path / name, size=8, channels=3) == 255).all()
 
 
 def test_sixteen_bits_are_scaled_to_eight(tmp_path):
     Image.fromarray(np.full((8, 8), 257 * 100, np.uint16)).save(tmp_path / "a.png")
-    assert (read_picture(tmp_path / "a.png", size=8, channels=1) == 100).all()
+    assert (read_image(tmp_path / "a.png", size=8, channels=1) == 100).all()
 
 
 def test_of_an_animation_the_first_picture_counts(tmp_path):
     first, second = Image.new("RGB", (8, 8), "black"), Image.new("RGB", (8, 8), "white")
     first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
-    assert (read_picture(tmp_path / "a.gif", size=8, channels=1) == 0).all()
+    assert (read_image(tmp_path / "a.gif", size=8, channels=1) == 0).all()
 
 
 def huge_png() -> bytes:
@@ -121,7 +121,7 @@ def test_a_bad_picture_is_told_in_one_line(case, tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(BAD_PICTURES[case])
     with pytest.raises(DataError, match=r"a\.png cannot be read as a picture \(.+\)\. Replace it .* or remove it\."):
-        read_picture(path, size=8, channels=3)
+        read_image(path, size=8, channels=3)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -132,17 +132,17 @@ def test_a_picture_cut_off_is_told(ending, tmp_path):
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match="cannot be read as a picture"):
-        read_picture(path, size=8, channels=3)
+        read_image(path, size=8, channels=3)
 
 
 def test_a_picture_that_is_gone_is_told(tmp_path):
     with pytest.raises(DataError, match="No such file or directory"):
-        read_picture(tmp_path / "a.png", size=8, channels=3)
+        read_image(tmp_path / "a.png", size=8, channels=3)
 
 
 @pytest.mark.parametrize("name", [".hidden.png", "notes.txt", "Thumbs.db", "a.eps", "a.h5", "a.pdf", "png"])
 def test_other_files_are_no_pictures(name):
-    assert not is_picture(Path(name))
+    assert not is_image_file(Path(name))
 
 
 # --- the directory --------------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def read_paths(monkeypatch) -> list[Path]:
 
     def counting(path, **options):
         paths.append(path)
-        return read_picture(path, **options)
+        return read_image(path, **options)
 
     monkeypatch.setattr(module, "read_picture", counting)
     return paths

@@ -12,7 +12,7 @@ from PIL import Image
 from nasx.data import dataset
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.data.folder import ImageFolder
 from nasx.data.splits import split
 from nasx.data.synthetic import Lines
@@ -25,11 +25,11 @@ AUGMENTATION = Augmentation(crop_padding=0.2, horizontal_flip=True, cutout=0.25)
 
 
 @pytest.fixture
-def both(tmp_path) -> tuple[LabelledImages, LabelledImages]:
+def both(tmp_path) -> tuple[LabeledImages, LabeledImages]:
     """The same images in memory and on disk."""
     images = Lines(train_images=240).train()
     rows = dataset.write_rows(tmp_path / "lines.npy", images.images.shape, images.images)
-    return images, LabelledImages(rows, images.labels, images.class_names, on_disk=True)
+    return images, LabeledImages(rows, images.labels, images.class_names, on_disk=True)
 
 
 def test_a_training_from_disk_gives_the_same_weights_to_the_last_bit(both):

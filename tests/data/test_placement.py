@@ -18,17 +18,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasx.data import batches
 from nasx.data.augmentation import Augmentation
-from nasx.data.batches import DATA_SHARE, EvaluationBatches, Pixels, TrainingBatches, normalise, place, split_batches
-from nasx.data.dataset import LabelledImages
+from nasx.data.batches import DATA_SHARE, EvaluationBatches, Pixels, TrainingBatches, normalize, place, split_batches
+from nasx.data.dataset import LabeledImages
 
 GPU = torch.device("meta")
 SCALE = {"mean": np.float32([0.5, 0.4]), "std": np.float32([0.2, 0.3])}
 
 
-def made_up(n: int = 40) -> LabelledImages:
+def made_up(n: int = 40) -> LabeledImages:
     rng = np.random.default_rng(n)
     labels = rng.integers(3, size=n)
-    return LabelledImages(rng.integers(256, size=(n, 2, 8, 8), dtype=np.uint8), labels, ("a", "b", "c"))
+    return LabeledImages(rng.integers(256, size=(n, 2, 8, 8), dtype=np.uint8), labels, ("a", "b", "c"))
 
 
 class Uploads(TorchDispatchMode):
@@ -99,7 +99,7 @@ def test_images_on_disk_stay_there(memory):
 @pytest.mark.parametrize("index", [3, slice(5, 12), torch.tensor([7, 7, 0])], ids=str)
 def test_pixels_are_indexed_like_the_tensor_of_all(index):
     images = made_up()
-    everything = normalise(torch.from_numpy(images.images), **SCALE)
+    everything = normalize(torch.from_numpy(images.images), **SCALE)
     pixels = Pixels(images, **SCALE)
     assert torch.equal(pixels[index], everything[index])
     assert (len(pixels), pixels.shape, pixels.dtype) == (40, everything.shape, everything.dtype)
@@ -107,7 +107,7 @@ def test_pixels_are_indexed_like_the_tensor_of_all(index):
 
 def test_pixels_can_be_taken_out_again_and_again():
     images = made_up()
-    everything = normalise(torch.from_numpy(images.images), **SCALE)
+    everything = normalize(torch.from_numpy(images.images), **SCALE)
     first, second = torch.tensor([9, 3, 5, 30]), torch.tensor([2, 0])
     taken = Pixels(images, **SCALE).take(first).take(second)
     assert torch.equal(taken[:], everything[first][second])

@@ -15,7 +15,7 @@ from published_formats import write_cifar10, write_cifar100, write_idx, write_im
 
 from nasx.config.components import build
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "dataset"
 
@@ -96,7 +96,7 @@ def dataset(name, tmp_path):
 
 
 @pytest.fixture(params=["train", "test"])
-def part(request, dataset) -> LabelledImages:
+def part(request, dataset) -> LabeledImages:
     return getattr(dataset, request.param)()
 
 

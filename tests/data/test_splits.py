@@ -7,21 +7,21 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.data.splits import mean_and_std, split
 from nasx.errors import DataError, NasxError, SettingError
 
 
-def images_with(counts: list[int]) -> LabelledImages:
+def images_with(counts: list[int]) -> LabeledImages:
     """So many images of each class; every image tells its own number by its pixels."""
     labels = np.repeat(np.arange(len(counts)), counts)
     numbers = np.arange(len(labels))
     pixels = np.stack([numbers // 256, numbers % 256], axis=1).astype(np.uint8)
     names = tuple(f"class {i}" for i in range(len(counts)))
-    return LabelledImages(pixels.reshape(-1, 1, 1, 2), labels, names)
+    return LabeledImages(pixels.reshape(-1, 1, 1, 2), labels, names)
 
 
-def numbers_of(part: LabelledImages) -> list[int]:
+def numbers_of(part: LabeledImages) -> list[int]:
     high, low = part.images.reshape(-1, 2).astype(int).T
     return (high * 256 + low).tolist()
 
@@ -134,7 +134,7 @@ def test_a_split_either_has_every_class_in_both_parts_or_says_why_not(counts, fr
 
 def test_mean_and_deviation_are_numpys_of_the_training_images():
     rng = np.random.default_rng(0)
-    images = LabelledImages(
+    images = LabeledImages(
         rng.integers(256, size=(3000, 3, 4, 5), dtype=np.uint8), np.arange(3000) % 2, ("even", "odd")
     )
     data = split(images, seed=0)
