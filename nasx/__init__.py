@@ -1,36 +1,97 @@
-"""nasx searches for image classifiers that are accurate and whose inside people can understand.
+"""Search for image classifiers that are accurate and introspectable: networks that people can understand and debug.
 
-Three nouns carry everything.
+A **space** turns a genotype into a network. A **scorer** measures a trained network. An **algorithm** proposes
+genotypes (ask) and receives their objective values (tell). A **trial** is one architecture trained and scored once; a
+**run** is a set of trials in one directory.
 
-A **space** turns a genotype into a network (`nasx.spaces`).
-A **scorer** says how introspectable a trained network is (`nasx.introspection`).
-An **algorithm** asks for genotypes and is told objectives (`nasx.algorithms`).
+::
 
-A **trial** is one architecture trained and scored once; a **run** is a set of trials in one directory.
+    run = nasx.search("digits", {"algorithm.evaluations": 16})
+    best = run.front()[0]
+    best.explain()
+    best.predict(["seven.png"]).classes
 
-In Python, on any model and data: `nasx.score(model, data)` and `nasx.debug(model, train, validation)`.
-On a run: `nasx.load_run(directory)`.
+For any torch classifier: `nasx.score(model, data)` and `nasx.debug(model, train, validation)`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nasx.introspection.score_model import score as score
-    from nasx.results import load_run as load_run
-    from nasx.workflows.debug_model import debug as debug
+    from nasx.errors import (
+        ArchitectureError,
+        ConfigError,
+        DataError,
+        DeviceError,
+        NasxError,
+        ResourceError,
+        RunError,
+        SettingError,
+    )
+    from nasx.introspection.score_model import ModelScore, score
+    from nasx.protocols import Dataset, Execution, Problem, Replayable, Scorer, SearchAlgorithm, SearchSpace
+    from nasx.results import Network, Predictions, Run, load_run, resume, search
+    from nasx.trial import Score, Trial
+    from nasx.workflows.debug_model import DebugResult, debug
 
 __version__ = "0.1.0"
 
-# name -> its module; imported when first asked for: torch takes seconds to load
-_LAZY = {"score": "nasx.introspection.score_model", "debug": "nasx.workflows.debug_model", "load_run": "nasx.results"}
+_MODULES = {  # imported when one of their names is first used: torch takes seconds to load
+    "nasx.errors": [
+        "ArchitectureError",
+        "ConfigError",
+        "DataError",
+        "DeviceError",
+        "NasxError",
+        "ResourceError",
+        "RunError",
+        "SettingError",
+    ],
+    "nasx.introspection.score_model": ["ModelScore", "score"],
+    "nasx.protocols": ["Dataset", "Execution", "Problem", "Replayable", "Scorer", "SearchAlgorithm", "SearchSpace"],
+    "nasx.results": ["Network", "Predictions", "Run", "load_run", "resume", "search"],
+    "nasx.trial": ["Score", "Trial"],
+    "nasx.workflows.debug_model": ["DebugResult", "debug"],
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "ArchitectureError",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "DebugResult",
+    "DeviceError",
+    "Execution",
+    "ModelScore",
+    "NasxError",
+    "Network",
+    "Predictions",
+    "Problem",
+    "Replayable",
+    "ResourceError",
+    "Run",
+    "RunError",
+    "Score",
+    "Scorer",
+    "SearchAlgorithm",
+    "SearchSpace",
+    "SettingError",
+    "Trial",
+    "__version__",
+    "debug",
+    "load_run",
+    "resume",
+    "score",
+    "search",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'nasx' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_LAZY]
+    return sorted(__all__)

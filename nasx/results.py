@@ -2,9 +2,10 @@
 
 ::
 
-    run = nasx.load_run("runs/latest")
+    run = nasx.search("digits")  # or: nasx.load_run("runs/latest")
     run.trials().sort_values("error")
     best = run.front()[0]
+    best.explain()
     best.predict(images).classes
 """
 
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -24,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.algorithms.estimates import Noise
-from nasx.errors import DataError, ResourceError
-from nasx.reports.summary import ArchitectureResult, FrontSummary, summarise_run
+from nasx.errors import ConfigError, DataError, ResourceError
+from nasx.reports.summary import ArchitectureResult, FrontSummary, summarize_run
 from nasx.reports.text import (
     certainty_sentence,
     format_estimate,
@@ -34,7 +37,7 @@ from nasx.reports.text import (
     noise_sentence,
     trials_sentence,
 )
-from nasx.runs.directory import find_run, runs_home, weights_file
+from nasx.runs.directory import default_runs_dir, find_run, weights_file
 from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
 from nasx.trial import OBJECTIVES, Trial, resolve_arch_id
@@ -43,19 +46,129 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from nasx.execution.loop import SearchLoop
     from nasx.export.source import Source
+    from nasx.workflows.network_pages import WrittenPage
+    from nasx.workflows.search import Watch
 
 BATCH = 256  # images a forward pass
 
 
+def search(
+    config: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    run_dir: str | Path | None = None,
+    progress: bool = True,
+) -> Run:
+    """Search for accurate, introspectable networks, as `nasx search` does, and return the run.
+
+    Ctrl-C once finishes the running trials and returns the run so far; `resume` continues it.
+
+    Args:
+        config: path of a YAML file, name of a packaged config ("digits"), or a composed config.
+        overrides: settings on top, as `["algorithm.evaluations=16"]` or `{"algorithm.evaluations": 16}`.
+        run_dir: new directory of the run; by default runs/<name>/<timestamp>.
+        progress: print progress on stderr.
+
+    Raises:
+        ConfigError: the config or an override is wrong.
+        DataError: the dataset is missing or damaged.
+        RunError: `run_dir` is not empty.
+        ResourceError: the machine lacks something that the config asks for.
+    """
+    from nasx.config.compose import compose, provenance  # Hydra takes 0.3 s to load
+    from nasx.workflows.search import start  # torch takes seconds to load
+
+    words = _as_words(overrides)
+    if isinstance(config, Mapping):
+        if words:
+            raise ConfigError("overrides need a config by name or path: change the mapping instead.")
+        composed = dict(config)
+    else:
+        composed = {**compose(config, words), "provenance": provenance(config, words)}
+    with _progress(progress) as (watch, notify):
+        loop = start(composed, run_dir=None if run_dir is None else Path(run_dir), watch=watch, notify=notify)
+    return _finished(loop, composed["finetune_front"], notify)
+
+
+def resume(
+    run_dir: str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    progress: bool = True,
+) -> Run:
+    """Resume a search to the result that it would have had without interruption, or extend it, and return the run.
+
+    Args:
+        run_dir: directory of the run; by default the newest one of ./runs.
+        overrides: settings that may change, e.g. `["algorithm.evaluations=128"]`.
+        progress: print progress on stderr.
+
+    Raises:
+        RunError: there is no run, or the overrides change what has been measured.
+        ConfigError: an override is wrong.
+    """
+    from nasx.config.compose import load_resolved  # Hydra takes 0.3 s to load
+    from nasx.runs.directory import CONFIG
+    from nasx.workflows.search import resume as resume_search  # torch takes seconds to load
+
+    path = _find(run_dir)
+    words = _as_words(overrides)
+    with _progress(progress) as (watch, notify):
+        loop = resume_search(path, words, watch=watch, notify=notify)
+    return _finished(loop, load_resolved(path / CONFIG, words)["finetune_front"], notify)
+
+
 def load_run(run_dir: str | Path | None = None) -> Run:
-    """Return the run in a directory; the newest one of ./runs if none is given. Reads its journal, changes nothing.
+    """Load the run in a directory; by default the newest one of ./runs. Reads its journal, changes nothing.
 
     Raises RunError if there is no run.
     """
-    path = find_run(None if run_dir is None else Path(run_dir), runs_home())
-    with Journal.open(path, read_only=True) as store:
-        return Run(path, store.info, tuple(store.trials()))
+    path = _find(run_dir)
+    with Journal.open(path, read_only=True) as journal:
+        return Run(path, journal.info, tuple(journal.trials()))
+
+
+def _find(run_dir: str | Path | None) -> Path:
+    return find_run(None if run_dir is None else Path(run_dir), default_runs_dir())
+
+
+def _as_words(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Return overrides as `key=value` texts.
+
+    >>> _as_words({"algorithm.evaluations": 16, "space.channels": None})
+    ['algorithm.evaluations=16', 'space.channels=null']
+    """
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    return [
+        f"{key}={value if isinstance(value, str | Path) else json.dumps(value)}" for key, value in overrides.items()
+    ]
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[tuple[Watch | None, Callable[[str], None]]]:
+    """Show the progress of a search on stderr, or not at all."""
+    if not shown:
+        yield None, lambda line: None
+        return
+    from rich.console import Console  # for the time of a search only
+
+    from nasx.cli.progress import display
+
+    console = Console(stderr=True)
+    with display(console) as panel:
+        yield panel.watch, lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _finished(loop: SearchLoop, finetune_front: float | None, notify: Callable[[str], None]) -> Run:
+    """Fine-tune the front of a search that was not interrupted, if its config asks for it, and load the run."""
+    from nasx.workflows import finetuning, search  # torch takes seconds to load
+
+    if finetune_front is not None and loop.stopping != search.INTERRUPTED:
+        finetuning.finetune_front(loop.run_dir, finetune_front, notify)
+    return load_run(loop.run_dir)
 
 
 @dataclass(frozen=True)
@@ -125,6 +238,30 @@ class Network:
         names = source.description.class_names
         return Predictions(tuple(names[i] for i in probabilities.argmax(axis=1)), probabilities, confidence)
 
+    def explain(self, *, samples: int = 2, out: str | Path | None = None, device: str = "auto") -> WrittenPage:
+        """Explain the network as `nasx explain` does, and return the page, which a notebook shows with its figures.
+
+        Args:
+            samples: images shown per class, at least 1.
+            out: directory of the page; by default next to the weights in the run directory.
+            device: "auto", "cpu" or "cuda".
+
+        Raises RunError if the search keeps no weights of it.
+        """
+        from nasx.workflows.network_pages import explain  # torch and shap take seconds to load
+
+        where = None if out is None else Path(out)
+        return explain(self.run_dir, self.trial, samples=samples, out=where, device=device)
+
+    def debug(self, *, out: str | Path | None = None, device: str = "auto") -> WrittenPage:
+        """Debug the network as `nasx debug` does: calibration, suspect labels, confused classes. Return the page.
+
+        Raises RunError if the search keeps no weights of it.
+        """
+        from nasx.workflows.network_pages import debug  # torch takes seconds to load
+
+        return debug(self.run_dir, self.trial, out=None if out is None else Path(out), device=device)
+
     @cached_property
     def _source(self) -> Source:
         from nasx.export.source import find_source  # torch takes seconds to load
@@ -164,7 +301,7 @@ class Run:
     @cached_property
     def summary(self) -> FrontSummary:
         """The front and all networks of the run, with estimates, uncertainty and hypervolume."""
-        return summarise_run(self.records, self.info)
+        return summarize_run(self.records, self.info)
 
     @property
     def noise(self) -> dict[str, Noise]:
@@ -224,9 +361,9 @@ def as_pixels(images: NDArray[np.uint8] | Sequence[str | Path], shape: tuple[int
     """
     channels, height, width = shape
     if not isinstance(images, np.ndarray):
-        from nasx.data.image_files import read_picture
+        from nasx.data.image_files import read_image
 
-        files = [read_picture(Path(file), size=(height, width), channels=channels) for file in images]
+        files = [read_image(Path(file), size=(height, width), channels=channels) for file in images]
         images = np.stack(files) if files else np.empty((0, *shape), dtype=np.uint8)
     pixels = images[:, np.newaxis] if images.ndim == 3 else images
     if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or len(pixels) == 0:

@@ -12,7 +12,7 @@ from rich.text import Text
 from nasx.cli.options import answers
 from nasx.cli.pareto import Format
 from nasx.errors import SettingError
-from nasx.runs.directory import CONFIG, find_run, runs_home
+from nasx.runs.directory import CONFIG, default_runs_dir, find_run
 from nasx.runs.journal import Journal
 
 
@@ -35,7 +35,7 @@ def compare(
     from nasx.reports.comparison import RunToCompare, group_labels
     from nasx.reports.comparison import compare as compare_runs
 
-    places = [find_run(run, runs_home()) for run in runs]
+    places = [find_run(run, default_runs_dir()) for run in runs]
     if len({place.resolve() for place in places}) < len(places):
         raise SettingError("RUN RUN...", "names a run twice.")
     labels = group_labels([load_resolved(place / CONFIG) for place in places])

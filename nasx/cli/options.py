@@ -14,13 +14,13 @@ from rich.text import Text
 
 from nasx.errors import RunError
 from nasx.reports.summary import read_summary
-from nasx.reports.text import network_facts
-from nasx.runs.directory import find_run, runs_home, weights_file
+from nasx.runs.directory import default_runs_dir, find_run, weights_file
 from nasx.runs.journal import Journal
 from nasx.trial import Trial, resolve_arch_id
 
 if TYPE_CHECKING:
     from nasx.protocols import Dataset
+    from nasx.workflows.network_pages import WrittenPage
 
 
 class Device(StrEnum):
@@ -36,7 +36,7 @@ SMALL_MACS = 5e6
 
 def choose_run(run_dir: Path | None, log: Console) -> Path:
     """Return the run directory given, or else the newest one, which is named on `log`."""
-    run = find_run(run_dir, runs_home())
+    run = find_run(run_dir, default_runs_dir())
     if run_dir is None:
         log.print(Text(f"The newest run: {run}"), soft_wrap=True)
     return run
@@ -60,11 +60,6 @@ def front_trials(run: Path) -> list[Trial]:
     if not front:
         raise RunError(f"{run} has no network on its front. `nasx runs show` says what became of its trials.")
     return [find_trial(run, member.arch_id) for member in front]
-
-
-def known_facts(run: Path, arch_id: str) -> tuple[tuple[str, str], ...]:
-    """Return what all trainings of the run say of a network, for pages that show one of its trainings."""
-    return network_facts(read_summary(run), arch_id)
 
 
 def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:
@@ -98,3 +93,12 @@ def answers() -> Console:
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = UNLIMITED
     return console
+
+
+def print_page(written: WrittenPage, log: Console) -> None:
+    """Print a page about a network, and on `log` the files in which it was written."""
+    from nasx.reports.page import as_terminal  # jinja2 takes time to load
+
+    Console().print(as_terminal(written.page))
+    files = ", ".join(file.name for file in written.files)
+    log.print(Text(f"Written to {written.directory}: {files}"), soft_wrap=True)

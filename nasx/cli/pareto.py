@@ -14,9 +14,9 @@ from nasx.cli.options import answers
 from nasx.errors import NasxError
 from nasx.reports import paper as papers
 from nasx.reports import tables
-from nasx.reports.summary import FrontSummary, summarise, summarise_run
+from nasx.reports.summary import FrontSummary, summarize, summarize_run
 from nasx.reports.training_tables import finetuned_table
-from nasx.runs.directory import CONFIG, find_run, runs_home
+from nasx.runs.directory import CONFIG, default_runs_dir, find_run
 from nasx.runs.journal import Journal
 from nasx.runs.training_records import read_finetuned
 
@@ -25,7 +25,7 @@ def print_finetuned(run_dir: Path) -> None:
     """Print the fine-tuned networks of a run's front on stdout; nothing if there is none."""
     with Journal.open(run_dir, read_only=True) as store:
         trials, info = store.trials(), store.info
-    summary = summarise_run(trials, info)
+    summary = summarize_run(trials, info)
     records = [record for member in summary.front if (record := read_finetuned(run_dir, member.arch_id))]
     if records:
         answers().print(finetuned_table(records, summary))
@@ -52,22 +52,22 @@ def pareto(
         from nasx.reports.figures import style  # matplotlib takes half a second to import
 
         style.check_format(plot)
-    run = find_run(run_dir, runs_home())
+    run = find_run(run_dir, default_runs_dir())
     if run_dir is None:
         Console(stderr=True).print(Text(f"The newest run: {run}"), soft_wrap=True)
     with Journal.open(run, read_only=True) as store:
         trials, info = store.trials(), store.info
     theirs = papers.paper_front(_dataset(run)) if paper else None
     if theirs is None:
-        summary = summarise_run(trials, info)
+        summary = summarize_run(trials, info)
     else:
-        trials = papers.in_paper_measure(trials, theirs)
-        summary = summarise(trials, papers.OBJECTIVE_NAMES, n_classes=info.n_classes, alleles=info.alleles)
+        trials = papers.with_paper_score(trials, theirs)
+        summary = summarize(trials, papers.OBJECTIVE_NAMES, n_classes=info.n_classes, alleles=info.alleles)
     _print(summary, format)
     if format is Format.TABLE:
         print_finetuned(run)
     if theirs is not None:
-        sentence = papers.comparison(summary, theirs, n_classes=info.n_classes)
+        sentence = papers.comparison_sentence(summary, theirs, n_classes=info.n_classes)
         Console(stderr=format is not Format.TABLE).print(Text(sentence))
     if plot is not None:
         from nasx.reports.figures import front, style

@@ -19,7 +19,7 @@ from nasx.cli import options
 from nasx.reports.text import clean
 
 if TYPE_CHECKING:
-    from nasx.export.predict import Answer
+    from nasx.export.predict import Prediction
 
 FIELDS = ("file", "class", "probability", "confidence", "problem")
 
@@ -44,7 +44,7 @@ def predict(
     """
     from nasx.export import predict as predict_module
 
-    files = predict_module.list_pictures(pictures)
+    files = predict_module.list_images(pictures)
     loaded = predict_module.load_model(model, trust=trust)
     answers = list(predict_module.predict(loaded, files))
     if format is Format.TABLE:
@@ -54,7 +54,7 @@ def predict(
     return 2 if any(answer.problem for answer in answers) else 0
 
 
-def _table(answers: Sequence[Answer]) -> Table:
+def _table(answers: Sequence[Prediction]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("picture", "class", "probability", "confidence"):
         is_text = header in ("picture", "class")
@@ -72,18 +72,18 @@ def _table(answers: Sequence[Answer]) -> Table:
     return table
 
 
-def _rows(answers: Sequence[Answer]) -> list[dict[str, object]]:
+def _rows(answers: Sequence[Prediction]) -> list[dict[str, object]]:
     return [
         dict(zip(FIELDS, (str(a.file), a.label, a.probability, a.confidence, a.problem or None), strict=True))
         for a in answers
     ]
 
 
-def _json(answers: Sequence[Answer]) -> str:
+def _json(answers: Sequence[Prediction]) -> str:
     return json.dumps(_rows(answers), indent=2) + "\n"
 
 
-def _csv(answers: Sequence[Answer]) -> str:
+def _csv(answers: Sequence[Prediction]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
     writer.writeheader()

@@ -43,10 +43,10 @@ def report(
 
 def _data(run: Path) -> dict[str, Any]:
     from nasx.cli.main import COMMANDS
-    from nasx.reports.html.load import gather  # here: Hydra, jinja2 and Pillow take time to import
+    from nasx.reports.html.load import load_report_input  # here: Hydra, jinja2 and Pillow take time to import
     from nasx.reports.html.run_data import run_data
 
-    return run_data(gather(run, list(COMMANDS)))
+    return run_data(load_report_input(run, list(COMMANDS)))
 
 
 def _serve(run: Path, port: int, log: Console) -> None:

@@ -13,11 +13,11 @@ from rich.text import Text
 
 from nasx.cli.options import answers
 from nasx.errors import RunError
-from nasx.reports.summary import summarise_run
+from nasx.reports.summary import summarize_run
 from nasx.reports.tables import trials_table
 from nasx.reports.text import format_volume
 from nasx.runs.check import check_run
-from nasx.runs.directory import find_run, list_runs, runs_home
+from nasx.runs.directory import default_runs_dir, find_run, list_runs
 from nasx.runs.journal import Journal
 from nasx.trial import TrialStatus
 
@@ -44,7 +44,7 @@ def list_all(
     """List the runs, the newest last: their trials, the size of their front, its hypervolume, and what is certain."""
     if context.invoked_subcommand is not None:
         return
-    home = runs_dir or runs_home()
+    home = runs_dir or default_runs_dir()
     runs = list_runs(home)
     if not runs:
         raise RunError(f"no runs in {home} yet. Make one with `nasx search`, or say --runs-dir.")
@@ -60,7 +60,7 @@ def list_all(
 def _row(run: Path) -> tuple[str, ...]:
     try:
         with Journal.open(run, read_only=True) as store:
-            summary = summarise_run(store.trials(), store.info)
+            summary = summarize_run(store.trials(), store.info)
     except RunError:  # one damaged run must not hide the others; `nasx runs check` says more
         return (str(run), "damaged", "", "", "", "")
     counts = (sum(summary.statuses.values()), summary.statuses.get(TrialStatus.COMPLETE, 0), len(summary.front))
@@ -76,7 +76,7 @@ def show(
     details: Annotated[bool, typer.Option("--details", help="Print every traceback in full.")] = False,
 ) -> None:
     """Show every trial of a run in the order of asking, why some are not complete, and what else went wrong."""
-    run = find_run(run_dir, runs_home())
+    run = find_run(run_dir, default_runs_dir())
     with Journal.open(run, read_only=True) as store:
         trials = [trial for trial in store.trials() if status is None or trial.status is status]
         objectives = store.info.objectives
@@ -99,10 +99,10 @@ def check(
     run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The newest run if none is given.")] = None,
 ) -> int:
     """Check a run: its journal, its lineage, its values and its weights. Exit status 2 if something is wrong."""
-    run = find_run(run_dir, runs_home())
+    run = find_run(run_dir, default_runs_dir())
     problems = check_run(run)
     for problem in problems:
-        typer.echo(f"{problem.where}: {problem.what}")
+        typer.echo(f"{problem.location}: {problem.message}")
     Console(stderr=True).print(
         Text(f"{run}: {len(problems)} problems" if problems else f"{run}: whole"), soft_wrap=True
     )

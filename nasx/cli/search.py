@@ -43,7 +43,7 @@ def search(
         from nasx.cli.progress import display
         from nasx.config.compose import compose, load_resolved, provenance
         from nasx.reports.tables import front_table
-        from nasx.runs.directory import find_run, runs_home
+        from nasx.runs.directory import default_runs_dir, find_run
         from nasx.workflows import search as searching
 
     console = Console(stderr=True)
@@ -61,7 +61,7 @@ def search(
         if config is not None:
             loop = searching.start(composed, run_dir=run_dir, watch=shown.watch, notify=notify)
         else:
-            run = find_run(run_dir, runs_home())
+            run = find_run(run_dir, default_runs_dir())
             loop = searching.resume(run, overrides or [], watch=shown.watch, notify=notify)
     answers().print(front_table(loop.summary()))
     console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)

@@ -21,9 +21,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from nasx.data.dataset import LabeledImages
-from nasx.diagnostics.centroids import Centroids, Judgement, centroids_of, judge_batches
-from nasx.diagnostics.debug import Debugging, conclude
-from nasx.diagnostics.label_errors import Planted, corrupt_labels, found_planted
+from nasx.diagnostics.centroids import Centroids, Comparison, centroids_of_batches, compare_batches
+from nasx.diagnostics.debug import Diagnosis, diagnose
+from nasx.diagnostics.label_errors import PlantedErrors, corrupt_labels, evaluate_planted
 from nasx.errors import DataError, SettingError
 from nasx.introspection.score_model import (
     Data,
@@ -35,8 +35,8 @@ from nasx.introspection.score_model import (
     unwrap_logits,
 )
 from nasx.introspection.score_model import score as score_model
-from nasx.reports.debugging_page import debugging_sections, facts_of, write_debugging
-from nasx.reports.page import Page, page_on_screen
+from nasx.reports.debugging_page import debugging_facts, debugging_sections, write_debugging
+from nasx.reports.page import Page, as_terminal
 
 BATCH: Final = 256  # images a forward pass
 PROBING_IMAGES: Final = 16  # with which live layers are told from dead ones
@@ -45,12 +45,12 @@ Retrain = Callable[[Tensor, Tensor], nn.Module]  # training images and labels to
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Findings:
+class DebugResult:
     """What was found about a model; shown in words by `print` and in notebooks."""
 
-    debugging: Debugging  # the plain data behind the page
+    debugging: Diagnosis  # the plain data behind the page
     scores: tuple[ModelScore, ...]
-    planted: Planted | None  # None: no `retrain` was given
+    planted: PlantedErrors | None  # None: no `retrain` was given
     page: Page
 
     @property
@@ -64,7 +64,7 @@ class Findings:
 
     def __repr__(self) -> str:
         text = io.StringIO()
-        Console(file=text, width=WIDTH, color_system=None).print(page_on_screen(self.page))
+        Console(file=text, width=WIDTH, color_system=None).print(as_terminal(self.page))
         return text.getvalue().rstrip()
 
 
@@ -79,7 +79,7 @@ def debug(
     share: float = 0.2,
     seed: int = 0,
     max_images: int = 10_000,
-) -> Findings:
+) -> DebugResult:
     """Look over any trained classifier: trust, suspect training labels, confused classes.
 
     `model` maps images to logits as in `nasx.score`; it is left as it was. `train` and `validation`: images
@@ -107,8 +107,8 @@ def debug(
             for scorer in scorers
         )
         centroids, trained_on = _look_at(model, images, labels, n_classes)
-        judgement = judge_batches(model, _batches(held_out, held_out_labels), centroids)
-    debugging = conclude(
+        judgement = compare_batches(model, _batches(held_out, held_out_labels), centroids)
+    debugging = diagnose(
         centroids,
         trained_on,
         judgement,
@@ -120,9 +120,9 @@ def debug(
     planted = None
     if retrain is not None:
         planted = _plant(retrain, (images, labels), (held_out, held_out_labels), n_classes, share, seed)
-    facts = facts_of(debugging, {found.scorer: found.value for found in scores})
+    facts = debugging_facts(debugging, {found.scorer: found.value for found in scores})
     sections = debugging_sections(debugging, np.arange(len(images)), planted=planted)
-    return Findings(debugging, scores, planted, Page(f"{type(model).__name__}: debugging", facts, sections))
+    return DebugResult(debugging, scores, planted, Page(f"{type(model).__name__}: debugging", facts, sections))
 
 
 def as_pictures(images: Tensor) -> NDArray[np.uint8]:
@@ -147,12 +147,12 @@ def _batches(images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
     return list(zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True))
 
 
-def _look_at(model: nn.Module, images: Tensor, labels: Tensor, n_classes: int) -> tuple[Centroids, Judgement]:
+def _look_at(model: nn.Module, images: Tensor, labels: Tensor, n_classes: int) -> tuple[Centroids, Comparison]:
     """The centroids of the training images, and how the model judges these beside them."""
     order = torch.argsort(labels, stable=True)
     by_class = ((images[part], labels[part]) for part in torch.split(order, BATCH))
-    centroids = centroids_of(model, by_class, probing=images[:PROBING_IMAGES], n_classes=n_classes)
-    return centroids, judge_batches(model, _batches(images, labels), centroids)
+    centroids = centroids_of_batches(model, by_class, probing=images[:PROBING_IMAGES], n_classes=n_classes)
+    return centroids, compare_batches(model, _batches(images, labels), centroids)
 
 
 def _plant(
@@ -162,7 +162,7 @@ def _plant(
     n_classes: int,
     share: float,
     seed: int,
-) -> Planted:
+) -> PlantedErrors:
     """A model trained by the user's function on labels of which a share was corrupted: does it show which?"""
     images, sound = train
     labels, is_corrupt = corrupt_labels(sound.cpu().numpy(), n_classes, share=share, seed=seed)
@@ -170,6 +170,6 @@ def _plant(
     model = retrain(images, corrupted)
     with unwrap_logits(model):
         centroids, judgement = _look_at(model, images, corrupted, n_classes)
-        answers = judge_batches(model, _batches(*validation), centroids).logits.argmax(axis=1)
+        answers = compare_batches(model, _batches(*validation), centroids).logits.argmax(axis=1)
     error = float((answers != validation[1].cpu().numpy()).mean())
-    return found_planted(centroids, judgement, labels, is_corrupt, error)
+    return evaluate_planted(centroids, judgement, labels, is_corrupt, error)

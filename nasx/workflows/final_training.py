@@ -229,7 +229,7 @@ def _train_one(
     confidence = fit_confidence(network, images, images.labels, n_classes=plan.experiment.data.n_classes)
     save_weights(network, weights_path(directory, number))
     write_confidence(confidence, directory, number)
-    record = record.keeping(Training(number, seed, fitted.seconds, fitted.history))
+    record = record.with_training(Training(number, seed, fitted.seconds, fitted.history))
     write_final_record(record, directory)
     checkpoint.unlink(missing_ok=True)  # last: who is killed before goes on from it, and has nothing left to do
     return record
@@ -255,7 +255,7 @@ def test(
             with _held(directory):
                 for training in due:
                     outcome = _test_one(plan, record, directory, training, images)
-                    record = record.keeping(replace(training, test=outcome))
+                    record = record.with_training(replace(training, test=outcome))
                 write_final_record(record, directory)
         tested.append(record)
     return tested, before or []

@@ -20,7 +20,7 @@ from torch import nn
 from nasx.errors import TrialFailure
 from nasx.evaluation.train_and_score import resolve_device, save_weights, take_scores
 from nasx.experiment import Experiment
-from nasx.reports.summary import summarise_run
+from nasx.reports.summary import summarize_run
 from nasx.runs.directory import lock, weights_file
 from nasx.runs.journal import Journal
 from nasx.runs.training_records import Finetuned, finetuned_weights_path, read_finetuned, write_finetuned
@@ -41,7 +41,7 @@ def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: N
     with lock(run_dir):
         with Journal.open(run_dir, read_only=True) as store:
             trials, info = store.trials(), store.info
-        front = summarise_run(trials, info).front
+        front = summarize_run(trials, info).front
         experiment = Experiment.of_run(run_dir)
         found = []
         for number, member in enumerate(front, start=1):
@@ -94,7 +94,7 @@ def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float)
         learning_rate=LEARNING_RATE,
         before={name: value for name, value in trial.metrics.items() if name in after},
         after=after,
-        twin=twin,
+        control=twin,
         seconds=time.perf_counter() - started,
     )
     write_finetuned(record, run_dir)

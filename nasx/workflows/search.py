@@ -64,7 +64,7 @@ def start(
     """
     if run_dir is not None:
         check_free(run_dir)  # before anything slow
-        Journal.check_unbegun(run_dir)
+        Journal.check_absent(run_dir)
     with ExitStack() as workers:
         return _begin(prepare(config, workers), config, run_dir, watch, notify)
 

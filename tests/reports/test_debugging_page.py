@@ -10,17 +10,17 @@ import torch
 from made_up import make_score, make_trial, symmetric
 from rich.console import Console
 
-from nasx.cli.debug import choose_pair
 from nasx.cli.main import main
 from nasx.data.dataset import LabeledImages
-from nasx.diagnostics.debug import Confidence, Debugging
-from nasx.diagnostics.label_errors import Detection, Planted, Suspicion
+from nasx.diagnostics.debug import ConfidenceMeasure, Diagnosis
+from nasx.diagnostics.label_errors import Detection, PlantedErrors, Suspicion
 from nasx.diagnostics.repair import Outcome, Repair
 from nasx.errors import SettingError
-from nasx.reports.debugging_page import reliability_csv, suspects_csv, tell_debugging, write_debugging
+from nasx.reports.debugging_page import debugging_page, reliability_csv, suspects_csv, write_debugging
 from nasx.reports.figures.image_grid import suspects_figure
-from nasx.reports.page import as_html, as_markdown, page_on_screen
+from nasx.reports.page import as_html, as_markdown, as_terminal
 from nasx.trial import Evaluation, TrialStatus
+from nasx.workflows.network_pages import find_pair
 
 HOSTILE = ("<b>x</b>\x1b[2J", "[red]=1+1|`$y$`", "ship")
 INDICES = np.array([40, 11, 12, 33, 24, 5])
@@ -31,13 +31,13 @@ def make_debugging(class_names=("cat", "dog", "ship"), confusion=None, channels=
     rng = np.random.default_rng(0)
     confusion = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 10]]) if confusion is None else confusion
     n, n_right = int(confusion.sum()), int(np.trace(confusion))
-    is_right = np.arange(n) < n_right
+    is_correct = np.arange(n) < n_right
     values = np.linspace(1, 0.4, n)
     names = ("softmax", "activations", "activation margin")
     images = rng.integers(0, 256, (6, channels, 8, 8), dtype=np.uint8)
-    return Debugging(
-        is_right=is_right,
-        confidences=tuple(Confidence(name, values, values, name == "softmax") for name in names),
+    return Diagnosis(
+        is_correct=is_correct,
+        confidences=tuple(ConfidenceMeasure(name, values, values, name == "softmax") for name in names),
         confusion=confusion,
         train=LabeledImages(images, np.array([0, 1, 2, 0, 1, 2]), class_names),
         suspicion=Suspicion(np.array([-0.3, 0.2, -0.1, 0.4, -0.2, -0.5]), np.array([1, 0, 0, 2, 2, 1])),
@@ -51,7 +51,7 @@ def trial():
     return make_trial(1, evaluation=Evaluation(TrialStatus.COMPLETE, metrics={"error": 0.1}, scores=(score,)))
 
 
-PLANTED = Planted(0.2, 0.05, Detection({0.1: 0.5, 0.2: 0.9}, 0.97), Detection({0.1: 0.4, 0.2: 0.8}, 0.9))
+PLANTED = PlantedErrors(0.2, 0.05, Detection({0.1: 0.5, 0.2: 0.9}, 0.97), Detection({0.1: 0.4, 0.2: 0.8}, 0.9))
 
 
 def make_repair(confusions):
@@ -60,7 +60,7 @@ def make_repair(confusions):
 
 
 def make_page(**changes):
-    return tell_debugging(make_debugging(**changes), trial(), INDICES, planted=PLANTED, repair=make_repair((1, 2)))
+    return debugging_page(make_debugging(**changes), trial(), INDICES, planted=PLANTED, repair=make_repair((1, 2)))
 
 
 def section(page, heading):
@@ -81,7 +81,7 @@ def test_the_page_answers_its_questions_with_numbers_and_units():
 
 
 def test_what_is_known_of_the_network_follows_the_figures_of_this_training():
-    page = tell_debugging(
+    page = debugging_page(
         make_debugging(), trial(), INDICES, known=[("over all trainings", "validation error 9 ± 1 %")]
     )
     assert [name for name, _ in page.facts] == [
@@ -97,7 +97,7 @@ def test_what_is_known_of_the_network_follows_the_figures_of_this_training():
     [((1, 2), "the repair helped:"), ((1, 4), "the repair did not help: not with every seed")],
 )
 def test_a_repair_is_told_with_its_verdict(confusions, verdict):
-    page = tell_debugging(make_debugging(), trial(), INDICES, repair=make_repair(confusions))
+    page = debugging_page(make_debugging(), trial(), INDICES, repair=make_repair(confusions))
     repair = section(page, "Repair of cat and dog")
     assert verdict in repair.paragraphs[1]
     assert repair.table[1] == ("before", "3", "3", "0.5")
@@ -105,7 +105,7 @@ def test_a_repair_is_told_with_its_verdict(confusions, verdict):
 
 
 def test_a_network_without_errors_is_told_as_such():
-    page = tell_debugging(make_debugging(confusion=np.diag([10, 10, 10])), trial(), INDICES)
+    page = debugging_page(make_debugging(confusion=np.diag([10, 10, 10])), trial(), INDICES)
     assert section(page, "Does its doubt").paragraphs == ("There is none to find among the validation images.",)
     assert section(page, "Which classes").paragraphs == ("None: all validation images are classified rightly.",)
     assert section(page, "Can its confidence").table[1][1] == "-"
@@ -119,7 +119,7 @@ def test_hostile_class_names_stay_text_everywhere():
     assert "&lt;b&gt;x" in html
     assert r"\<b\>x" in as_markdown(page)
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
-    console.print(page_on_screen(page))
+    console.print(as_terminal(page))
     screen = console.file.getvalue()
     assert "[red]" in screen
     assert "\x1b" not in screen
@@ -159,7 +159,7 @@ def test_the_sheet_holds_the_most_suspect_images(channels):
 
 def test_all_files_are_written(tmp_path):
     debugging = make_debugging(HOSTILE)
-    page = tell_debugging(debugging, trial(), INDICES)
+    page = debugging_page(debugging, trial(), INDICES)
     files = write_debugging(page, debugging, INDICES, tmp_path / "out")
     names = {"reliability.png", "risk_coverage.png", "suspects.png", "debug.md", "debug.html"}
     assert {f.name for f in files} == names | {"reliability.csv", "suspects.csv"}
@@ -175,11 +175,11 @@ def test_all_files_are_written(tmp_path):
 )
 def test_a_pair_that_is_none_is_refused(names, message):
     with pytest.raises(SettingError, match=message):
-        choose_pair(names, ("cat", "dog", "ship"))
+        find_pair(names, ("cat", "dog", "ship"))
 
 
 def test_a_pair_is_chosen_by_name():
-    assert choose_pair(("ship", "cat"), ("cat", "dog", "ship")) == (2, 0)
+    assert find_pair(("ship", "cat"), ("cat", "dog", "ship")) == (2, 0)
 
 
 def test_a_network_of_a_real_run_is_debugged(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,213 @@
+"""Pages about one network of a run: explain it, explain one image, debug it."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from torch import nn
+
+from nasx.data.image_files import read_image
+from nasx.diagnostics.debug import debug as debug_network
+from nasx.diagnostics.explain import explain as explain_network
+from nasx.diagnostics.explain_image import explain_image as explain_one_image
+from nasx.diagnostics.label_errors import plant_label_errors
+from nasx.diagnostics.repair import repair as repair_pair
+from nasx.errors import SettingError, did_you_mean
+from nasx.evaluation.train_and_score import resolve_device
+from nasx.experiment import Experiment
+from nasx.introspection.shap import ShapScorer
+from nasx.protocols import HasCells
+from nasx.reports.debugging_page import debugging_page, write_debugging
+from nasx.reports.explanation_page import write_explanation
+from nasx.reports.image_page import write_image
+from nasx.reports.page import Page, as_terminal
+from nasx.reports.summary import read_summary
+from nasx.reports.text import network_facts
+from nasx.runs.directory import arch_dir
+from nasx.trial import Trial
+
+WIDTH = 80  # characters per line of a page printed by `repr`
+FRAME_HEIGHT = 640  # pixels of a page in a notebook
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class WrittenPage:
+    """A page about a network, and the files in which it was written with its figures."""
+
+    page: Page
+    directory: Path
+    files: tuple[Path, ...]
+
+    def __repr__(self) -> str:
+        text = io.StringIO()
+        Console(file=text, width=WIDTH, color_system=None).print(as_terminal(self.page))
+        return text.getvalue().rstrip()
+
+    def _repr_html_(self) -> str:
+        page = next(file for file in self.files if file.suffix == ".html").read_text("utf-8")
+        return f'<iframe srcdoc="{html.escape(page)}" width="100%" height="{FRAME_HEIGHT}"></iframe>'
+
+
+def explain(
+    run_dir: Path, trial: Trial, *, samples: int = 2, out: Path | None = None, device: str = "auto"
+) -> WrittenPage:
+    """Explain a trained network on the validation images, and write the page.
+
+    Args:
+        run_dir: directory of the run.
+        trial: training of the network whose weights are kept.
+        samples: images shown per class, at least 1.
+        out: directory of the page; `explanation/` next to the weights if None.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        SettingError: an argument is out of range.
+        RunError: the weights are not kept.
+    """
+    if samples < 1:
+        raise SettingError("--samples", f"must be at least 1, got {samples}.")
+    experiment, network = _rebuild(run_dir, trial, device)
+    scorer = _shap_scorer(experiment)
+    explanation = explain_network(
+        network,
+        experiment.data,
+        scorer=scorer,
+        score_seed=experiment.score_seed,
+        recorded=trial.evaluation.score(scorer.name),
+        samples_per_class=samples,
+        seed=trial.seed,
+    )
+    space = experiment.space
+    edges = space.edges(trial.genotype) if isinstance(space, HasCells) else None
+    directory = out or arch_dir(run_dir, trial.arch_id) / "explanation"
+    page, files = write_explanation(explanation, trial, directory, edges=edges, known=_known(run_dir, trial))
+    return WrittenPage(page, directory, tuple(files))
+
+
+def explain_image(
+    run_dir: Path, trial: Trial, sample: str, *, out: Path | None = None, device: str = "auto"
+) -> WrittenPage:
+    """Explain the prediction of one image, and write the page.
+
+    Args:
+        run_dir: directory of the run.
+        trial: training of the network whose weights are kept.
+        sample: an image file, or the index of a validation image.
+        out: directory of the page; `explanation/image_<sample>/` next to the weights if None.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        SettingError: there is no such file or index.
+        RunError: the weights are not kept.
+    """
+    experiment, network = _rebuild(run_dir, trial, device)
+    data = experiment.data
+    if sample.isdecimal():
+        index, n = int(sample), len(data.validation)
+        if index >= n:
+            raise SettingError("--sample", f"must be less than {n}, the number of validation images, got {index}.")
+        image, label = data.validation.images[index], int(data.validation.labels[index])
+        name, key = f"validation image {index}", sample
+    else:
+        channels, height, _ = data.shape
+        if not Path(sample).is_file():
+            raise SettingError("--sample", f"must be an image file or an index, got {sample!r}.")
+        image, label = read_image(Path(sample), size=height, channels=channels), None
+        name, key = Path(sample).name, Path(sample).stem
+    directory = out or arch_dir(run_dir, trial.arch_id) / "explanation" / f"image_{key}"
+    found = explain_one_image(network, data, image, name=name, label=label, seed=trial.seed)
+    page, files = write_image(found, trial.arch_id, directory)
+    return WrittenPage(page, directory, tuple(files))
+
+
+def debug(
+    run_dir: Path,
+    trial: Trial,
+    *,
+    corrupt: bool = False,
+    pair: tuple[str, str] | None = None,
+    seeds: int = 5,
+    out: Path | None = None,
+    device: str = "auto",
+    report: Callable[[str], None] | None = None,
+) -> WrittenPage:
+    """Debug a trained network and its data: calibration, suspect labels, confused classes. Write the page.
+
+    Args:
+        run_dir: directory of the run.
+        trial: training of the network whose weights are kept.
+        corrupt: corrupt labels on purpose, train on them, and measure how many are found.
+        pair: two classes to push apart in a few more epochs; None: no repair.
+        seeds: trainings of the repair, each with its own seed, at least 1.
+        out: directory of the page; `diagnostics/` next to the weights if None.
+        device: "auto", "cpu" or "cuda".
+        report: receives the name of each long step.
+
+    Raises:
+        SettingError: an argument is out of range, or there is no class of that name.
+        RunError: the weights are not kept.
+    """
+    if seeds < 1:
+        raise SettingError("--seeds", f"must be at least 1, got {seeds}.")
+    experiment, network = _rebuild(run_dir, trial, device)
+    data, place = experiment.data, resolve_device(device, "--device")
+    classes = None if pair is None else find_pair(pair, data.train.class_names)
+    distances = {score.scorer: score.distances for score in trial.evaluation.scores}
+    found = debug_network(network, data, distances=distances, seed=trial.seed)
+    augmentation = experiment.dataset.augmentation
+    planted = repaired = None
+    if corrupt:
+        if report:
+            report("Training on corrupted labels")
+        planted = plant_label_errors(
+            lambda: experiment.untrained(trial.genotype, trial.seed),
+            data,
+            experiment.recipe,
+            augmentation=augmentation,
+            seed=trial.seed,
+            device=place,
+        )
+    if classes is not None:
+        if report:
+            report("Repairing")
+        repaired = repair_pair(
+            network, data, classes, experiment.recipe, augmentation=augmentation, seeds=range(seeds), device=place
+        )
+    images = experiment.train_indices
+    page = debugging_page(found, trial, images, planted=planted, repair=repaired, known=_known(run_dir, trial))
+    directory = out or arch_dir(run_dir, trial.arch_id) / "diagnostics"
+    return WrittenPage(page, directory, tuple(write_debugging(page, found, images, directory)))
+
+
+def find_pair(names: tuple[str, str], class_names: Sequence[str]) -> tuple[int, int]:
+    """Return the indices of two classes. Raises SettingError if a class is unknown, or both are the same."""
+    for name in names:
+        if name not in class_names:
+            raise SettingError("--repair", f"must name two classes, got {name!r}. {did_you_mean(name, class_names)}")
+    if names[0] == names[1]:
+        raise SettingError("--repair", f"must name two different classes, got {names[0]!r} twice.")
+    return class_names.index(names[0]), class_names.index(names[1])
+
+
+def _rebuild(run_dir: Path, trial: Trial, device: str) -> tuple[Experiment, nn.Sequential]:
+    """Return the experiment of a run, and the trained network on the device."""
+    place = resolve_device(device, "--device")
+    experiment = Experiment.of_run(run_dir)
+    network = experiment.trained(run_dir, trial)
+    return experiment, network.to(place)
+
+
+def _known(run_dir: Path, trial: Trial) -> tuple[tuple[str, str], ...]:
+    """Return facts about the network from all of its trainings."""
+    return network_facts(read_summary(run_dir), trial.arch_id)
+
+
+def _shap_scorer(experiment: Experiment) -> ShapScorer:
+    """Return the run's SHAP scorer, whose recorded distances are explained; the default one if it has none."""
+    scorers = (experiment.scorer, *experiment.also_scored)
+    return next((s for s in scorers if isinstance(s, ShapScorer)), ShapScorer())
