@@ -64,11 +64,11 @@ def test_an_algorithm_that_says_nothing_of_early_stopping_has_none(lines: dict[s
         ("objectives", [], r"^objectives must name at least one of error, macro_error, introspectability"),
         ("objectives", "error", r"^objectives must be a list of text, got 'error'\.$"),
         ("objectives", ["error", "error"], r"^objectives must all be different, got error, error\.$"),
-        ("objectives", ["eror"], r"^objectives must be known metrics, got 'eror'\. Did you mean error\?$"),
+        ("objectives", ["eror"], r"^objectives must name known metrics, got 'eror'\. Did you mean error\?$"),
         (
             "constraints",
             {"eror": {"max": 1}},
-            r"^constraints must be on known metrics, got 'eror'\. Did you mean error\?$",
+            r"^constraints must name known metrics, got 'eror'\. Did you mean error\?$",
         ),
         ("constraints", {"error": 1}, r"^constraints\.error must be a mapping with the keys min, max, got 1\.$"),
         ("constraints", {"error": {}}, r"^constraints\.error\.min or max must be given\.$"),
@@ -80,7 +80,7 @@ def test_an_algorithm_that_says_nothing_of_early_stopping_has_none(lines: dict[s
         (
             "constraints",
             {"error": {"min": 0, "max": 50}},
-            r"^constraints\.error\.max must lie in \[0, 1\], .* got 50\.$",
+            r"^constraints\.error\.max must be in \[0, 1\], .* got 50\.$",
         ),
         (
             "split",
@@ -102,6 +102,8 @@ def test_an_algorithm_that_says_nothing_of_early_stopping_has_none(lines: dict[s
         ("algorithm.evaluations", "many", r"^algorithm\.evaluations must be an integer, got 'many'\.$"),
         ("evaluations", 3, r"^unknown key evaluations\. Did you mean algorithm\.evaluations\?$"),
         ("also_scored", {"shap": 3}, r"^also_scored\.shap must be a component with its settings, got 3\.$"),
+        ("also_scored", {"shap": None}, r"^also_scored\.shap must be a component with its settings, got null\.$"),
+        ("objectives", [3], r"^objectives must be a list of text, got \[3\]\.$"),
         ("scorer", 3, r"^scorer must be a component with its settings, got 3\.$"),
         ("space", None, r"^space is missing: choose one in the config's defaults list, as `- space: NAME`\.$"),
     ],

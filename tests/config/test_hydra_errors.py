@@ -58,7 +58,7 @@ BODY = """
         ("constraints.error.mx=1", r"^unknown key constraints\.error\.mx\. Did you mean constraints\.error\.max\?$"),
         (
             "~algorithm.evaluations",
-            r"^algorithm\.evaluations is missing: the number of candidates to ask for, e\.g\. 64\.$",
+            r"^algorithm\.evaluations is missing: the number of candidates to evaluate, e\.g\. 64\.$",
         ),
         ("seed=???", r"^seed has no value yet\. Give one: seed=VALUE\.$"),
         ("seed=${sed}", r"^seed: Interpolation key 'sed' not found\.$"),
