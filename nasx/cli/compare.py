@@ -19,25 +19,25 @@ from nasx.runs.journal import Journal
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories, two or more.")],
     format: Annotated[  # noqa: A002 - the name of the option
-        Format, typer.Option(help="A table for people; csv holds a line a run, json the fronts too.")
+        Format, typer.Option(help="A table for people; csv has a line per run, json the fronts too.")
     ] = Format.TABLE,
-    plot: Annotated[Path | None, typer.Option(help="Draw the comparison into this file: .png, .svg or .pdf.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the comparison into this .png, .svg or .pdf file.")] = None,
 ) -> None:
     """Compare the fronts and hypervolumes of several runs. Runs that differ only in the seed form a group."""
     if len(runs) < 2:
         raise SettingError("RUN RUN...", f"must be two or more run directories, got {len(runs)}.")
     if plot is not None:
-        from nasx.reports.figures import style  # matplotlib takes half a second to import
+        from nasx.reports.figures import style  # matplotlib takes half a second to load
 
         style.check_format(plot)
-    from nasx.config.compose import load_resolved  # here: Hydra and scipy take time to import
+    from nasx.config.compose import load_resolved  # Hydra and scipy take time to load
     from nasx.reports import comparison_tables as tables
     from nasx.reports.comparison import RunToCompare, group_labels
     from nasx.reports.comparison import compare as compare_runs
 
     places = [find_run(run, default_runs_dir()) for run in runs]
     if len({place.resolve() for place in places}) < len(places):
-        raise SettingError("RUN RUN...", "names a run twice.")
+        raise SettingError("RUN RUN...", "contains a run twice.")
     labels = group_labels([load_resolved(place / CONFIG) for place in places])
     found = []
     for place, label in zip(places, labels, strict=True):

@@ -1,4 +1,4 @@
-"""`nasx data`: download a published dataset; look over one that is there; show how similar its classes are."""
+"""`nasx data`: download a published dataset, check a dataset, show how similar its classes are."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ app = typer.Typer(help="Fetch a dataset, check one, compare its classes.", no_ar
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="cifar10, cifar100, mnist or fashion_mnist.")],
-    root: Annotated[Path | None, typer.Option(help="Where it goes; the user's cache where not given.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Directory for the files; by default the user's cache.")] = None,
 ) -> None:
-    """Download a published dataset: every file is checked by its hash, and resumed where it was cut off."""
+    """Download a published dataset. Every file is checked by its hash; an interrupted download is resumed."""
     from nasx.data.download import cache_folder
     from nasx.data.download import fetch as download
 
@@ -64,18 +64,20 @@ def check(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. dataset.root=DIR.")
     ] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Draw a contact sheet of it: a .png, .svg or .pdf file.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw sample images of each class into this .png, .svg or .pdf file.")
+    ] = None,
 ) -> int:
-    """Say what is there: counts, classes, balance, damaged files, leaks. Exit status 2 where it is not sound."""
-    from nasx.data.check import check_dataset as look_over
+    """Check a dataset: counts, classes, balance, damaged files, leaks. Exit status 2 if it is not sound."""
+    from nasx.data.check import check_dataset
 
     if sheet is not None:
         from nasx.reports.figures.image_grid import contact_sheet
-        from nasx.reports.figures.style import check_format, save  # matplotlib takes half a second
+        from nasx.reports.figures.style import check_format, save  # matplotlib takes half a second to load
 
         check_format(sheet)  # before anything slow
     with Console(stderr=True).status(f"Reading {dataset} ..."):
-        report = look_over(choose_dataset(dataset, overrides or []))
+        report = check_dataset(choose_dataset(dataset, overrides or []))
     Console().print(Text(describe(report)), soft_wrap=True)
     if sheet is not None:
         save(contact_sheet(report), sheet)
@@ -91,7 +93,8 @@ def similarity(
     ] = None,
     source: Annotated[str, typer.Option(help="wordnet, or a CSV of your own similarities.")] = WORDNET,
     synsets: Annotated[
-        Path | None, typer.Option(help="Each class's noun in WordNet, like n02123045: one a line, in order.")
+        Path | None,
+        typer.Option(help="File with the WordNet id of each class, like n02123045: one per line, in order."),
     ] = None,
     wordnet: Annotated[
         Path, typer.Option(help="Directory of WordNet 3.0; `apt install wordnet-base` makes the default one.")
@@ -100,7 +103,7 @@ def similarity(
         Format, typer.Option("--format", help="csv can be given to a scorer: scorer.similarity=FILE.")
     ] = Format.TABLE,
 ) -> None:
-    """Show how similar classes are: the matrix by which a scorer with `similarity` weighs its pairs of classes."""
+    """Show how similar classes are: the weights of class pairs in a scorer with `similarity`."""
     from nasx.introspection import class_similarity
 
     if source == WORDNET:
@@ -110,7 +113,7 @@ def similarity(
         chosen = known if synsets is None else class_similarity.read_synsets(synsets)
         found = class_similarity.wordnet_similarity(names, chosen, wordnet=wordnet)
     elif synsets is not None:
-        raise SettingError("--synsets", "goes with --source wordnet")
+        raise SettingError("--synsets", "needs --source wordnet")
     else:
         found = class_similarity.read_similarity(Path(source))
         found.check_names(_classes(dataset, overrides or [])[0])
@@ -124,10 +127,10 @@ def similarity(
 
 
 def _classes(name: str, overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return a dataset's classes, and their ids in WordNet: the classes' own names if the dataset knows no others."""
+    """Return a dataset's classes and their WordNet ids; the ids are the class names if the dataset has no others."""
     from nasx.data import cifar
 
-    if name == cifar.ImageNet16.name:  # known without its files
+    if name == cifar.ImageNet16.name:  # needs no files
         return cifar.class_names(), cifar.synsets()
     names = choose_dataset(name, overrides).train().class_names
     return names, names
@@ -147,7 +150,7 @@ def _matrix(similarity: ClassSimilarity) -> Table:
 
 
 def describe(report: DataReport) -> str:
-    """A report in lines for people."""
+    """Return a report as lines of text."""
     lines = [f"{report.name}: {'sound' if report.is_sound else 'NOT sound'}"]
     lines += _part("training", report.train) + _part("test", report.test)
     if report.leaked:

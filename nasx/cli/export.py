@@ -1,4 +1,4 @@
-"""`nasx export`: a network of a run as a file that others can use."""
+"""`nasx export`: write a network of a run as a file that needs no run."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ class Format(StrEnum):
 def export(
     arch_id: Annotated[str, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")],
     format: Annotated[  # noqa: A002 - the name of the option
-        Format, typer.Option(help="onnx for any runtime, torch for torch.export, safetensors for weights alone.")
+        Format, typer.Option(help="onnx for any runtime, torch for torch.export, safetensors for weights only.")
     ] = Format.ONNX,
-    run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run where none is given.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Run directory; by default the newest run.")] = None,
     final: Annotated[Path | None, typer.Option(help="Directory of a final training by `nasx train --out`.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory of the files; export/ beside the weights.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the files; by default export/ next to the weights.")
+    ] = None,
 ) -> None:
-    """Export a network: pixels in, probabilities and a calibrated confidence out, with a model card beside it.
+    """Export a network that takes pixels and returns probabilities and a calibrated confidence, with a model card.
 
-    The finally trained network where there is one, else the search's weights; the card says which.
+    Exports the final training if there is one, else the weights of the search; the card says which.
     """
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
@@ -41,13 +43,13 @@ def export(
         from nasx.export.formats import require_onnx
         from nasx.export.source import find_source
 
-        if format is Format.ONNX:  # before anything slow
+        if format is Format.ONNX:  # before the slow steps
             require_onnx("onnxscript")
             require_onnx("onnxruntime")
         spare_threads(trial)
         source = find_source(run, trial, final=final)
         directory = out or arch_dir(run, trial.arch_id) / "export"
-        model, *beside = write_model(source, format.value, directory)
+        model, *others = write_model(source, format.value, directory)
     typer.echo(model)
     log.print(Text(source.origin), soft_wrap=True)
-    log.print(Text(f"Beside it: {', '.join(file.name for file in beside)}"), soft_wrap=True)
+    log.print(Text(f"Also written: {', '.join(file.name for file in others)}"), soft_wrap=True)

@@ -1,7 +1,7 @@
-"""The `nasx` command: the table of commands, and the border where errors become one line and an exit status.
+"""The `nasx` command: table of commands, and translation of errors to one line and an exit status.
 
-Exit status: 0 done; 2 something that the user can mend; 130 interrupted; 1 a bug of ours, with its traceback.
-`NASX_DEBUG=1` shows the traceback of everything.
+Exit status: 0 success; 2 an error that the user can fix; 130 interrupted; 1 a bug, with its traceback.
+`NASX_DEBUG=1` shows the traceback of every error.
 """
 
 from __future__ import annotations
@@ -21,42 +21,46 @@ from nasx.errors import NasxError, first_line, is_out_of_memory
 COMMANDS = {
     "search": ("nasx.cli.search", "search", "Search for accurate, introspectable networks."),
     "pareto": ("nasx.cli.pareto", "pareto", "Show the Pareto front of a run."),
-    "explain": ("nasx.cli.explain", "explain", "Explain one network of a run: pictures and plain words."),
-    "debug": ("nasx.cli.debug", "debug", "Debug one network and its data: trust, wrong labels, confused classes."),
+    "explain": ("nasx.cli.explain", "explain", "Explain one network of a run in figures and plain words."),
+    "debug": (
+        "nasx.cli.debug",
+        "debug",
+        "Debug one network and its data: calibration, wrong labels, confused classes.",
+    ),
     "score": ("nasx.cli.score", "score", "Score any trained classifier: how far apart it holds its classes inside."),
-    "compare": ("nasx.cli.compare", "compare", "Compare runs: fronts, hypervolumes, what the seeds make of them."),
-    "report": ("nasx.cli.report", "report", "Write a run as one interactive HTML page, or serve it."),
-    "train": ("nasx.cli.train", "train", "Train networks of a run long, with several seeds, and test them once."),
+    "compare": ("nasx.cli.compare", "compare", "Compare runs: fronts and hypervolumes, with the variation over seeds."),
+    "report": ("nasx.cli.report", "report", "Write the report of a run as one interactive HTML page, or serve it."),
+    "train": ("nasx.cli.train", "train", "Train networks of a run in full, with several seeds, and test them once."),
     "export": ("nasx.cli.export", "export", "Export a network with preprocessing, confidence and a model card."),
-    "predict": ("nasx.cli.predict", "predict", "Classify pictures with an exported network."),
+    "predict": ("nasx.cli.predict", "predict", "Classify images with an exported network."),
     "runs": ("nasx.cli.runs", "app", "List runs, show one, check one."),
     "data": ("nasx.cli.data", "app", "Fetch a dataset, check one, compare its classes."),
     "config": ("nasx.cli.config", "app", "Show and list configs."),
 }
 
 
-# a call that typer cannot parse; typer carries its own click and exports the subclasses alone
+# A call that typer cannot parse. typer includes its own click and exports only subclasses
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class LazyGroup(typer.core.TyperGroup):
-    """Commands that are imported when they are called: `nasx --help` must not wait for torch."""
+    """Group of commands that are imported when they are called: `nasx --help` must not load torch."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, name: str) -> Any:
-        """The command's name and line of help, which is all that a list of commands takes."""
+        """Return a stub with the name and the line of help, enough for a list of commands."""
         return typer.core.TyperCommand(name, help=COMMANDS[name][2]) if name in COMMANDS else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is called, imported."""
+        """Return the command that is called, imported."""
         name, stub, rest = super().resolve_command(ctx, args)
         return name, load(stub.name) if stub else None, rest
 
 
 def load(name: str | None) -> Any:
-    """The command of that name, a key of COMMANDS."""
+    """Import the command of that name, a key of COMMANDS."""
     assert name is not None
     module, attribute, _ = COMMANDS[name]
     found = getattr(import_module(module), attribute)
@@ -77,7 +81,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Searches for image classifiers that are accurate and whose inside people can understand.",
+    help="Search for image classifiers that are accurate and introspectable: networks that people can understand.",
 )
 
 
@@ -93,7 +97,7 @@ def options(
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """The entry point of the console script."""
+    """Run the console script and exit."""
     sys.exit(main(arguments))
 
 
@@ -105,11 +109,11 @@ def main(arguments: list[str] | None = None) -> int:
     except NasxError as error:
         return _fail(f"nasx: {error}")
     except UsageError as error:
-        return _fail(f"nasx: {error} `nasx --help` lists the commands, `nasx COMMAND --help` the options.")
+        return _fail(f"nasx: {error} `nasx --help` lists the commands, `nasx COMMAND --help` their options.")
     except (KeyboardInterrupt, typer.Abort):
         print("nasx: interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `nasx pareto | head`: who reads has seen enough
+    except BrokenPipeError:  # `nasx pareto | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:

@@ -29,13 +29,13 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto: the GPU if there is one.")]
-# Below this a second thread costs more than it brings: on two busy cores the digits took 83 s of CPU time, with one 15.
+DeviceOption = Annotated[Device, typer.Option("--device", help="Device to compute on; auto: the GPU if there is one.")]
+# Below this a second thread costs more than it gains: on two busy cores the digits took 83 s of CPU time, with one 15
 SMALL_MACS = 5e6
 
 
 def choose_run(run_dir: Path | None, log: Console) -> Path:
-    """Return the run directory given, or else the newest one, which is named on `log`."""
+    """Return the given run directory; if None the newest one, and print its name on `log`."""
     run = find_run(run_dir, default_runs_dir())
     if run_dir is None:
         log.print(Text(f"The newest run: {run}"), soft_wrap=True)
@@ -43,7 +43,7 @@ def choose_run(run_dir: Path | None, log: Console) -> Path:
 
 
 def find_trial(run: Path, prefix: str) -> Trial:
-    """Return the first training with kept weights, or else the first, of the network whose id begins with `prefix`."""
+    """Return the first training with kept weights, else the first, of the network whose id begins with `prefix`."""
     with Journal.open(run, read_only=True) as store:
         trials = store.trials()
     arch_id = resolve_arch_id(prefix, [t.arch_id for t in trials])
@@ -58,14 +58,14 @@ def front_trials(run: Path) -> list[Trial]:
     """
     front = read_summary(run).front
     if not front:
-        raise RunError(f"{run} has no network on its front. `nasx runs show` says what became of its trials.")
+        raise RunError(f"{run} has no network on its front. `nasx runs show` lists its trials and why they failed.")
     return [find_trial(run, member.arch_id) for member in front]
 
 
 def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:
-    """The dataset of that name, or a directory of class folders, with `dataset.key=value` overrides on top."""
+    """Return the dataset of that name, or of a directory of class folders, with `dataset.key=value` overrides."""
     from nasx.config.components import build
-    from nasx.config.compose import compose_choice  # here: Hydra takes a while to load
+    from nasx.config.compose import compose_choice  # Hydra takes 0.3 s to load
 
     if Path(name).is_dir():
         overrides, name = [f"dataset.root={Path(name).resolve()}", *overrides], "folder"
@@ -74,8 +74,8 @@ def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:
 
 
 def spare_threads(trial: Trial) -> None:
-    """One thread for a small network."""
-    import torch  # here: it takes seconds to load
+    """Use one thread for a small network."""
+    import torch  # it takes seconds to load
 
     if trial.metrics.get("macs", 0) < SMALL_MACS:
         torch.set_num_threads(1)
@@ -85,9 +85,9 @@ UNLIMITED = 100_000  # columns
 
 
 def answers() -> Console:
-    """Return a console for stdout: as wide as the terminal, of unlimited width if there is none.
+    """Return a console for stdout: as wide as the terminal, or of unlimited width if there is none.
 
-    A program that reads a table must find every number in full; COLUMNS sets another width.
+    Programs that read a table need every number in full. COLUMNS sets another width.
     """
     console = Console()
     if not console.is_terminal and not os.environ.get("COLUMNS"):

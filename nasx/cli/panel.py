@@ -17,7 +17,7 @@ from nasx.trial import Objective, Trial
 
 
 def best(progress: Progress, objective: Objective) -> str:
-    """Return the best estimate of an objective on the front, with uncertainty and unit; a dash before there is one."""
+    """Return the best estimate of an objective on the front, with uncertainty and unit; a dash if there is none."""
     front = progress.summary.front
     if not front:
         return "-"
@@ -26,25 +26,25 @@ def best(progress: Progress, objective: Objective) -> str:
 
 
 def hypervolume(progress: Progress) -> str:
-    """Return the hypervolume of the front; of observed values it says so."""
+    """Return the hypervolume of the front, marked if it is of observed values."""
     summary = progress.summary
     is_optimistic = summary.front and not summary.is_estimated and not summary.is_exact
     return format_volume(summary.hypervolume) + (" (observed)" if is_optimistic else "")
 
 
 def certain(progress: Progress) -> str:
-    """Return how much of the hypervolume is certain; empty if that is not known."""
+    """Return the certain part of the hypervolume; empty if it is unknown."""
     value = progress.summary.certain_hypervolume
     return "" if value is None else format_volume(min(value, progress.summary.hypervolume))
 
 
 def trainings(progress: Progress) -> str:
-    """Return the trainings so far, of how many."""
+    """Return the number of trainings so far and in all."""
     return f"{progress.evaluated}/{progress.evaluations} trainings"
 
 
 def times(progress: Progress) -> str:
-    """Return the time of this session and, if there is a forecast, the trainings and the time that are left."""
+    """Return the elapsed time of this session and, if there is a forecast, the trainings left and the ETA."""
     elapsed = f"elapsed {duration(progress.elapsed)}"
     if progress.forecast is None:
         return elapsed
@@ -68,12 +68,12 @@ def duration(seconds: float | None) -> str:
 
 
 def infeasible(progress: Progress) -> str:
-    """Return how many are infeasible, and how many of them were stopped early: 5 (3 cut)."""
-    return f"{progress.infeasible}" + (f" ({progress.dominated} cut)" if progress.dominated else "")
+    """Return the number of infeasible trials, and how many of them were stopped early: 5 (3 stopped early)."""
+    return f"{progress.infeasible}" + (f" ({progress.dominated} stopped early)" if progress.dominated else "")
 
 
 def starting(progress: Progress) -> str:
-    """Return how many workers are still starting; empty if all trainings have begun, or will in a moment."""
+    """Return the number of workers that are starting; empty if all trainings have begun or are about to."""
     n = sum(not job.begun and job.seconds >= 0.5 for job in progress.jobs)
     return f"starting {n} worker{'s' * (n > 1)} ..." if n else ""
 
@@ -82,9 +82,15 @@ FRONT, OTHER = "o", "."
 
 
 def scatter(points: Sequence[tuple[float, float]], on_front: Sequence[bool], width: int, height: int) -> list[str]:
-    """`height` lines of `width` characters: x grows to the right, y upwards; the front lies on top.
+    """Draw points in plain characters: x grows to the right, y upwards; the front is drawn last.
 
-    The range is that of the points, (n_points, 2); where all share a coordinate, they lie in the middle of it.
+    The axes cover the range of the points. Points that all share a coordinate are in the middle of that axis.
+
+    Args:
+        points: (n_points, 2) coordinates.
+        on_front: for each point whether it is on the front.
+        width: characters per line.
+        height: lines.
 
     >>> for line in scatter([(0, 0), (1, 1), (1, 0)], [True, True, False], 5, 3): print(f"|{line}|")
     |    o|
@@ -101,7 +107,7 @@ def scatter(points: Sequence[tuple[float, float]], on_front: Sequence[bool], wid
 
 
 def _places(values: Sequence[float], n: int) -> list[int]:
-    """Which of `n` equal steps from the lowest to the highest value each is nearest to."""
+    """Return for each value the nearest of `n` equal steps from the lowest to the highest value."""
     low, high = min(values), max(values)
     if low == high:
         return [n // 2] * len(values)
@@ -109,23 +115,23 @@ def _places(values: Sequence[float], n: int) -> list[int]:
 
 
 SCATTER_LINES = 6
-SHOWN_JOBS = 4  # further ones are counted
+SHOWN_JOBS = 4  # only the number of further ones is shown
 GAP = 2  # between names and values
-LOWEST = 22  # lines of a terminal below which there is no scatter
+LOWEST = 22  # lines of a terminal; below, the scatter plot is left out
 
 
 class SearchPanel:
-    """The progress of a search, drawn for the width and height that the terminal has at that moment."""
+    """Progress of a search, drawn for the current size of the terminal."""
 
     def __init__(self, progress: Progress, objectives: tuple[Objective, ...], note: str) -> None:
-        """Store what to draw; `note`: the effect of Ctrl-C, or why the search ends."""
+        """Store the progress to draw; `note`: the effect of Ctrl-C, or why the search ends."""
         self.progress = progress
         self.objectives = objectives
         self.note = note
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         progress = self.progress
-        width = options.max_width - 4  # within the frame
+        width = options.max_width - 4  # inside the frame
         facts = _facts(progress, self.objectives, width)
         spent = f", {progress.gpu_hours:.2f} GPU-hours" if progress.gpu_hours else ""
         parts: list[RenderableType] = [_bar(progress), Text(times(progress) + spent), facts]
@@ -147,7 +153,7 @@ def _bar(progress: Progress) -> Bar:
 
 
 def _facts(progress: Progress, objectives: tuple[Objective, ...], width: int) -> Table:
-    """Figures, two pairs of name and value a line if they fit, else one. Names are cut if they must, values never."""
+    """Return the numbers, two pairs of name and value per line if they fit, else one. Only names are shortened."""
     cells = [
         ("generation", str(progress.generation)),
         ("running", str(progress.running)),
@@ -159,7 +165,7 @@ def _facts(progress: Progress, objectives: tuple[Objective, ...], width: int) ->
         ("front", str(len(progress.summary.front))),
         ("hypervolume", hypervolume(progress)),
     ]
-    cells += [("of it certain", of_it)] if (of_it := certain(progress)) else []
+    cells += [("certain part", part)] if (part := certain(progress)) else []
     cells += [("trained again", str(progress.retrained))] if progress.retrained else []
     names, values = ([[len(cell[i]) for cell in cells[place::2]] for place in range(2)] for i in range(2))
     wanted = sum(max(lengths) for lengths in (*names, *values)) + 3 * GAP
@@ -178,7 +184,7 @@ def _facts(progress: Progress, objectives: tuple[Objective, ...], width: int) ->
 
 
 def _scatter(progress: Progress, objectives: tuple[Objective, ...], width: int) -> Text:
-    """All trained networks by their estimates of the first two objectives."""
+    """Plot all trained networks by their estimates of the first two objectives."""
     x, y = objectives
     networks = progress.summary.architectures
     points = [(network.metrics[x.name], network.metrics[y.name]) for network in networks]
@@ -197,11 +203,11 @@ def _scatter(progress: Progress, objectives: tuple[Objective, ...], width: int) 
 
 
 def _jobs(progress: Progress) -> list[Text]:
-    """A line for each network that is trained, with the time since its worker began."""
+    """Return a line per network in training, with the time since its worker began it."""
     begun = [job for job in progress.jobs if job.begun]
     lines = [_line(_job(job)) for job in begun[:SHOWN_JOBS]]
     more = len(begun) - SHOWN_JOBS
-    rest = [*([f"and {more} more"] if more > 0 else []), *([told] if (told := starting(progress)) else [])]
+    rest = [*([f"and {more} more"] if more > 0 else []), *([waiting] if (waiting := starting(progress)) else [])]
     return [*lines, *([_line(", ".join(rest), "dim")] if rest else [])]
 
 
@@ -211,10 +217,10 @@ def _job(job: Running) -> str:
 
 
 def _why(trial: Trial) -> str:
-    """Why a trial has failed."""
+    """Return the reason of a failed trial."""
     return f"{trial.evaluation.reason}: {clean(last_line(trial.evaluation.detail))}"
 
 
 def _line(text: str, style: str = "") -> Text:
-    """A line that is cut at the width of the terminal."""
+    """Return a line that is cut at the width of the terminal."""
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")

@@ -22,7 +22,7 @@ from nasx.runs.training_records import read_finetuned
 
 
 def print_finetuned(run_dir: Path) -> None:
-    """Print the fine-tuned networks of a run's front on stdout; nothing if there is none."""
+    """Print the fine-tuned networks of a run's front on stdout, if there are any."""
     with Journal.open(run_dir, read_only=True) as store:
         trials, info = store.trials(), store.info
     summary = summarize_run(trials, info)
@@ -38,18 +38,18 @@ class Format(StrEnum):
 
 
 def pareto(
-    run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run if none is given.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Run directory; by default the newest run.")] = None,
     format: Annotated[  # noqa: A002 - the name of the option
-        Format, typer.Option(help="A table for people; csv and json hold every metric under its own name.")
+        Format, typer.Option(help="A table for people; csv and json have every metric under its own name.")
     ] = Format.TABLE,
-    plot: Annotated[Path | None, typer.Option(help="Draw the front into this file: .png, .svg or .pdf.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the front into this .png, .svg or .pdf file.")] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="Measure as the paper did, and compare with its front on this dataset.")
+        bool, typer.Option("--paper", help="Use the paper's score, and compare with its front on this dataset.")
     ] = False,
 ) -> None:
-    """Show the Pareto front of a run: the networks that no other one beats in every objective, by their estimates."""
+    """Show the Pareto front of a run: networks that no other one beats in all objectives, by their estimates."""
     if plot is not None:
-        from nasx.reports.figures import style  # matplotlib takes half a second to import
+        from nasx.reports.figures import style  # matplotlib takes half a second to load
 
         style.check_format(plot)
     run = find_run(run_dir, default_runs_dir())
@@ -86,7 +86,7 @@ def _print(summary: FrontSummary, format: Format) -> None:  # noqa: A002
 def _dataset(run: Path) -> str:
     """Return the name of a run's dataset. Raises NasxError if the run has none."""
     from nasx.config.components import dataset_name
-    from nasx.config.compose import load_resolved  # Hydra takes 0.3 s to import
+    from nasx.config.compose import load_resolved  # Hydra takes 0.3 s to load
 
     if not (name := dataset_name(load_resolved(run / CONFIG))):
         raise NasxError(f"{run} looks its results up in a table: the paper has no front to compare them with.")

@@ -1,4 +1,4 @@
-"""`nasx predict`: what an exported network says of pictures."""
+"""`nasx predict`: predictions of an exported network for images."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Format(StrEnum):
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A file or a directory that `nasx export` wrote.")],
-    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures, folders of them, globs.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders of them, globs.")],
     format: Annotated[Format, typer.Option(help="A table for people, json and csv for programs.")] = Format.TABLE,  # noqa: A002
     trust: Annotated[
-        bool, typer.Option("--trust", help="Load a .pt2 file, which can run anything that someone puts into it.")
+        bool, typer.Option("--trust", help="Load a .pt2 file, which can run any code that its author put into it.")
     ] = False,
 ) -> int:
-    """Classify pictures: the class, its probability, and the chance that it is right.
+    """Classify images: the class, its probability, and the probability that it is correct.
 
-    Pictures of any size and format are cut and resized as the model wants. Exit status 2 where one cannot be read.
+    Images of any size and format are cropped and resized for the model. Exit status 2 if one cannot be read.
     """
     from nasx.export import predict as predict_module
 
-    files = predict_module.list_images(pictures)
+    files = predict_module.list_images(images)
     loaded = predict_module.load_model(model, trust=trust)
     answers = list(predict_module.predict(loaded, files))
     if format is Format.TABLE:
@@ -56,8 +56,8 @@ def predict(
 
 def _table(answers: Sequence[Prediction]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("picture", "class", "probability", "confidence"):
-        is_text = header in ("picture", "class")
+    for header in ("image", "class", "probability", "confidence"):
+        is_text = header in ("image", "class")
         table.add_column(header, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for answer in answers:
         if answer.problem:

@@ -1,4 +1,4 @@
-"""`nasx report`: a run as one HTML page that can be sent to a colleague, or served while the search runs."""
+"""`nasx report`: the report of a run as one HTML page that can be sent to others, or served while the search runs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from nasx.runs.directory import ARCHS, DATABASE
 
 
 def report(
-    run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run if none is given.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The page's file; report.html in the run directory.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Run directory; by default the newest run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File of the page; by default report.html in the run directory.")
+    ] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Serve the page to this machine, up to date while the search runs.")
+        bool, typer.Option("--serve", help="Serve the page on this machine, updated while the search runs.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Port of --serve; 0 takes a free one.")] = 8421,
+    port: Annotated[int, typer.Option(help="Port of --serve; 0 for a free one.")] = 8421,
 ) -> None:
-    """Write a run as one HTML page: its front, its networks, how it got on, what recurs on the front."""
+    """Write the report of a run as one HTML page: front, networks, progress of the search, motifs of the front."""
     if serve and out is not None:
         raise SettingError("--out", "cannot be given with --serve: a served page is no file.")
     log = Console(stderr=True)
@@ -43,7 +45,7 @@ def report(
 
 def _data(run: Path) -> dict[str, Any]:
     from nasx.cli.main import COMMANDS
-    from nasx.reports.html.load import load_report_input  # here: Hydra, jinja2 and Pillow take time to import
+    from nasx.reports.html.load import load_report_input  # Hydra, jinja2 and Pillow take time to load
     from nasx.reports.html.run_data import run_data
 
     return run_data(load_report_input(run, list(COMMANDS)))

@@ -1,4 +1,4 @@
-"""`nasx runs`: list the runs, show the trials of one, or check one."""
+"""`nasx runs`: list runs, show the trials of one, check one."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from nasx.runs.journal import Journal
 from nasx.trial import TrialStatus
 
 NOTE = (
-    "certain: what the true values of the front reach with probability 95 %; "
-    "-: not known, the hypervolume is that of observed means, which are optimistic"
+    "certain: hypervolume that the true values of the front reach with probability 95 %; "
+    "-: unknown, and the hypervolume is of observed means, which is too high on average"
 )
 
-INCIDENTS = {  # events of a journal that `runs show` prints, in words
+INCIDENTS = {  # events of a journal that `runs show` prints -> their text
     "retry": "tried again",
     "worker_replaced": "worker replaced",
     "executor_restart": "Ray Tune restarted",
 }
 SHOWN_INCIDENTS = 10  # without --details
 
-app = typer.Typer(help="List runs, show one, or check one.")
+app = typer.Typer(help="List runs, show one, check one.")
 
 
 @app.callback(invoke_without_command=True)
 def list_all(
     context: typer.Context,
-    runs_dir: Annotated[Path | None, typer.Option(help="Where to look; NASX_RUNS or ./runs if not given.")] = None,
+    runs_dir: Annotated[Path | None, typer.Option(help="Directory of the runs; by default NASX_RUNS or ./runs.")] = None,
 ) -> None:
-    """List the runs, the newest last: their trials, the size of their front, its hypervolume, and what is certain."""
+    """List the runs, the newest last: trials, size of the front, hypervolume, and its certain part."""
     if context.invoked_subcommand is not None:
         return
     home = runs_dir or default_runs_dir()
     runs = list_runs(home)
     if not runs:
-        raise RunError(f"no runs in {home} yet. Make one with `nasx search`, or say --runs-dir.")
+        raise RunError(f"no runs in {home} yet. Make one with `nasx search`, or name another directory with --runs-dir.")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("run", "trials", "complete", "front", "hypervolume", "certain"):
         table.add_column(header, justify="left" if header == "run" else "right", no_wrap=True, overflow="fold")
@@ -61,7 +61,7 @@ def _row(run: Path) -> tuple[str, ...]:
     try:
         with Journal.open(run, read_only=True) as store:
             summary = summarize_run(store.trials(), store.info)
-    except RunError:  # one damaged run must not hide the others; `nasx runs check` says more
+    except RunError:  # one damaged run must not hide the others; `nasx runs check` reports details
         return (str(run), "damaged", "", "", "", "")
     counts = (sum(summary.statuses.values()), summary.statuses.get(TrialStatus.COMPLETE, 0), len(summary.front))
     certain = summary.certain_hypervolume
@@ -71,11 +71,11 @@ def _row(run: Path) -> tuple[str, ...]:
 
 @app.command()
 def show(
-    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The newest run if none is given.")] = None,
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run directory; by default the newest run.")] = None,
     status: Annotated[TrialStatus | None, typer.Option(help="Show only these trials.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Print every traceback in full.")] = False,
 ) -> None:
-    """Show every trial of a run in the order of asking, why some are not complete, and what else went wrong."""
+    """Show every trial of a run in order, why some are not complete, and other incidents."""
     run = find_run(run_dir, default_runs_dir())
     with Journal.open(run, read_only=True) as store:
         trials = [trial for trial in store.trials() if status is None or trial.status is status]
@@ -96,14 +96,14 @@ def show(
 
 @app.command()
 def check(
-    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The newest run if none is given.")] = None,
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run directory; by default the newest run.")] = None,
 ) -> int:
-    """Check a run: its journal, its lineage, its values and its weights. Exit status 2 if something is wrong."""
+    """Check the journal, lineage, values and weights of a run. Exit status 2 if something is wrong."""
     run = find_run(run_dir, default_runs_dir())
     problems = check_run(run)
     for problem in problems:
         typer.echo(f"{problem.location}: {problem.message}")
     Console(stderr=True).print(
-        Text(f"{run}: {len(problems)} problems" if problems else f"{run}: whole"), soft_wrap=True
+        Text(f"{run}: {len(problems)} problems" if problems else f"{run}: OK"), soft_wrap=True
     )
     return 2 if problems else 0

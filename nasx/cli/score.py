@@ -1,4 +1,4 @@
-"""`nasx score`: how introspectable any trained classifier is, whoever wrote it."""
+"""`nasx score`: introspectability of any trained torch classifier."""
 
 from __future__ import annotations
 
@@ -38,34 +38,35 @@ class Part(StrEnum):
 
 
 def score(
-    model: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="A function that gives the torch module.")],
+    model: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="A function that returns the torch module.")],
     data: Annotated[str, typer.Option(help="A dataset's name, or a directory of class folders.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. dataset.image_size=224.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights: .safetensors, or a state_dict by torch.save.")] = None,
-    scorer: Annotated[list[str] | None, typer.Option(help="shap, activations, ...; may be given repeatedly.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Modules to look at, e.g. layer1,layer2; else found.")] = None,
+    scorer: Annotated[list[str] | None, typer.Option(help="shap, activations, ...; can be repeated.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Modules to score at, e.g. layer1,layer2; by default found.")
+    ] = None,
     samples: Annotated[int, typer.Option(help="Images used at most.")] = 2000,
     part: Annotated[
-        Part | None, typer.Option(help="Which images; all of a directory that is not split, else the test images.")
+        Part | None,
+        typer.Option(help="Images to use; by default the test images, or all of a directory that is not split."),
     ] = None,
     mean: Annotated[
         str | None,
-        typer.Option(
-            help="Of each channel, pixels from 0 to 1, as the model was trained; else of the training images."
-        ),
+        typer.Option(help="Mean per channel, pixels from 0 to 1, as in training; by default of the training images."),
     ] = None,
-    std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
-    similarity: Annotated[Path | None, typer.Option(help="CSV of class similarities: weighs the pairs.")] = None,
-    seed: Annotated[int, typer.Option(help="Chooses images and draws.")] = 0,
-    output: Annotated[Format, typer.Option("--format", help="For people, or for programs.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option(help="Directory for pictures of distances and layers.")] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation per channel, as --mean.")] = None,
+    similarity: Annotated[Path | None, typer.Option(help="CSV of class similarities that weigh the pairs.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images and of the draws.")] = 0,
+    output: Annotated[Format, typer.Option("--format", help="A table for people, json for programs.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option(help="Directory for figures of distances and layers.")] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
-    """Score any trained classifier: how far apart it holds its classes inside, layer by layer."""
+    """Score any trained classifier: how far apart its classes are inside, layer by layer."""
     if (mean is None) != (std is None):
-        raise SettingError("--mean", "and --std go together")
+        raise SettingError("--mean", "and --std must be given together")
     log = Console(stderr=True)
     with log.status("Reading the data ...") as status:  # torch takes seconds to load
         from nasx.evaluation.train_and_score import resolve_device
@@ -110,13 +111,13 @@ def score(
 
 
 def as_json(score: ModelScore) -> dict[str, Any]:
-    """A score as plain values; a distance that is none is null."""
+    """Return a score as plain values; an undefined distance is null."""
     rows = [[None if math.isnan(d) else d for d in row] for row in score.distances.tolist()]
     return {**vars(score), "profile": dict(score.profile), "distances": rows}
 
 
 def numbers(text: str, option: str, n_channels: int) -> NDArray[np.float32]:
-    """One number a channel, of "0.48,0.46,0.41". Raises SettingError."""
+    """Parse "0.48,0.46,0.41" as one number per channel, (n_channels,). Raises SettingError."""
     import numpy as np
 
     try:
@@ -135,9 +136,9 @@ def _default_part(data: Path) -> Part:
 
 
 def _read(
-    dataset: Dataset, part: Part, normalisation: Sequence[str | None], samples: int, seed: int
+    dataset: Dataset, part: Part, normalization: Sequence[str | None], samples: int, seed: int
 ) -> tuple[LabeledImages, Tensor, Tensor]:
-    """The images chosen, their pixels normalised as a tensor, and their labels."""
+    """Return the chosen images, their normalized pixels as a tensor, and their labels."""
     import numpy as np
 
     from nasx.data.batches import as_tensor, normalize
@@ -146,7 +147,7 @@ def _read(
 
     if samples < 2:
         raise ConfigError(f"--samples must be at least 2, got {samples}.")
-    mean, std = normalisation
+    mean, std = normalization
     parts = {name: read() for name, read in ((Part.TRAIN, dataset.train), (Part.TEST, dataset.test))
              if part in (name, Part.ALL) or (name is Part.TRAIN and mean is None)}  # fmt: skip
     images = concatenate(list(parts.values())) if part is Part.ALL else parts[part]
@@ -160,7 +161,7 @@ def _read(
 
 
 def _draw(found: Sequence[ModelScore], out: Path) -> list[Path]:
-    """A heat map of class distances a scorer, and the layers' profiles in one picture."""
+    """Draw a heat map of class distances per scorer, and the profiles over layers in one figure."""
     from nasx.reports.figures.classes import distances_figure, profile_figure
     from nasx.reports.figures.style import save
 
