@@ -1,9 +1,8 @@
-"""Debugging of any trained classifier on any images, in Python: `nasx.debug` is the function `debug` of this module.
+"""Debug any trained classifier on any images, in Python: `nasx.debug`.
 
-What `nasx debug` does for a network of a run, without a run: can the model's confidence be trusted, which training
-labels look wrong, what does it confuse. Planting wrong labels needs a training, which is the user's own function here.
-Repair is for runs alone: it changes the loss of the training. In a training loop of one's own the same term is
-`nasx.introspection.regularizer.BatchSimilarity`.
+Does for a model what `nasx debug` does for a network of a run: calibration, suspect training labels, confused classes.
+Labels are corrupted on purpose only if the user passes a training function. Repair needs a run, as it changes the loss;
+in an own training loop use `nasx.introspection.regularizer.BatchSimilarity`.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ from nasx.introspection.score_model import score as score_model
 from nasx.reports.debugging_page import debugging_facts, debugging_sections, write_debugging
 from nasx.reports.page import Page, as_terminal
 
-BATCH: Final = 256  # images a forward pass
-PROBING_IMAGES: Final = 16  # with which live layers are told from dead ones
-WIDTH: Final = 80  # characters of a line, shown in words
+BATCH: Final = 256  # images per forward pass
+PROBING_IMAGES: Final = 16  # images that find out which layers are live
+WIDTH: Final = 80  # characters per line of the printed page
 Retrain = Callable[[Tensor, Tensor], nn.Module]  # training images and labels to a newly trained model
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DebugResult:
-    """What was found about a model; shown in words by `print` and in notebooks."""
+    """Result of debugging a model; printed as a page of text."""
 
     debugging: Diagnosis  # the plain data behind the page
     scores: tuple[ModelScore, ...]
@@ -55,11 +54,11 @@ class DebugResult:
 
     @property
     def suspects(self) -> NDArray[np.int64]:
-        """Indices of the training images, in the order of the data, the most suspect label first."""
+        """Indices of the training images in the order of the data, the most suspect label first."""
         return self.debugging.suspicion.ranking()
 
     def write(self, directory: Path | str) -> list[Path]:
-        """Write the page with its pictures, and every training image ranked as suspects.csv; returns the files."""
+        """Write the page with its figures, and suspects.csv with all training images ranked; return the files."""
         return write_debugging(self.page, self.debugging, np.arange(len(self.debugging.train)), Path(directory))
 
     def __repr__(self) -> str:
@@ -80,20 +79,25 @@ def debug(
     seed: int = 0,
     max_images: int = 10_000,
 ) -> DebugResult:
-    """Look over any trained classifier: trust, suspect training labels, confused classes.
+    """Debug any trained classifier: calibration, suspect training labels, confused classes.
 
-    `model` maps images to logits as in `nasx.score`; it is left as it was. `train` and `validation`: images
-    (n, channels, height, width) and labels, as batches or as a pair of arrays; of each the first `max_images` are held
-    in memory. Give the training images in their own order, not shuffled: suspects are numbered by it.
+    Args:
+        model: maps images to logits, as in `nasx.score`; it is not changed.
+        train: training images (n, channels, height, width) and labels, as batches or as a pair of arrays, in their
+            own order, not shuffled: suspects are numbered by it.
+        validation: images and labels of the same form.
+        class_names: of all classes; by default their numbers.
+        scorers: names of the scorers whose class distances are compared with confusions.
+        retrain: trains the architecture on given images and labels and returns the model. If given, a `share` of the
+            training labels is corrupted, and the result reports how many are found.
+        share: of the training labels that are corrupted, in (0, 1).
+        seed: of the corruption, and of the folds in which confidences are calibrated.
+        max_images: of training and of validation that are used, the first ones; they are held in memory.
 
-    `scorers`: by which distances between classes are compared with confusions. `retrain`: trains the architecture anew
-    on the images and labels that it is given; then a `share` of the training labels is corrupted, and it is said how
-    many are found. `seed`: of corruption, and of the folds in which confidences are calibrated.
-
-    Raises DataError, SettingError and ArchitectureError where arguments do not fit the model.
+    Raises DataError, SettingError and ArchitectureError if arguments do not fit the model.
     """
     if not 0 < share < 1:
-        raise SettingError("share", f"must lie between 0 and 1, got {share:g}")
+        raise SettingError("share", f"must be more than 0 and less than 1, got {share:g}")
     images, labels = _images(model, train, max_images)
     held_out, held_out_labels = _images(model, validation, max_images)
     with unwrap_logits(model):
@@ -148,7 +152,7 @@ def _batches(images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _look_at(model: nn.Module, images: Tensor, labels: Tensor, n_classes: int) -> tuple[Centroids, Comparison]:
-    """The centroids of the training images, and how the model judges these beside them."""
+    """Return the centroids of the training images, and the judgement of these images by the model."""
     order = torch.argsort(labels, stable=True)
     by_class = ((images[part], labels[part]) for part in torch.split(order, BATCH))
     centroids = centroids_of_batches(model, by_class, probing=images[:PROBING_IMAGES], n_classes=n_classes)
@@ -163,7 +167,7 @@ def _plant(
     share: float,
     seed: int,
 ) -> PlantedErrors:
-    """A model trained by the user's function on labels of which a share was corrupted: does it show which?"""
+    """Train a model by the user's function on partly corrupted labels, and measure how many are found."""
     images, sound = train
     labels, is_corrupt = corrupt_labels(sound.cpu().numpy(), n_classes, share=share, seed=seed)
     corrupted = torch.from_numpy(labels).to(sound.device)

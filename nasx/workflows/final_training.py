@@ -1,4 +1,4 @@
-"""Training networks finally, and the one look at the test images that says how good they are."""
+"""Final training: train networks of the front in full, with several seeds, and evaluate each once on the test set."""
 
 from __future__ import annotations
 
@@ -113,18 +113,18 @@ def plan_final_training(
 
 
 def training_node(overrides: Sequence[str]) -> Mapping[str, Any]:
-    """The recipe that `training=NAME` chooses, `final` where it is not given, with `training.key=value` on top."""
+    """Return the config of the recipe that `training=NAME` chooses, by default `final`, with `training.key=value` on top."""
     names = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "training"]
     settings = [o for o in overrides if o.partition("=")[0] != "training"]
     return compose_choice("training", names[-1] if names else RECIPE, settings)
 
 
 def widened(space: Mapping[str, Any], width: int) -> Mapping[str, Any]:
-    """The config of a space with `width` times as many filters. Raises SettingError where it has no such setting."""
+    """Return the config of a space with `width` times as many filters. Raises SettingError if it has no channels."""
     if width < 1:
         raise SettingError("--width", f"must be at least 1, got {width}.")
     if width > 1 and not isinstance(space.get("channels"), int):
-        raise SettingError("--width", "multiplies space.channels, which the space of this run does not have.")
+        raise SettingError("--width", "multiplies space.channels, but the space of this run has no such setting.")
     return {**space, "channels": width * space["channels"]} if width > 1 else space
 
 
@@ -133,7 +133,7 @@ def _group(override: str) -> str:
 
 
 def final_dir(run_dir: Path, arch_id: str) -> Path:
-    """Where the final trainings of a network lie."""
+    """Return the directory of a network's final trainings."""
     return arch_dir(run_dir, arch_id) / FINAL
 
 
@@ -150,11 +150,19 @@ def train(
     found: ArchitectureResult | None = None,
     report: Report | None = None,
 ) -> FinalRecord:
-    """The network of `trial` trained with each of `seeds` seeds; what is finished in `directory` is not trained again.
+    """Train the network of `trial` with each of `seeds` seeds, and return the record of all trainings.
 
-    `found`: what all trainings of the search say of the network; None: `trial` is the only one.
-    A training that was interrupted goes on from its last checkpoint, to the same weights. Raises RunError where
-    the directory holds trainings of another course or is in use, or a training diverges.
+    Finished trainings are not repeated. An interrupted one resumes from its last checkpoint, to the same weights.
+
+    Args:
+        plan: of the run's final trainings.
+        trial: training of the network in the search.
+        directory: receives record, weights and checkpoints.
+        seeds: number of trainings.
+        found: estimate from all trainings of the network in the search; None: `trial` is the only one.
+        report: receives the record of each epoch.
+
+    Raises RunError if the directory has trainings of another plan or is in use, or if a training diverges.
     """
     with _held(directory):
         record = _begin(plan, trial, found, directory)
@@ -166,7 +174,7 @@ def train(
 
 @contextmanager
 def _held(directory: Path) -> Iterator[None]:
-    """Hold the directory of a network's final trainings: two processes would write the same checkpoint."""
+    """Lock the directory of a network's final trainings: two processes would write the same checkpoint."""
     with translate_disk_errors(str(directory)):
         directory.mkdir(parents=True, exist_ok=True)
     with lock(directory, "training", "train into another --out"):
@@ -178,8 +186,8 @@ def _begin(plan: FinalTraining, trial: Trial, found: ArchitectureResult | None, 
     if record is not None:
         if dict(record.course) != json.loads(json.dumps(plan.facts)):  # tuples have become lists
             raise RunError(
-                f"{directory} holds a training of another course ({_difference(record.course, plan.facts)}). "
-                "Give the same settings, or another place by --out."
+                f"{directory} contains a training with other settings ({_difference(record.course, plan.facts)}). "
+                "Use the same settings, or another directory with --out."
             )
         return record
     network = plan.experiment.untrained(trial.genotype, 0)
@@ -223,7 +231,7 @@ def _train_one(
         )
     except TrialFailure as failure:
         raise RunError(
-            f"the training of {trial.arch_id} came to nothing ({failure.detail}): lower training.learning_rate."
+            f"the training of {trial.arch_id} failed ({failure.detail}): lower training.learning_rate."
         ) from failure
     images = _pixels(plan, plan.experiment.data.validation, device)
     confidence = fit_confidence(network, images, images.labels, n_classes=plan.experiment.data.n_classes)
@@ -231,16 +239,22 @@ def _train_one(
     write_confidence(confidence, directory, number)
     record = record.with_training(Training(number, seed, fitted.seconds, fitted.history))
     write_final_record(record, directory)
-    checkpoint.unlink(missing_ok=True)  # last: who is killed before goes on from it, and has nothing left to do
+    checkpoint.unlink(missing_ok=True)  # last: if killed before, a resumed training finds all of its epochs done
     return record
 
 
 def test(
     plan: FinalTraining, records: Sequence[tuple[FinalRecord, Path]], run_dir: Path, *, seeds: int
 ) -> tuple[list[FinalRecord], list[TestSetEvaluation]]:
-    """The records, each with its directory, with what the test images say, and the looks taken at them before.
+    """Evaluate trainings on the test set, and return the records with the results, and all earlier evaluations.
 
-    Every training is tested once: what has been tested is not tested again. The look is recorded before it is taken.
+    Each training is evaluated once. The evaluation is recorded before it starts.
+
+    Args:
+        plan: of the run's final trainings.
+        records: each with its directory.
+        run_dir: directory of the run, which has the list of test-set evaluations.
+        seeds: number of trainings of each network to evaluate.
     """
     tested: list[FinalRecord] = []
     before: list[TestSetEvaluation] | None = None
@@ -249,7 +263,7 @@ def test(
         due = [t for t in record.trainings if t.number < seeds and t.test is None]
         if due:
             touches = record_test_set_evaluation(run_dir, record.arch_id, plan.identity, [t.number for t in due])
-            before = touches if before is None else before  # those that this very call takes are no earlier ones
+            before = touches if before is None else before  # evaluations of this call are not earlier ones
             images = images or _test_images(plan)
             record = replace(record, images={**record.images, "test": len(images)})
             with _held(directory):
@@ -280,18 +294,18 @@ def _test_one(
     load_weights(network, weights_path(directory, training.number))
     network.to(device).eval()
     metrics = quality(network, read_confidence(directory, training.number), _pixels(plan, images, device))
-    if not has_learned(metrics, images):  # as in a search: the score of chance is none
+    if not has_learned(metrics, images):  # as in a search: no score at chance level
         return {**metrics, "introspectability": None}
     try:
         scores = take_scores(network, images, plan.experiment.data, plan.experiment.spec, device)
-    except TrialFailure:  # no pair of classes has a distance: null, as it is no number
+    except TrialFailure:  # no pair of classes has a distance: null
         return {**metrics, "introspectability": None}
     named = {f"introspectability_{score.scorer}": score.value for score in scores}
     return {**metrics, "introspectability": scores[0].value, **named}
 
 
 def quality(network: nn.Sequential, confidence: Confidence, images: Pixels) -> dict[str, float]:
-    """Return the errors of a network on labelled images, and how far its confidence is from its share of errors."""
+    """Return the errors of a network on labeled images, and the calibration error of its confidence."""
     model = WithConfidence(network, confidence).to(images.device).eval()
     with torch.no_grad():
         parts = [model(batch) for batch in split_batches(images, BATCH)]
@@ -312,12 +326,12 @@ def write_confidence(confidence: Confidence, directory: Path, number: int) -> No
 
 
 def read_confidence(directory: Path, number: int) -> Confidence:
-    """What `write_confidence` wrote. Raises RunError where it is missing or damaged."""
+    """Read the confidence of a training. Raises RunError if the file is missing or damaged."""
     file = directory / f"confidence_{number}.json"
     try:
         return Confidence.from_dict(json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError, KeyError) as exc:
-        raise RunError(f"{file} is missing or damaged. Remove its directory to train anew.") from exc
+        raise RunError(f"{file} is missing or damaged. Remove its directory to train again.") from exc
 
 
 def _pixels(plan: FinalTraining, images: LabeledImages, device: torch.device) -> Pixels:
@@ -325,7 +339,7 @@ def _pixels(plan: FinalTraining, images: LabeledImages, device: torch.device) ->
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:
-    """The settings in which two courses differ, e.g. "training.epochs: 200, now 100"."""
+    """Return the settings that differ between two plans, e.g. "training.epochs: 200, now 100"."""
     found = []
     for name in sorted({*before, *now}):
         old, new = before.get(name), json.loads(json.dumps(now.get(name)))

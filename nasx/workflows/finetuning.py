@@ -1,8 +1,8 @@
-"""Fine-tuning the front of a finished search: its networks are trained on, with their classes pushed apart.
+"""Fine-tuning of the front of a finished search: train its networks further, with the regularizer.
 
-Source: Carmichael, Moon, Jacobs, 2023, who report the best hypervolume for it; they do not say for how long or at which
-rate. On the digits a learning rate of 0.001 changed nothing and 0.02 diverged. Beside each network goes a twin that is
-trained as long without the term: more training alone may help as well.
+Source: Carmichael, Moon, Jacobs, 2023, who report the best hypervolume for it; they do not state epochs or
+learning rate. On the digits a rate of 0.001 changed nothing and 0.02 diverged. For each network a control is trained as
+long without the regularizer, as more training may help by itself.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from nasx.trial import Trial, derive_seed
 
 EPOCHS: Final = 5
 LEARNING_RATE: Final = 0.01
-Report = Callable[[str], None]  # what is going on, in one line
+Report = Callable[[str], None]  # receives the current step, in one line
 
 
 def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: None) -> list[Finetuned]:
-    """Fine-tune every network of a run's front with the regularizer at `weight`; returns the records of all of them.
+    """Fine-tune every network of a run's front with the regularizer at `weight`, and return their records.
 
-    A network that has been fine-tuned at this weight is not trained again: after an interruption only the others are.
-    One whose training diverges is reported and left out.
+    Networks that have been fine-tuned at this weight are not trained again. One whose training diverges is reported
+    and left out.
     """
     with lock(run_dir):
         with Journal.open(run_dir, read_only=True) as store:
@@ -62,12 +62,12 @@ def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: N
 
 
 def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float) -> Finetuned:
-    """Train a network and its twin on from its kept weights; writes the network's weights, then the record."""
+    """Train a network and its control further from the kept weights; write the weights, then the record."""
     started = time.perf_counter()
     device = resolve_device(experiment.config.execution.get("device", "auto"))
     network = experiment.trained(run_dir, trial).to(device)
 
-    def trained_on(regularizer: float) -> tuple[nn.Sequential, dict[str, float]]:
+    def train_further(regularizer: float) -> tuple[nn.Sequential, dict[str, float]]:
         copied = copy.deepcopy(network)
         recipe = replace(
             experiment.recipe,
@@ -83,8 +83,8 @@ def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float)
         )
         return copied, {"error": fitted.validation_error, **_scores(copied, experiment, device)}
 
-    copied, after = trained_on(weight)
-    _, twin = trained_on(0.0)
+    copied, after = train_further(weight)
+    _, control = train_further(0.0)
     save_weights(copied, finetuned_weights_path(run_dir, trial.arch_id))
     record = Finetuned(
         arch_id=trial.arch_id,
@@ -102,7 +102,7 @@ def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float)
 
 
 def _kept(run_dir: Path, trials: list[Trial], arch_id: str) -> Trial:
-    """The network's first training whose weights are kept, or else its first."""
+    """Return the network's first training with kept weights, else its first."""
     own = [t for t in trials if t.arch_id == arch_id]
     return next((t for t in own if weights_file(run_dir, arch_id, t.replicate).is_file()), own[0])
 

@@ -1,4 +1,4 @@
-"""A search from its config: opens the journal, and lets the executor run the loop."""
+"""Start or resume a search from its config: open the journal, and run the loop in the execution."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from nasx.runs.rows import RunInfo
 if TYPE_CHECKING:
     from nasx.trackers.tracking import Tracking
 
-INTERRUPTED = "interrupted"  # why a loop is stopping after Ctrl-C
-# what may differ when a search is resumed: how much, how fast and where, but nothing that changes a result
+INTERRUPTED = "interrupted"  # reason of a stop after Ctrl-C
+# settings that may change when a search is resumed: amount, speed and location, but nothing that changes a result
 CHANGEABLE = (
     "algorithm.evaluations",
     "search",
@@ -57,13 +57,18 @@ def start(
     watch: Watch | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> SearchLoop:
-    """Search from the beginning, in a new run directory, and return the loop as it ended.
+    """Start a search in a new run directory, and return the finished loop.
 
-    `run_dir` is made below runs_dir if none is given. `notify` receives what a user should know, a line each. Raises
-    RunError if the directory holds a run, or anything else.
+    Args:
+        config: as `nasx.config.compose.compose` returns it.
+        run_dir: must not exist or be empty; None: a new directory below `runs_dir` of the config.
+        watch: is called with the loop when its progress may have changed.
+        notify: receives messages for the user, one line each.
+
+    Raises RunError if the directory is not empty.
     """
     if run_dir is not None:
-        check_free(run_dir)  # before anything slow
+        check_free(run_dir)  # before the slow steps
         Journal.check_absent(run_dir)
     with ExitStack() as workers:
         return _begin(prepare(config, workers), config, run_dir, watch, notify)
@@ -83,8 +88,10 @@ def _begin(
     with translate_disk_errors(str(run_dir)):
         run_dir.mkdir(parents=True, exist_ok=True)
     with lock(run_dir):
-        remove_temporary(run_dir)  # of a search that was killed as it began
-        write_atomically(run_dir / CONFIG, to_yaml(config).encode())  # first: who has a journal can be resumed
+        remove_temporary(run_dir)  # of a search that was killed at its start
+        write_atomically(
+            run_dir / CONFIG, to_yaml(config).encode()
+        )  # before run.db: every journal needs the config to be resumed
         info = RunInfo(
             name=settings.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -111,9 +118,15 @@ def resume(
     watch: Watch | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> SearchLoop:
-    """Go on with a run as if it had never stopped; with `algorithm.evaluations=N` also beyond its end.
+    """Resume a run to a bit-identical result, or extend it with `algorithm.evaluations=N`; return the finished loop.
 
-    Raises RunError where the overrides would change what has been measured.
+    Args:
+        run_dir: directory of the run.
+        overrides: `key=value` settings that may change, see `CHANGEABLE`.
+        watch: is called with the loop when its progress may have changed.
+        notify: receives messages for the user, one line each.
+
+    Raises RunError if the overrides change what has been measured.
     """
     run_dir = find_run(run_dir, run_dir)
     with lock(run_dir), Journal.open(run_dir) as store:
@@ -123,8 +136,8 @@ def resume(
             after = _flat(_essence(config))
             what = ", ".join(sorted(key for key in before | after if before.get(key) != after.get(key)))
             raise RunError(
-                f"{run_dir} was begun with other settings: {what or 'its config.yaml'} differs. A resumed search may "
-                f"change {', '.join(CHANGEABLE[:-1])}; for anything else start a new run."
+                f"{run_dir} was started with other settings: {what or 'its config.yaml'} differs. A resumed search may "
+                f"change {', '.join(CHANGEABLE[:-1])}; for other changes start a new run."
             )
         with ExitStack() as workers:
             return _run(prepare(config, workers), run_dir, store, watch, notify)
@@ -160,7 +173,7 @@ def _run(
 
             experiment.execution.run(loop, experiment.evaluate, step)
     except Interrupted:
-        pass  # `loop.stopping` tells it
+        pass  # `loop.stopping` has the reason
     finally:
         if tracking:
             tracking.watch(loop)
@@ -170,7 +183,7 @@ def _run(
 
 
 def _tracking(config: ExperimentConfig, run_dir: Path) -> Tracking | None:
-    """What shows the trials elsewhere, if the config asks for it."""
+    """Return the tracking of trials, if the config asks for it."""
     if config.logger is None:
         return None
     from nasx.trackers.tracking import Tracking
@@ -212,12 +225,12 @@ def _interruptible(loop: SearchLoop, *, at_once: bool) -> Iterator[Callable[[], 
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """A hash of all settings that shape a result: equal for the runs that may continue one another."""
+    """Return a hash of all settings that affect a result; a run can be resumed only with an equal hash."""
     return hashlib.sha256(json.dumps(_essence(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _essence(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The config without what may change on resuming."""
+    """Return the config without the settings that may change on resuming."""
     kept: dict[str, Any] = {}
     for name, value in config.items():
         key = f"{prefix}{name}"
@@ -228,7 +241,7 @@ def _essence(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every leaf by its full key."""
+    """Return every leaf by its full key."""
     leaves: dict[str, Any] = {}
     for name, value in config.items():
         leaves |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}

@@ -112,7 +112,7 @@ def test_resume_refuses_what_would_change_results_and_names_it(interrupted, tmp_
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert refused.stderr == (
-        "nasx: run was begun with other settings: algorithm.population_size, seed differs. A resumed search may change "
+        "nasx: run was started with other settings: algorithm.population_size, seed differs. A resumed search may change "
         "algorithm.evaluations, search, execution, runs_dir, dataset.root, evaluation.table, logger, finetune_front; "
         "for anything else start a new run.\n"
     )

@@ -167,7 +167,7 @@ def test_a_search_may_still_not_be_resumed_with_other_settings(finished, capsys)
 
     assert main(["search", "--resume", "--run-dir", str(finished), changed]) == 2
 
-    assert "was begun with other settings: training.weight_decay differs." in capsys.readouterr().err
+    assert "was started with other settings: training.weight_decay differs." in capsys.readouterr().err
 
 
 def test_an_interrupted_search_is_resumed_to_its_end(interrupted, capsys):
@@ -211,7 +211,7 @@ def test_only_what_differs_makes_another_course_of_a_final_training(finished, ca
 
     assert main(call) == 2
 
-    assert "holds a training of another course (training.epochs: 30, now 31)" in capsys.readouterr().err
+    assert "contains a training with other settings (training.epochs: 30, now 31)" in capsys.readouterr().err
 
 
 def test_a_final_training_goes_on_from_its_checkpoint(finished, tmp_path):

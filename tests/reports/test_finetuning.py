@@ -13,7 +13,7 @@ from rich.console import Console
 from nasx import pareto
 from nasx.cli.main import main
 from nasx.errors import RunError
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarize
 from nasx.reports.training_tables import finetuned_table
 from nasx.runs.directory import arch_dir, find_run
 from nasx.runs.training_records import Finetuned, finetuned_weights_path, read_finetuned, write_finetuned
@@ -57,7 +57,7 @@ def test_every_member_of_the_front_has_a_record_and_weights(run, capsys):
 
 def test_the_front_itself_stays_that_of_the_search(run, capsys):
     assert main(["runs", "check", str(run[0])]) == 0
-    assert ": whole" in capsys.readouterr().err
+    assert ": OK" in capsys.readouterr().err
 
 
 def test_what_is_finished_is_not_trained_again(run):
@@ -92,7 +92,7 @@ def record_of(trial, **changes):
         learning_rate=0.01,
         before={"error": 0.1, "introspectability": 0.2, "introspectability_shap": 0.2},
         after={"error": 0.1, "introspectability": 0.4, "introspectability_shap": 0.4},
-        twin={"error": 0.05, "introspectability": 0.2, "introspectability_shap": 0.2},
+        control={"error": 0.05, "introspectability": 0.2, "introspectability_shap": 0.2},
         seconds=1.0,
     )
     return Finetuned(**(values | changes))
@@ -100,7 +100,7 @@ def record_of(trial, **changes):
 
 def test_hypervolume_counts_the_front_and_what_was_made_of_it():
     trial = make_trial(7, genotype=(3, 1, 4, 0, 2, 3), error=0.1, introspectability=0.2)
-    summary = summarise([trial], ["error", "introspectability"], n_classes=10)
+    summary = summarize([trial], ["error", "introspectability"], n_classes=10)
     console = Console(width=200, record=True)
 
     console.print(finetuned_table([record_of(trial)], summary))
@@ -114,7 +114,7 @@ def test_hypervolume_counts_the_front_and_what_was_made_of_it():
 
 def test_the_change_is_added_to_the_estimate():
     trials = make_noisy_run()
-    summary = summarise(trials, ["error", "introspectability"], n_classes=10)
+    summary = summarize(trials, ["error", "introspectability"], n_classes=10)
     best = summary.front[0]
     trial = next(t for t in trials if t.arch_id == best.arch_id)
     metrics = {name: trial.metrics[name] for name in ("error", "introspectability")}
@@ -122,7 +122,7 @@ def test_the_change_is_added_to_the_estimate():
     better = {**same, "introspectability": metrics["introspectability"] + 0.1}
     console = Console(width=200, record=True)
 
-    console.print(finetuned_table([record_of(trial, before=same, after=better, twin=same)], summary))
+    console.print(finetuned_table([record_of(trial, before=same, after=better, control=same)], summary))
 
     expected = pareto.hypervolume(
         np.array(

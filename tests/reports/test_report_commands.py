@@ -14,7 +14,7 @@ from materials import make_info
 from nasx.cli.main import main
 from nasx.config.compose import compose, to_yaml
 from nasx.files import write_atomically
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarize
 from nasx.runs.journal import Journal
 from nasx.trial import Evaluation, Score, TrialStatus
 
@@ -129,7 +129,7 @@ def test_runs_lists_every_run_with_what_became_of_it(home, capsys):
 def test_runs_says_how_much_of_a_hypervolume_is_certain(home, capsys):
     trials = make_noisy_run()
     write_run(home / "noisy" / "2025-01-03_00-00-00", trials)
-    summary = summarise(trials, ("error", "introspectability"), n_classes=10)
+    summary = summarize(trials, ("error", "introspectability"), n_classes=10)
     assert main(["runs"]) == 0
     out = capsys.readouterr().out
     (line,) = (line.split() for line in out.splitlines() if "noisy" in line)
@@ -175,7 +175,7 @@ def test_a_damaged_run_does_not_hide_the_others(home, capsys):
 
 def test_runs_check_tells_a_whole_run_from_a_damaged_one(home, capsys, tmp_path):
     assert main(["runs", "check"]) == 0
-    assert ": whole" in capsys.readouterr().err
+    assert ": OK" in capsys.readouterr().err
     run = write_run(tmp_path / "gap", make_run(5)[1:])  # candidate 0 is missing
     assert main(["runs", "check", str(run)]) == 2
     out, err = capsys.readouterr()

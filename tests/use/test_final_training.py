@@ -141,7 +141,7 @@ def test_another_course_needs_another_place_and_is_told_that_the_test_images_wer
     assert main(call) == 0
 
     assert main([*call, "training.epochs=1"]) == 2
-    assert "holds a training of another course (training.epochs: 2, now 1)" in capsys.readouterr().err
+    assert "contains a training with other settings (training.epochs: 2, now 1)" in capsys.readouterr().err
     assert main([*call, "training.epochs=1", f"--out={tmp_path / 'other'}"]) == 0
     assert "Whoever chooses by test errors has no honest test any more." in capsys.readouterr().err
     assert read_final_record(tmp_path / "other").course["training"]["epochs"] == 1
@@ -196,7 +196,7 @@ def test_the_calibration_images_are_not_trained_on(run_dir):
 def test_a_training_that_diverges_is_told_in_one_line(run_dir, trial, tmp_path):
     plan = plan_final_training(run_dir, [*SHORT, "training.learning_rate=1e30"])
 
-    with pytest.raises(RunError, match=r"came to nothing \(the training loss was nan.*lower training.learning_rate"):
+    with pytest.raises(RunError, match=r"failed \(the training loss was nan.*lower training.learning_rate"):
         train(plan, trial, tmp_path / "final", seeds=1)
 
 
@@ -237,4 +237,4 @@ def test_a_damaged_record_is_told_in_one_line(tmp_path):
 def test_a_training_is_kept_in_the_order_of_its_number(run_dir, trial, tmp_path):
     record = train(plan_final_training(run_dir, [*SHORT, "training.epochs=1"]), trial, tmp_path / "final", seeds=2)
 
-    assert [t.number for t in record.keeping(replace(record.trainings[0], seconds=1.0)).trainings] == [0, 1]
+    assert [t.number for t in record.with_training(replace(record.trainings[0], seconds=1.0)).trainings] == [0, 1]

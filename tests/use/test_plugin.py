@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nasx.cli.main import main
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarize
 from nasx.reports.tables import front_json
 from nasx.runs.journal import Journal
 
@@ -39,7 +39,7 @@ def front(user) -> dict:
     done = subprocess.run(command, cwd=user, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with Journal.open(user / "runs" / "latest", read_only=True) as store:
-        summary = summarise(store.trials(), store.info.objectives, n_classes=store.info.n_classes)
+        summary = summarize(store.trials(), store.info.objectives, n_classes=store.info.n_classes)
     return json.loads(front_json(summary))
 
 

@@ -19,8 +19,8 @@ from safetensors.torch import save
 from nasx.cli.main import main
 from nasx.data.synthetic import Lines
 from nasx.errors import DataError
-from nasx.export.deployed import KEY
-from nasx.export.predict import Model, list_pictures, load_model, predict
+from nasx.export.deployed import METADATA_KEY
+from nasx.export.predict import Model, list_images, load_model, predict
 from nasx.files import add_checksum
 
 
@@ -90,14 +90,14 @@ def test_a_picture_is_made_as_tall_and_wide_as_the_model_wants_it(pictures):
 
 
 def test_folders_and_globs_name_each_picture_once(pictures):
-    found = list_pictures([str(pictures), f"{pictures}/**/*.png", str(pictures / "a.png")])
+    found = list_images([str(pictures), f"{pictures}/**/*.png", str(pictures / "a.png")])
 
     assert [path.name for path in found] == ["a.png", "b.jpg", "d.png", "c.webp"]
 
 
 def test_a_glob_without_pictures_is_told(pictures):
     with pytest.raises(DataError, match=r"nothing\*\.png names no pictures"):
-        list_pictures([f"{pictures}/nothing*.png"])
+        list_images([f"{pictures}/nothing*.png"])
 
 
 class Bomb:
@@ -112,7 +112,7 @@ class Bomb:
 
 def weights(description: dict | str | None, **tensors) -> bytes:
     text = description if isinstance(description, str) else json.dumps(description)
-    return add_checksum(save(tensors, None if description is None else {KEY: text}))
+    return add_checksum(save(tensors, None if description is None else {METADATA_KEY: text}))
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_a_model_whose_answers_have_another_form_than_it_says_is_refused(model, 
 
     more = replace(load_model(model).description, class_names=("a", "b", "c", "d", "e"))
     tensors = load_file(model / "model.safetensors")
-    (tmp_path / "model.safetensors").write_bytes(add_checksum(save(tensors, {KEY: more.to_json()})))
+    (tmp_path / "model.safetensors").write_bytes(add_checksum(save(tensors, {METADATA_KEY: more.to_json()})))
 
     with pytest.raises(DataError, match=r"cannot be loaded .*size mismatch"):
         load_model(tmp_path / "model.safetensors")

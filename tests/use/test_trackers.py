@@ -22,7 +22,7 @@ from nasx.errors import ConfigError, ResourceError, RunError
 from nasx.runs.journal import Journal
 from nasx.trackers import tracking as trackings
 from nasx.trackers.backends import MLflow, WandB
-from nasx.trackers.tracking import STATE, Tracking, finite
+from nasx.trackers.tracking import STATE, Tracking, finite_only
 from nasx.workflows import search as searching
 from tests.execution.searches import drive, make_loop, nsga2
 from tests.use.conftest import OVERRIDES
@@ -127,7 +127,7 @@ def test_a_damaged_state_is_told_in_one_line(tmp_path):
 
 
 def test_what_is_not_finite_is_left_out():
-    assert finite({"a": 1, "b": float("nan"), "c": float("inf")}) == {"a": 1.0}
+    assert finite_only({"a": 1, "b": float("nan"), "c": float("inf")}) == {"a": 1.0}
 
 
 @pytest.mark.parametrize("tracker", [MLflow, WandB])
