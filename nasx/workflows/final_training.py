@@ -113,7 +113,7 @@ def plan_final_training(
 
 
 def training_node(overrides: Sequence[str]) -> Mapping[str, Any]:
-    """Return the config of the recipe that `training=NAME` chooses, by default `final`, with `training.key=value` on top."""
+    """Return the config of the recipe `training=NAME`, by default `final`, with `training.key=value` on top."""
     names = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "training"]
     settings = [o for o in overrides if o.partition("=")[0] != "training"]
     return compose_choice("training", names[-1] if names else RECIPE, settings)

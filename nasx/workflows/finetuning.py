@@ -94,7 +94,7 @@ def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float)
         learning_rate=LEARNING_RATE,
         before={name: value for name, value in trial.metrics.items() if name in after},
         after=after,
-        control=twin,
+        control=control,
         seconds=time.perf_counter() - started,
     )
     write_finetuned(record, run_dir)
