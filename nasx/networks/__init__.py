@@ -1,1 +1,1 @@
-"""Torch modules: operations, cells, skeletons. Independent of genotypes."""
+"""Torch modules of the networks: operations, cells, skeletons. Independent of genotypes."""

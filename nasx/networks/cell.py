@@ -1,4 +1,4 @@
-"""A cell: nodes in a row, operations on the edges between them, each node the sum of what its edges bring."""
+"""Cell of a network: operations on the edges between nodes; each node is the sum of its incoming edges."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from nasx.networks.operations import OPERATIONS, Operations
 
 
 class Cell(nn.Module):
-    """Computes (n, channels, h, w) -> (n, channels, h, w) along its edges.
-
-    The edges are the live ones alone: each lies on a path from the input to the output.
-    """
+    """Cell of a network: (n, channels, h, w) -> (n, channels, h, w)."""
 
     def __init__(self, edges: Sequence[Edge], channels: int, operations: Operations = OPERATIONS) -> None:
+        """Build the operations.
+
+        Args:
+            edges: only live edges, each on a path from the input to the output.
+            channels: channels of all feature maps.
+            operations: constructor of each operation, by name.
+        """
         super().__init__()
-        # nodes in order, so that a node's sources are computed before it
+        # sorted by target, so that the sources of a node are computed before it
         self.edges = sorted(edges, key=lambda e: (e.target, e.source))
         self.operations = nn.ModuleList(operations[e.operation](channels) for e in self.edges)
 

@@ -1,4 +1,4 @@
-"""A plain convolutional network: layers in a row, and a head that pools and classifies."""
+"""Plain convolutional network: a chain of layers, and a head that pools and classifies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from nasx.networks.skeletons import classifier, stem, stem_halvings
 
-SMALLEST_SIDE: Final = 4  # pixels: smaller maps are not halved any further
+SMALLEST_SIDE: Final = 4  # pixels: feature maps are not halved below this side
 
 ACTIVATIONS: Final[Mapping[str, Callable[[], nn.Module]]] = {
     "relu": nn.ReLU,
@@ -23,19 +23,26 @@ ACTIVATIONS: Final[Mapping[str, Callable[[], nn.Module]]] = {
 
 
 class Layer(NamedTuple):
-    """One layer of a chain."""
+    """Layer of a chain."""
 
-    kernel: int  # pixels a side, odd
+    kernel: int  # pixels per side, odd
     width: int  # channels
 
 
 def chain_network(
     layers: Sequence[Layer], activation: str, *, channels: int, input_shape: tuple[int, int, int], n_classes: int
 ) -> nn.Sequential:
-    """Children `stem`, `layer1`, `layer2`, ..., `head`; each layer is convolution, batch norm and activation.
+    """Return a network with the children `stem`, `layer1`, `layer2`, ..., `head`: (n, *input_shape) -> (n, n_classes).
 
-    Images (n, *input_shape) become logits (n, n_classes). `channels` are those of the stem. A layer halves the
-    resolution as long as at least four pixels a side remain, so that 32 pixels become 16, 8, 4, 4, ...
+    Each layer is convolution, batch norm and activation. It halves the resolution as long as at least four pixels per
+    side remain: 32 pixels become 16, 8, 4, 4, ...
+
+    Args:
+        layers: kernel and width of each layer.
+        activation: name in `ACTIVATIONS`, used in all layers.
+        channels: channels of the stem.
+        input_shape: (channels, height, width) of the images.
+        n_classes: number of logits.
     """
     make = ACTIVATIONS[activation]
     stages: OrderedDict[str, nn.Module] = OrderedDict()

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-accumulates, counted from the network itself."""
+"""Costs of a network: parameters and multiply-accumulates (MACs), counted from its modules."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trainable parameters."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates of convolutions and matrix products for one image of (channels, height, width)."""
+    """Return the MACs of convolutions and matrix products for one image of (channels, height, width)."""
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, *input_shape, device=device))
     network.train(was_training)
-    return int(counter.get_total_flops()) // 2  # two operations a multiply-accumulate
+    return int(counter.get_total_flops()) // 2  # one MAC is two FLOPs

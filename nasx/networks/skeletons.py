@@ -1,4 +1,4 @@
-"""Skeletons around the cells: NAS-Bench-201's, and the one of the paper's published TensorFlow code."""
+"""Skeletons around the cells: those of NAS-Bench-201 and of the paper's published TensorFlow code."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nasx.networks.edge import Edge
 from nasx.networks.operations import OPERATIONS, Operations, ReLUConvBN
 
 N_STAGES: Final = 3
-STEM_SIDE: Final = 32  # pixels a side that leave the stem at most
+STEM_SIDE: Final = 32  # pixels: maximum side of the feature maps after the stem
 
 
 class ReductionBlock(nn.Module):
-    """The residual block between stages: (n, c_in, h, w) -> (n, c_out, ceil(h / 2), ceil(w / 2))."""
+    """Residual block between stages: (n, c_in, h, w) -> (n, c_out, ceil(h / 2), ceil(w / 2))."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.main = nn.Sequential(ReLUConvBN(c_in, c_out, 3, stride=2), ReLUConvBN(c_out, c_out, 3))
-        # ceil: an odd side halves as the strided convolution halves it
+        # ceil_mode: odd sides are rounded up, as by the strided convolution
         self.shortcut = nn.Sequential(
             nn.AvgPool2d(2, stride=2, ceil_mode=True, count_include_pad=False),
             nn.Conv2d(c_in, c_out, 1, bias=False),
@@ -43,10 +43,17 @@ def cell_network(
     n_classes: int,
     operations: Operations = OPERATIONS,
 ) -> nn.Sequential:
-    """The network of one cell repeated: children `stem`, `stage1`, `stage2`, ..., `head`.
+    """Return a network of one repeated cell: (n, *input_shape) -> (n, n_classes).
 
-    `widths` are the channels of the stages, `cells` the cells of each; `operations` make what the edges name.
-    Images (n, *input_shape) become logits (n, n_classes).
+    Its children are `stem`, `stage1`, `stage2`, ..., `head`.
+
+    Args:
+        edges: live edges of the cell.
+        widths: channels of each stage.
+        cells: cells per stage.
+        input_shape: (channels, height, width) of the images.
+        n_classes: number of logits.
+        operations: constructor of each operation, by name.
     """
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     stages["stem"] = stem(input_shape, widths[0])
@@ -58,7 +65,7 @@ def cell_network(
 
 
 def stem_halvings(height: int, width: int) -> int:
-    """How often the stem halves images before they enter the first stage.
+    """Return how often the stem halves the resolution of an image.
 
     >>> [stem_halvings(side, side) for side in (8, 28, 32, 33, 64, 224)]
     [0, 0, 0, 1, 1, 3]
@@ -70,7 +77,7 @@ def stem_halvings(height: int, width: int) -> int:
 
 
 def stem(input_shape: tuple[int, int, int], channels: int) -> nn.Sequential:
-    """3x3 convolution and batch norm; for large images as many of them as it takes, each of stride 2."""
+    """Return a 3x3 convolution with batch norm; for large images, as many of stride 2 as `stem_halvings`."""
     input_channels, height, width = input_shape
     halvings = stem_halvings(height, width)
     first = nn.Conv2d(input_channels, channels, 3, stride=2 if halvings else 1, padding=1, bias=False)
@@ -79,27 +86,27 @@ def stem(input_shape: tuple[int, int, int], channels: int) -> nn.Sequential:
 
 
 def classifier(channels: int, n_classes: int) -> list[nn.Module]:
-    """The end of every head: (n, channels, h, w) -> (n, n_classes)."""
+    """Return the last modules of every head: (n, channels, h, w) -> (n, n_classes)."""
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, n_classes)]
 
 
-KERAS_EPSILON: Final = 1e-3
+KERAS_EPSILON: Final = 1e-3  # of batch norm
 
 
 class SameConv(nn.Conv2d):
-    """A 3x3 convolution of stride 2 that pads as TensorFlow does: (n, c, h, w) -> (n, c_out, ceil(h/2), ceil(w/2))."""
+    """3x3 convolution of stride 2 with TensorFlow's SAME padding: (n, c, h, w) -> (n, c_out, ceil(h/2), ceil(w/2))."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__(c_in, c_out, 3, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # what ceil(side / 2) windows of 3 lack: 1 pixel on an even side, 2 on an odd one; a single one comes last
+        # ceil(side / 2) windows of 3 need 1 pixel on an even side, 2 on an odd one; a single one is added at the end
         height, width = (1 + side % 2 for side in x.shape[2:])
         return super().forward(F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2)))
 
 
 class XNASReductionBlock(nn.Module):
-    """The residual block between stages: (n, c_in, h, w) -> (n, c_out, ceil(h / 2), ceil(w / 2))."""
+    """Residual block between stages: (n, c_in, h, w) -> (n, c_out, ceil(h / 2), ceil(w / 2))."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -130,9 +137,17 @@ def xnas_network(
     input_shape: tuple[int, int, int],
     n_classes: int,
 ) -> nn.Sequential:
-    """The network of one cell repeated: children `stem`, `stage1`, `stage2`, `stage3`, `head`.
+    """Return a network of one repeated cell as in the paper's published code: (n, *input_shape) -> (n, n_classes).
 
-    `norm_momentum` is the share of a batch in the running statistics of batch norm (1 minus what Keras calls so).
+    Its children are `stem`, `stage1`, `stage2`, `stage3`, `head`.
+
+    Args:
+        edges: live edges of the cell.
+        widths: channels of each stage.
+        cells: cells per stage.
+        norm_momentum: share of each batch in the running statistics of batch norm; Keras's momentum is 1 minus this.
+        input_shape: (channels, height, width) of the images.
+        n_classes: number of logits.
     """
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     stages["stem"] = stem(input_shape, widths[0])

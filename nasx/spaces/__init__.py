@@ -1,1 +1,1 @@
-"""Search spaces: what a genotype means, and which genotypes are the same network."""
+"""Search spaces: turn genotypes into networks and map all encodings of a network to one canonical genotype."""

@@ -1,7 +1,7 @@
-"""A user's own cells, described in YAML: how many nodes, which edges, and what may stand on them.
+"""Search space of cells that a user describes in YAML: number of nodes, edges, and operations to choose from.
 
-An operation is a torch module, named by `_target_` with its arguments, or a list of them that are passed one after the
-other. The word CHANNELS stands for the channels of the stage. An operation that is null carries nothing::
+An operation is a torch module, named by `_target_` with its arguments, or a list of modules that are applied one after
+the other. The word CHANNELS is replaced by the channels of the stage. An operation that is null carries nothing::
 
     nodes: 3
     edges: null
@@ -12,8 +12,8 @@ other. The word CHANNELS stands for the channels of the stage. An operation that
         - {_target_: torch.nn.ReLU}
         - {_target_: torch.nn.Conv2d, in_channels: CHANNELS, out_channels: CHANNELS, kernel_size: 3, padding: 1}
 
-The skeleton around the cells is NAS-Bench-201's. Two encodings are known for one network where they differ in edges
-that lead nowhere, or in the numbering of the nodes between input and output.
+The skeleton around the cells is NAS-Bench-201's. Two encodings are recognized as one network if they differ only in
+edges that reach no output, or in the numbering of the inner nodes.
 """
 
 from __future__ import annotations
@@ -22,45 +22,61 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import permutations
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
+
+from pydantic import AfterValidator, Field
 
 from nasx.config.components import TARGET, build, load_target
+from nasx.config.settings import checked
 from nasx.errors import ArchitectureError, ConfigError, SettingError
 from nasx.networks.edge import Edge
+from nasx.spaces.choices import Choices, Size
 from nasx.spaces.nb201 import Ends, all_edges, format_cell, parse_cell
 from nasx.trial import Genotype
 
 if TYPE_CHECKING:
     from torch import nn
 
-CHANNELS: Final = "CHANNELS"  # in the arguments of an operation: the channels of the stage
-MAX_NODES: Final = 8  # the nodes between input and output are renumbered in every order: at most 6! = 720
+CHANNELS: Final = "CHANNELS"  # in the arguments of an operation: replaced by the channels of the stage
+MAX_NODES: Final = 8  # `canonical` tries every order of the inner nodes: at most 6! = 720
 N_STAGES: Final = 3
 
 
+def _several(operations: Mapping[str, Any]) -> Mapping[str, Any]:
+    if len(operations) < 2:
+        raise ValueError(f"must be at least two to choose from, got {len(operations)}")
+    if (nulls := list(operations.values()).count(None)) > 1:
+        raise ValueError(f"must have at most one that is null, got {nulls}")
+    return operations
+
+
 class CellSpace:
-    """Cells of any nodes, edges and operations, in the skeleton of NAS-Bench-201."""
+    """Search space of cells with given nodes, edges and operations, in the skeleton of NAS-Bench-201."""
 
     name: ClassVar[str] = "cell_yaml"
 
+    @checked
     def __init__(
         self,
         *,
-        operations: Mapping[str, Any],
-        nodes: int = 4,
-        edges: tuple[tuple[int, int], ...] | None = None,
-        channels: int = 16,
-        cells: int = 2,
+        operations: Annotated[Mapping[str, Any], AfterValidator(_several)],
+        nodes: Annotated[int, Field(ge=2, le=MAX_NODES)] = 4,
+        edges: Choices[tuple[int, int]] | None = None,
+        channels: Size = 16,
+        cells: Size = 2,
     ) -> None:
-        """`edges`: [source, target] pairs; None: every node is fed by all before it. `cells`: a stage, of three."""
-        if not 2 <= nodes <= MAX_NODES:
-            raise SettingError("nodes", f"must be 2 to {MAX_NODES}, got {nodes}")
-        for setting, value in (("channels", channels), ("cells", cells)):
-            if value < 1:
-                raise SettingError(setting, f"must be at least 1, got {value}")
+        """Check the edges, then build every operation once.
+
+        Args:
+            operations: module, list of modules or null, by name.
+            nodes: nodes of a cell, with input and output.
+            edges: [source, target] of each edge. None: every node is fed by all nodes before it.
+            channels: channels of the first stage; the second has twice, the third four times as many.
+            cells: cells per stage.
+        """
         self.nodes = nodes
-        self.ends = all_edges(nodes) if edges is None else _checked_edges(edges, nodes)
-        self.operations = {name: _to_plain(node) for name, node in operations.items()}
+        self.ends = all_edges(nodes) if edges is None else _sorted_edges(edges, nodes)
+        self.operations: dict[str, Any] = {name: _to_plain(node) for name, node in operations.items()}
         self.channels = channels
         self.cells = cells
         self.alleles = tuple(self.operations)
@@ -82,35 +98,36 @@ class CellSpace:
         return {
             "nodes": self.nodes,
             "edges": [list(ends) for ends in self.ends],
-            "operations": [[name, node] for name, node in self.operations.items()],  # a list: their order is meant
+            "operations": [[name, node] for name, node in self.operations.items()],  # a list keeps their order
             "channels": self.channels,
             "cells": self.cells,
         }
 
     def canonical(self, genotype: Genotype) -> Genotype:
-        """The encoding without dead edges that is the smallest under all numberings of the nodes between."""
-        live = {ends: allele for ends, allele in self._carried(genotype).items() if ends in self._live(genotype)}
+        """Return the smallest encoding without dead edges over all numberings of the inner nodes."""
+        live = {ends: allele for ends, allele in self._active(genotype).items() if ends in self._live(genotype)}
         return min(self._renumbered(live))
 
     def is_connected(self, genotype: Genotype) -> bool:
         return bool(self._live(genotype))
 
     def edges(self, genotype: Genotype) -> list[Edge]:
-        """The edges that carry an operation, dead or live."""
-        return [Edge(*ends, self.alleles[allele]) for ends, allele in self._carried(genotype).items()]
+        """Return the edges that carry an operation, on a path to the output or not."""
+        return [Edge(*ends, self.alleles[allele]) for ends, allele in self._active(genotype).items()]
 
     def describe(self, genotype: Genotype) -> str:
-        """The string form of NAS-Bench-201: `|op~source|...` for every node, joined by +."""
+        """Return the string form of NAS-Bench-201: `|op~source|...` for every node, joined by +."""
         return format_cell(self.ends, [self.alleles[allele] for allele in genotype], self.nodes)
 
     def parse(self, text: str) -> Genotype:
         return tuple(self.alleles.index(name) for name in parse_cell(text, self.ends, self.alleles, self.nodes))
 
     def build(self, genotype: Genotype, *, input_shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
-        """The network of the canonical encoding. Raises ArchitectureError where the cell is disconnected."""
+        """Return the network of the canonical encoding. Raises ArchitectureError if the cell is disconnected."""
         if not self.is_connected(genotype):
-            raise ArchitectureError(f"{self.describe(genotype)} joins its input to no output: it is no network.")
-        from nasx.networks.skeletons import cell_network  # here: who only reads genotypes need not load torch
+            cell = self.describe(genotype)
+            raise ArchitectureError(f"{cell} is disconnected: no path leads from its input to its output.")
+        from nasx.networks.skeletons import cell_network  # torch takes seconds to load
 
         canonical = self.canonical(genotype)
         live = self._live(canonical)
@@ -124,42 +141,42 @@ class CellSpace:
         )
 
     @property
-    def _blank(self) -> int | None:
-        """The allele that carries nothing, if there is one."""
+    def _null_allele(self) -> int | None:
+        """Return the allele that carries nothing; None if all carry something."""
         return next((allele for allele, node in enumerate(self.operations.values()) if node is None), None)
 
-    def _carried(self, genotype: Genotype) -> dict[Ends, int]:
-        """The alleles of the edges that carry something."""
-        return {ends: allele for ends, allele in zip(self.ends, genotype, strict=True) if allele != self._blank}
+    def _active(self, genotype: Genotype) -> dict[Ends, int]:
+        """Return the alleles of the edges that carry an operation."""
+        return {ends: allele for ends, allele in zip(self.ends, genotype, strict=True) if allele != self._null_allele}
 
     def _live(self, genotype: Genotype) -> set[Ends]:
-        """The edges on a path from the input to the output."""
-        carried = self._carried(genotype)
+        """Return the edges on a path from the input to the output."""
+        active = self._active(genotype)
         fed, useful = {0}, {self.nodes - 1}
-        for source, target in sorted(carried, key=lambda ends: ends[1]):
+        for source, target in sorted(active, key=lambda ends: ends[1]):
             if source in fed:
                 fed.add(target)
-        for source, target in sorted(carried, reverse=True):
+        for source, target in sorted(active, reverse=True):
             if target in useful:
                 useful.add(source)
-        return {(source, target) for source, target in carried if source in fed and target in useful}
+        return {(source, target) for source, target in active if source in fed and target in useful}
 
     def _renumbered(self, live: Mapping[Ends, int]) -> Iterator[Genotype]:
-        """The encodings of the same graph under every numbering of its nodes that this space can write."""
-        # where nothing can be left blank the same edges are live in every cell: a numbering must map them to themselves
-        places = {ends: place for place, ends in enumerate(self.ends) if self._blank is not None or ends in live}
+        """Yield the encodings of the same graph for every numbering of its inner nodes that this space can encode."""
+        # without a null operation the same edges are live in every cell: a numbering must map them to themselves
+        genes = {ends: gene for gene, ends in enumerate(self.ends) if self._null_allele is not None or ends in live}
         for order in permutations(range(1, self.nodes - 1)):
             number = (0, *order, self.nodes - 1)
             moved = {(number[source], number[target]): allele for (source, target), allele in live.items()}
-            if moved.keys() <= places.keys():
-                genes = [self._blank or 0] * len(self.ends)
+            if moved.keys() <= genes.keys():
+                genotype = [self._null_allele or 0] * len(self.ends)
                 for ends, allele in moved.items():
-                    genes[places[ends]] = allele
-                yield tuple(genes)
+                    genotype[genes[ends]] = allele
+                yield tuple(genotype)
 
     def _module(self, name: str, channels: int) -> nn.Module:
-        """The operation for maps of so many channels."""
-        from torch import nn
+        """Return the module of an operation for maps of `channels` channels."""
+        from torch import nn  # torch takes seconds to load
 
         node = self.operations[name]
         parts = node if isinstance(node, list) else [node]
@@ -167,33 +184,24 @@ class CellSpace:
         for part in parts:
             key = f"operations.{name}"
             target = load_target(part, key)
-            if not (isinstance(target, type) and issubclass(target, nn.Module)):  # nothing else is ever called
-                raise SettingError(key, f"must be a torch module, and {part[TARGET]} is none")
+            if not (isinstance(target, type) and issubclass(target, nn.Module)):  # never call anything else
+                raise SettingError(key, f"must be a torch module, got {part[TARGET]}")
             modules.append(build(_fill_channels(part, channels), key))
         return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
     def _check_operations(self) -> None:
-        """Builds each operation once and tries it on two maps. Raises SettingError naming the one that will not do."""
-        if len(self.operations) < 2:
-            raise SettingError("operations", f"must be at least two to choose from, got {len(self.operations)}")
-        if [node is None for node in self.operations.values()].count(True) > 1:
-            raise SettingError("operations", "may have one that is null, which carries nothing, got several")
-        if not any(node is not None for node in self.operations.values()):
-            raise SettingError("operations", "must have one that is not null")
-        import torch
+        """Build each operation once and apply it to two maps. Raises SettingError for the first that fails."""
+        import torch  # torch takes seconds to load
 
         from nasx.networks.operations import operation_problem
 
         for name, node in self.operations.items():
             key = f"operations.{name}"
-            if not re.fullmatch(r"[\w.-]+", name):
-                raise SettingError(key, "must be named by letters, digits, '_', '.' and '-'")
+            if problem := _form_problem(name, node):
+                raise SettingError(key, problem)
             if node is None:
                 continue
-            for part in node if isinstance(node, list) else [node]:
-                if not isinstance(part, Mapping):
-                    raise SettingError(key, f"must be a module with _target_, a list of them, or null, got {part!r}")
-            with torch.random.fork_rng(devices=[]):  # initialisation draws from torch's generator; give it back
+            with torch.random.fork_rng(devices=[]):  # initialization draws from torch's global generator
                 try:
                     problem = operation_problem(self._module(name, self.channels), self.channels)
                 except ConfigError as error:
@@ -204,26 +212,33 @@ class CellSpace:
                 raise SettingError(key, problem)
 
 
+def _form_problem(name: str, node: Any) -> str | None:
+    """Return what is wrong with the name or the form of an operation; None if nothing is."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        return "must be named by letters, digits, '_', '.' and '-'"
+    for part in node if isinstance(node, list) else [node]:
+        if not isinstance(part, Mapping) and node is not None:
+            return f"must be a module with _target_, a list of them, or null, got {part!r}"
+    return None
+
+
 def _with_key(error: ConfigError, key: str) -> SettingError:
-    """The error of a module's argument, under this component's key."""
+    """Return the error of a module's argument under the key of the operation."""
     name, _, problem = str(error).partition(" ")
-    return SettingError(name, problem) if name.startswith(key) else SettingError(key, str(error))
+    return SettingError(name, problem) if name.startswith(key) else SettingError(key, f"cannot be built: {error}")
 
 
-def _checked_edges(edges: Sequence[tuple[int, int]], nodes: int) -> tuple[Ends, ...]:
-    """The edges in the order of the string form. Raises SettingError where they are none of a cell."""
+def _sorted_edges(edges: Sequence[Ends], nodes: int) -> tuple[Ends, ...]:
+    """Return the edges in the order of the string form. Raises SettingError if one does not lead to a later node."""
     for source, target in edges:
         if not 0 <= source < target < nodes:
-            raise SettingError(
-                "edges", f"must lead from a node to a later one of 0 to {nodes - 1}, got [{source}, {target}]"
-            )
-    if len(set(edges)) < len(edges) or not edges:
-        raise SettingError("edges", f"must be different, and at least one, got {[list(ends) for ends in edges]}")
+            allowed = f"must lead from a node to a later one, 0 to {nodes - 1}"
+            raise SettingError("edges", f"{allowed}, got [{source}, {target}]")
     return tuple(sorted(edges, key=lambda ends: (ends[1], ends[0])))
 
 
 def _fill_channels(node: Any, channels: int) -> Any:
-    """The node with the number of channels put in."""
+    """Return the node with CHANNELS replaced by the number of channels."""
     if isinstance(node, Mapping):
         return {name: _fill_channels(value, channels) for name, value in node.items()}
     if isinstance(node, list):
@@ -232,7 +247,7 @@ def _fill_channels(node: Any, channels: int) -> Any:
 
 
 def _to_plain(node: Any) -> Any:
-    """A node of YAML as JSON knows it."""
+    """Return a node of YAML with plain dicts and lists, as in JSON."""
     if isinstance(node, Mapping):
         return {str(name): _to_plain(value) for name, value in node.items()}
     return [_to_plain(value) for value in node] if isinstance(node, list | tuple) else node

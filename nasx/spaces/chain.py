@@ -1,12 +1,16 @@
-"""Plain convolutional chains: how many layers, the kernel and the width of each, and one activation for all."""
+"""Search space of plain convolutional chains: depth, kernel and width of each layer, one activation for all."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pydantic import AfterValidator
+
+from nasx.config.settings import checked
 from nasx.errors import ArchitectureError, SettingError, did_you_mean
+from nasx.spaces.choices import Choices, Size
 from nasx.trial import Genotype
 
 if TYPE_CHECKING:
@@ -15,45 +19,48 @@ if TYPE_CHECKING:
 _LAYER = re.compile(r"(\d+)x\1:(\d+)")  # kernel and width, as 3x3:16
 
 
-class Chain:
-    """Chains of convolutions. Genes: the depth, the activation, then kernel and width layer by layer.
+def _odd(kernels: tuple[int, ...]) -> tuple[int, ...]:
+    if even := [kernel for kernel in kernels if kernel % 2 == 0]:
+        raise ValueError(f"must be odd, so that they have a center, got {even[0]}")
+    return kernels
 
-    Genes of layers beyond the depth mean nothing; in the canonical form they are 0.
+
+class Chain:
+    """Search space of chains of convolutions. Genes: depth, activation, then kernel and width of each layer.
+
+    Genes of layers beyond the depth have no effect; in the canonical form they are 0.
     """
 
     name: ClassVar[str] = "chain"
 
+    @checked
     def __init__(
         self,
         *,
-        max_depth: int = 6,
-        kernels: tuple[int, ...] = (1, 3, 5, 7),
-        widths: tuple[int, ...] = (8, 16, 32, 64),
-        activations: tuple[str, ...] = ("relu", "gelu", "silu", "tanh"),
-        channels: int = 16,
+        max_depth: Size = 6,
+        kernels: Annotated[Choices[Size], AfterValidator(_odd)] = (1, 3, 5, 7),
+        widths: Choices[Size] = (8, 16, 32, 64),
+        activations: Choices[str] = ("relu", "gelu", "silu", "tanh"),
+        channels: Size = 16,
     ) -> None:
-        """`max_depth`: layers at most. `kernels`: pixels a side. `widths`: channels. `channels`: of the stem."""
-        from nasx.networks.chain import ACTIVATIONS
+        """Store the choices.
 
-        if max_depth < 1:
-            raise SettingError("max_depth", f"must be at least 1, got {max_depth}")
-        if channels < 1:
-            raise SettingError("channels", f"must be at least 1, got {channels}")
-        for name, values in (("kernels", kernels), ("widths", widths)):
-            if not values or len(set(values)) < len(values) or min(values) < 1:
-                raise SettingError(name, f"must be different numbers, each at least 1, got {list(values)}")
-        if even := [kernel for kernel in kernels if kernel % 2 == 0]:
-            raise SettingError("kernels", f"must be odd, so that they have a centre, got {even[0]}")
-        if not activations or len(set(activations)) < len(activations):
-            raise SettingError("activations", f"must name different ones, got {list(activations)}")
+        Args:
+            max_depth: maximum number of layers.
+            kernels: sizes of kernels, pixels per side, odd.
+            widths: channels that a layer may have.
+            activations: names in `nasx.networks.chain.ACTIVATIONS`; one is used in all layers.
+            channels: channels of the stem.
+        """
+        from nasx.networks.chain import ACTIVATIONS  # torch takes seconds to load
+
         if unknown := [word for word in activations if word not in ACTIVATIONS]:
-            raise SettingError(
-                "activations", f"must be known, got {unknown[0]!r}. {did_you_mean(unknown[0], ACTIVATIONS)}"
-            )
+            hint = did_you_mean(unknown[0], ACTIVATIONS)
+            raise SettingError("activations", f"must be known activations, got {unknown[0]!r}. {hint}")
         self.max_depth = max_depth
-        self.kernels = tuple(kernels)
-        self.widths = tuple(widths)
-        self.activations = tuple(activations)
+        self.kernels = kernels
+        self.widths = widths
+        self.activations = activations
         self.channels = channels
 
     @property
@@ -83,7 +90,7 @@ class Chain:
         }
 
     def canonical(self, genotype: Genotype) -> Genotype:
-        """The genotype with the genes of absent layers put to 0."""
+        """Return the genotype with the genes of absent layers set to 0."""
         used = 2 + 2 * (genotype[0] + 1)
         return (*genotype[:used], *(0,) * (len(genotype) - used))
 
@@ -91,12 +98,12 @@ class Chain:
         return True
 
     def layers(self, genotype: Genotype) -> list[tuple[int, int]]:
-        """(kernel, width) of each layer, from the input on."""
+        """Return (kernel, width) of each layer, starting at the input."""
         genes = genotype[2 : 2 + 2 * (genotype[0] + 1)]
         return [(self.kernels[k], self.widths[w]) for k, w in zip(genes[::2], genes[1::2], strict=True)]
 
     def describe(self, genotype: Genotype) -> str:
-        """Activation and layers in words.
+        """Return activation and layers in words.
 
         >>> Chain().describe((1, 0, 1, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0))
         'relu 3x3:16 5x5:64'
@@ -108,7 +115,7 @@ class Chain:
         words = text.split()
         if not 2 <= len(words) <= 1 + self.max_depth:
             raise ArchitectureError(
-                f"an architecture is an activation and 1 to {self.max_depth} layers, e.g. 'relu 3x3:16', got {text!r}."
+                f"expected an activation and 1 to {self.max_depth} layers, e.g. 'relu 3x3:16', got {text!r}."
             )
         activation, *layers = words
         if activation not in self.activations:
@@ -122,13 +129,15 @@ class Chain:
         if match is None:
             raise ArchitectureError(f"layer {number} must be written as kernel and width, e.g. 3x3:16, got {word!r}.")
         kernel, width = (int(digits) for digits in match.groups())
-        for what, value, known in (("kernel", kernel, self.kernels), ("width", width, self.widths)):
+        for part, value, known in (("kernel", kernel, self.kernels), ("width", width, self.widths)):
             if value not in known:
-                raise ArchitectureError(f"layer {number}: {what} {value} is none of {', '.join(map(str, known))}.")
+                raise ArchitectureError(
+                    f"layer {number}: {part} must be one of {', '.join(map(str, known))}, got {value}."
+                )
         return self.kernels.index(kernel), self.widths.index(width)
 
     def build(self, genotype: Genotype, *, input_shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
-        from nasx.networks.chain import Layer, chain_network  # here: who only reads genotypes need not load torch
+        from nasx.networks.chain import Layer, chain_network  # torch takes seconds to load
 
         layers: Sequence[Layer] = [Layer(*layer) for layer in self.layers(genotype)]
         activation = self.activations[genotype[1]]

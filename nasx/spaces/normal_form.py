@@ -1,12 +1,12 @@
-"""The normal form of a cell: equal for two encodings exactly when they are the same network.
+"""Normal form of a cell: equal for two encodings if and only if they are the same network.
 
-A node's value is a formal sum. Its terms are the cell's input or the output of one convolution, each behind a number of
-average poolings, with a multiplicity: a skip adds its source's terms as they are, a pooling adds them with one pooling
-more (pooling is linear), a convolution of anything but nothing is a term of its own, with its own weights. Sums are
-unordered; what does not reach the output is no part of the cell.
+The value of a node is a formal sum. Each term is the cell's input or the output of one convolution, followed by a
+number of average poolings, with a multiplicity. A skip adds the terms of its source unchanged; a pooling adds them with
+one pooling more (pooling is linear); a convolution with an input is a term of its own, with its own weights. Sums are
+unordered, and edges that do not reach the output are dropped.
 
-One convolution used twice is not two convolutions: convolutions have an identity, and two forms are equal when some
-renaming of the convolutions makes them so.
+One convolution used twice differs from two convolutions, so convolutions have an identity: two forms are equal if some
+renaming of the convolutions makes them equal.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from typing import TypeAlias
 
 from nasx.networks.edge import AVG_POOL, NONE, SKIP, Edge
 
-INPUT = -1  # the cell's input; convolutions count from 0 in the order of the edges
+INPUT = -1  # the cell's input; convolutions are numbered from 0 in the order of the edges
 POOLINGS = frozenset({AVG_POOL})
 
-Term: TypeAlias = tuple[int, int]  # (INPUT or a convolution, poolings behind it)
+Term: TypeAlias = tuple[int, int]  # (INPUT or a convolution, number of poolings after it)
 Sum: TypeAlias = "Counter[Term]"
 
 
 @dataclass(frozen=True)
 class NormalForm:
-    """The canonical text of a cell, and which edges' convolutions it names in which order."""
+    """Canonical text of a cell, with the edges of the convolutions that it numbers."""
 
     text: str
-    convolutions: tuple[Edge, ...]  # live ones, in the order of the text
+    convolutions: tuple[Edge, ...]  # those that reach the output, in the order of the text
 
 
 def normal_form(edges: Mapping[tuple[int, int], str], n_nodes: int) -> NormalForm | None:
-    """The normal form of a cell given as operation by (source, target); None where nothing reaches the output.
+    """Return the normal form of a cell given as operation by (source, target); None if no path reaches the output.
 
     >>> chain = {(0, 1): "skip_connect", (0, 2): "none", (1, 2): "nor_conv_1x1"}
     >>> normal_form(chain, 3).text
@@ -64,16 +64,16 @@ def normal_form(edges: Mapping[tuple[int, int], str], n_nodes: int) -> NormalFor
 
 def _canonical(convolutions: list[tuple[Edge, Sum]], output: Sum) -> NormalForm:
     live = _live(convolutions, output)
-    colours = _colors(convolutions, live)
-    groups = [[c for c in live if colours[c] == colour] for colour in sorted({colours[c] for c in live})]
-    assert prod(factorial(len(g)) for g in groups) <= 720  # six edges: a cell has at most six convolutions
+    colors = _colors(convolutions, live)
+    groups = [[c for c in live if colors[c] == color] for color in sorted({colors[c] for c in live})]
+    assert prod(factorial(len(g)) for g in groups) <= 720  # a cell of six edges has at most six convolutions
     orders = ([c for group in choice for c in group] for choice in product(*(permutations(g) for g in groups)))
     text, order = min((_format(convolutions, output, order), order) for order in orders)
     return NormalForm(text, tuple(convolutions[c][0] for c in order))
 
 
 def _live(convolutions: list[tuple[Edge, Sum]], output: Sum) -> list[int]:
-    """The convolutions that reach the output."""
+    """Return the convolutions that reach the output."""
     found: set[int] = set()
     waiting = [base for base, _ in output]
     while waiting:
@@ -85,17 +85,17 @@ def _live(convolutions: list[tuple[Edge, Sum]], output: Sum) -> list[int]:
 
 
 def _colors(convolutions: list[tuple[Edge, Sum]], live: list[int]) -> dict[int, str]:
-    """What each convolution computes, written without names: only equal ones can stand in for each other."""
-    colours = {INPUT: "x"}
+    """Return the expression of each convolution without numbers: only equal ones are interchangeable."""
+    colors = {INPUT: "x"}
     for c in live:  # edges are in topological order
         edge, value = convolutions[c]
-        terms = sorted(f"{times}*{colours[base]}@{pools}" for (base, pools), times in value.items())
-        colours[c] = f"{edge.operation}({'+'.join(terms)})"
-    return colours
+        terms = sorted(f"{times}*{colors[base]}@{pools}" for (base, pools), times in value.items())
+        colors[c] = f"{edge.operation}({'+'.join(terms)})"
+    return colors
 
 
 def _format(convolutions: list[tuple[Edge, Sum]], output: Sum, order: list[int]) -> str:
-    """The cell as text under one naming: `operation(sum)` for each convolution, then `>` and the output's sum."""
+    """Return the cell as text for one numbering: `operation(sum)` per convolution, then `>` and the output's sum."""
     names = {INPUT: "x"} | {c: str(i) for i, c in enumerate(order)}
 
     def total(value: Sum) -> str:

@@ -1,4 +1,4 @@
-"""A user's own cells from YAML: what is built of it, which encodings are one network, and what is told of a mistake."""
+"""Cells described in YAML: modules that are built, encodings of one network, error messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPERATIONS = {"none": None, "skip": IDENTITY, "conv": [{"_target_": "torch.nn.Re
 
 
 class Scale(nn.Module):
-    """A user's own operation: one factor a channel."""
+    """Operation of a user: one factor per channel."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Halving(nn.Module):
         return x[:, :, ::2, ::2]
 
 
-class Spoiling(nn.Module):
+class ChangesInput(nn.Module):
     def forward(self, x):
         x.data.mul_(2)
         return x + 0
@@ -44,7 +44,7 @@ def space(**settings) -> CellSpace:
     return CellSpace(**{"operations": OPERATIONS, "channels": 2, "cells": 1, **settings})
 
 
-def test_a_users_own_module_stands_on_the_edges():
+def test_a_module_of_the_user_is_built_on_the_edges():
     own = space(
         nodes=2, operations={"skip": IDENTITY, "scale": {"_target_": f"{__name__}.Scale", "channels": "CHANNELS"}}
     )
@@ -52,16 +52,16 @@ def test_a_users_own_module_stands_on_the_edges():
     network = own.build((1,), input_shape=(1, 8, 8), n_classes=3)
 
     factors = [p for name, p in network.named_parameters() if name.endswith("factor")]
-    assert [len(p) for p in factors] == [2, 4, 8]  # the channels of the stages
+    assert [len(p) for p in factors] == [2, 4, 8]  # channels of the stages
 
 
-def test_a_list_of_modules_is_passed_one_after_the_other():
+def test_a_list_of_modules_is_applied_in_order():
     network = space(nodes=2).build((CONV,), input_shape=(1, 8, 8), n_classes=3)
 
     assert [type(m).__name__ for m in network.stage1[0].operations[0]] == ["ReLU", "Conv2d"]
 
 
-def test_the_numbering_of_the_nodes_between_does_not_matter():
+def test_the_numbering_of_the_inner_nodes_does_not_matter():
     cells = space(nodes=4)
     by_node_1 = cells.parse("|conv~0|+|none~0|none~1|+|none~0|skip~1|none~2|")
     by_node_2 = cells.parse("|none~0|+|conv~0|none~1|+|none~0|none~1|skip~2|")
@@ -69,7 +69,7 @@ def test_the_numbering_of_the_nodes_between_does_not_matter():
     assert cells.canonical(by_node_1) == cells.canonical(by_node_2)
 
 
-def test_what_leads_nowhere_does_not_matter():
+def test_edges_that_do_not_reach_the_output_do_not_matter():
     cells = space(nodes=4)
 
     assert cells.canonical(cells.parse("|conv~0|+|conv~0|conv~1|+|skip~0|none~1|none~2|")) == cells.canonical(
@@ -77,14 +77,14 @@ def test_what_leads_nowhere_does_not_matter():
     )
 
 
-def test_without_an_operation_that_carries_nothing_symmetric_nodes_are_still_one_network():
+def test_without_a_null_operation_mirrored_cells_are_one_network():
     diamond = space(nodes=4, edges=((0, 1), (0, 2), (1, 3), (2, 3)), operations={"skip": IDENTITY, "conv": CONVOLUTION})
 
     assert diamond.canonical((0, 1, 1, 0)) == diamond.canonical((1, 0, 0, 1)) == (0, 1, 1, 0)
-    assert len({diamond.canonical(g) for g in itertools.product((0, 1), repeat=4)}) == 10  # 16 with 6 pairs of mirrors
+    assert len({diamond.canonical(g) for g in itertools.product((0, 1), repeat=4)}) == 10  # 16 with 6 mirrored pairs
 
 
-def test_a_dead_end_of_the_users_edges_is_not_built():
+def test_an_edge_to_a_dead_end_is_not_built():
     cells = space(nodes=3, edges=((0, 1), (0, 2)), operations={"skip": IDENTITY, "conv": CONVOLUTION})
 
     assert cells.canonical((1, 1)) == cells.canonical((0, 1)) == (0, 1)
@@ -92,59 +92,60 @@ def test_a_dead_end_of_the_users_edges_is_not_built():
     assert [edge[:2] for edge in network.stage1[0].edges] == [(0, 2)]
 
 
-def test_edges_are_in_the_order_of_the_string_form_however_they_are_given():
+def test_edges_are_sorted_in_the_order_of_the_string_form():
     cells = space(nodes=3, edges=((1, 2), (0, 1)))
 
     assert cells.gene_names == ("edge 0→1", "edge 1→2")
     assert cells.describe((CONV, SKIP)) == "|conv~0|+|skip~1|"
 
 
-def offering(node) -> dict:
+def with_operation(node) -> dict:
     return {"operations": {"none": None, "x": node}}
 
 
 BAD = {
-    "a word for a module": (offering("torch.nn.ReLU"), r"space\.operations\.x must be a module"),
-    "no module": (offering({"_target_": "torch.nn.Foo"}), r"operations\.x.*has no Foo"),
-    "no package": (offering({"_target_": "nowhere.Foo"}), r"operations\.x.*no module 'nowhere'"),
-    "no torch module": (offering({"_target_": "pathlib.PurePath"}), "must be a torch module"),
+    "a word for a module": (with_operation("torch.nn.ReLU"), r"space\.operations\.x must be a module"),
+    "no module": (with_operation({"_target_": "torch.nn.Foo"}), r"operations\.x.*has no Foo"),
+    "no package": (with_operation({"_target_": "nowhere.Foo"}), r"operations\.x.*no module 'nowhere'"),
+    "no torch module": (with_operation({"_target_": "pathlib.PurePath"}), "must be a torch module, got pathlib"),
     "an unknown argument": (
-        offering({**IDENTITY, "_target_": "torch.nn.ReLU", "inplaced": True}),
-        r"unknown key .*operations\.x\.inplaced. Did you mean .*inplace",
+        with_operation({**IDENTITY, "_target_": "torch.nn.ReLU", "inplaced": True}),
+        r"space\.operations\.x cannot be built: unknown key operations\.x\.inplaced\. Did you mean .*inplace\?$",
     ),
     "in place": (
-        offering({"_target_": "torch.nn.ReLU", "inplace": True}),
+        with_operation({"_target_": "torch.nn.ReLU", "inplace": True}),
         r"space\.operations\.x works in place \(ReLU\)",
     ),
     "another shape": (
-        offering({"_target_": f"{__name__}.Halving"}),
-        r"must keep the shape of what it is given, \(2, 2, 7, 7\), got the shape \(2, 2, 4, 4\)",
+        with_operation({"_target_": f"{__name__}.Halving"}),
+        r"must keep the shape of its input, \(2, 2, 7, 7\), got \(2, 2, 4, 4\)",
     ),
-    "a spoilt input": (
-        offering({"_target_": f"{__name__}.Spoiling"}),
-        "changes its input",
+    "a changed input": (
+        with_operation({"_target_": f"{__name__}.ChangesInput"}),
+        "must not change its input, which other edges use too",
     ),
     "wrong channels": (
-        offering({**CONVOLUTION, "in_channels": 5}),
-        r"operations\.x cannot take 2 channels of 7 x 7 pixels",
+        with_operation({**CONVOLUTION, "in_channels": 5}),
+        r"operations\.x fails for 2 channels of 7 x 7 pixels",
     ),
     "groups that do not divide": (
-        offering({**CONVOLUTION, "groups": 3}),
+        with_operation({**CONVOLUTION, "groups": 3}),
         r"operations\.x cannot be built: in_channels must be divisible by groups",
     ),
     "one operation": ({"operations": {"skip": IDENTITY}}, "must be at least two to choose from, got 1"),
-    "two that carry nothing": ({"operations": {"a": None, "b": None}}, "may have one that is null"),
-    "a name with signs": ({"operations": {"a|b": IDENTITY, "none": None}}, "must be named by letters"),
-    "one node": ({"nodes": 1}, r"space\.nodes must be 2 to 8, got 1"),
+    "two that carry nothing": ({"operations": {"a": None, "b": None}}, "must have at most one that is null, got 2"),
+    "a name with special characters": ({"operations": {"a|b": IDENTITY, "none": None}}, "must be named by letters"),
+    "one node": ({"nodes": 1}, r"space\.nodes must be at least 2 and at most 8, got 1"),
     "an edge backwards": ({"edges": [[2, 1]]}, r"space\.edges must lead from a node to a later one"),
-    "an edge twice": ({"edges": [[0, 1], [0, 1]]}, r"space\.edges must be different"),
+    "an edge twice": ({"edges": [[0, 1], [0, 1]]}, r"space\.edges must all be different, got \[\[0, 1\], \[0, 1\]\]"),
     "an edge of three": ({"edges": [[0, 1, 2]]}, r"space\.edges must be a list"),
+    "no edge": ({"edges": []}, r"space\.edges must be .*length at least 1, got \[\]"),
     "no cells": ({"cells": 0}, r"space\.cells must be at least 1, got 0"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_mistake_is_told_with_its_key(case):
+def test_a_wrong_setting_is_reported_with_its_key(case):
     changes, message = BAD[case]
     node = {"_target_": "nasx.spaces.cell_yaml.CellSpace", "operations": OPERATIONS, "channels": 2, **changes}
 
@@ -153,7 +154,7 @@ def test_a_mistake_is_told_with_its_key(case):
     assert "\n" not in str(caught.value)
 
 
-def test_trying_the_operations_out_leaves_torchs_generator_alone():
+def test_checking_the_operations_leaves_the_global_generator_unchanged():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)

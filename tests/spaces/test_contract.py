@@ -1,4 +1,4 @@
-"""What every search space keeps to: one test a promise, run over every config in configs/space."""
+"""Contract of search spaces: each test runs for every config in configs/space."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from nasx.introspection.shap import ShapScorer
 from nasx.networks.cell import Cell
 from nasx.networks.costs import count_parameters
 from nasx.networks.operations import OPERATIONS
+from nasx.protocols import CountsParameters, HasCells
 from nasx.reports.figures.cell import cell_figure
 from nasx.runs.journal import Journal
 from nasx.trial import TrialStatus, arch_id
 
-TINY = {  # as the shipped config, but small
+TINY = {  # overrides that make the shipped config small
     "nb201": ["space.channels=4", "space.cells=1"],
     "nb201_xnas": ["space.channels=4", "space.cells=1", "space.norm_momentum=0.1"],
     "nb201_size": ["space.widths=[4,6,8]"],
@@ -52,7 +53,7 @@ def make(name: str):
 
 
 def genotypes(name: str, n: int, seed: int = 0) -> list[tuple[int, ...]]:
-    """Random connected genotypes."""
+    """Return random connected genotypes."""
     rng, space, found = random.Random(seed), make(name), []
     while len(found) < n:
         genotype = tuple(rng.randrange(size) for size in space.gene_sizes)
@@ -84,7 +85,7 @@ def test_the_shipped_config_builds(name):
     assert build(compose("mnist", [f"space={name}"])["space"], "space").name == name
 
 
-def test_every_gene_has_a_name_and_every_allele_a_word(name):
+def test_every_gene_and_every_allele_has_a_name(name):
     space = make(name)
 
     assert len(space.gene_names) == len(set(space.gene_names)) == len(space.gene_sizes)
@@ -94,7 +95,7 @@ def test_every_gene_has_a_name_and_every_allele_a_word(name):
         assert all(isinstance(word, str) for word in words)
 
 
-def test_the_string_form_names_the_network_again(name):
+def test_parsing_the_string_form_returns_the_same_network(name):
     space = make(name)
 
     @settings(max_examples=50, deadline=None)
@@ -110,7 +111,7 @@ def test_the_string_form_names_the_network_again(name):
 @pytest.mark.parametrize(
     "text", ["", " ", "nonsense", "|none~0|", "relu", "1:2", "|a~0|+|b~0|c~1|+|d~0|e~1|f~2| 4:x:6"]
 )
-def test_a_malformed_string_is_told_in_one_line(name, text):
+def test_a_malformed_string_is_reported_in_one_line(name, text):
     with pytest.raises(ArchitectureError) as caught:
         make(name).parse(text)
 
@@ -122,7 +123,7 @@ def test_a_malformed_string_is_told_in_one_line(name, text):
 # --- identity -------------------------------------------------------------------------------------------------------
 
 
-def test_the_canonical_form_is_its_own_and_is_a_network_where_the_genotype_is_one(name):
+def test_the_canonical_form_is_idempotent_and_keeps_connectivity(name):
     space = make(name)
 
     @settings(max_examples=50, deadline=None)
@@ -147,17 +148,17 @@ def test_the_same_seed_builds_the_same_weights_whatever_the_encoding(name):
             assert torch.equal(weights, others)
 
 
-def test_encodings_with_one_id_compute_the_same_once_weights_are_carried_over(name):
-    """Cells as they are encoded, nothing normalised: some way of carrying the weights over makes them equal."""
+def test_encodings_with_one_id_compute_the_same_with_the_same_weights(name):
+    """Compare cells that are not in canonical form: some way of copying the weights makes them equal."""
     space = make(name)
-    if not hasattr(space, "edges"):
-        pytest.skip("no cells; its encodings are told apart by what they build")
+    if not isinstance(space, HasCells):
+        pytest.skip("no cells; its encodings are compared by the networks that they build")
     several = [g for g in genotypes(name, 300) if space.edges(space.canonical(g)) != space.edges(g)]
     several = [g for g in several if len(space.edges(g)) <= 5][:12]
 
     for genotype in several:
         cell, twin = live_cell(space, genotype), live_cell(space, space.canonical(genotype))
-        assert any(agree(cell, other) for other in carried_over(cell, twin)), genotype
+        assert any(agree(cell, other) for other in with_copied_weights(cell, twin)), genotype
 
 
 def live_cell(space, genotype) -> Cell:
@@ -169,7 +170,7 @@ def live_cell(space, genotype) -> Cell:
 
 
 def reachable(edges):
-    """Edges on a path from the first to the last node, found independently of the spaces."""
+    """Return the edges on a path from the first to the last node, found independently of the spaces."""
     last = 3
     fed, useful = {0}, {last}
     for _ in range(last):
@@ -178,8 +179,8 @@ def reachable(edges):
     return [e for e in edges if e.source in fed and e.target in useful]
 
 
-def carried_over(cell: Cell, twin: Cell):
-    """`twin` with the weights of `cell`, in every way in which operations of one kind can be matched."""
+def with_copied_weights(cell: Cell, twin: Cell):
+    """Yield `twin` with the weights of `cell`, for every way to match operations of one kind."""
 
     def with_weights(some: Cell):
         pairs = zip(some.edges, some.operations, strict=True)
@@ -223,7 +224,7 @@ def test_networks_give_logits_for_images_of_every_size(name, side, channels):
         assert network.eval()(images(shape, 2)).shape == (2, 5)
 
 
-def test_no_map_leaves_the_stem_with_more_than_32_pixels_a_side(name):
+def test_feature_maps_after_the_stem_have_at_most_32_pixels_per_side(name):
     for side in (32, 33, 64, 224):
         maps = build_network(name, genotypes(name, 1)[0], (3, side, side)).eval()[0](images((3, side, side), 1))
         assert 16 < maps.shape[-1] <= 32
@@ -254,7 +255,7 @@ def count(calls: Counter[str], path: str, *_: object) -> None:
     calls[path] += 1
 
 
-def test_every_genotype_of_the_space_that_is_a_network_builds_one(name):
+def test_every_connected_genotype_builds_a_network(name):
     space = make(name)
 
     @settings(max_examples=EXAMPLES, deadline=None)
@@ -267,28 +268,28 @@ def test_every_genotype_of_the_space_that_is_a_network_builds_one(name):
 
 def test_parameters_counted_without_building_are_those_of_the_network(name):
     space = make(name)
-    if not hasattr(space, "parameters"):
-        pytest.skip("counts no parameters without building")
+    if not isinstance(space, CountsParameters):
+        pytest.skip("does not count parameters without building")
     for genotype in genotypes(name, EXAMPLES):
         counted = space.parameters(genotype, input_channels=1, n_classes=4)
         assert counted == count_parameters(build_network(name, genotype))
 
 
-def test_what_is_no_network_is_not_built(name):
+def test_a_disconnected_genotype_is_not_built(name):
     space = make(name)
     rng = random.Random(0)
     tried = (tuple(rng.randrange(size) for size in space.gene_sizes) for _ in range(3000))
     disconnected = next((g for g in tried if not space.is_connected(g)), None)
     if disconnected is None:
-        pytest.skip("every genotype is a network")
-    with pytest.raises(ArchitectureError, match="joins its input to no output"):
+        pytest.skip("every genotype is connected")
+    with pytest.raises(ArchitectureError, match="is disconnected: no path leads from its input to its output"):
         build_network(name, disconnected)
 
 
-def test_initialisation_draws_from_torchs_generator_alone(name):
+def test_initialization_draws_from_torchs_generator_only(name):
     genotype = genotypes(name, 1)[0]
     random.seed(1)
-    np.random.seed(1)  # noqa: NPY002 - that nobody else touches it is the point
+    np.random.seed(1)  # noqa: NPY002 - tests that it is not used
     before = (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
     one = build_network(name, genotype)
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
@@ -304,7 +305,7 @@ def test_initialisation_draws_from_torchs_generator_alone(name):
     assert not all(torch.equal(a, b) for a, b in different)
 
 
-def test_space_and_networks_travel_to_other_processes(name):
+def test_spaces_and_networks_can_be_pickled(name):
     genotype = genotypes(name, 1)[0]
     space = pickle.loads(pickle.dumps(make(name)))
     network = pickle.loads(pickle.dumps(build_network(name, genotype)))
@@ -313,7 +314,7 @@ def test_space_and_networks_travel_to_other_processes(name):
     assert torch.equal(network.eval()(images((1, 12, 12))), build_network(name, genotype).eval()(images((1, 12, 12))))
 
 
-# --- with the rest of the house -------------------------------------------------------------------------------------
+# --- with other packages -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scorer", [ShapScorer(samples_per_class=3, draws=2, background=4), ActivationScorer()])
@@ -324,10 +325,10 @@ def test_scorers_work_on_its_networks(name, scorer):
         assert 0 <= score.value <= 2
 
 
-def test_its_cells_are_drawn_where_it_has_some(name):
+def test_cells_are_drawn(name):
     space = make(name)
-    if not hasattr(space, "edges"):
-        pytest.skip("no cells: pages tell the architecture in words")
+    if not isinstance(space, HasCells):
+        pytest.skip("no cells: pages print the architecture as text")
     for genotype in genotypes(name, 3):
         figure = cell_figure(space.edges(genotype))
         assert len(figure.axes[0].patches) >= 2

@@ -1,4 +1,4 @@
-"""NAS-Bench-201 as a space: string form, identity, size."""
+"""NAS-Bench-201 as a search space: string form, canonical form, parameters."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def find_representatives() -> np.ndarray:
 
 
 def test_the_stored_representatives_are_those_that_normal_forms_give():
-    # where normal forms change: np.save("nasx/spaces/nb201_representatives.npy", find_representatives())
+    # if normal forms change: np.save("nasx/spaces/nb201_representatives.npy", find_representatives())
     np.testing.assert_array_equal(nb201._representatives().ravel(), find_representatives())
 
 
@@ -102,7 +102,7 @@ def test_the_canonical_form_is_its_own_and_has_nothing_dead(genotype):
 
 
 def reachable(edges: list[Edge]) -> list[Edge]:
-    """Edges on a path from node 0 to node 3, found independently of the normal form."""
+    """Return the edges on a path from node 0 to node 3, found independently of the normal form."""
     fed, useful = {0}, {3}
     for _ in range(3):
         fed |= {e.target for e in edges if e.source in fed}
@@ -110,11 +110,11 @@ def reachable(edges: list[Edge]) -> list[Edge]:
     return [e for e in edges if e.source in fed and e.target in useful]
 
 
-def test_a_cell_without_a_path_is_no_network():
+def test_a_cell_without_a_path_is_disconnected():
     genotype = SPACE.parse("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|")
 
     assert not SPACE.is_connected(genotype)
-    with pytest.raises(ArchitectureError, match="joins its input to no output"):
+    with pytest.raises(ArchitectureError, match=r"is disconnected: no path leads from its input to its output\.$"):
         SPACE.build(genotype, input_shape=(1, 8, 8), n_classes=2)
 
 
@@ -127,11 +127,11 @@ SAME_NETWORK = {
         "|skip_connect~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|skip_connect~2|",
         "|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|",
     ),
-    "an edge that leads nowhere": (
+    "an edge to a dead end": (
         "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
         "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
     ),
-    "an operation fed by nothing": (
+    "an operation without input": (
         "|none~0|+|none~0|none~1|+|skip_connect~0|nor_conv_3x3~1|avg_pool_3x3~2|",
         "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
     ),
@@ -154,11 +154,11 @@ def test_one_convolution_used_twice_is_not_two_convolutions():
     assert SPACE.canonical(shared) != SPACE.canonical(separate)
 
 
-# Proof by weights: cells computed in float64 with the convolutions of one carried over to the other
+# Proof by weights: cells computed in float64 with the weights of one copied to the other
 
 
 def live_cell(genotype, weights: dict[Edge, nn.Module] | None = None) -> tuple[Cell, dict[Edge, nn.Module]]:
-    """The cell of an encoding as it stands, nothing normalised, and its convolutions by edge."""
+    """Return the cell of an encoding, not in canonical form, and its convolutions by edge."""
     cell = Cell(reachable(SPACE.edges(genotype)), channels=2).double().train()
     modules = dict(zip(cell.edges, cell.operations, strict=True))
     convolutions = {edge: m for edge, m in modules.items() if edge.operation.startswith("nor_conv")}
@@ -170,7 +170,7 @@ def outputs_agree(one: Cell, other: Cell) -> bool:
     return torch.allclose(one(x), other(x), atol=1e-9)
 
 
-def carry_over(sources: list[nn.Module], targets: list[nn.Module]) -> None:
+def copy_weights(sources: list[nn.Module], targets: list[nn.Module]) -> None:
     for source, target in zip(sources, targets, strict=True):
         target.load_state_dict(source.state_dict())
 
@@ -183,7 +183,7 @@ def encodings_by_network() -> dict[tuple[int, ...], list[tuple[int, ...]]]:
     return found
 
 
-def test_encodings_with_one_id_compute_the_same_once_weights_are_carried_over():
+def test_encodings_with_one_id_compute_the_same_with_the_same_weights():
     rng = random.Random(0)
     groups = [g for g in encodings_by_network().values() if len(g) > 1]
 
@@ -192,11 +192,11 @@ def test_encodings_with_one_id_compute_the_same_once_weights_are_carried_over():
         cell, convolutions = live_cell(one)
         twin, twins = live_cell(other)
         order, twin_order = (nb201.cell_form(SPACE._operations(g)).convolutions for g in (one, other))
-        carry_over([convolutions[e] for e in order], [twins[e] for e in twin_order])
+        copy_weights([convolutions[e] for e in order], [twins[e] for e in twin_order])
         assert outputs_agree(cell, twin), (one, other)
 
 
-def test_networks_with_different_ids_compute_different_things_however_weights_are_carried_over():
+def test_networks_with_different_ids_compute_different_things_whichever_weights_are_copied():
     rng = random.Random(0)
     by_operations: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
     for canonical in encodings_by_network():
@@ -210,7 +210,7 @@ def test_networks_with_different_ids_compute_different_things_however_weights_ar
         rival, rivals = live_cell(other)
         for order in itertools.permutations(rivals.items()):
             if all(e.operation == f.operation for e, (f, _) in zip(convolutions, order, strict=True)):
-                carry_over(list(convolutions.values()), [module for _, module in order])
+                copy_weights(list(convolutions.values()), [module for _, module in order])
                 assert not outputs_agree(cell, rival), (one, other)
 
 
@@ -223,13 +223,13 @@ def test_networks_with_different_ids_compute_different_things_however_weights_ar
         (PUBLISHED.replace("~2", "~1"), "node 3 must be written"),
     ],
 )  # fmt: skip
-def test_a_malformed_string_says_what_is_wrong_where(text, message):
+def test_a_malformed_string_is_reported(text, message):
     with pytest.raises(ArchitectureError, match=message):
         SPACE.parse(text)
 
 
 @pytest.mark.parametrize("setting", ["channels", "cells"])
-def test_sizes_below_one_are_refused(setting):
+def test_sizes_below_one_are_rejected(setting):
     with pytest.raises(SettingError, match=f"{setting} must be at least 1, got 0"):
         NASBench201(**{setting: 0})
 
