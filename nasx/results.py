@@ -155,10 +155,10 @@ def _progress(shown: bool) -> Iterator[tuple[Watch | None, Callable[[str], None]
         return
     from rich.console import Console  # for the time of a search only
 
-    from nasx.cli.progress import display
+    from nasx.cli.progress import SearchDisplay
 
     console = Console(stderr=True)
-    with display(console) as panel:
+    with SearchDisplay(console) as panel:
         yield panel.watch, lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -1,12 +1,13 @@
-"""Progress of a search on stderr: a live panel on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a live panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from nasx.cli.panel import (
@@ -22,97 +23,97 @@ from nasx.cli.panel import (
     trainings,
 )
 from nasx.execution.budget import Progress
-from nasx.execution.loop import SearchLoop
 from nasx.trial import Objective
+
+if TYPE_CHECKING:
+    from nasx.execution.loop import SearchLoop
 
 LINE_EVERY = 10.0  # seconds between plain lines
 SILENCE = 60.0  # seconds without news after which a line says that the search is alive
 REDRAW_EVERY = 0.25  # seconds between drawings of the panel
 
 
-class Display(Protocol):
-    """Shows the progress of a search; `watch` is called whenever something may have changed."""
+class Display:
+    """Base of displays: a live panel on a terminal, plain lines if `console` is a file or a pipe."""
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None: ...
-
-    def watch(self, loop: SearchLoop) -> None: ...
-
-
-def display(console: Console) -> Display:
-    """Return a live panel if `console` is a terminal, and plain lines if it is a file or a pipe."""
-    return LivePanel(console) if console.is_terminal else PlainLines(console)
-
-
-class PlainLines:
-    """Prints a line when the search has something new, at most one in `LINE_EVERY` seconds, and one at the end.
-
-    If trainings take long, a line now and then says what runs.
-    """
-
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, panel: RenderableType, *, animated: bool = False) -> None:
+        """Prepare the first panel; `animated`: redraw it several times a second, whether or not `draw` is called."""
         self.console = console
-        self.printed_at = time.monotonic()  # a search shorter than `LINE_EVERY` has only its last line
-        self.spoke_at = self.printed_at
-        self.loop: SearchLoop | None = None
-        self.printed = 0  # trainings at the last line
-        self.told_start = False
-        self.looked_at = time.monotonic()
+        self.live: Live | None = None  # on a terminal only
+        if console.is_terminal:
+            self.live = Live(panel, console=console, auto_refresh=animated, refresh_per_second=10, transient=True)
+        self.drawn_at = 0.0
+        self.due_at = time.monotonic()  # work shorter than `LINE_EVERY` prints its last line only
 
     def __enter__(self) -> Self:
+        if self.live is not None:
+            self.live.start(refresh=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        if self.loop is not None:
-            self._print(self.loop)
+        if self.live is not None:
+            self.live.stop()
 
-    def watch(self, loop: SearchLoop) -> None:
-        self.loop = loop
-        now = time.monotonic()
-        if not self.told_start and now - self.looked_at >= REDRAW_EVERY:
-            self.looked_at = now
-            if told := starting(loop.progress()):
-                self.told_start = True
-                self._say(told)
-        if now - self.printed_at >= LINE_EVERY:
-            self._print(loop)
+    def draw(self, panel: Callable[[], RenderableType]) -> None:
+        """Replace the panel, at most once in `REDRAW_EVERY` seconds; without a terminal do nothing."""
+        if self.live is not None and time.monotonic() - self.drawn_at >= REDRAW_EVERY:
+            self.live.update(panel(), refresh=True)
+            self.drawn_at = time.monotonic()
 
-    def _print(self, loop: SearchLoop) -> None:
-        self.printed_at = time.monotonic()
-        progress = loop.progress()
-        if progress.evaluated > self.printed:
-            self.printed = progress.evaluated
-            self._say(line(progress, loop.objectives))
-        elif progress.running and time.monotonic() - self.spoke_at >= SILENCE:
-            self._say(waiting(progress))
+    def is_line_due(self, *, last: bool = False) -> bool:
+        """Return whether to print a line: `LINE_EVERY` seconds after it last was, or for the last one at once."""
+        is_due = self.live is None and (last or time.monotonic() - self.due_at >= LINE_EVERY)
+        if is_due:
+            self.due_at = time.monotonic()
+        return is_due
 
-    def _say(self, text: str) -> None:
-        self.spoke_at = time.monotonic()
+    def say(self, text: str) -> None:
+        """Print a plain line."""
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-class LivePanel:
-    """A panel that is redrawn in place."""
+class SearchDisplay(Display):
+    """Progress of a search. `watch` is called whenever something may have changed.
+
+    Plain lines: one when the search has something new, at most one in `LINE_EVERY` seconds, and one at the end. If
+    trainings take long, a line now and then says what runs.
+    """
 
     def __init__(self, console: Console) -> None:
-        before = in_frame("reading the data, starting the workers ...", "Ctrl-C ends")
-        self.live = Live(before, console=console, auto_refresh=False, transient=True)
-        self.drawn_at = 0.0
-
-    def __enter__(self) -> Self:
-        self.live.start(refresh=True)
-        return self
+        super().__init__(console, in_frame("reading the data, starting the workers ...", "Ctrl-C ends"))
+        self.spoke_at = self.looked_at = time.monotonic()
+        self.loop: SearchLoop | None = None
+        self.printed = 0  # trainings at the last line
+        self.told_start = False
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self.live.stop()
+        super().__exit__(kind, exc, tb)
+        if self.loop is not None and self.is_line_due(last=True):
+            self._report(self.loop)
 
     def watch(self, loop: SearchLoop) -> None:
-        if time.monotonic() - self.drawn_at >= REDRAW_EVERY:
-            self.live.update(SearchPanel(loop.progress(), loop.objectives, note(loop)), refresh=True)
-            self.drawn_at = time.monotonic()
+        """Show the progress, if it is time."""
+        self.loop = loop
+        self.draw(lambda: SearchPanel(loop.progress(), loop.objectives, note(loop)))
+        if self.live is None and not self.told_start and time.monotonic() - self.looked_at >= REDRAW_EVERY:
+            self.looked_at = time.monotonic()
+            if told := starting(loop.progress()):
+                self.told_start = True
+                self.say(told)
+        if self.is_line_due():
+            self._report(loop)
+
+    def say(self, text: str) -> None:
+        self.spoke_at = time.monotonic()
+        super().say(text)
+
+    def _report(self, loop: SearchLoop) -> None:
+        progress = loop.progress()
+        if progress.evaluated > self.printed:
+            self.printed = progress.evaluated
+            self.say(line(progress, loop.objectives))
+        elif progress.running and time.monotonic() - self.spoke_at >= SILENCE:
+            self.say(waiting(progress))
 
 
 def note(loop: SearchLoop) -> str:

@@ -39,7 +39,7 @@ app = typer.Typer(help="List runs, show one, check one.")
 @app.callback(invoke_without_command=True)
 def list_all(
     context: typer.Context,
-    runs_dir: Annotated[Path | None, typer.Option(help="Directory of the runs; by default NASX_RUNS or ./runs.")] = None,
+    runs_dir: Annotated[Path | None, typer.Option(help="Their directory; by default NASX_RUNS or ./runs.")] = None,
 ) -> None:
     """List the runs, the newest last: trials, size of the front, hypervolume, and its certain part."""
     if context.invoked_subcommand is not None:
@@ -47,7 +47,7 @@ def list_all(
     home = runs_dir or default_runs_dir()
     runs = list_runs(home)
     if not runs:
-        raise RunError(f"no runs in {home} yet. Make one with `nasx search`, or name another directory with --runs-dir.")
+        raise RunError(f"no runs in {home} yet. Make one with `nasx search`, or name another --runs-dir.")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("run", "trials", "complete", "front", "hypervolume", "certain"):
         table.add_column(header, justify="left" if header == "run" else "right", no_wrap=True, overflow="fold")
@@ -71,7 +71,9 @@ def _row(run: Path) -> tuple[str, ...]:
 
 @app.command()
 def show(
-    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run directory; by default the newest run.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Directory; by default the newest run.")
+    ] = None,
     status: Annotated[TrialStatus | None, typer.Option(help="Show only these trials.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Print every traceback in full.")] = False,
 ) -> None:
@@ -96,14 +98,14 @@ def show(
 
 @app.command()
 def check(
-    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run directory; by default the newest run.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Directory; by default the newest run.")
+    ] = None,
 ) -> int:
     """Check the journal, lineage, values and weights of a run. Exit status 2 if something is wrong."""
     run = find_run(run_dir, default_runs_dir())
     problems = check_run(run)
     for problem in problems:
         typer.echo(f"{problem.location}: {problem.message}")
-    Console(stderr=True).print(
-        Text(f"{run}: {len(problems)} problems" if problems else f"{run}: OK"), soft_wrap=True
-    )
+    Console(stderr=True).print(Text(f"{run}: {len(problems)} problems" if problems else f"{run}: OK"), soft_wrap=True)
     return 2 if problems else 0

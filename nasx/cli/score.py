@@ -15,6 +15,7 @@ from rich.text import Text
 
 from nasx.cli.options import Device, DeviceOption, choose_dataset
 from nasx.errors import ConfigError, NasxError, SettingError, TrialFailure
+from nasx.protocols import ChecksClasses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,8 +83,8 @@ def score(
             choose_dataset(data, overrides or []), part or _default_part(Path(data)), (mean, std), samples, seed
         )
         for each in scorers:
-            if (known := getattr(each, "similarity", None)) is not None:
-                known.check_names(chosen.class_names)
+            if isinstance(each, ChecksClasses):
+                each.check_classes(chosen.class_names)
         found = []
         for each in scorers:
             status.update(f"Scoring {len(labels):,} images by {each.name} ...")

@@ -40,7 +40,7 @@ def search(
         raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or give --resume.")
     with uncollected():  # here: they take a second to import
         from nasx import experiment
-        from nasx.cli.progress import display
+        from nasx.cli.progress import SearchDisplay
         from nasx.config.compose import compose, load_resolved, provenance
         from nasx.reports.tables import front_table
         from nasx.runs.directory import default_runs_dir, find_run
@@ -57,7 +57,7 @@ def search(
     def notify(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    with display(console) as shown:
+    with SearchDisplay(console) as shown:
         if config is not None:
             loop = searching.start(composed, run_dir=run_dir, watch=shown.watch, notify=notify)
         else:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,24 +13,21 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from nasx.cli.options import Device, answers, choose_run, find_trial, front_trials, spare_threads
+from nasx.cli.progress import Display
 from nasx.errors import SettingError
+from nasx.execution.interrupt import Interrupted, interruptible
 from nasx.reports.summary import read_summary
 from nasx.trial import Trial
 
 if TYPE_CHECKING:
     from nasx.runs.training_records import FinalRecord, TestSetEvaluation
 
-LINE_EVERY = 10.0  # seconds between plain lines
 AGAIN = "the same command goes on where this one ended"
 
 
 class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
-
-
-class Interrupted(BaseException):
-    """Ctrl-C. No KeyboardInterrupt: Lightning takes that for its own and ends the process."""
 
 
 def train(
@@ -81,7 +75,7 @@ def train(
     directories = [_directory(out, trial, front) or final_dir(run, trial.arch_id) for trial in trials]
     done: list[tuple[FinalRecord, Path]] = []
     try:
-        with _interruptible(), EpochDisplay(log, plan.experiment.recipe.epochs, seeds) as shown:
+        with interruptible(), EpochDisplay(log, plan.experiment.recipe.epochs, seeds) as shown:
             for trial, directory in zip(trials, directories, strict=True):
                 spare_threads(trial)
                 known = found.get(trial.arch_id)
@@ -113,8 +107,8 @@ def _warning(before: list[TestSetEvaluation]) -> list[str]:
     ]
 
 
-class EpochDisplay:
-    """How a training gets on: a bar on a terminal, plain lines elsewhere."""
+class EpochDisplay(Display):
+    """Progress of trainings: a bar for each on a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console, epochs: int, seeds: int) -> None:
         columns = (
@@ -123,42 +117,18 @@ class EpochDisplay:
             TextColumn("{task.fields[said]}"),
             TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self.console, self.epochs, self.seeds = console, epochs, seeds
+        self.bar = Progress(*columns, console=console)
+        super().__init__(console, self.bar, animated=True)
+        self.epochs, self.seeds = epochs, seeds
         self.tasks: dict[tuple[str, int], TaskID] = {}
-        self.printed_at = time.monotonic()
-
-    def __enter__(self) -> EpochDisplay:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.bar.stop()
 
     def report(self, trial: Trial, number: int, epoch: Mapping[str, float]) -> None:
-        """Take in the record of an epoch."""
+        """Show the record of an epoch."""
         name = f"{trial.arch_id} seed {number + 1}/{self.seeds}"
         said = f"epoch {epoch['epoch']:.0f}/{self.epochs}, error {epoch['validation_error']:.2%} held out"
         key = (trial.arch_id, number)
         if key not in self.tasks:
             self.tasks[key] = self.bar.add_task(name, total=self.epochs, said="", completed=int(epoch["epoch"]) - 1)
         self.bar.update(self.tasks[key], completed=epoch["epoch"], said=said)
-        if not self.console.is_terminal and (
-            epoch["epoch"] == self.epochs or time.monotonic() - self.printed_at >= LINE_EVERY
-        ):
-            self.printed_at = time.monotonic()
-            self.console.print(f"{name}: {said}", soft_wrap=True, highlight=False)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C raises `Interrupted` in the block."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise Interrupted
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        if self.is_line_due(last=epoch["epoch"] == self.epochs):
+            self.say(f"{name}: {said}")

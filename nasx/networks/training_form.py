@@ -1,9 +1,12 @@
 """The form in which a network is trained: the same function of the same weights, in fewer and faster operations.
 
 A cell applies ReLU to a node once for each edge that leaves it, and small convolutions leave a core's vector units half
-empty. In training form the convolutions of one size that leave a node are a single one with the outputs of all of them,
-and share the ReLU; on a CPU, average pooling is a convolution too, which is faster there. Whatever looks into a network
-(scores, explanations, exports) sees the network itself: `take_back` brings the weights home.
+empty. In training form, the convolutions of one size that leave a node are merged into a single one with the outputs of
+all of them, and share the ReLU. On a CPU, average pooling becomes a convolution too, which is faster there. Scores,
+explanations and exports use the network itself: `take_back` copies the weights back.
+
+Measured, steps of 20 random networks on Fashion-MNIST, channels 8, batch 256: 1.15 times as fast in the median (0.88 to
+1.40). 1.08 with channels 16 and batch 128; no gain on the digits (1.00) (`python -m scripts.bench.training_form`).
 """
 
 from __future__ import annotations
@@ -128,10 +131,11 @@ def _merged(parts: Sequence[ReLUConvBN]) -> nn.Sequential:
 def _joined(modules: Sequence[nn.Module]) -> Any:
     """A module like each of them, whose weights and statistics are theirs one after the other."""
     joined = copy.deepcopy(modules[0])
+    parameters = dict(joined.named_parameters())
     for name, tensor in joined.state_dict().items():
         if tensor.dim():
             whole = torch.cat([module.state_dict()[name] for module in modules])
-            setattr(joined, name, nn.Parameter(whole) if name in joined._parameters else whole)
+            setattr(joined, name, nn.Parameter(whole) if name in parameters else whole)
     return joined
 
 

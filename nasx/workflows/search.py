@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +18,7 @@ from nasx.config.compose import load_resolved, to_yaml
 from nasx.config.schema import ExperimentConfig
 from nasx.errors import RunError
 from nasx.execution.budget import SearchLimits
+from nasx.execution.interrupt import Interrupted, interruptible
 from nasx.execution.loop import SearchLoop
 from nasx.experiment import Experiment, prepare, repeatability
 from nasx.files import translate_disk_errors, write_atomically
@@ -44,10 +43,6 @@ CHANGEABLE = (
     "provenance",
 )
 Watch = Callable[[SearchLoop], None]  # called whenever something may have changed
-
-
-class Interrupted(BaseException):
-    """The second Ctrl-C. No KeyboardInterrupt: Lightning takes that for its own and ends the process."""
 
 
 def start(
@@ -163,7 +158,7 @@ def _run(
     )
     tracking = _tracking(config, run_dir)
     try:
-        with _interruptible(loop, at_once=experiment.execution.in_process) as check:
+        with interruptible(lambda: loop.stop(INTERRUPTED), at_once=experiment.execution.in_process) as check:
 
             def step() -> None:
                 check()
@@ -190,38 +185,6 @@ def _tracking(config: ExperimentConfig, run_dir: Path) -> Tracking | None:
 
     logger = build(config.logger, "logger")
     return Tracking(logger, config.name, load_resolved(run_dir / CONFIG), run_dir)
-
-
-@contextmanager
-def _interruptible(loop: SearchLoop, *, at_once: bool) -> Iterator[Callable[[], None]]:
-    """Ctrl-C once: finish what runs, then end. Twice: Interrupted, now. Three times: KeyboardInterrupt.
-
-    `at_once`: raise out of whatever runs, be it a training. Else, since Ray's C code cannot bear that, the function
-    given raises it, which is called several times a second.
-    """
-    signals = 0
-
-    def interrupt(signum: int, frame: object) -> None:
-        nonlocal signals
-        signals += 1
-        loop.stop(INTERRUPTED)
-        if signals > 2:
-            raise KeyboardInterrupt
-        if at_once:
-            check()
-
-    def check() -> None:
-        if signals > 1:
-            raise Interrupted
-
-    if threading.current_thread() is not threading.main_thread():
-        yield check
-        return
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ BENCHMARKS: Mapping[str, str] = {  # the modules of this folder that have a func
     "shares": "where the time of a search goes",
     "noisy_search": "networks recommended after noisy trainings, by their true costs, beside pymoo, Optuna and random",
     "launches": "GPU work of a trial, counted on a CPU: launches, uploads, copies back",
+    "ray_hooks": "what each hook into private parts of Ray and Tune saves",
     "memory": "memory of driver and workers, and its growth",
     "whole_search": "a whole search beside a script with Optuna and plain PyTorch",
 }

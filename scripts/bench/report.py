@@ -21,24 +21,24 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "reports"))  # made
 from made_up import make_run
 from materials import make_material, make_picture, with_descent
 
-from nasx.reports.html.load import PICTURES, RunMaterial, gallery
+from nasx.reports.html.load import FIGURES, ReportInput, load_figures
 from nasx.reports.html.run_data import run_data
 from nasx.reports.html.run_page import json_in_html, run_page
 
 
-def large_run(n_trials: int, n_explained: int, directory: Path) -> tuple[RunMaterial, float]:
-    """A run, and how many seconds the reading of its pictures takes."""
+def large_run(n_trials: int, n_explained: int, directory: Path) -> tuple[ReportInput, float]:
+    """A run, and how many seconds the reading of its figures takes."""
     material = make_material(trials=with_descent(make_run(n_trials)))
     complete = [t.arch_id for t in material.trials if t.is_complete][:n_explained]
     for i, arch_id in enumerate(complete):
-        for folder, files in PICTURES.items():
+        for folder, files in FIGURES.items():
             for name in files:
                 # as heavy as the seven of a network of the digits are on average: 38 kB each, once shrunk
                 make_picture(directory / arch_id / folder / name, size=(1520, 1400), seed=i, noise=10)
     started = time.perf_counter()
-    pictures = {arch_id: gallery(directory / arch_id) for arch_id in complete}
+    figures = {arch_id: load_figures(directory / arch_id) for arch_id in complete}
     seconds = time.perf_counter() - started
-    return make_material(trials=material.trials, pictures=pictures), seconds
+    return make_material(trials=material.trials, figures=figures), seconds
 
 
 def opening(page: Path, rounds: int) -> list[float]:

@@ -24,10 +24,11 @@ from nasx.training.fit import resolve_precision
 from nasx.trial import Genotype
 from scripts.bench.candidate import CELLS
 
-N_CLASSES, REPETITIONS, RANDOM_CELLS = 10, 7, 12
+N_CLASSES, REPETITIONS, RANDOM_CELLS = 10, 7, 20
 SETTINGS = {  # images, batch, channels, cells
     "digits": ((1, 8, 8), 128, 8, 1),
     "Fashion-MNIST, C=8, N=1": ((1, 28, 28), 256, 8, 1),
+    "Fashion-MNIST, C=16, N=1": ((1, 28, 28), 128, 16, 1),
     "CIFAR-10, C=16, N=1": ((3, 32, 32), 256, 16, 1),
 }
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from nasx.algorithms.estimates import Noise
 from nasx.cli import progress as progress_module
 from nasx.cli.panel import SearchPanel, scatter
+from nasx.cli.train import EpochDisplay
 from nasx.execution.budget import Forecast, Progress, Running
-from nasx.reports.summary import FrontSummary, summarise
+from nasx.reports.summary import FrontSummary, summarize
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Trial, TrialStatus
 
 BOTH = (OBJECTIVES["error"], OBJECTIVES["introspectability"])
@@ -36,7 +37,7 @@ def failed(number, detail):
 
 
 FRONT = (complete(1, 0.02, 0.2), complete(2, 0.06, 0.3), complete(3, 0.1, 0.55))
-OBSERVED = summarise([*FRONT, complete(4, 0.1, 0.2)], ("error", "introspectability"), n_classes=10)
+OBSERVED = summarize([*FRONT, complete(4, 0.1, 0.2)], ("error", "introspectability"), n_classes=10)
 
 
 def estimated() -> FrontSummary:
@@ -125,7 +126,7 @@ def test_the_best_estimates_are_shown_with_their_uncertainty_and_what_is_certain
 def test_a_hypervolume_of_observed_values_says_so():
     assert "(observed)" in drawn(progress())
     assert "(observed)" not in drawn(progress(summary=estimated()))
-    assert "(observed)" not in drawn(progress(summary=summarise([], ("error",), n_classes=10)))
+    assert "(observed)" not in drawn(progress(summary=summarize([], ("error",), n_classes=10)))
 
 
 def test_the_front_is_drawn_with_its_range():
@@ -141,7 +142,7 @@ def test_the_front_is_drawn_with_its_range():
 
 @pytest.mark.parametrize("trials", [FRONT[:1], ()])
 def test_there_is_no_picture_of_fewer_than_two_points(trials):
-    summary = summarise(trials, ("error", "introspectability"), n_classes=10)
+    summary = summarize(trials, ("error", "introspectability"), n_classes=10)
 
     assert "o: front" not in drawn(progress(summary=summary))
 
@@ -198,7 +199,7 @@ def clock(monkeypatch):
 def test_a_file_gets_plain_lines_seldom_and_the_last_at_the_end(clock):
     out, loop = io.StringIO(), Loop()
 
-    with progress_module.display(Console(file=out, width=80)) as shown:
+    with progress_module.SearchDisplay(Console(file=out, width=80)) as shown:
         for evaluated in (1, 2, 3):
             loop.now = progress(evaluated=evaluated, jobs=())
             clock.seconds += 6
@@ -225,7 +226,7 @@ def test_a_file_is_told_once_that_workers_start(clock):
     out, loop = io.StringIO(), Loop()
     loop.now = progress(evaluated=0, jobs=tuple(Running("28d5170bc0", CELL, 0, False, 1.0) for _ in range(2)))
 
-    with progress_module.display(Console(file=out)) as shown:
+    with progress_module.SearchDisplay(Console(file=out)) as shown:
         for _ in range(5):
             clock.seconds += 1
             shown.watch(loop)
@@ -237,7 +238,7 @@ def test_a_file_is_told_what_runs_where_nothing_ends_for_long(clock):
     out, loop = io.StringIO(), Loop()
     loop.now = progress(evaluated=0)
 
-    with progress_module.display(Console(file=out)) as shown:
+    with progress_module.SearchDisplay(Console(file=out)) as shown:
         for seconds in (30, 45, 30, 45):
             clock.seconds += seconds
             shown.watch(loop)
@@ -249,7 +250,7 @@ def test_a_terminal_shows_the_panel_from_the_start_and_nothing_of_it_afterwards(
     out, loop = io.StringIO(), Loop()
     console = Console(file=out, width=80, height=24, force_terminal=True, color_system=None)
 
-    with progress_module.display(console) as shown:
+    with progress_module.SearchDisplay(console) as shown:
         assert "starting the workers" in out.getvalue()
         clock.seconds += 1
         shown.watch(loop)
@@ -265,3 +266,30 @@ def test_a_terminal_shows_the_panel_from_the_start_and_nothing_of_it_afterwards(
 def test_points_that_share_a_coordinate_lie_in_the_middle():
     assert scatter([(0.5, 1.0), (0.5, 2.0)], [True, False], 3, 2) == [" . ", " o "]
     assert scatter([], [], 3, 2) == ["   ", "   "]
+
+
+def test_a_file_gets_a_line_of_epochs_seldom_and_one_at_the_end_of_each_training(clock):
+    out = io.StringIO()
+
+    with EpochDisplay(Console(file=out, width=80), epochs=3, seeds=2) as shown:
+        for seed in range(2):
+            for epoch in (1, 2, 3):
+                clock.seconds += 6
+                shown.report(complete(1, 0.02, 0.2), seed, {"epoch": epoch, "validation_error": 0.25})
+
+    assert out.getvalue().splitlines() == [
+        "0000000001 seed 1/2: epoch 2/3, error 25.00% held out",
+        "0000000001 seed 1/2: epoch 3/3, error 25.00% held out",
+        "0000000001 seed 2/2: epoch 2/3, error 25.00% held out",
+        "0000000001 seed 2/2: epoch 3/3, error 25.00% held out",
+    ]
+
+
+def test_a_terminal_shows_a_bar_of_epochs_for_each_training():
+    out = io.StringIO()
+    console = Console(file=out, width=100, height=24, force_terminal=True, color_system=None)
+    with EpochDisplay(console, epochs=3, seeds=2) as display:
+        display.report(complete(1, 0.02, 0.2), 0, {"epoch": 2, "validation_error": 0.25})
+        display.live.refresh()
+
+    assert re.search(r"0000000001 seed 1/2 ━+.* epoch 2/3, error 25\.00% held out", out.getvalue())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -42,10 +44,25 @@ def test_trials_run_in_the_processes_that_ray_has_started_ahead(workers, tmp_pat
     assert not (tmp_path / "own-environment").exists()
 
 
+@pytest.mark.parametrize(
+    "controller", [None, SimpleNamespace(_actor_cache=None, _class_cache=SimpleNamespace(_cache=()))]
+)
+def test_a_tune_that_looks_different_inside_costs_only_speed(controller):
+    trial = SimpleNamespace(placement_group_factory=None, get_trainable_cls=lambda: tuner.TrialRunner)
+
+    tuner.KeepWorkers(2, started_ahead=True).on_trial_add(SimpleNamespace(_tune_controller=controller), trial)
+
+
 def test_ray_runs_none_of_the_processes_that_a_search_has_no_use_for(workers):
     running = ray._private.worker._global_node.all_processes
     assert "raylet" in running
     assert not running.keys() & {"monitor", "log_monitor", "dashboard"}
+
+
+def test_ray_listens_on_loopback_only_and_keeps_its_files_in_the_folder_of_the_search(workers):
+    assert ray.util.get_node_ip_address() == "127.0.0.1"
+    assert re.match(r"/tmp/nasx-\w+/ray/session_", ray.nodes()[0]["ObjectStoreSocketName"])
+    assert "RAY_TMPDIR" not in os.environ
 
 
 def test_tune_forgets_what_it_has_heard_of_a_trial(workers, tmp_path, monkeypatch):
@@ -54,8 +71,7 @@ def test_tune_forgets_what_it_has_heard_of_a_trial(workers, tmp_path, monkeypatc
 
     def and_look(self, iteration, trials, trial, **info):
         forget(self, iteration, trials, trial, **info)
-        heard = trial.run_metadata
-        left.append((dict(heard.metric_analysis), dict(heard.metric_n_steps), "outcome" in heard.last_result))
+        left.append((dict(trial.metric_analysis), dict(trial.metric_n_steps), "outcome" in trial.last_result))
 
     monkeypatch.setattr(tuner.Watcher, "on_trial_complete", and_look)
     loop = make_loop(tmp_path, nsga2(), evaluations=4)

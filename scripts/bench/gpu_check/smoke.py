@@ -25,7 +25,7 @@ from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.diagnostics.confidence import fit_confidence
 from nasx.diagnostics.explain import explain
 from nasx.diagnostics.explain_image import explain_image
-from nasx.diagnostics.label_errors import plant
+from nasx.diagnostics.label_errors import plant_label_errors
 from nasx.diagnostics.repair import repair
 from nasx.evaluation.train_and_score import load_weights, save_weights
 from nasx.export.deployed import Deployed
@@ -283,7 +283,7 @@ def any_model() -> str:
 @check
 def diagnostics() -> None:
     data, (network, _) = learnable(), trained()
-    plant(lambda: network_of(SMALL, "median"), data, SMALL.recipe, augmentation=AUGMENTATION, device=DEVICE)
+    plant_label_errors(lambda: network_of(SMALL, "median"), data, SMALL.recipe, augmentation=AUGMENTATION, device=DEVICE)
     repair(network, data, (0, 1), SMALL.recipe, augmentation=AUGMENTATION, seeds=[0], device=DEVICE)
     explain(network, data, scorer=ShapScorer(), samples_per_class=1, draws=20)
 
