@@ -15,7 +15,7 @@ from nasx.config.compose import load_resolved
 from nasx.config.schema import ExperimentConfig, read_config
 from nasx.errors import ConfigError, RunError
 from nasx.execution.imports import uncollected
-from nasx.protocols import Dataset, Execution, Problem, Scorer, SearchAlgorithm, SearchSpace
+from nasx.protocols import ChecksClasses, Dataset, Execution, Problem, Scorer, SearchAlgorithm, SearchSpace
 from nasx.runs.directory import CONFIG, weights_file
 from nasx.trial import OBJECTIVES, Evaluator, Genotype, Objective, Trial, derive_seed
 
@@ -181,8 +181,8 @@ class Experiment:
 
         for scorer in (self.scorer, *self.also_scored):
             # scorers receive labels only: class names of a user's similarities can be checked only here
-            if (similarity := getattr(scorer, "similarity", None)) is not None:
-                similarity.check_names(self.data.train.class_names)
+            if isinstance(scorer, ChecksClasses):
+                scorer.check_classes(self.data.train.class_names)
         plan = self.execution.plan
         spec = replace(
             self.spec,

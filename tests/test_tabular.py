@@ -238,11 +238,11 @@ def test_a_search_that_needs_a_missing_row_exits_with_2_and_one_line_and_keeps_w
             "accuracy,arch",
             r"has no column 'architecture', which evaluation\.architecture names\. Known: accuracy, arch\.",
         ),
-        ([f"90,{POOL}", "80,|conv~0|"], None, r"table\.csv, line 3: an architecture has 3 nodes joined by '\+', got 1"),
+        ([f"90,{POOL}", "80,|conv~0|"], None, r"table\.csv, line 3: expected 3 nodes joined by '\+', got 1"),
         ([f"ninety,{POOL}"], None, r"line 2: accuracy must be a number, got 'ninety'"),
         ([f"nan,{POOL}"], None, r"line 2: error would be nan, outside \[0, 1\]"),
         ([f"9000,{POOL}"], None, r"error would be -89, outside \[0, 1\]\. evaluation\.metrics\.error sets the factor"),
-        (["90"], None, r"line 2: an architecture has 3 nodes"),
+        (["90"], None, r"line 2: expected 3 nodes"),
         ([], None, r"table\.csv holds no architecture: nothing comes after its header"),
     ],
 )
@@ -263,7 +263,7 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path):
 
 def test_an_objective_from_nowhere_is_named(tmp_path):
     with pytest.raises(
-        SettingError, match=r"^metrics\.macs is missing: macs is an objective, and nb201 cannot tell it$"
+        SettingError, match=r"^metrics\.macs is missing: macs is an objective, and the space nb201 cannot compute it$"
     ):
         table(tmp_path, f"90,{POOL}").read(SPACE, ["error", "macs"])
 

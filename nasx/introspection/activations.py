@@ -101,7 +101,7 @@ def layers_inside(layers: Sequence[str], modules: Sequence[str]) -> list[str]:
 
     Raises SettingError on a module with no such layer.
 
-    >>> inside(["stem.0", "stage1.0.conv", "stage1.0.act", "stage10.0"], ["stage1"])
+    >>> layers_inside(["stem.0", "stage1.0.conv", "stage1.0.act", "stage10.0"], ["stage1"])
     ['stage1.0.conv', 'stage1.0.act']
     """
 

@@ -1,11 +1,11 @@
-"""Shared by all scorers: from class distances to a `Score`, and batches that fit into memory."""
+"""Base of nasx's scorers: class distances to a `Score`, and batches that fit into memory."""
 
 from __future__ import annotations
 
 import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -14,23 +14,30 @@ from torch import Tensor, nn
 
 from nasx.data.batches import Pixels
 from nasx.errors import TrialFailure
+from nasx.introspection.class_similarity import ClassSimilarity
 from nasx.introspection.similarity import introspectability
 from nasx.trial import Reason, Score
 
 
 class BatchedScorer(ABC):
-    """A scorer that indexes its images batch by batch: as `Pixels` they need not fit into memory as float32."""
+    """Base of scorers that index their images batch by batch: as `Pixels` they need not fit into memory as float32."""
 
-    parts: int = 1  # into so many parts each batch is split
+    parts: int = 1  # batches are this many times smaller than by default
+    similarity: ClassSimilarity | None = None  # weights of the class pairs; None: all are 1
 
     @abstractmethod
     def score(
         self, network: nn.Sequential, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int
     ) -> Score:
-        """The score of a trained network; see `nasx.protocols.Scorer`."""
+        """Return the score of a trained network; see `nasx.protocols.Scorer`."""
+
+    def check_classes(self, class_names: Sequence[str]) -> None:
+        """Raise DataError if the class similarities are not those of the dataset's classes, in the same order."""
+        if self.similarity is not None:
+            self.similarity.check_names(class_names)
 
     def in_parts(self, parts: int) -> Self:
-        """A copy that needs less memory: its batches are `parts` times smaller. Scores differ by rounding only."""
+        """Return a copy with batches `parts` times smaller, to save memory. Scores differ by rounding only."""
         smaller = copy.copy(self)
         smaller.parts = parts
         return smaller
@@ -49,11 +56,19 @@ def make_score(
     started: float,
     completeness_error: float | None = None,
 ) -> Score:
-    """The score whose value is the (weighted) mean over pairs of `distances`, (n_classes, n_classes).
+    """Return the score whose value is the weighted mean of the class distances.
 
-    `layers` maps each layer's name to its own distances; a layer that holds no pair of classes apart is left out of the
-    profile. `started` is when scoring began, by `time.perf_counter`.
-    Raises TrialFailure(NO_SCORE) where no pair has a distance.
+    Args:
+        scorer: name under which the score is recorded.
+        distances: class distances of the network, (n_classes, n_classes), NaN if a pair has none.
+        layers: class distances of each layer, by its name; a layer without any is left out of the profile.
+        weights: weights of the class pairs, (n_classes, n_classes). None: all are 1.
+        n_samples: number of images used.
+        started: start of the scoring by `time.perf_counter`.
+        completeness_error: share of the logit gaps that the SHAP values miss. None: not SHAP.
+
+    Raises:
+        TrialFailure: with NO_SCORE, if no pair has a distance.
     """
     value = _introspectability(distances, weights)
     if value is None:

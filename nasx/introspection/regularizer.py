@@ -58,7 +58,7 @@ def mean_similarity(gram: Tensor, weights: Tensor) -> Tensor:
 def pair_emphasis(n_classes: int, pair: tuple[int, int], weight: float) -> Tensor:
     """Pair weights, (n_classes, n_classes): `weight` for one pair, 1 for all others.
 
-    >>> emphasis(3, (0, 2), weight=25).tolist()
+    >>> pair_emphasis(3, (0, 2), weight=25).tolist()
     [[1.0, 1.0, 25.0], [1.0, 1.0, 1.0], [25.0, 1.0, 1.0]]
     """
     weights = torch.ones(n_classes, n_classes)
