@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nasx.errors import ArchitectureError, DataError, SettingError, did_you_mean
-from nasx.protocols import SearchSpace
+from nasx.protocols import CountsParameters, SearchSpace
 from nasx.trial import OBJECTIVES, Bounds, Evaluation, Genotype, Job, Reason, TrialStatus
 
 
@@ -93,11 +93,11 @@ class TabularEvaluation:
             SettingError: An objective has neither a column nor a method of the space.
         """
         computed = [name for name in objectives if name not in self.metrics]
+        counter = space if isinstance(space, CountsParameters) else None
         for name in computed:
-            if not hasattr(space, name):
-                raise SettingError(
-                    f"metrics.{name}", f"is missing: {name} is an objective, and {space.name} cannot tell it"
-                )
+            if name != "parameters" or counter is None:
+                problem = f"is missing: {name} is an objective, and the space {space.name} cannot compute it"
+                raise SettingError(f"metrics.{name}", problem)
         encodings = self._rows_by_encoding(space)
         counted: dict[Genotype, Genotype] = {}  # canonical genotype -> encoding whose rows count
         for encoding in encodings:
@@ -108,8 +108,10 @@ class TabularEvaluation:
             raise DataError(f"{self.table} holds no architecture: nothing comes after its header.")
         found: dict[Genotype, tuple[Mapping[str, float], ...]] = {}
         for canonical, encoding in counted.items():
-            of_space = {name: getattr(space, name)(canonical, n_classes=self.n_classes) for name in computed}
             rows = encodings[encoding]
+            of_space = {}
+            if counter is not None and computed:
+                of_space["parameters"] = counter.parameters(canonical, n_classes=self.n_classes)
             found[canonical] = tuple({**rows[number], **of_space} for number in sorted(rows))
         return TableAnswers(
             table=str(self.table),
