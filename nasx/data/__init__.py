@@ -1,1 +1,1 @@
-"""Datasets: readers of published formats and of own images, splits, augmentation and batches."""
+"""Datasets: readers of published formats and of users' images, splits, augmentation and batches."""

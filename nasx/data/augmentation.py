@@ -1,43 +1,41 @@
-"""Random crops, mirrorings and cutout of whole batches, on the device that holds them.
+"""Random crop, horizontal flip and cutout of whole batches, on their device.
 
-Augmentation is a property of the dataset: a mirrored cat is a cat, a mirrored 3 is no digit.
+Augmentation is a property of the dataset: a mirrored cat is a cat, a mirrored 3 is not a digit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from nasx.errors import SettingError
+from nasx.config.settings import settings
+
+Share = Annotated[float, Field(ge=0, le=1)]  # of an image's height
 
 
-@dataclass(frozen=True)
+@settings
 class Augmentation:
-    """What may be done to a training image without making it another one. Shares are of the image's height."""
+    """Random changes of a training image that keep its class."""
 
-    crop_padding: float = (
-        0.125  # share: blank margin on each side, from which a random crop is taken; 0 switches it off
-    )
-    horizontal_flip: bool = False  # mirror every second image, left to right
-    cutout: float = 0.25  # share: side of a blank square with a random centre; 0 switches it off
-
-    def __post_init__(self) -> None:
-        for name in ("crop_padding", "cutout"):
-            share = getattr(self, name)
-            if not 0 <= share <= 1:
-                raise SettingError(name, f"must be a share of the image's height, 0 to 1, got {share}")
+    crop_padding: Share = 0.125  # blank margin on each side, from which a random crop is taken; 0: no crop
+    horizontal_flip: bool = False  # mirror an image left to right with probability 0.5
+    cutout: Share = 0.25  # side of a blank square with a random center; 0: no square
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """`images` (n, channels, height, width) cropped, mirrored and cut out, each by its own draw.
+    """Return images that are cropped, mirrored and cut out at random, each independently.
 
-    What becomes blank (the margin of a crop, a cutout) is 0: the mean colour where images are normalised, black where
-    they are uint8. Shares are rounded to whole pixels. A cutout's centre is uniform over the image, so that squares at
-    the border are clipped (DeVries and Taylor 2017, arXiv 1708.04552).
+    Blank pixels (the margin of a crop, a cutout) are 0: the mean color of normalized images, black for uint8. Shares
+    are rounded to whole pixels. The center of a cutout is uniform over the image, so squares at the border are clipped
+    (DeVries and Taylor 2017, arXiv 1708.04552). The call does not synchronize with the device.
 
-    `generator` lives on the images' device. Nothing waits for the device.
+    Args:
+        images: (n, channels, height, width).
+        augmentation: which changes, and how large.
+        generator: on the device of the images.
     """
     _, _, height, width = images.shape
     margin = round(augmentation.crop_padding * height)
@@ -52,10 +50,10 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
 
 
 def _crop_and_flip(images: Tensor, margin: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Moves each image by up to `margin` pixels either way and mirrors half of them.
+    """Shift each image by up to `margin` pixels in both directions and mirror half of the images.
 
-    One gather by the source pixel of every target pixel: several times faster than indexing image by image, and as
-    fast as it gets with tensor operations (7 ms for 512 images of 3x32x32 on one core).
+    A single gather by the source pixel of every target pixel: several times faster than indexing image by image (7 ms
+    for 512 images of 3x32x32 on one core).
     """
     n, channels, height, width = images.shape
     device = images.device
@@ -77,7 +75,7 @@ def _crop_and_flip(images: Tensor, margin: int, flip: bool, generator: torch.Gen
 
 
 def _random_interval(images: Tensor, length: int, side: int, generator: torch.Generator) -> Tensor:
-    """(n, length) booleans: for each image an interval of `side` pixels around a uniform centre, clipped."""
-    centre = torch.randint(length, (len(images), 1), generator=generator, device=images.device)
-    position = torch.arange(length, device=images.device) - (centre - side // 2)
+    """Return (n, length) booleans: for each image an interval of `side` pixels around a uniform center, clipped."""
+    center = torch.randint(length, (len(images), 1), generator=generator, device=images.device)
+    position = torch.arange(length, device=images.device) - (center - side // 2)
     return (position >= 0) & (position < side)

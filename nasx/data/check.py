@@ -1,4 +1,4 @@
-"""Looks a dataset over before anything is trained on it: what is there, how balanced, what is damaged, what leaks."""
+"""Check of a dataset before training: counts, balance, damaged files, repeated and leaked images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from nasx.protocols import Dataset
 
 @dataclass(frozen=True)
 class PartReport:
-    """What was found in the training or in the test part."""
+    """Findings in the training or the test part."""
 
-    class_names: tuple[str, ...]  # empty where the part could not be read at all
-    counts: tuple[int, ...]  # sound images of each class
-    shape: tuple[int, int, int] | None  # (channels, height, width); None: no sound image
+    class_names: tuple[str, ...]  # empty if the part cannot be read
+    counts: tuple[int, ...]  # readable images of each class
+    shape: tuple[int, int, int] | None  # (channels, height, width); None: no readable image
     damaged: tuple[str, ...]  # one sentence for each file that cannot be read
-    repeated: int  # images that equal an earlier one of the part, pixel for pixel
-    samples: tuple[tuple[NDArray[np.uint8], ...], ...] = ()  # some sound images of each class, for people to look at
+    repeated: int  # images that equal an earlier image of the part, pixel for pixel
+    samples: tuple[tuple[NDArray[np.uint8], ...], ...] = ()  # at most N_SAMPLES readable images of each class
 
     @property
     def n_images(self) -> int:
@@ -33,7 +33,7 @@ class PartReport:
 
     @property
     def imbalance(self) -> float:
-        """Images of the commonest class for each one of the rarest: 1 is balanced, infinity a class without images."""
+        """Ratio of the largest class to the smallest: 1 is balanced, infinity if a class has no images."""
         if not self.n_images:
             return 1.0
         return max(self.counts) / min(self.counts) if min(self.counts) else float("inf")
@@ -41,7 +41,7 @@ class PartReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What there is to say of a dataset."""
+    """Findings in a dataset."""
 
     name: str
     train: PartReport
@@ -50,13 +50,16 @@ class DataReport:
 
     @property
     def is_sound(self) -> bool:
-        """Whether every file can be read and every class is there in both parts."""
+        """True if every file can be read and both parts have images of every class."""
         parts = (self.train, self.test)
         return all(part.counts and min(part.counts) > 0 and not part.damaged for part in parts)
 
 
 def check_dataset(dataset: Dataset) -> DataReport:
-    """Reads all of a dataset, both parts. Of image folders every damaged picture is found, of others the first."""
+    """Read both parts of a dataset and report on them.
+
+    Reports every damaged file of an image folder, but only the first one of other datasets.
+    """
     if isinstance(dataset, ImageFolder):
         train, train_digests = _check_files(dataset, test=False)
         test, test_digests = _check_files(dataset, test=True)
@@ -69,7 +72,7 @@ def check_dataset(dataset: Dataset) -> DataReport:
 
 N_SAMPLES = 10  # images kept of each class
 
-Digests = Counter[bytes]  # of the pixels, with how often they occur
+Digests = Counter[bytes]  # SHA-256 of the pixels of an image -> number of images
 
 
 def _check_images(dataset: Dataset, *, test: bool) -> tuple[PartReport, Digests]:
@@ -87,13 +90,13 @@ def _check_files(dataset: ImageFolder, *, test: bool) -> tuple[PartReport, Diges
         return _unreadable(error), Counter()
     damaged: list[str] = []
     channels = 1 if dataset.grayscale else 3
-    return _report(files.class_names, _sound(files, dataset.image_size, channels, damaged), damaged)
+    return _report(files.class_names, _readable(files, dataset.image_size, channels, damaged), damaged)
 
 
-def _sound(
+def _readable(
     files: LabeledFiles, size: int, channels: int, damaged: list[str]
 ) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """The pictures that can be read, with their labels; of the others the reason is put into `damaged`."""
+    """Yield the images that can be read, with their labels; append the reason for each other one to `damaged`."""
     for path, label in zip(files.paths, files.labels, strict=True):
         try:
             yield read_image(path, size=size, channels=channels), label
@@ -112,7 +115,7 @@ def _report(
         counts[label] += 1
         if len(samples[label]) < N_SAMPLES:
             samples[label].append(np.array(image))
-        elif (place := rng.integers(counts[label])) < N_SAMPLES:  # so that every image has the same chance to be kept
+        elif (place := rng.integers(counts[label])) < N_SAMPLES:  # reservoir sampling: all images are equally likely
             samples[label][place] = np.array(image)
         shape = image.shape
         digests[hashlib.sha256(image.tobytes()).digest()] += 1

@@ -1,12 +1,11 @@
 """CIFAR-10, CIFAR-100 (Krizhevsky 2009) and ImageNet-16-120 (Chrabaszcz, Loshchilov and Hutter 2017).
 
-All three are published as pickled batches for Python; `nasx.data.unpickle` reads them without running code.
+All three are published as pickled batches for Python; `nasx.data.unpickle` reads them without executing code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -14,20 +13,21 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nasx.config.settings import settings
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages
 from nasx.data.files import checked_labels, concatenate, damaged_file, find_folder, read_errors
 from nasx.data.unpickle import load_pickled_dict
 
-_SHAPE = (3, 32, 32)  # a row of a batch: all red pixels, all green, all blue
+_SHAPE = (3, 32, 32)  # a row of a batch: all red pixels, then green, then blue
 _AUGMENTATION = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.25)  # the paper's
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class _CIFAR:
-    """What both have in common: a folder of pickled batches and one file that names the classes."""
+    """Base of both: a folder of pickled batches and a file with the names of the classes."""
 
-    root: str | None = None  # the folder that holds the published folder, or that folder itself
+    root: str | None = None  # the published folder, or the folder that contains it
     augmentation: Augmentation = _AUGMENTATION
 
     name: ClassVar[str]
@@ -53,7 +53,7 @@ class _CIFAR:
         return concatenate(parts)
 
     def _read_batch(self, path: Path, class_names: tuple[str, ...], n_expected: int | None) -> LabeledImages:
-        """One batch; `n_expected` images, where the meta file says how many."""
+        """Read one batch; check that it has `n_expected` images, if the meta file contains that number."""
         batch = self._load(path)
         pixels = checked_pixels(path, batch.get("data"), _SHAPE)
         if n_expected is not None and len(pixels) != n_expected:
@@ -80,7 +80,7 @@ class CIFAR10(_CIFAR):
 
 
 class CIFAR100(_CIFAR):
-    """CIFAR-100 with its fine labels: 50,000 training and 10,000 test images of 100 kinds of things."""
+    """CIFAR-100 with its fine labels: 50,000 training and 10,000 test images of 100 kinds of objects."""
 
     name = "cifar100"
     title = "CIFAR-100"
@@ -93,33 +93,42 @@ class CIFAR100(_CIFAR):
 
 
 def checked_pixels(path: Path, pixels: object, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """`pixels` of a batch, a row an image, as images (n, *shape). Raises DataError where they are no such rows."""
+    """Return the rows of a batch, one image per row, as images (n, *shape).
+
+    Args:
+        path: of the batch, for messages.
+        pixels: expected to be an array, uint8 (n, channels * height * width).
+        shape: (channels, height, width).
+
+    Raises:
+        DataError: if `pixels` is anything else, or has no rows.
+    """
     n_values = int(np.prod(shape))
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (n_values,):
         raise damaged_file(path, f"expected data of shape (n, {n_values}) and type uint8")
     if len(pixels) == 0:
-        raise damaged_file(path, "it holds no images")
+        raise damaged_file(path, "it contains no images")
     return pixels.reshape(-1, *shape)
 
 
 def _class_names(path: Path, meta: dict[str, Any], key: str) -> tuple[str, ...]:
     names = meta.get(key)
     if not isinstance(names, list) or not names or not all(isinstance(name, (str, bytes)) for name in names):
-        raise damaged_file(path, f"expected the names of the classes under {key}")
+        raise damaged_file(path, f"expected the names of the classes in {key}")
     return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names)
 
 
 N_CLASSES: Final = 120
-_ALL_CLASSES: Final = tuple(str(number) for number in range(1001))  # labels as published: 0 does not occur
-_SHAPE_16: Final = (3, 16, 16)  # a row of a batch: all red pixels, all green, all blue
+_ALL_CLASSES: Final = tuple(str(number) for number in range(1001))  # published labels start at 1
+_SHAPE_16: Final = (3, 16, 16)  # a row of a batch: all red pixels, then green, then blue
 _AUGMENTATION_16: Final = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.25)  # the paper's
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ImageNet16:
     """ImageNet-16-120: 151,700 training and 6,000 test images of 120 kinds of animals."""
 
-    root: str | None = None  # the folder that holds the published folder, or that folder itself
+    root: str | None = None  # the published folder, or the folder that contains it
     augmentation: Augmentation = _AUGMENTATION_16
 
     name: ClassVar[str] = "imagenet16_120"
@@ -139,7 +148,7 @@ class ImageNet16:
         return concatenate([self._read_batch(folder / file) for file in files])
 
     def _read_batch(self, path: Path) -> LabeledImages:
-        """The images of one batch that are of the first 120 classes."""
+        """Return the images of one batch that belong to the first 120 classes."""
         with read_errors(path, self.title, self.folder):
             batch = load_pickled_dict(path)
         pixels = checked_pixels(path, batch.get("data"), _SHAPE_16)
@@ -151,12 +160,12 @@ class ImageNet16:
 
 
 def class_names() -> tuple[str, ...]:
-    """The 120 classes in words, in the order of their labels."""
+    """Return the names of the 120 classes, in the order of their labels."""
     return tuple(name for _, name in _classes())
 
 
 def synsets() -> tuple[str, ...]:
-    """Their ids in WordNet, for `nasx.introspection.class_similarity.wordnet_similarity`."""
+    """Return the WordNet ids of the classes, for `nasx.introspection.class_similarity.wordnet_similarity`."""
     return tuple(synset for synset, _ in _classes())
 
 

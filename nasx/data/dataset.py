@@ -1,4 +1,4 @@
-"""Labelled images, in memory or mapped from .npy files: what readers return, and searches train and score on."""
+"""Labeled images, in memory or mapped from .npy files: the type that readers return and networks are trained on."""
 
 from __future__ import annotations
 
@@ -15,30 +15,38 @@ from numpy.typing import NDArray
 from nasx.errors import ResourceError
 
 MEMORY_SHARE: Final = (
-    0.25  # of the machine's memory: images that take more stay on disk, unless the config says otherwise
+    0.25  # of the machine's memory: larger sets of images stay on disk, unless the config sets memory_map
 )
 CHUNK: Final = 256  # images copied at a time
 
 
 def stays_on_disk(memory_map: bool | None, n_bytes: int) -> bool:
-    """Whether images of so many bytes are streamed from disk; `memory_map`: as the config has it, None: by the size."""
+    """Return whether images of `n_bytes` stay on disk: as `memory_map` says, or by their size if it is None."""
     return n_bytes > MEMORY_SHARE * _memory() if memory_map is None else memory_map
 
 
 def _memory() -> int:
-    """Bytes of memory of this machine."""
+    """Return the bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def open_rows(file: Path) -> NDArray[np.uint8]:
-    """The array in an .npy file, mapped and not to be written."""
+    """Return the array in an .npy file, mapped read-only."""
     return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def write_rows(target: Path, shape: tuple[int, ...], rows: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """An .npy file of `rows`, together of that shape, there as a whole or not at all; gives it mapped.
+    """Write an .npy file atomically, without holding all of it in memory, and return it mapped.
 
-    Raises ResourceError where the disk does not take it. (Writing through a map crashes when the disk is full.)
+    Writes to a file, not through a memory map: that crashes when the disk is full.
+
+    Args:
+        target: the file.
+        shape: of the whole array.
+        rows: arrays that make up the whole when concatenated.
+
+    Raises:
+        ResourceError: if the disk is full or read-only.
     """
     part = target.with_suffix(f".{os.getpid()}.part")
     try:
@@ -53,15 +61,15 @@ def write_rows(target: Path, shape: tuple[int, ...], rows: Iterable[NDArray[np.u
             part.unlink(missing_ok=True)
     except OSError as error:
         raise ResourceError(
-            f"{target.parent} cannot take the resized images ({error.strerror or error}): give dataset.cache=DIR."
+            f"{target.parent} cannot store the resized images ({error.strerror or error}): set dataset.cache=DIR."
         ) from error
     return open_rows(target)
 
 
 def take_rows(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The images at `indices`, in that order, in a mapped file of their own beside that of `images`.
+    """Return the images at `indices`, in that order, mapped from a file next to that of `images`.
 
-    Copied once a choice of indices: the file is found again by their hash.
+    The file is written once per set of indices and found again by their hash.
     """
     assert isinstance(images, np.memmap) and images.filename is not None
     source = Path(images.filename)
@@ -71,22 +79,22 @@ def take_rows(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[
         found = open_rows(target)
         if found.shape == shape:
             return found
-    except (OSError, ValueError, EOFError):  # not there yet, or cut short from outside: made anew
+    except (OSError, ValueError, EOFError):  # absent, or truncated: write it again
         pass
     return write_rows(target, shape, (images[indices[i : i + CHUNK]] for i in range(0, len(indices), CHUNK)))
 
 
-IMAGE_SIZES = (8, 224)  # pixels a side, smallest and largest: what the networks are made for
+IMAGE_SIZES = (8, 224)  # smallest and largest side in pixels that the networks support
 
 
 @dataclass(frozen=True, eq=False)
 class LabeledImages:
-    """Images of one size with one label each."""
+    """Images of equal size with one label each."""
 
     images: NDArray[np.uint8]  # (n, channels, height, width), 0 to 255
     labels: NDArray[np.int64]  # (n,), 0 <= label < len(class_names)
     class_names: tuple[str, ...]
-    on_disk: bool = False  # `images` is mapped from a file and not to be loaded whole: batches stream from it
+    on_disk: bool = False  # `images` is mapped from a file and never loaded as a whole: batches are read from it
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,13 +109,13 @@ class LabeledImages:
         return len(self.class_names)
 
     def take(self, indices: NDArray[np.int64]) -> LabeledImages:
-        """The images at `indices`, in that order; on disk where these are."""
+        """Return the images at `indices`, in that order; on disk if these are."""
         if self.on_disk:
             return LabeledImages(take_rows(self.images, indices), self.labels[indices], self.class_names, on_disk=True)
         return LabeledImages(self.images[indices], self.labels[indices], self.class_names)
 
     def __reduce__(self) -> Any:
-        """Travels to other processes by the path of its file, where it is on disk: numpy would send all pixels."""
+        """Pickle images on disk as the path of their file: numpy would send all pixels."""
         if not self.on_disk:
             return LabeledImages, (self.images, self.labels, self.class_names)
         assert isinstance(self.images, np.memmap)
@@ -120,12 +128,12 @@ def _reopened(file: str, labels: NDArray[np.int64], class_names: tuple[str, ...]
 
 @dataclass(frozen=True, eq=False)
 class SearchData:
-    """What a trial sees: training images, validation images, and how pixels are normalised. Never the test split."""
+    """Data of a trial: training and validation images, and the scale of their pixels. Never the test images."""
 
     train: LabeledImages
     validation: LabeledImages
-    mean: NDArray[np.float32]  # (channels,) of the training images, scaled to [0, 1]
-    std: NDArray[np.float32]  # (channels,) likewise; 1 where a channel is constant
+    mean: NDArray[np.float32]  # (channels,) of the training images, pixels scaled to [0, 1]
+    std: NDArray[np.float32]  # (channels,) of the same pixels; 1 for a constant channel
 
     @property
     def shape(self) -> tuple[int, int, int]:

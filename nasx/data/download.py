@@ -1,4 +1,4 @@
-"""Downloads published datasets: every file checked by its hash, resumed where it was cut off, from several mirrors."""
+"""Download of published datasets from several mirrors, with checksums; interrupted downloads are resumed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import requests
 
 from nasx.errors import DataError, ResourceError, did_you_mean
 
-Progress = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all where known
+Progress = Callable[[str, int, int | None], None]  # file, bytes so far, total bytes if known
 _CHUNK = 1 << 16  # bytes
-_TIMEOUT = (10, 60)  # seconds: to connect, to the next bytes
-_ATTEMPTS = 3  # a mirror, as long as each attempt brings new bytes
+_TIMEOUT = (10, 60)  # seconds: to connect, to receive the next bytes
+_ATTEMPTS = 3  # per mirror, while each attempt receives new bytes
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class PublishedDataset:
-    """A dataset as it is published: its files, and the folder that its reader expects."""
+    """Published dataset: its files, and the folder that its reader expects."""
 
     folder: str  # inside the user's root
     files: tuple[RemoteFile, ...]
-    unpack: bool = False  # the files are tar archives that hold `folder`
+    unpack: bool = False  # whether the files are tar archives that contain `folder`
 
 
 def _idx(folder: str, mirrors: tuple[str, ...], hashes: Mapping[str, str]) -> PublishedDataset:
@@ -80,34 +80,43 @@ PUBLISHED: Mapping[str, PublishedDataset] = {
     ),
 }
 REGISTRATION_REQUIRED: Mapping[str, str] = {
-    "imagenet16_120": "image-net.org gives ImageNet's 16x16 images to registered users, under Download. "
-    "Unpack them into one folder and give it as dataset.root.",
+    "imagenet16_120": "image-net.org requires registration for ImageNet's 16x16 images (under Download). "
+    "Unpack them into one folder and set dataset.root to it.",
 }
 
 
 def cache_folder() -> Path:
-    """Where nasx keeps what it can make again: the user's cache directory."""
+    """Return the folder of nasx in the user's cache directory, for files that can be created again."""
     return Path(pooch.os_cache("nasx"))
 
 
 def fetch(name: str, root: Path, *, progress: Progress | None = None) -> Path:
-    """Download the dataset of that config into `root`, the directory to give as dataset.root; gives its folder.
+    """Download a published dataset. Files that exist and have the right checksum are not downloaded again.
 
-    Files that are there and sound are left alone. Raises DataError where no mirror gives a file, or gives another,
-    and ResourceError where the disk does not take it.
+    Args:
+        name: of the dataset's config, e.g. cifar10.
+        root: directory for the dataset; to be set as dataset.root.
+        progress: called with the name of the file, the bytes so far and, if known, the total bytes.
+
+    Returns:
+        The folder of the dataset in `root`.
+
+    Raises:
+        DataError: if no mirror has a file with the published checksum.
+        ResourceError: if the disk is full or read-only.
     """
     if name in REGISTRATION_REQUIRED:
-        raise DataError(f"{name} cannot be fetched: {REGISTRATION_REQUIRED[name]}")
+        raise DataError(f"{name} cannot be downloaded: {REGISTRATION_REQUIRED[name]}")
     if name not in PUBLISHED:
-        raise DataError(f"nasx knows no place to fetch {name!r} from. {did_you_mean(name, PUBLISHED)}")
+        raise DataError(f"there is no download for {name!r}. {did_you_mean(name, PUBLISHED)}")
     return fetch_published(PUBLISHED[name], root, progress=progress)
 
 
 def fetch_published(publication: PublishedDataset, root: Path, *, progress: Progress | None = None) -> Path:
-    """As `fetch`, for files published anywhere."""
+    """Download the files of a dataset that is not in `PUBLISHED`; see `fetch`."""
     folder = root / publication.folder
     if publication.unpack and folder.is_dir():
-        return folder  # made by a rename, after every file was there
+        return folder  # complete: it was created by a rename
     try:
         into = root if publication.unpack else folder
         into.mkdir(parents=True, exist_ok=True)
@@ -116,33 +125,33 @@ def fetch_published(publication: PublishedDataset, root: Path, *, progress: Prog
             if publication.unpack:
                 _unpack(path, publication.folder, root)
     except OSError as error:
-        raise ResourceError(f"{root} cannot take the files ({error.strerror or error}).") from error
+        raise ResourceError(f"{root} cannot store the files ({error.strerror or error}).") from error
     return folder
 
 
 def _fetch_file(file: RemoteFile, folder: Path, progress: Progress | None) -> Path:
-    """The file in `folder`, from the first mirror that gives it."""
-    pooch.get_logger().setLevel("WARNING")  # progress is ours to tell
+    """Download a file into `folder` from the first mirror that has it."""
+    pooch.get_logger().setLevel("WARNING")  # nasx reports the progress itself
     problems = []
     for url in file.urls:
         downloader = _ResumingDownloader(folder / f"{file.name}.part", progress)
         try:
             return Path(pooch.retrieve(url, file.known_hash, fname=file.name, path=folder, downloader=downloader))
         except requests.HTTPError as error:
-            problems.append(f"{url} answers {error.response.status_code} {error.response.reason}")
+            problems.append(f"{url} returned {error.response.status_code} {error.response.reason}")
         except requests.ConnectionError:
-            problems.append(f"{url} cannot be reached, or was cut off: run it again to go on where it stopped")
+            problems.append(f"{url} cannot be reached, or the connection was lost: run again to resume")
         except requests.Timeout:
-            problems.append(f"{url} does not answer: run it again to go on where it stopped")
+            problems.append(f"{url} does not respond: run again to resume")
         except requests.RequestException as error:
             problems.append(f"{url}: {' '.join(str(error).split())}")
-        except ValueError:  # pooch on a hash that differs
-            problems.append(f"{url} gives another file than the published one (its hash is not {file.known_hash})")
-    raise DataError(f"{file.name} could not be fetched: {'; '.join(problems)}. Or put the file into {folder} yourself.")
+        except ValueError:  # raised by pooch if the checksum differs
+            problems.append(f"{url} has another file than the published one (its checksum is not {file.known_hash})")
+    raise DataError(f"{file.name} cannot be downloaded: {'; '.join(problems)}. Or copy the file into {folder}.")
 
 
 class _ResumingDownloader:
-    """Downloads for pooch into a file beside the target that outlives a failure: the next attempt asks for the rest."""
+    """Downloader for pooch that keeps a partial file after a failure; the next attempt requests the rest."""
 
     def __init__(self, part: Path, progress: Progress | None) -> None:
         self.part = part
@@ -157,17 +166,17 @@ class _ResumingDownloader:
             except (requests.exceptions.ChunkedEncodingError, requests.ConnectionError) as error:
                 if attempt == _ATTEMPTS or self._size() == before:
                     raise requests.ConnectionError(str(error)) from error
-        shutil.move(self.part, output_file)  # pooch checks the hash, and removes the file where it differs
+        shutil.move(self.part, output_file)  # pooch checks the checksum, and removes the file if it differs
 
     def _download(self, url: str) -> None:
         have = self._size()
         headers = {"Range": f"bytes={have}-"} if have else {}
         with requests.get(url, stream=True, headers=headers, timeout=_TIMEOUT) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                return  # nothing is left to ask for: the hash decides
+                return  # nothing is left to request; pooch checks the checksum
             response.raise_for_status()
             resumed = response.status_code == requests.codes.partial_content
-            have = have if resumed else 0  # a server that knows no ranges sends everything again
+            have = have if resumed else 0  # a server without range requests sends the whole file
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
             with self.part.open("ab" if resumed else "wb") as file:
@@ -182,14 +191,14 @@ class _ResumingDownloader:
 
 
 def _unpack(archive: Path, folder: str, root: Path) -> None:
-    """`folder` out of a tar archive into `root`, by a rename: it is there whole or not at all."""
+    """Extract `folder` from a tar archive into `root`, atomically: by a rename."""
     with tempfile.TemporaryDirectory(dir=root) as scratch:
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(scratch, filter="data")  # nothing outside of the folder, no devices
+                tar.extractall(scratch, filter="data")  # no paths outside of the folder, no devices
         except (tarfile.TarError, EOFError) as error:
             problem = " ".join(str(error).split())
-            raise DataError(f"{archive} cannot be unpacked ({problem}). Remove it and fetch it again.") from error
+            raise DataError(f"{archive} cannot be unpacked ({problem}). Delete it and download it again.") from error
         if not (Path(scratch) / folder).is_dir():
-            raise DataError(f"{archive} does not hold the folder {folder}.")
+            raise DataError(f"{archive} does not contain the folder {folder}.")
         (Path(scratch) / folder).rename(root / folder)

@@ -1,10 +1,10 @@
-"""A user's own images: a directory with one folder a class, read once, resized and kept as one array.
+"""Users' images: a directory with one folder per class, resized once and cached as one array.
 
-Either the parts are there::
+The directory contains either the parts::
 
     root/train/cat/a.jpg   root/train/dog/b.png   root/test/cat/c.jpg   root/val/...
 
-or the classes alone, and a share of each is kept apart as the test, by seed::
+or only the classes; then a share of each class, drawn by seed, becomes the test set::
 
     root/cat/a.jpg         root/dog/b.png
 """
@@ -21,11 +21,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nasx.config.settings import settings
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages, open_rows, stays_on_disk, write_rows
 from nasx.data.download import cache_folder
-from nasx.data.files import existing_folder, expand
-from nasx.data.image_files import check_picture_settings, is_image_file, read_image
+from nasx.data.files import Seed, TestFraction, existing_folder, expand
+from nasx.data.image_files import ImageSize, is_image_file, read_image
 from nasx.data.splits import hold_out
 from nasx.errors import DataError
 
@@ -34,30 +35,27 @@ _AUGMENTATION = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0
 
 @dataclass(frozen=True)
 class LabeledFiles:
-    """The pictures of a dataset before they are read."""
+    """Image files of a dataset, not yet read."""
 
     paths: tuple[Path, ...]
-    labels: tuple[int, ...]  # one a path: an index into class_names
+    labels: tuple[int, ...]  # one per path: an index into class_names
     class_names: tuple[str, ...]  # names of the folders, sorted
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ImageFolder:
-    """A directory of class folders, of any picture format, as square images of one size."""
+    """Directory of class folders with images of any format, read as square images of one size."""
 
     root: str | None = None  # the directory
-    image_size: int = 32  # pixels a side: pictures are cut to their central square and resized
-    grayscale: bool = False  # one channel in place of three
-    test_fraction: float = 0.2  # share kept apart as the test, where the directory has no parts of its own
-    seed: int = 0  # of that split
-    memory_map: bool | None = None  # stream batches from disk; None: where images take over a quarter of memory
+    image_size: ImageSize = 32  # pixels per side: images are cropped to their central square and resized
+    grayscale: bool = False  # one channel instead of three
+    test_fraction: TestFraction = 0.2  # share of the test set, if the directory has no folders train and test
+    seed: Seed = 0  # of that split
+    memory_map: bool | None = None  # read batches from disk; None: if images take over a quarter of the memory
     cache: str | None = None  # directory for the resized images; None: the user's cache directory
     augmentation: Augmentation = _AUGMENTATION
 
     name: ClassVar[str] = "folder"
-
-    def __post_init__(self) -> None:
-        check_picture_settings(self.image_size, self.test_fraction, self.seed)
 
     def train(self) -> LabeledImages:
         return self._read(self.train_files())
@@ -66,7 +64,7 @@ class ImageFolder:
         return self._read(self.test_files())
 
     def train_files(self) -> LabeledFiles:
-        """The pictures of train/, and of val/ where there is one: a search cuts its own validation images."""
+        """Return the images of train/ and of val/, if it exists: a search draws its own validation images."""
         root = self._root()
         if not (root / "train").is_dir():
             return self._held_out(root)[0]
@@ -77,13 +75,12 @@ class ImageFolder:
         return LabeledFiles(train.paths + more.paths, train.labels + more.labels, train.class_names)
 
     def test_files(self) -> LabeledFiles:
+        """Return the images of test/."""
         root = self._root()
         if not (root / "train").is_dir():
             return self._held_out(root)[1]
         if not (root / "test").is_dir():
-            raise DataError(
-                f"{root / 'test'} is missing: where there is a folder train, the test images lie beside it."
-            )
+            raise DataError(f"{root / 'test'} is missing: a directory with a folder train needs a folder test.")
         return list_files(root / "test", class_names=list_files(root / "train").class_names)
 
     def _held_out(self, root: Path) -> tuple[LabeledFiles, LabeledFiles]:
@@ -97,8 +94,8 @@ class ImageFolder:
 
     def _root(self) -> Path:
         if not self.root:
-            raise DataError("A folder of images needs its place: give dataset.root=DIR, with one folder a class.")
-        return existing_folder(self.root, "a folder of images needs dataset.root=DIR, with one folder a class")
+            raise DataError("A folder of images needs its path: set dataset.root=DIR, with one folder per class.")
+        return existing_folder(self.root, "a folder of images needs dataset.root=DIR, with one folder per class")
 
     def _read(self, files: LabeledFiles) -> LabeledImages:
         channels = 1 if self.grayscale else 3
@@ -110,10 +107,16 @@ class ImageFolder:
 
 
 def list_files(folder: Path, *, class_names: Sequence[str] | None = None) -> LabeledFiles:
-    """All pictures in the class folders of `folder`, at any depth, in the order of their names.
+    """Return all images in the class folders of `folder`, at any depth, sorted by name.
 
-    `class_names`, where given, are all that may occur. Other files and hidden folders are passed over.
-    Raises DataError where there are fewer than two classes, a class without pictures or of another name.
+    Files of other types and hidden folders are ignored.
+
+    Args:
+        folder: contains one folder per class.
+        class_names: the expected classes; None: those found.
+
+    Raises:
+        DataError: if there are fewer than two classes, an unexpected class, or a class without images.
     """
     try:
         found = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
@@ -121,34 +124,43 @@ def list_files(folder: Path, *, class_names: Sequence[str] | None = None) -> Lab
         raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from error
     names = tuple(found if class_names is None else class_names)
     if len(names) < 2:
-        raise DataError(f"{folder} must hold one folder for each of at least two classes, got {len(names)}.")
+        raise DataError(f"{folder} must contain one folder for each of at least two classes, got {len(names)}.")
     if unknown := [name for name in found if name not in names]:
-        raise DataError(f"{folder / unknown[0]} is of no class of the training images, which are {_few(names)}.")
+        raise DataError(f"unexpected class folder {folder / unknown[0]}. Expected: {_few(names)}.")
     paths: list[Path] = []
     labels: list[int] = []
     for name in found:
-        pictures = sorted(path for path in (folder / name).rglob("*") if is_image_file(path) and path.is_file())
-        if not pictures:
-            raise DataError(f"{folder / name} holds no pictures: fill it or remove it.")
-        paths += pictures
-        labels += [names.index(name)] * len(pictures)
+        images = sorted(path for path in (folder / name).rglob("*") if is_image_file(path) and path.is_file())
+        if not images:
+            raise DataError(f"{folder / name} contains no images: add some, or remove it.")
+        paths += images
+        labels += [names.index(name)] * len(images)
     if not paths:
-        raise DataError(f"{folder} holds no pictures.")
+        raise DataError(f"{folder} contains no images.")
     return LabeledFiles(tuple(paths), tuple(labels), names)
 
 
 def cached_images(paths: Sequence[Path], *, size: int, channels: int, folder: Path) -> NDArray[np.uint8]:
-    """The pictures as one array (n, channels, size, size), from `folder` where they have been read before.
+    """Return images as one array, uint8 (n, channels, size, size), mapped from a cache file.
 
-    The array is mapped from disk, not loaded: it may be larger than memory. It is made anew whenever a picture's
-    path, size in bytes or time of change differs. Raises DataError for a picture that cannot be read, ResourceError
-    where the cache cannot be written.
+    The array may be larger than memory. It is written again if the path, the size in bytes or the modification time of
+    any image differs.
+
+    Args:
+        paths: of n images.
+        size: pixels per side.
+        channels: 1 (gray) or 3 (red, green, blue).
+        folder: of the cache.
+
+    Raises:
+        DataError: if an image cannot be read.
+        ResourceError: if the cache cannot be written.
     """
     shape = (len(paths), channels, size, size)
     target = folder / f"images-{_fingerprint(paths, shape)}.npy"
     try:
         return open_rows(target)
-    except (OSError, ValueError, EOFError):  # not there yet, or cut short from outside: made anew
+    except (OSError, ValueError, EOFError):  # absent, or truncated: write it again
         pass
     return write_rows(target, shape, (read_image(path, size=size, channels=channels) for path in paths))
 

@@ -1,7 +1,6 @@
-"""A dataset of the Hugging Face hub, or of parquet files of that form on this machine: pictures with a label each.
+"""Datasets of the Hugging Face hub, or local parquet files of the same form: images with one label each.
 
-Needs the extra: pip install nasx[huggingface]. Datasets that bring code of their own are not run: the library has given
-that up, and nasx asks for none.
+Needs the extra: pip install nasx[huggingface]. Loading scripts of datasets are never executed.
 """
 
 from __future__ import annotations
@@ -11,59 +10,56 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasx.config.settings import settings
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages, stays_on_disk, write_rows
 from nasx.data.download import cache_folder
-from nasx.data.files import expand
-from nasx.data.image_files import check_picture_settings, decode_image
+from nasx.data.files import Seed, TestFraction, expand
+from nasx.data.image_files import ImageSize, decode_image
 from nasx.data.splits import hold_out
 from nasx.errors import DataError, ResourceError, did_you_mean
 
 _AUGMENTATION: Final = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0.25)
-_ADVICE: Final = "dataset.image_column and dataset.label_column name the columns"
+_ADVICE: Final = "set dataset.image_column and dataset.label_column"
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class HuggingFace:
-    """Pictures and labels in two columns of a dataset that the library `datasets` reads."""
+    """Images and labels in two columns of a dataset that the library `datasets` reads."""
 
     path: str | None = None  # a name on the hub, e.g. ylecun/mnist, or a parquet file or a directory of them
-    subset: str | None = None  # a part of the dataset by its name, where it has several
-    train_split: str = "train"  # name of the split to search on
-    test_split: str | None = "test"  # name of the split kept apart; null: a share of the training split
-    image_column: str | None = None  # null: the first of pictures
-    label_column: str | None = None  # null: the first of class labels
-    image_size: int = 32  # pixels a side: pictures are cut to their central square and resized
-    grayscale: bool = False  # one channel in place of three
-    test_fraction: float = 0.2  # share kept apart as the test, where there is no split for it
-    seed: int = 0  # of that split
-    memory_map: bool | None = None  # stream batches from disk; None: where images take over a quarter of memory
+    subset: str | None = None  # name of a part of the dataset, if it has several
+    train_split: str = "train"  # name of the split with training images
+    test_split: str | None = "test"  # name of the split with test images; None: a share of the training split
+    image_column: str | None = None  # None: the first column of images
+    label_column: str | None = None  # None: the first column of class labels
+    image_size: ImageSize = 32  # pixels per side: images are cropped to their central square and resized
+    grayscale: bool = False  # one channel instead of three
+    test_fraction: TestFraction = 0.2  # share of the test set, if test_split is None
+    seed: Seed = 0  # of that split
+    memory_map: bool | None = None  # read batches from disk; None: if images take over a quarter of the memory
     cache: str | None = None  # directory for the resized images that stay on disk; None: the user's cache directory
     augmentation: Augmentation = _AUGMENTATION
 
     name: ClassVar[str] = "huggingface"
 
-    def __post_init__(self) -> None:
-        check_picture_settings(self.image_size, self.test_fraction, self.seed)
-
     def train(self) -> LabeledImages:
         images = self._read(self.train_split)
-        return images if self.test_split else images.take(self._halves(images)[0])
+        return images if self.test_split else images.take(self._split(images)[0])
 
     def test(self) -> LabeledImages:
         if self.test_split:
             return self._read(self.test_split)
         images = self._read(self.train_split)
-        return images.take(self._halves(images)[1])
+        return images.take(self._split(images)[1])
 
-    def _halves(self, images: LabeledImages) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _split(self, images: LabeledImages) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return hold_out(images.labels, images.class_names, fraction=self.test_fraction, seed=self.seed)
 
     def _read(self, split: str) -> LabeledImages:
@@ -72,38 +68,42 @@ class HuggingFace:
         labels = _column(rows, self.label_column, "ClassLabel", "label_column", self.path)
         numbers, class_names = _labels(rows, labels, f"{self.path}, split {split}")
         if not len(numbers):
-            raise DataError(f"{self.path}, split {split}, holds no pictures.")
+            raise DataError(f"{self.path}, split {split}, contains no images.")
         channels = 1 if self.grayscale else 3
         shape = (len(numbers), channels, self.image_size, self.image_size)
         where = f"{self.path}, split {split}"
-        pictures = (
-            self._decoded(value, f"{where}, row {number}", images, channels)
+        decoded = (
+            self._decode(value, f"{where}, row {number}", images, channels)
             for number, value in enumerate(_undecoded(rows, images))
         )
         on_disk = stays_on_disk(self.memory_map, math.prod(shape))
         if on_disk:
             folder = cache_folder() if self.cache is None else expand(self.cache)
-            pixels = write_rows(folder / f"huggingface-{split}-{rows._fingerprint}.npy", shape, pictures)
+            pixels = write_rows(folder / f"huggingface-{split}-{rows._fingerprint}.npy", shape, decoded)
         else:
             pixels = np.empty(shape, np.uint8)
-            for number, picture in enumerate(pictures):
-                pixels[number] = picture
+            for number, image in enumerate(decoded):
+                pixels[number] = image
         return LabeledImages(pixels, numbers, class_names, on_disk=on_disk)
 
-    def _decoded(self, value: Any, where: str, column: str, channels: int) -> NDArray[np.uint8]:
+    def _decode(self, value: Any, where: str, column: str, channels: int) -> NDArray[np.uint8]:
         raw = value.get("bytes") if isinstance(value, dict) else None
-        if not isinstance(raw, bytes):  # a path instead: whoever made the file could name any file of this machine
-            raise DataError(f"{where} holds no picture in the column {column}: pictures must be stored as bytes.")
+        if not isinstance(raw, bytes):  # a path could name any file of this machine
+            raise DataError(f"{where} has no image in the column {column}: images must be stored as bytes.")
         return decode_image(io.BytesIO(raw), where, size=self.image_size, channels=channels)
 
     def _rows(self, split: str) -> Any:
-        """The split as the library gives it, nothing decoded."""
+        """Return a split as the library reads it, with undecoded images."""
         if not self.path:
-            raise DataError("A dataset of Hugging Face needs its place: give dataset.path=NAME, or a parquet file.")
+            raise DataError(
+                "A dataset of Hugging Face needs its path: set dataset.path to a name on the hub or a parquet file."
+            )
         try:
-            import datasets
+            import datasets  # optional dependency
         except ImportError as error:
-            raise ResourceError("datasets of Hugging Face need a library: pip install nasx[huggingface].") from error
+            raise ResourceError(
+                "datasets of Hugging Face need the library datasets: pip install nasx[huggingface]."
+            ) from error
         place = expand(self.path)
         arguments: dict[str, Any] = {"path": self.path, "name": self.subset}
         if place.suffix == ".parquet" or place.is_dir():
@@ -116,37 +116,39 @@ class HuggingFace:
                 found = datasets.load_dataset(**arguments)
             except ImportError:
                 raise
-            except Exception as error:  # the library and those below it raise whatever they like on a damaged file
+            except Exception as error:  # on damaged files the library raises exceptions of many types
                 raise DataError(f"{self.path} cannot be read: {_first_line(error)}.") from error
         if split not in found:
             raise self._no_split(split, [str(name) for name in found])
         return found[split]
 
     def _no_split(self, split: str, known: list[str]) -> DataError:
-        hint = "" if split != self.test_split else " Where there is no test split, say dataset.test_split=null."
+        hint = "" if split != self.test_split else " If there is no test split, set dataset.test_split=null."
         return DataError(f"{self.path} has no split {split!r}. {did_you_mean(split, known)}{hint}")
 
 
 def _local_files(place: Path, split: str, *, is_only: bool) -> list[str]:
-    """The parquet files of a split: of a directory those named train.parquet, train-00000-of-00002.parquet, ...
+    """Return the parquet files of a split: in a directory train.parquet, train-00000-of-00002.parquet, ...
 
-    The library itself goes by words anywhere in a path: in a directory named test-data all files would be test files.
-    A single file is the only split there is, whatever its name.
+    The library itself looks for the name of the split in the whole path: in a directory test-data all files would be
+    test files. A single file is the only split, whatever its name.
     """
     if place.is_dir():
         name = re.compile(rf"{re.escape(split)}([-_.].*)?\.parquet")
         return sorted(str(path) for path in place.rglob("*.parquet") if name.fullmatch(path.name))
     if not place.is_file():
-        raise DataError(f"{place} does not exist: dataset.path names a parquet file, a directory, or one of the hub.")
+        raise DataError(
+            f"{place} does not exist: dataset.path must be a parquet file, a directory or a name on the hub."
+        )
     return [str(place)] if is_only else []
 
 
 def _column(rows: Any, given: str | None, kind: str, setting: str, path: str | None) -> str:
-    """The column that is named, or the first of that kind of feature."""
+    """Return the given column, or the first column with features of a kind."""
     if given is not None:
         if given not in rows.features:
             raise DataError(
-                f"{path} has no column {given!r}, which dataset.{setting} names. {did_you_mean(given, rows.features)}"
+                f"{path} has no column {given!r}, set as dataset.{setting}. {did_you_mean(given, rows.features)}"
             )
         return given
     found = [name for name, feature in rows.features.items() if type(feature).__name__ == kind]
@@ -156,22 +158,22 @@ def _column(rows: Any, given: str | None, kind: str, setting: str, path: str | N
 
 
 def _labels(rows: Any, column: str, where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The labels as numbers from 0, and the names of the classes: the file's own, else the values in their order."""
+    """Return the labels as integers from 0, and the class names: those of the file, or else the sorted values."""
     values, names = rows[column], getattr(rows.features[column], "names", None)
     values = list(values)
     if names is None:
         if not all(isinstance(value, str | int) for value in values):
-            raise DataError(f"{where}: the column {column} must hold a word or a whole number a row.")
+            raise DataError(f"{where}: the column {column} must contain text or an integer in each row.")
         known = sorted(set(values), key=lambda value: (isinstance(value, str), value))
         values, names = [known.index(value) for value in values], [str(value) for value in known]
     if any(not isinstance(value, int) or not 0 <= value < len(names) for value in values):
-        raise DataError(f"{where}: the column {column} must hold labels 0 to {len(names) - 1}.")
+        raise DataError(f"{where}: the column {column} must contain labels 0 to {len(names) - 1}.")
     return np.array(values, dtype=np.int64), tuple(names)
 
 
 def _undecoded(rows: Any, column: str) -> Iterator[Any]:
-    """The column's values: pictures as the bytes of their files, which we decode with our own care."""
-    import datasets
+    """Yield the values of a column: images as the bytes of their files, to be decoded by nasx."""
+    import datasets  # optional dependency
 
     if isinstance(rows.features[column], datasets.Image):
         rows = rows.cast_column(column, datasets.Image(decode=False))
@@ -181,7 +183,7 @@ def _undecoded(rows: Any, column: str) -> Iterator[Any]:
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """The library without its progress bars."""
+    """Disable the progress bars of the library."""
     shown = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:

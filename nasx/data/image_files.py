@@ -1,4 +1,4 @@
-"""One picture file, of whatever format Pillow reads, as an array of the size that a network takes."""
+"""Read an image file of any format that Pillow decodes, as an array of a given size."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import Field
 
 from nasx.data.dataset import IMAGE_SIZES
-from nasx.errors import DataError, SettingError
+from nasx.errors import DataError
 
-# What Pillow's decoders raise on damaged files
-_DAMAGE = (
+ImageSize = Annotated[int, Field(ge=IMAGE_SIZES[0], le=IMAGE_SIZES[1])]  # pixels per side
+# Exceptions of Pillow's decoders on damaged files
+_DECODING_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -33,7 +35,7 @@ _DAMAGE = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-# Not read: EPS, which Pillow hands to Ghostscript (it is a program), and what it only recognises without a decoder
+# Excluded: EPS, which is a program that Pillow passes to Ghostscript, and formats without a decoder
 _EXCLUDED = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
 
 
@@ -44,71 +46,73 @@ def _formats() -> tuple[str, ...]:
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether the name says that this is a picture which Pillow reads. Hidden files are none."""
+    """Return whether the suffix is of an image format that Pillow reads, and the file is not hidden."""
     return Image.registered_extensions().get(path.suffix.lower()) in _formats() and not path.name.startswith(".")
 
 
 def read_image(path: Path, *, size: int | tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """The picture as (channels, height, width), 0 to 255, of 1 (grey) or 3 channels (red, green, blue).
+    """Return an image as an array, uint8 (channels, height, width).
 
-    `size`: height and width, or one number for both. The picture is turned upright as its camera noted, cut to the
-    middle part of that shape, and resized. What is transparent becomes white. Of an animation the first picture counts.
-    Raises DataError where it cannot be read.
+    The image is rotated as its EXIF orientation says, cropped to its central part of the target shape, and resized.
+    Transparent pixels become white. An animation is read as its first frame.
+
+    Args:
+        path: of the file.
+        size: (height, width) in pixels, or one number for both.
+        channels: 1 (gray) or 3 (red, green, blue).
+
+    Raises:
+        DataError: if the file cannot be read as an image.
     """
     return decode_image(path, str(path), size=size, channels=channels)
 
 
 def decode_image(file: Path | BinaryIO, name: str, *, size: int | tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """The same of a picture that is open, or in memory; `name` is what errors call it."""
+    """Return an image from an open file or from memory, as `read_image` does.
+
+    Args:
+        file: path, open file or buffer.
+        name: of the image in messages.
+        size: (height, width) in pixels, or one number for both.
+        channels: 1 (gray) or 3 (red, green, blue).
+    """
     mode = "RGB" if channels == 3 else "L"
     height, width = (size, size) if isinstance(size, int) else size
     try:
-        with _careful(), Image.open(file, formats=_formats()) as opened:
-            # JPEGs of twice the size or more are decoded at a fraction of the cost
+        with _strict_warnings(), Image.open(file, formats=_formats()) as opened:
+            # JPEGs of at least twice the size are decoded at a reduced scale, which is cheaper
             opened.draft(mode, (2 * width, 2 * height))
-            picture = _flat(_eight_bits(ImageOps.exif_transpose(opened))).convert(mode)
-            fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.BICUBIC)
-    except _DAMAGE as error:
+            upright = _on_white(_to_eight_bits(ImageOps.exif_transpose(opened))).convert(mode)
+            fitted = ImageOps.fit(upright, (width, height), method=Image.Resampling.BICUBIC)
+    except _DECODING_ERRORS as error:
         reason = str(error).replace(name, "").strip() or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = "it is of no format that is known"
-        raise DataError(
-            f"{name} cannot be read as a picture ({' '.join(reason.split())}). Replace it by a sound copy or remove it."
-        ) from error
+            reason = "unknown format"
+        problem = f"{name} cannot be read as an image ({' '.join(reason.split())})."
+        raise DataError(f"{problem} Replace it by an intact copy, or remove it.") from error
     pixels: NDArray[np.uint8] = np.asarray(fitted, dtype=np.uint8)
     return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 @contextmanager
-def _careful() -> Iterator[None]:
-    """Refuses small files that unfold to hundreds of millions of pixels; Pillow's other remarks are not for users."""
+def _strict_warnings() -> Iterator[None]:
+    """Raise an error for decompression bombs, and ignore the other warnings of Pillow."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Pillow clips 16 bits to 8 when it converts: they are scaled instead."""
-    if not picture.mode.startswith("I"):
-        return picture
-    return Image.fromarray((np.asarray(picture).clip(0, 65_535) // 257).astype(np.uint8))
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit values to 8 bits; Pillow would clip them."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65_535) // 257).astype(np.uint8))
 
 
-def _flat(picture: Image.Image) -> Image.Image:
-    """The picture on white, where it is transparent."""
-    if not picture.has_transparency_data:
-        return picture
-    layer = picture.convert("RGBA")
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return an image on a white background if it is transparent."""
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-
-
-def check_picture_settings(image_size: int, test_fraction: float, seed: int) -> None:
-    """Raise SettingError where pictures cannot be resized, or their test part cut, so."""
-    low, high = IMAGE_SIZES
-    if not low <= image_size <= high:
-        raise SettingError("image_size", f"must be {low} to {high} pixels, got {image_size}")
-    if not 0 < test_fraction < 1:
-        raise SettingError("test_fraction", f"must lie between 0 and 1, got {test_fraction}")
-    if seed < 0:
-        raise SettingError("seed", f"must be at least 0, got {seed}")

@@ -1,7 +1,7 @@
-"""MNIST and Fashion-MNIST as published: idx files, plain or gzipped, of 28x28 grey images.
+"""MNIST and Fashion-MNIST as published: idx files, plain or gzipped, of 28x28 gray images.
 
 An idx file is a magic number (two zero bytes, the type of the values, the number of dimensions), the dimensions as
-big-endian 32-bit integers, and the values (LeCun, Cortes and Burges 1998, the page of MNIST).
+big-endian 32-bit integers, and the values (LeCun, Cortes and Burges 1998, website of MNIST).
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ import gzip
 import math
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasx.config.settings import settings
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages
 from nasx.data.files import checked_labels, damaged_file, find_folder, read_errors
 
 _UINT8 = 0x08  # the type of the values, in the third byte of the magic number
 _CHUNK = 1 << 20  # bytes
-_DIGITS = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0.25)  # a mirrored digit is another sign
+_DIGITS = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0.25)  # a mirrored digit is not a digit
 _CLOTHES = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.25)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class _IDX:
-    """What both have in common: four files in a folder, images and labels of the training and the test part."""
+    """Base of both: a folder with four files, images and labels of the training and the test part."""
 
-    root: str | None = None  # the folder that holds the published folder, or that folder itself
+    root: str | None = None  # the published folder, or the folder that contains it
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -49,12 +49,12 @@ class _IDX:
         images, images_path = self._read_file(folder / f"{part}-images-idx3-ubyte", n_dimensions=3)
         raw_labels, labels_path = self._read_file(folder / f"{part}-labels-idx1-ubyte", n_dimensions=1)
         if images.size == 0:
-            raise damaged_file(images_path, "it holds no images")
+            raise damaged_file(images_path, "it contains no images")
         labels = checked_labels(labels_path, raw_labels, len(images), self.class_names)
         return LabeledImages(images[:, np.newaxis], labels, self.class_names)
 
     def _read_file(self, path: Path, *, n_dimensions: int) -> tuple[NDArray[np.uint8], Path]:
-        """The array in `path`, or in its gzipped form where that is what is there, and the path that was read."""
+        """Return the array in `path`, or in its gzipped form if only that exists, and the path that was read."""
         gzipped = path.with_name(f"{path.name}.gz")
         if not path.exists() and gzipped.exists():
             path = gzipped
@@ -62,7 +62,7 @@ class _IDX:
             return read_idx(path, n_dimensions=n_dimensions), path
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class MNIST(_IDX):
     """MNIST: 60,000 training and 10,000 test images of handwritten digits."""
 
@@ -74,7 +74,7 @@ class MNIST(_IDX):
     class_names = tuple("0123456789")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class FashionMNIST(_IDX):
     """Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 60,000 training and 10,000 test images of ten kinds of clothes."""
 
@@ -98,7 +98,7 @@ class FashionMNIST(_IDX):
 
 
 def read_idx(path: Path, *, n_dimensions: int) -> NDArray[np.uint8]:
-    """The uint8 array in an idx file, gzipped where its name ends so. Raises DataError for anything else."""
+    """Return the uint8 array in an idx file, gzipped if its suffix is .gz. Raises DataError if it is damaged."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         try:
             header = file.read(4 + 4 * n_dimensions)
@@ -112,12 +112,12 @@ def read_idx(path: Path, *, n_dimensions: int) -> NDArray[np.uint8]:
             raise damaged_file(path, f"it cannot be unzipped ({error})") from error
     if len(content) != math.prod(shape):
         more = "more" if len(content) > math.prod(shape) else f"{len(content)}"
-        raise damaged_file(path, f"its header announces {math.prod(shape)} values, got {more}")
+        raise damaged_file(path, f"its header declares {math.prod(shape)} values, got {more}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _read_at_most(file: BinaryIO | gzip.GzipFile, n: int) -> bytes:
-    """Up to `n` bytes, piece by piece: a forged header must not claim memory that the file does not fill."""
+    """Read up to `n` bytes in pieces, so that a forged header cannot allocate more memory than the file has bytes."""
     pieces = []
     while n > 0 and (piece := file.read(min(n, _CHUNK))):
         pieces.append(piece)

@@ -1,11 +1,10 @@
-"""A user's own images as arrays in one .npz file."""
+"""Users' images as arrays in one .npz file."""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,14 +12,15 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from nasx.config.settings import settings
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import IMAGE_SIZES, LabeledImages
-from nasx.data.files import checked_labels, concatenate, damaged_file, expand
+from nasx.data.files import Seed, TestFraction, checked_labels, concatenate, damaged_file, expand
 from nasx.data.splits import hold_out
-from nasx.errors import DataError, SettingError
+from nasx.errors import DataError
 
 _AUGMENTATION = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0.25)
-# Names of MedMNIST's files, and what Keras calls the same
+# Names of MedMNIST -> names of Keras
 _ALIASES = {
     "train_images": "x_train",
     "train_labels": "y_train",
@@ -32,8 +32,8 @@ _ALIASES = {
     "labels": "y",
 }
 _ADVICE = "Write it with numpy.savez(FILE, train_images=..., train_labels=..., test_images=..., test_labels=...)."
-# What numpy raises on damaged archives; a RuntimeError on encrypted ones, a MemoryError on forged sizes
-_DAMAGE = (
+# Exceptions of numpy on damaged archives: RuntimeError if encrypted, MemoryError if a size is forged
+_READING_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
     ValueError,
@@ -49,33 +49,27 @@ _DAMAGE = (
 Arrays = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class NumpyArrays:
-    """An .npz file with train_images, train_labels, test_images, test_labels, or with images and labels alone.
+    """An .npz file with train_images, train_labels, test_images, test_labels, or only with images and labels.
 
-    Images are uint8, (n, height, width), or with 1 or 3 channels last or first; labels are whole numbers from 0;
-    `class_names`, where the file has it, is an array of text.
+    Images are uint8, (n, height, width), or with 1 or 3 channels last or first. Labels are integers from 0.
+    `class_names`, an array of text, is optional.
     """
 
-    file: str | None = None  # the .npz
-    test_fraction: float = 0.2  # share kept apart as the test, where the file comes whole
-    seed: int = 0  # of that split
+    file: str | None = None  # the .npz file
+    test_fraction: TestFraction = 0.2  # share of the test set, if the file contains only images and labels
+    seed: Seed = 0  # of that split
     augmentation: Augmentation = _AUGMENTATION
 
     name: ClassVar[str] = "numpy"
 
-    def __post_init__(self) -> None:
-        if not 0 < self.test_fraction < 1:
-            raise SettingError("test_fraction", f"must lie between 0 and 1, got {self.test_fraction}")
-        if self.seed < 0:
-            raise SettingError("seed", f"must be at least 0, got {self.seed}")
-
     def train(self) -> LabeledImages:
-        """The training part, and val where there is one: a search cuts its own validation images."""
+        """Return the training part, and val if present: a search draws its own validation images."""
         path = self._path()
         arrays = _load(path, "train_images", "train_labels", "val_images", "val_labels", "images", "labels")
         if "images" in arrays:
-            return self._halves(path, arrays)[0]
+            return self._split(path, arrays)[0]
         class_names = _class_names(path, arrays, "train_labels")
         parts = [_labelled(path, arrays, "train_", class_names)]
         if "val_images" in arrays:
@@ -88,37 +82,37 @@ class NumpyArrays:
         path = self._path()
         arrays = _load(path, "test_images", "test_labels", "train_labels", "images", "labels")
         if "images" in arrays:
-            return self._halves(path, arrays)[1]
+            return self._split(path, arrays)[1]
         return _labelled(path, arrays, "test_", _class_names(path, arrays, "train_labels"))
 
-    def _halves(self, path: Path, arrays: Arrays) -> tuple[LabeledImages, LabeledImages]:
-        """Training and test images of a file that comes whole."""
+    def _split(self, path: Path, arrays: Arrays) -> tuple[LabeledImages, LabeledImages]:
+        """Return training and test images of a file that is not split."""
         everything = _labelled(path, arrays, "", _class_names(path, arrays, "labels"))
         train, test = hold_out(everything.labels, everything.class_names, fraction=self.test_fraction, seed=self.seed)
         return everything.take(train), everything.take(test)
 
     def _path(self) -> Path:
         if not self.file:
-            raise DataError("A dataset of numpy arrays needs its file: give dataset.file=FILE.npz.")
+            raise DataError("A dataset of numpy arrays needs its file: set dataset.file=FILE.npz.")
         path = expand(self.file)
         if not path.is_file():
-            what = "is not a file" if path.exists() else "does not exist"
-            raise DataError(f"{path} {what}: a dataset of numpy arrays needs dataset.file=FILE.npz.")
+            problem = "is not a file" if path.exists() else "does not exist"
+            raise DataError(f"{path} {problem}: a dataset of numpy arrays needs dataset.file=FILE.npz.")
         return path
 
 
 def _load(path: Path, *names: str) -> dict[str, NDArray[Any]]:
-    """Those of the arrays `names`, and `class_names`, that the file holds under either name. Others are not read."""
+    """Read the arrays `names` and `class_names` that are in the file, under either of their names; no others."""
     wanted = {alias: name for name in names for alias in (name, _ALIASES[name])} | {"class_names": "class_names"}
     try:
-        with path.open("rb") as file:  # numpy leaves a file open that it opened and cannot read
+        with path.open("rb") as file:  # numpy would not close a file that it cannot read
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, NpzFile):
-                raise ValueError("one array, no archive of several")
+                raise ValueError("a single array")
             arrays = {wanted[key]: archive[key] for key in archive.files if key in wanted}
-        if strangers := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-            raise ValueError(f"{strangers[0]}, which is no array")
-    except _DAMAGE as error:
+        if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{others[0]}, which is not an array")
+    except _READING_ERRORS as error:
         problem = " ".join(str(error).split()) or type(error).__name__
         raise damaged_file(path, f"expected an .npz archive of plain arrays, got: {problem}", _ADVICE) from error
     return arrays
@@ -126,26 +120,26 @@ def _load(path: Path, *names: str) -> dict[str, NDArray[Any]]:
 
 def _required(path: Path, arrays: Arrays, name: str) -> NDArray[Any]:
     if name not in arrays:
-        raise damaged_file(path, f"it lacks the array {name}", _ADVICE)
+        raise damaged_file(path, f"the array {name} is missing", _ADVICE)
     return arrays[name]
 
 
 def _class_names(path: Path, arrays: Arrays, labels: str) -> tuple[str, ...]:
-    """As the file gives them, else the numbers that `labels` goes up to."""
+    """Return the class names in the file, or else the numbers from 0 to the largest of `labels`."""
     if (names := arrays.get("class_names")) is not None:
         if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < max(2, len(names)):
-            raise damaged_file(path, "expected class_names to be a list of at least two different texts", _ADVICE)
+            raise damaged_file(path, "expected class_names to be an array of at least two different texts", _ADVICE)
         return tuple(names.tolist())
     values = _required(path, arrays, labels)
     if values.dtype.kind not in "iu" or values.size == 0 or values.max() < 1 or values.max() >= values.size:
-        raise damaged_file(path, f"expected {labels} to be whole numbers that count the classes from 0", _ADVICE)
+        raise damaged_file(path, f"expected {labels} to be integers that number the classes from 0", _ADVICE)
     return tuple(str(label) for label in range(int(values.max()) + 1))
 
 
 def _labelled(path: Path, arrays: Arrays, prefix: str, class_names: tuple[str, ...]) -> LabeledImages:
     images = _channels_first(path, _required(path, arrays, f"{prefix}images"), f"{prefix}images")
     labels = _required(path, arrays, f"{prefix}labels")
-    if labels.ndim == 2 and labels.shape[1] == 1:  # as MedMNIST and Keras have them
+    if labels.ndim == 2 and labels.shape[1] == 1:  # as in MedMNIST and Keras
         labels = labels[:, 0]
     return LabeledImages(images, checked_labels(path, labels, len(images), class_names, _ADVICE), class_names)
 
@@ -165,6 +159,6 @@ def _channels_first(path: Path, images: NDArray[Any], name: str) -> NDArray[np.u
     low, high = IMAGE_SIZES
     if len(images) == 0 or not all(low <= side <= high for side in images.shape[2:]):
         raise damaged_file(
-            path, f"expected {name} to hold images of {low} to {high} pixels, got shape {shape}", _ADVICE
+            path, f"expected {name} with images of {low} to {high} pixels per side, got shape {shape}", _ADVICE
         )
     return np.ascontiguousarray(images)

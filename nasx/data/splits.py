@@ -1,4 +1,4 @@
-"""Cuts what a trial trains on and what it is judged by from the training images of a dataset."""
+"""Stratified splits: training and validation images of a search, test images of an unsplit dataset."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ def split(
     validation_images: int | None = None,
     seed: int,
 ) -> SearchData:
-    """A stratified training and validation part of `images`, drawn by `seed`, with every class in both.
+    """Split images into a stratified training and validation part, with every class in both.
 
-    `validation_fraction` of the images, but at most `validation_images`, validate; of the others at most `train_images`
-    train. Settings are those of the config section `split`.
+    Args:
+        images: training images of a dataset.
+        validation_fraction: share of the images in the validation part.
+        train_images: largest size of the training part; None: all other images.
+        validation_images: largest size of the validation part; None: the full share.
+        seed: of the draw.
 
-    Raises SettingError where they leave a class without an image in either part, and DataError where the dataset has a
-    class with fewer than two.
+    Raises:
+        SettingError: if a part would lack a class; names the key in the config section `split`.
+        DataError: if a class has fewer than two images.
     """
     train, validation = (
         images.take(part)
@@ -52,9 +57,7 @@ def split_indices(
     validation_images: int | None,
     seed: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which of `images` train and which validate in `split` with these settings."""
-    if not 0 < validation_fraction < 1:
-        raise SettingError("split.validation_fraction", f"must lie between 0 and 1, got {validation_fraction}")
+    """Return the indices of the training and the validation images; see `split` for the arguments."""
     share = round(validation_fraction * len(images))
     n_validation, validation_key = _at_most(share, validation_images, "split.validation_images")
     n_train, train_key = _at_most(len(images) - share, train_images, "split.train_images")
@@ -68,17 +71,24 @@ def split_indices(
 
 
 def _at_most(available: int, limit: int | None, key: str) -> tuple[int, str]:
-    """How many images to take, and the config key that says so."""
+    """Return the number of images to take, and the config key that determines it."""
     return (available, "split.validation_fraction") if limit is None or limit > available else (limit, key)
 
 
 def hold_out(
     labels: NDArray[np.int64], class_names: Sequence[str], *, fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(training, test) indices for a dataset that comes unsplit: a stratified `fraction` is kept apart as its test.
+    """Return (training, test) indices for a dataset without a test set: a stratified draw.
 
-    Raises SettingError where that leaves a class out of the test, and DataError where a class has fewer
-    than two images.
+    Args:
+        labels: (n,), indices into `class_names`.
+        class_names: of all classes.
+        fraction: share of the images in the test set, in (0, 1).
+        seed: of the draw.
+
+    Raises:
+        SettingError: if a part would lack a class.
+        DataError: if a class has fewer than two images.
     """
     _check_counts(labels, class_names)
     n_test = math.ceil(fraction * len(labels))
@@ -93,13 +103,13 @@ def hold_out(
 
 
 def mean_and_std(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Per channel, (channels,) each, of pixels scaled to [0, 1]; the deviation of a constant channel is given as 1.
+    """Return mean and standard deviation of each channel, (channels,), of pixels scaled to [0, 1].
 
-    Exact: counts how often each of the 256 values occurs.
+    The standard deviation of a constant channel is 1. Exact: computed from the histogram of the 256 values.
     """
     n_channels = images.shape[1]
     counts = np.zeros((n_channels, 256), dtype=np.int64)
-    for start in range(0, len(images), _CHUNK):  # bincount makes 8-byte copies: of a chunk at a time
+    for start in range(0, len(images), _CHUNK):  # bincount copies to 8 bytes per pixel: in chunks
         for channel in range(n_channels):
             counts[channel] += np.bincount(images[start : start + _CHUNK, channel].ravel(), minlength=256)
     values = np.arange(256) / 255
@@ -110,7 +120,7 @@ def mean_and_std(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArra
 
 
 def _check_sizes(images: LabeledImages, *sizes: tuple[str, int]) -> None:
-    """What scikit-learn would otherwise say without naming the key."""
+    """Raise SettingError if a part is smaller than the number of classes; scikit-learn would not name the key."""
     _check_counts(images.labels, images.class_names)
     for key, size in sizes:
         if size < images.n_classes:
@@ -122,8 +132,8 @@ def _check_counts(labels: NDArray[np.int64], class_names: Sequence[str]) -> None
     rarest = int(counts.argmin())
     if counts[rarest] < 2:
         raise DataError(
-            "Every class needs at least 2 images, so that one can be trained on and one kept apart: "
-            f"of {class_names[rarest]!r} there are {counts[rarest]}."
+            "Every class needs at least 2 images, one for training and one for validation or test: "
+            f"{class_names[rarest]!r} has {counts[rarest]}."
         )
 
 

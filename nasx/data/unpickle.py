@@ -1,9 +1,9 @@
-"""Reads pickled arrays without running anything that the file asks for.
+"""Safe unpickling: read pickled arrays without executing code from the file.
 
-A pickle is a program: it names callables and the reader calls them. Here a name resolves to one of five small functions
-of this module, or to nothing. numpy itself is never called with values from the file: an array with a forged dtype
-(object pointers read from raw bytes) would be as good as code. So arrays are stood in for by `_Array`, dtypes by
-`_DType`, and only a plain numeric array of the right size is made of them.
+A pickle is a program: it names callables, and the unpickler calls them. Here a name resolves to one of five small
+functions of this module, or is an error. numpy is never called with unchecked values from the file, because an array
+with a forged dtype (object pointers read from raw bytes) can execute code. `_Array` and `_DType` are placeholders for
+arrays and dtypes; only a plain numeric array of the right size is created from them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from nasx.errors import DataError
 
-# What unpickling raises on damaged files, found by flipping and cutting bytes. A forged length gives a MemoryError.
-_DAMAGE = (
+# Exceptions of unpickling damaged files, found by changing and removing bytes. A forged length raises MemoryError.
+_UNPICKLING_ERRORS = (
     pickle.UnpicklingError,
     EOFError,
     ValueError,
@@ -34,15 +34,15 @@ _DAMAGE = (
     RecursionError,
     struct.error,
 )
-_NDARRAY = "numpy.ndarray"  # the class is only ever named in a pickle, as an argument: a word will do
-_NUMERIC = re.compile("[biuf][1248]")  # booleans, integers and floats of so many bytes; no objects, records, texts
+_NDARRAY = "numpy.ndarray"  # pickles pass the class only as an argument: a string is enough
+_NUMERIC = re.compile("[biuf][1248]")  # booleans, integers, floats and their bytes; no objects, records or text
 
 
 def load_pickled_dict(path: Path) -> dict[str, Any]:
-    """The dictionary in a pickle file, of numpy arrays, numbers, text, bytes, and containers of these.
+    """Return the dictionary in a pickle file, of numpy arrays, numbers, text, bytes, and containers of these.
 
-    Keys become text, whichever Python wrote them; text written by Python 2 stays bytes.
-    Raises DataError for a damaged file, and for one that asks for anything else. Errors of the disk remain OSError.
+    Keys become text, whether Python 2 or 3 wrote them; text values of Python 2 stay bytes.
+    Raises DataError if the file is damaged or names another callable. Errors of the disk stay OSError.
     """
     with path.open("rb") as file:
         try:
@@ -50,17 +50,18 @@ def load_pickled_dict(path: Path) -> dict[str, Any]:
             if not isinstance(content, dict):
                 raise ValueError(f"expected a dictionary, got {type(content).__name__}")
             return {_text(key): _plain(value) for key, value in content.items()}
-        except _DAMAGE as error:
+        except _UNPICKLING_ERRORS as error:
+            problem = str(error) or type(error).__name__
             raise DataError(
-                f"{path} is no readable pickle of arrays ({str(error) or type(error).__name__}). Fetch the file again."
+                f"{path} cannot be read as a pickle of arrays ({problem}). Download the file again."
             ) from error
 
 
 class _ArrayUnpickler(pickle._Unpickler):
-    """Resolves names to the functions below alone.
+    """Unpickler that resolves names only to the functions below.
 
-    pickle's version in Python: its memo is a dictionary, where the one in C lets two bytes of a file claim gigabytes.
-    It takes a third longer (0.2 s for a CIFAR batch).
+    Based on pickle's Python version: its memo is a dictionary, while two bytes of a file can make the C version
+    allocate gigabytes. It takes a third longer (0.2 s for a CIFAR batch).
     """
 
     def __init__(self, file: Any, path: Path) -> None:
@@ -69,26 +70,26 @@ class _ArrayUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         # numpy 2 renamed numpy.core to numpy._core
-        function = _ADMITTED.get((module.replace("numpy._core", "numpy.core"), name))
+        function = _ALLOWED.get((module.replace("numpy._core", "numpy.core"), name))
         if function is None:
-            asked = repr(f"{module}.{name}"[:80])
+            named = repr(f"{module}.{name}"[:80])
             raise DataError(
-                f"{self.path} is refused: it asks for {asked}, and a dataset needs nothing but arrays. "
+                f"{self.path} is refused: it names {named}, but a dataset must contain only arrays. "
                 "Get the file from its publisher."
             )
-        # A fresh function each time: whatever the file may set on it is gone with it.
+        # A new function each time, so that attributes set by the file do not persist.
         return function if isinstance(function, str) else lambda *arguments: function(*arguments)
 
 
 class _DType:
-    """Stands in for numpy.dtype(name, align, copy) until the byte order is set."""
+    """Placeholder of numpy.dtype(name, align, copy) until the byte order is set."""
 
     def __init__(self, name: Any) -> None:
         self.name = _text(name)
         self.order = "|"
 
     def __setstate__(self, state: Any) -> None:
-        self.order = _text(state[1])  # (version, byte order, ...): what follows describes records and is not read
+        self.order = _text(state[1])  # (version, byte order, ...): the rest describes records and is ignored
 
     def dtype(self) -> np.dtype[Any]:
         if self.order not in tuple("<>=|") or not _NUMERIC.fullmatch(self.name):
@@ -97,7 +98,7 @@ class _DType:
 
 
 class _Array:
-    """Stands in for an array between its creation and the setting of its state."""
+    """Placeholder of an array between its creation and the setting of its state."""
 
     value: NDArray[Any] | None = None
 
@@ -119,21 +120,21 @@ def _array(raw: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
 
 
 def _reconstruct(subtype: Any, _shape: Any, _typecode: Any) -> _Array:
-    """An array of protocols 2 to 4, empty until its state is set."""
+    """Return an array of protocols 2 to 4, empty until its state is set."""
     if subtype is not _NDARRAY:
         raise ValueError("expected numpy.ndarray")
     return _Array()
 
 
 def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-    """An array of protocol 5."""
+    """Return an array of protocol 5."""
     array = _Array()
     array.value = _array(raw, dtype, shape, order)
     return array
 
 
 def _scalar(dtype: Any, raw: Any) -> int | float | bool:
-    """A numpy number as a Python number."""
+    """Return a numpy number as a Python number."""
     number: int | float | bool = _array(raw, dtype, (), "C").item()
     return number
 
@@ -143,13 +144,13 @@ def _dtype(name: Any, *_align_and_copy: Any) -> _DType:
 
 
 def _encode(text: str, encoding: Any) -> bytes:
-    """Bytes of protocol 2, which Python 3 writes as text in latin-1."""
+    """Return bytes of protocol 2, which Python 3 writes as text in latin-1."""
     if encoding != "latin1":
         raise ValueError("expected bytes in latin1")
     return text.encode("latin1")
 
 
-_ADMITTED: dict[tuple[str, str], Callable[..., Any] | str] = {
+_ALLOWED: dict[tuple[str, str], Callable[..., Any] | str] = {
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _dtype,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
@@ -163,12 +164,12 @@ def _text(word: Any) -> str:
     if isinstance(word, bytes):
         return word.decode("utf-8")
     if not isinstance(word, str):
-        raise ValueError(f"expected a word, got {type(word).__name__}")
+        raise ValueError(f"expected text, got {type(word).__name__}")
     return word
 
 
 def _plain(value: Any) -> Any:
-    """The array that a stand-in stands for."""
+    """Return the array of a placeholder, and any other value unchanged."""
     if not isinstance(value, _Array):
         return value
     if value.value is None:

@@ -97,42 +97,45 @@ def test_a_malicious_object_array_runs_nothing(tmp_path):
 
 
 BAD_ARRAYS = {
-    "no images": ({}, "it lacks the array train_labels"),
-    "no labels": ({"train_images": images()}, "it lacks the array train_labels"),
-    "labels alone": ({"train_labels": labels()}, "it lacks the array train_images"),
+    "no images": ({}, "the array train_labels is missing"),
+    "no labels": ({"train_images": images()}, "the array train_labels is missing"),
+    "labels alone": ({"train_labels": labels()}, "the array train_images is missing"),
     "images as floats": (
         GOOD | {"train_images": images() / 255},
         "expected train_images as uint8, 0 to 255, got float64",
     ),
     "flat images": (GOOD | {"train_images": images(shape=(64,))}, r"expected train_images of shape .*, got \(20, 64\)"),
     "four channels": (GOOD | {"train_images": images(shape=(8, 8, 4))}, r"with 1 or 3 channels, got \(20, 8, 8, 4\)"),
-    "tiny images": (GOOD | {"train_images": images(shape=(7, 8))}, "images of 8 to 224 pixels, got shape"),
+    "tiny images": (GOOD | {"train_images": images(shape=(7, 8))}, "images of 8 to 224 pixels per side, got shape"),
     "huge images": (
         GOOD | {"train_images": images(2, (8, 225)), "train_labels": labels(2)},
         "images of 8 to 224 pixels",
     ),
-    "none at all": (GOOD | {"train_images": images(0)}, "images of 8 to 224 pixels, got shape"),
+    "none at all": (GOOD | {"train_images": images(0)}, "images of 8 to 224 pixels per side, got shape"),
     "one label lost": (GOOD | {"train_labels": labels(19)}, "got 20 images and 19 labels"),
     "labels as floats": (
         GOOD | {"train_labels": labels() / 2},
-        "train_labels to be whole numbers that count the classes",
+        "train_labels to be integers that number the classes",
     ),
-    "labels as texts": (GOOD | {"train_labels": np.array(["a"] * 20)}, "train_labels to be whole numbers"),
-    "one hot labels": (GOOD | {"train_labels": np.eye(2, dtype=int)[labels()]}, "a list of whole numbers as labels"),
-    "one class": (GOOD | {"train_labels": labels() * 0}, "train_labels to be whole numbers that count the classes"),
-    "a huge label": (GOOD | {"train_labels": labels() * 2**40}, "train_labels to be whole numbers that count"),
+    "labels as texts": (GOOD | {"train_labels": np.array(["a"] * 20)}, "train_labels to be integers"),
+    "one hot labels": (GOOD | {"train_labels": np.eye(2, dtype=int)[labels()]}, "a list of integers as labels"),
+    "one class": (GOOD | {"train_labels": labels() * 0}, "train_labels to be integers that number the classes"),
+    "a huge label": (GOOD | {"train_labels": labels() * 2**40}, "train_labels to be integers that number"),
     "a negative label": (
         GOOD | {"train_labels": labels() - 1},
-        "train_labels to be whole numbers|expected labels 0 to",
+        "train_labels to be integers|expected labels 0 to",
     ),
-    "too few names": (GOOD | {"class_names": np.array(["cat"])}, "class_names to be a list of at least two different"),
+    "too few names": (
+        GOOD | {"class_names": np.array(["cat"])},
+        "class_names to be an array of at least two different",
+    ),
     "a name twice": (
         GOOD | {"class_names": np.array(["cat", "cat"])},
-        "class_names to be a list of at least two different",
+        "class_names to be an array of at least two different",
     ),
     "names as numbers": (
         GOOD | {"class_names": np.array([1, 2])},
-        "class_names to be a list of at least two different",
+        "class_names to be an array of at least two different",
     ),
     "more labels than names": (
         GOOD | {"train_labels": labels(20, 3), "class_names": np.array(["a", "b"])},
@@ -164,7 +167,7 @@ def test_a_test_label_that_no_training_image_has_is_told(tmp_path):
 
 def test_a_file_without_a_test_part_is_told(tmp_path):
     arrays = {name: array for name, array in GOOD.items() if name.startswith("train")}
-    with pytest.raises(DataError, match="it lacks the array test_images"):
+    with pytest.raises(DataError, match="the array test_images is missing"):
         dataset(tmp_path, arrays).test()
 
 
@@ -219,7 +222,7 @@ def test_a_bad_file_is_told_in_one_line(case, tmp_path):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        (None, r"A dataset of numpy arrays needs its file: give dataset\.file=FILE\.npz\."),
+        (None, r"A dataset of numpy arrays needs its file: set dataset\.file=FILE\.npz\."),
         ("/no/where.npz", r"/no/where\.npz does not exist: a dataset of numpy arrays needs dataset\.file=FILE\.npz\."),
         ("/", r"/ is not a file: a dataset of numpy arrays needs dataset\.file=FILE\.npz\."),
     ],
@@ -232,7 +235,7 @@ def test_a_file_that_is_not_there_is_told(file, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"test_fraction": 1.0}, r"^test_fraction must lie between 0 and 1, got 1\.0$"),
+        ({"test_fraction": 1.0}, r"^test_fraction must be more than 0 and less than 1, got 1\.0$"),
         ({"seed": -1}, r"^seed must be at least 0, got -1$"),
     ],
 )

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nasx.config.settings import yaml_text
 from nasx.data.augmentation import Augmentation, augment
 from nasx.errors import SettingError
 
@@ -14,7 +15,9 @@ NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(4, 16), st.integers(4, 16))
 seeds = st.integers(0, 1000)
-augmentations = st.builds(Augmentation, st.floats(0, 0.5), st.booleans(), st.floats(0, 1))
+augmentations = st.builds(
+    Augmentation, crop_padding=st.floats(0, 0.5), horizontal_flip=st.booleans(), cutout=st.floats(0, 1)
+)
 
 
 def only(**chosen) -> Augmentation:
@@ -131,7 +134,7 @@ def test_channels_last_images_are_augmented_alike():
 @pytest.mark.parametrize("name", ["crop_padding", "cutout"])
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_out_of_range_is_told(name, share):
-    with pytest.raises(SettingError, match=rf"^{name} must be a share of the image's height, 0 to 1, got {share}$"):
+    with pytest.raises(SettingError, match=rf"^{name} must be at least 0 and at most 1, got {yaml_text(share)}$"):
         Augmentation(**{name: share})
 
 

@@ -34,7 +34,7 @@ def assert_one_line(error: DataError, *words: str) -> None:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("root", [None, ""])
 def test_without_a_root_the_key_to_give_is_named(reader, root):
-    with pytest.raises(DataError, match=r"needs its files: give dataset\.root=DIR, the folder that holds") as caught:
+    with pytest.raises(DataError, match=r"needs its files: set dataset\.root=DIR, the folder that contains") as caught:
         reader(root=root).train()
     assert_one_line(caught.value, reader.title, reader.folder)
 
@@ -94,11 +94,11 @@ def a_web_page(path: Path) -> None:
 DAMAGES = {
     missing: "is missing: .* needs dataset.root=DIR",
     a_folder: "cannot be read: Is a directory",
-    empty: "Fetch the file again",
-    halved: "Fetch the file again",
-    last_byte_lost: "Fetch the file again",
-    noise: "Fetch the file again",
-    a_web_page: "Fetch the file again",
+    empty: "Download the file again",
+    halved: "Download the file again",
+    last_byte_lost: "Download the file again",
+    noise: "Download the file again",
+    a_web_page: "Download the file again",
 }
 FILES = [
     (CIFAR10, "batches.meta"),
@@ -153,20 +153,20 @@ BAD_BATCHES = {
     "too few pixels": (GOOD | {"data": GOOD["data"][:, :3000]}, "expected data of shape"),
     "images unrolled": (GOOD | {"data": GOOD["data"].reshape(20, 3, 32, 32)}, "expected data of shape"),
     "one image lost": (GOOD | {"data": GOOD["data"][1:]}, "expected 20 images, got 19"),
-    "one label lost": (GOOD | {"labels": GOOD["labels"][1:]}, "one label an image, got 20 images and 19 labels"),
-    "no labels": ({"data": GOOD["data"]}, "a list of whole numbers as labels"),
-    "labels as words": (GOOD | {"labels": ["cat"] * 20}, "a list of whole numbers as labels"),
-    "labels as floats": (GOOD | {"labels": [0.5] * 20}, "a list of whole numbers as labels"),
-    "labels as booleans": (GOOD | {"labels": [True] * 20}, "a list of whole numbers as labels"),
-    "ragged labels": (GOOD | {"labels": [[1], [2, 3]] * 10}, "a list of whole numbers as labels"),
-    "nested labels": (GOOD | {"labels": [[1]] * 20}, "a list of whole numbers as labels"),
-    "labels as a mapping": (GOOD | {"labels": {"a": 1}}, "a list of whole numbers as labels"),
+    "one label lost": (GOOD | {"labels": GOOD["labels"][1:]}, "one label per image, got 20 images and 19 labels"),
+    "no labels": ({"data": GOOD["data"]}, "a list of integers as labels"),
+    "labels as words": (GOOD | {"labels": ["cat"] * 20}, "a list of integers as labels"),
+    "labels as floats": (GOOD | {"labels": [0.5] * 20}, "a list of integers as labels"),
+    "labels as booleans": (GOOD | {"labels": [True] * 20}, "a list of integers as labels"),
+    "ragged labels": (GOOD | {"labels": [[1], [2, 3]] * 10}, "a list of integers as labels"),
+    "nested labels": (GOOD | {"labels": [[1]] * 20}, "a list of integers as labels"),
+    "labels as a mapping": (GOOD | {"labels": {"a": 1}}, "a list of integers as labels"),
     "label too large": (GOOD | {"labels": [10] * 20}, "expected labels 0 to 9, got 10 at image 0"),
     "label negative": (GOOD | {"labels": [0] * 19 + [-1]}, "expected labels 0 to 9, got -1 at image 19"),
-    "label huge": (GOOD | {"labels": [2**80] * 20}, "a list of whole numbers as labels"),
+    "label huge": (GOOD | {"labels": [2**80] * 20}, "a list of integers as labels"),
     "a list": ([GOOD], "expected a dictionary, got list"),
     "a number": (7, "expected a dictionary, got int"),
-    "keys that are no words": ({1: 2}, "expected a word, got int"),
+    "keys that are no words": ({1: 2}, "expected text, got int"),
 }
 
 
@@ -184,14 +184,14 @@ def test_a_batch_of_the_wrong_content_says_what_was_expected(case, tmp_path):
 def test_a_meta_file_without_class_names_is_told(names, tmp_path):
     folder = write(CIFAR10, tmp_path)
     python2_pickle({"label_names": names, "num_cases_per_batch": 20}, folder / "batches.meta")
-    with pytest.raises(DataError, match="expected the names of the classes under label_names"):
+    with pytest.raises(DataError, match="expected the names of the classes in label_names"):
         CIFAR10(root=str(tmp_path)).train()
 
 
 def test_an_empty_batch_is_told(tmp_path):
     folder = write(CIFAR100, tmp_path)
     python2_pickle({"data": np.zeros((0, 3072), np.uint8), "fine_labels": []}, folder / "train")
-    with pytest.raises(DataError, match="it holds no images"):
+    with pytest.raises(DataError, match="it contains no images"):
         CIFAR100(root=str(tmp_path)).train()
 
 
@@ -203,12 +203,12 @@ BAD_IMAGES = {
     "another type of value": (b"\0\0\x0d\3" + idx_bytes(IMAGES)[4:], "expected the magic number 2051, got 3331"),
     "little endian": (struct.pack("<4I", 2051, 60, 28, 28) + bytes(60 * 784), "magic number 2051, got 50855936"),
     "half a header": (idx_bytes(IMAGES)[:10], "ends inside its header, after 10 bytes"),
-    "one value missing": (idx_bytes(IMAGES)[:-1], "announces 47040 values, got 47039"),
-    "one value more": (idx_bytes(IMAGES) + b"\0", "announces 47040 values, got more"),
+    "one value missing": (idx_bytes(IMAGES)[:-1], "declares 47040 values, got 47039"),
+    "one value more": (idx_bytes(IMAGES) + b"\0", "declares 47040 values, got more"),
     "forged length": (struct.pack(">4I", 2051, 2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(100), "values, got 100"),
-    "no images": (idx_bytes(IMAGES[:0]), "it holds no images"),
-    "images without height": (idx_bytes(IMAGES[:, :0]), "it holds no images"),
-    "fewer images than labels": (idx_bytes(IMAGES[:59]), "one label an image, got 59 images and 60 labels"),
+    "no images": (idx_bytes(IMAGES[:0]), "it contains no images"),
+    "images without height": (idx_bytes(IMAGES[:, :0]), "it contains no images"),
+    "fewer images than labels": (idx_bytes(IMAGES[:59]), "one label per image, got 59 images and 60 labels"),
 }
 
 

@@ -129,7 +129,7 @@ def test_read_only_arrays_are_taken_without_a_copy_or_a_warning():
 
 @pytest.mark.parametrize("make", [training, evaluation])
 def test_a_batch_size_below_two_is_told(make):
-    with pytest.raises(SettingError, match=r"^batch_size must be at least 2 \(batch normalisation\), got 1$"):
+    with pytest.raises(SettingError, match=r"^batch_size must be at least 2, got 1$"):
         make(batch_size=1)
 
 

@@ -121,7 +121,7 @@ def test_a_download_cut_off_is_resumed_where_it_stopped(server, tmp_path):
 
 def test_a_download_cut_off_for_good_is_resumed_by_the_next_fetch(server, tmp_path):
     server.cut_after = [2 * CHUNK, 0]
-    with pytest.raises(DataError, match=r"cannot be reached, or was cut off: run it again to go on where it stopped"):
+    with pytest.raises(DataError, match=r"cannot be reached, or the connection was lost: run again to resume"):
         fetch_published(publication(server.url), tmp_path)
     assert (tmp_path / "published/file.part").stat().st_size == 2 * CHUNK
     fetch_published(publication(server.url), tmp_path)
@@ -145,7 +145,7 @@ def test_a_part_that_is_complete_already_is_taken(server, tmp_path):
 
 def test_a_file_of_another_hash_is_refused_and_not_kept(server, tmp_path):
     server.content = b"something else"
-    with pytest.raises(DataError, match=rf"gives another file than the published one \(its hash is not {HASH}\)"):
+    with pytest.raises(DataError, match=rf"has another file than the published one \(its checksum is not {HASH}\)"):
         fetch_published(publication(server.url), tmp_path)
     assert list((tmp_path / "published").iterdir()) == []
 
@@ -153,7 +153,7 @@ def test_a_file_of_another_hash_is_refused_and_not_kept(server, tmp_path):
 def test_a_part_of_something_else_does_not_spoil_the_fetch_after_next(server, tmp_path):
     (tmp_path / "published").mkdir()
     (tmp_path / "published/file.part").write_bytes(b"something else")
-    with pytest.raises(DataError, match="gives another file"):
+    with pytest.raises(DataError, match="has another file"):
         fetch_published(publication(server.url), tmp_path)
     fetch_published(publication(server.url), tmp_path)
     assert (tmp_path / "published/file").read_bytes() == CONTENT
@@ -162,9 +162,9 @@ def test_a_part_of_something_else_does_not_spoil_the_fetch_after_next(server, tm
 @pytest.mark.parametrize(("status", "words"), [(404, "404 Not Found"), (403, "403 Forbidden"), (503, "503 Service")])
 def test_a_refusal_is_told_with_its_status(server, status, words, tmp_path):
     server.status = status
-    with pytest.raises(DataError, match=rf"^file could not be fetched: http://127.* answers {words}") as caught:
+    with pytest.raises(DataError, match=rf"^file cannot be downloaded: http://127.* returned {words}") as caught:
         fetch_published(publication(server.url), tmp_path)
-    assert str(caught.value).endswith(f"Or put the file into {tmp_path / 'published'} yourself.")
+    assert str(caught.value).endswith(f"Or copy the file into {tmp_path / 'published'}.")
     assert "\n" not in str(caught.value)
 
 
@@ -187,13 +187,13 @@ def test_the_next_mirror_is_asked_where_one_fails(server, tmp_path):
 
 def test_every_mirror_that_failed_is_told(server, tmp_path):
     server.status = 404
-    with pytest.raises(DataError, match=r"cannot be reached.*; http://127.* answers 404 Not Found\."):
+    with pytest.raises(DataError, match=r"cannot be reached.*; http://127.* returned 404 Not Found\."):
         fetch_published(publication(closed_port(), server.url), tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_told(server, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match=r"file cannot take the files \((Not a directory|File exists)\)\."):
+    with pytest.raises(ResourceError, match=r"file cannot store the files \((Not a directory|File exists)\)\."):
         fetch_published(publication(server.url), tmp_path / "file")
 
 
@@ -227,8 +227,8 @@ def test_an_archive_is_unpacked_once(server, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no archive", r"a\.tar\.gz cannot be unpacked \(.+\)\. Remove it and fetch it again\."),
-        (archive(("other/a", b"1")), r"a\.tar\.gz does not hold the folder published\."),
+        (b"no archive", r"a\.tar\.gz cannot be unpacked \(.+\)\. Delete it and download it again\."),
+        (archive(("other/a", b"1")), r"a\.tar\.gz does not contain the folder published\."),
         (archive(("published/a", b"1"), ("../outside", b"1")), r"a\.tar\.gz cannot be unpacked"),
     ],
     ids=["no archive", "another folder", "a way out"],  # of their own: an archive holds the time at which it was made
@@ -244,7 +244,7 @@ def test_a_bad_archive_is_told_and_leaves_nothing_behind(content, message, serve
 
 
 def test_an_unknown_dataset_gets_the_nearest_name():
-    with pytest.raises(DataError, match=r"knows no place to fetch 'cifar' from\. Did you mean cifar10\?"):
+    with pytest.raises(DataError, match=r"there is no download for 'cifar'\. Did you mean cifar10\?"):
         fetch("cifar", Path("/none"))
 
 

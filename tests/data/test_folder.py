@@ -120,7 +120,7 @@ def test_a_bad_picture_is_told_in_one_line(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "a.png"
     path.write_bytes(BAD_PICTURES[case])
-    with pytest.raises(DataError, match=r"a\.png cannot be read as a picture \(.+\)\. Replace it .* or remove it\."):
+    with pytest.raises(DataError, match=r"a\.png cannot be read as an image \(.+\)\. Replace it .* or remove it\."):
         read_image(path, size=8, channels=3)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
@@ -131,7 +131,7 @@ def test_a_picture_cut_off_is_told(ending, tmp_path):
     path = tmp_path / f"a.{ending}"
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(DataError, match="cannot be read as a picture"):
+    with pytest.raises(DataError, match="cannot be read as an image"):
         read_image(path, size=8, channels=3)
 
 
@@ -184,23 +184,23 @@ def test_validation_images_join_the_training_images(tmp_path):
 
 
 BAD_FOLDERS = {
-    "empty": ({}, r"data must hold one folder for each of at least two classes, got 0\."),
-    "one class": ({"ant": 2}, r"data must hold one folder for each of at least two classes, got 1\."),
-    "pictures without classes": ({".": 2}, r"must hold one folder for each of at least two classes, got 0\."),
-    "a class without pictures": ({"ant": 2, "bee": 0}, r"bee holds no pictures: fill it or remove it\."),
+    "empty": ({}, r"data must contain one folder for each of at least two classes, got 0\."),
+    "one class": ({"ant": 2}, r"data must contain one folder for each of at least two classes, got 1\."),
+    "pictures without classes": ({".": 2}, r"must contain one folder for each of at least two classes, got 0\."),
+    "a class without pictures": ({"ant": 2, "bee": 0}, r"bee contains no images: add some, or remove it\."),
     "a class of one picture": (
         {"ant": 5, "bee": 1},
-        r"Every class needs at least 2 images, .*: of 'bee' there are 1\.",
+        r"Every class needs at least 2 images, .*: 'bee' has 1\.",
     ),
     "no test": (
         {"train/ant": 2, "train/bee": 2},
-        r"test is missing: where there is a folder train, the test images lie",
+        r"test is missing: a directory with a folder train needs a folder test",
     ),
     "an unknown class": (
         {"train/ant": 2, "train/bee": 2, "test/cow": 1},
-        r"test/cow is of no class of the training images, which are ant, bee\.",
+        r"unexpected class folder .*test/cow\. Expected: ant, bee\.$",
     ),
-    "an empty test": ({"train/ant": 2, "train/bee": 2, "test/.": 1}, r"test holds no pictures\."),
+    "an empty test": ({"train/ant": 2, "train/bee": 2, "test/.": 1}, r"test contains no images\."),
 }
 
 
@@ -220,7 +220,7 @@ def test_a_bad_directory_says_what_was_expected(case, tmp_path):
 @pytest.mark.parametrize(
     ("root", "message"),
     [
-        (None, r"A folder of images needs its place: give dataset\.root=DIR, with one folder a class\."),
+        (None, r"A folder of images needs its path: set dataset\.root=DIR, with one folder per class\."),
         ("/no/where", r"/no/where does not exist: a folder of images needs dataset\.root=DIR"),
         (__file__, r"test_folder\.py is not a folder: a folder of images needs dataset\.root=DIR"),
     ],
@@ -234,7 +234,7 @@ def test_a_damaged_picture_among_good_ones_is_named(tmp_path):
     class_folders(tmp_path / "data", ant=5, bee=5)
     for path in (tmp_path / "data/bee").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"bee/0\d\.png cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"bee/0\d\.png cannot be read as an image"):
         reader(tmp_path).train()
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -242,9 +242,9 @@ def test_a_damaged_picture_among_good_ones_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 7}, r"^image_size must be 8 to 224 pixels, got 7$"),
-        ({"image_size": 225}, r"^image_size must be 8 to 224 pixels, got 225$"),
-        ({"test_fraction": 0.0}, r"^test_fraction must lie between 0 and 1, got 0\.0$"),
+        ({"image_size": 7}, r"^image_size must be at least 8 and at most 224, got 7$"),
+        ({"image_size": 225}, r"^image_size must be at least 8 and at most 224, got 225$"),
+        ({"test_fraction": 0.0}, r"^test_fraction must be more than 0 and less than 1, got 0\.0$"),
         ({"seed": -1}, r"^seed must be at least 0, got -1$"),
     ],
 )
@@ -271,7 +271,7 @@ def read_paths(monkeypatch) -> list[Path]:
         paths.append(path)
         return read_image(path, **options)
 
-    monkeypatch.setattr(module, "read_picture", counting)
+    monkeypatch.setattr(module, "read_image", counting)
     return paths
 
 
@@ -324,5 +324,5 @@ def test_images_are_mapped_from_disk_and_not_loaded(tmp_path):
 def test_a_cache_that_cannot_be_written_is_told(tmp_path):
     class_folders(tmp_path / "data", ant=5, bee=5)
     (tmp_path / "cache").write_text("a file where the directory should be")
-    with pytest.raises(ResourceError, match=r"cache cannot take the resized images \(.+\): give dataset\.cache=DIR\."):
+    with pytest.raises(ResourceError, match=r"cache cannot store the resized images \(.+\): set dataset\.cache=DIR\."):
         reader(tmp_path).train()

@@ -71,9 +71,9 @@ def test_the_noise_has_the_deviation_asked_for():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"train_images": 3}, r"^train_images must be at least 4, one a class, got 3$"),
-        ({"test_images": 0}, r"^test_images must be at least 4, one a class, got 0$"),
-        ({"noise": -0.1}, r"^noise must be a share of the range from black to white, 0 to 1, got -0\.1$"),
+        ({"train_images": 3}, r"^train_images must be at least 4, got 3$"),
+        ({"test_images": 0}, r"^test_images must be at least 4, got 0$"),
+        ({"noise": -0.1}, r"^noise must be at least 0 and at most 1, got -0\.1$"),
         ({"seed": -1}, r"^seed must be at least 0, got -1$"),
     ],
 )

@@ -91,7 +91,7 @@ BAD = {
     "a path to another file": (hostile_path, "row 0 holds no picture in the column image"),
     "no pictures": (lambda p: write(p, ["a"], [0], image=datasets.Value("string")), "has no column of kind Image"),
     "no labels": (lambda p: write(p, [png(1)], [0], label=datasets.Value("int64")), "has no column of kind ClassLabel"),
-    "no rows": (lambda p: write(p, [], []), "holds no pictures|cannot be read"),
+    "no rows": (lambda p: write(p, [], []), "contains no images|cannot be read"),
 }
 
 
@@ -132,8 +132,8 @@ def test_without_the_library_the_command_that_installs_it_is_named(file, monkeyp
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 7}, "image_size must be 8 to 224 pixels, got 7"),
-        ({"test_fraction": 1.0}, "test_fraction must lie between 0 and 1"),
+        ({"image_size": 7}, "image_size must be at least 8 and at most 224, got 7"),
+        ({"test_fraction": 1.0}, "test_fraction must be more than 0 and less than 1"),
         ({"seed": -1}, "seed must be at least 0"),
     ],
 )

@@ -51,5 +51,5 @@ def test_labels_of_another_counting_are_told(label, message, tmp_path):
 
 
 def test_it_cannot_be_fetched_and_says_where_it_is(tmp_path):
-    with pytest.raises(DataError, match=r"image-net\.org gives .* to registered users"):
+    with pytest.raises(DataError, match=r"image-net\.org requires registration for ImageNet's 16x16 images"):
         fetch("imagenet16_120", tmp_path)

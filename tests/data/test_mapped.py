@@ -119,5 +119,5 @@ def test_a_folder_of_pictures_is_streamed_where_it_is_asked_for(memory_map, tmp_
 def test_a_disk_that_takes_no_more_is_told(tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ResourceError, match=r"cannot take the resized images .*give dataset\.cache=DIR"):
+    with pytest.raises(ResourceError, match=r"cannot store the resized images .*set dataset\.cache=DIR"):
         dataset.write_rows(tmp_path / "file" / "x.npy", (1, 2), np.zeros((1, 2), np.uint8))

@@ -85,8 +85,14 @@ def test_numbers_of_images_are_limits(limits, sizes):
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"validation_fraction": 0.0}, r"^split\.validation_fraction must lie between 0 and 1, got 0\.0"),
-        ({"validation_fraction": 1.0}, r"^split\.validation_fraction must lie between 0 and 1, got 1\.0"),
+        (
+            {"validation_fraction": 0.0},
+            r"^split\.validation_fraction must leave at least one image .* 3 classes, got 0$",
+        ),
+        (
+            {"validation_fraction": 1.0},
+            r"^split\.validation_fraction must leave at least one image .* 3 classes, got 0$",
+        ),
         ({"validation_fraction": 0.01}, r"^split\.validation_fraction must leave at least one .* 3 classes, got 1"),
         ({"train_images": 2}, r"^split\.train_images must leave at least one image for each of 3 classes, got 2"),
         ({"validation_images": 0}, r"^split\.validation_images must leave at least one image .*, got 0"),
@@ -112,7 +118,7 @@ def test_a_class_that_is_too_rare_for_the_split_is_named(limits, message):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_class_that_cannot_be_in_both_parts_is_named(count):
-    with pytest.raises(DataError, match=rf"Every class needs at least 2 images, .*: of 'class 1' there are {count}\."):
+    with pytest.raises(DataError, match=rf"Every class needs at least 2 images, .*: 'class 1' has {count}\."):
         split(images_with([20, count]), seed=0)
 
 

@@ -19,7 +19,7 @@ from nasx.data import unpickle
 from nasx.data.unpickle import load_pickled_dict
 from nasx.errors import DataError
 
-REFUSED = r"is refused: it asks for .*, and a dataset needs nothing but arrays\. Get the file from its publisher\."
+REFUSED = r"is refused: it names .*, but a dataset must contain only arrays\. Get the file from its publisher\."
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -160,7 +160,7 @@ FORGED = {
 def test_forged_arrays_are_no_readable_pickle_of_arrays(case, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(pickle.dumps({"data": FORGED[case]}, protocol=4))
-    with pytest.raises(DataError, match=r"is no readable pickle of arrays \(.+\)\. Fetch the file again\."):
+    with pytest.raises(DataError, match=r"cannot be read as a pickle of arrays \(.+\)\. Download the file again\."):
         load_pickled_dict(path)
 
 

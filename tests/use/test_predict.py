@@ -47,7 +47,7 @@ def test_every_picture_of_a_folder_has_its_line_and_a_damaged_one_does_not_stop_
 
     rows = json.loads(capsys.readouterr().out)
     assert [Path(row["file"]).name for row in rows] == ["a.png", "b.jpg", "d.png", "c.webp"]
-    assert "cannot be read as a picture" in rows[2]["problem"]
+    assert "cannot be read as an image" in rows[2]["problem"]
     for row in (rows[0], rows[1], rows[3]):
         assert row["class"] in ("none", "horizontal", "vertical", "diagonal")
         assert 0 < row["probability"] <= 1
