@@ -71,9 +71,7 @@ def _row(run: Path) -> tuple[str, ...]:
 
 @app.command()
 def show(
-    run_dir: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Directory; by default the newest run.")
-    ] = None,
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="By default the newest run.")] = None,
     status: Annotated[TrialStatus | None, typer.Option(help="Show only these trials.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Print every traceback in full.")] = False,
 ) -> None:
@@ -98,9 +96,7 @@ def show(
 
 @app.command()
 def check(
-    run_dir: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Directory; by default the newest run.")
-    ] = None,
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="By default the newest run.")] = None,
 ) -> int:
     """Check the journal, lineage, values and weights of a run. Exit status 2 if something is wrong."""
     run = find_run(run_dir, default_runs_dir())

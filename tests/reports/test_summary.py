@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import make_noisy_run, make_run, make_trial
 
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarize
 from nasx.trial import Evaluation, Reason, TrialStatus, costs
 
 BOTH = ("error", "introspectability")
@@ -15,7 +15,7 @@ BOTH = ("error", "introspectability")
 
 def dominates(a, b):
     """Whether `a` is no worse than `b` in any objective and better in one."""
-    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+    return all(x <= y for x, y in zip(a, b, strict=True)) and tuple(a) != tuple(b)
 
 
 def trials_at(points):
@@ -27,24 +27,24 @@ def points_of(results):
 
 
 def test_the_front_is_sorted_by_the_first_objective_best_first():
-    summary = summarise(trials_at([(0.5, 0.9), (0.1, 0.2), (0.3, 0.5), (0.4, 0.1)]), BOTH, n_classes=10)
+    summary = summarize(trials_at([(0.5, 0.9), (0.1, 0.2), (0.3, 0.5), (0.4, 0.1)]), BOTH, n_classes=10)
     assert points_of(summary.front) == [(0.1, 0.2), (0.3, 0.5), (0.5, 0.9)]
 
 
 def test_an_objective_that_is_maximised_comes_highest_first():
-    summary = summarise(trials_at([(0.1, 0.2), (0.5, 0.9)]), ("introspectability", "error"), n_classes=10)
+    summary = summarize(trials_at([(0.1, 0.2), (0.5, 0.9)]), ("introspectability", "error"), n_classes=10)
     assert points_of(summary.front) == [(0.5, 0.9), (0.1, 0.2)]
 
 
 def test_hypervolume_is_measured_from_guessing_and_introspectability_zero():
-    summary = summarise(trials_at([(0.1, 0.5)]), BOTH, n_classes=10)
+    summary = summarize(trials_at([(0.1, 0.5)]), BOTH, n_classes=10)
     assert summary.reference == (0.9, 0.0)
     assert summary.hypervolume == pytest.approx((0.9 - 0.1) * 0.5)
 
 
 def test_an_objective_without_a_fixed_reference_is_measured_from_the_worst_trial():
     trials = [make_trial(0, error=0.1, parameters=300), make_trial(1, error=0.2, parameters=100)]
-    summary = summarise(trials, ("error", "parameters"), n_classes=2)
+    summary = summarize(trials, ("error", "parameters"), n_classes=2)
     assert summary.reference == (0.5, 300.0)
     assert summary.hypervolume == pytest.approx((0.5 - 0.2) * (300 - 100))
 
@@ -52,7 +52,7 @@ def test_an_objective_without_a_fixed_reference_is_measured_from_the_worst_trial
 def test_replicates_of_an_architecture_are_one_point_at_their_mean():
     first = make_trial(0, genotype=(1,) * 6, error=0.1, introspectability=0.4, only_once=1.0)
     second = make_trial(1, genotype=(1,) * 6, replicate=1, error=0.3, introspectability=0.6)
-    summary = summarise([first, second], BOTH, n_classes=10)
+    summary = summarize([first, second], BOTH, n_classes=10)
     (member,) = summary.front
     assert member.trainings == 2
     assert member.metrics == pytest.approx({"error": 0.2, "introspectability": 0.5})
@@ -60,7 +60,7 @@ def test_replicates_of_an_architecture_are_one_point_at_their_mean():
 
 def test_trials_that_are_not_complete_are_counted_and_never_on_the_front():
     failed = make_trial(0, evaluation=Evaluation.failed(Reason.DIVERGED, "NaN", {"error": 0.0, "introspectability": 9}))
-    summary = summarise([failed, *trials_at([(0.1, 0.5)])], BOTH, n_classes=10)
+    summary = summarize([failed, *trials_at([(0.1, 0.5)])], BOTH, n_classes=10)
     assert points_of(summary.front) == [(0.1, 0.5)]
     assert summary.statuses == {TrialStatus.FAILED: 1, TrialStatus.COMPLETE: 1}
     assert summary.reasons == {Reason.DIVERGED: 1}
@@ -68,18 +68,18 @@ def test_trials_that_are_not_complete_are_counted_and_never_on_the_front():
 
 @pytest.mark.parametrize("objectives", [BOTH, ("error", "parameters")])
 def test_a_run_without_a_complete_trial_has_an_empty_front(objectives):
-    summary = summarise([], objectives, n_classes=10)
+    summary = summarize([], objectives, n_classes=10)
     assert (summary.front, summary.knee, summary.hypervolume) == ((), None, 0.0)
 
 
 def test_the_knee_is_on_the_front():
-    summary = summarise(make_run(), BOTH, n_classes=10)
+    summary = summarize(make_run(), BOTH, n_classes=10)
     assert summary.knee in {m.arch_id for m in summary.front}
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 2)), min_size=1, max_size=30))
 def test_no_network_dominates_a_member_of_the_front_and_one_dominates_every_other(points):
-    summary = summarise(trials_at(points), BOTH, n_classes=10)
+    summary = summarize(trials_at(points), BOTH, n_classes=10)
     members = {m.arch_id for m in summary.front}
     everything = {a.arch_id: np.array(costs(a.metrics, summary.objectives)) for a in summary.architectures}
     for arch_id, point in everything.items():
@@ -88,7 +88,7 @@ def test_no_network_dominates_a_member_of_the_front_and_one_dominates_every_othe
 
 @pytest.fixture(scope="module")
 def noisy():
-    return summarise(make_noisy_run(), BOTH, n_classes=10)
+    return summarize(make_noisy_run(), BOTH, n_classes=10)
 
 
 def test_the_front_is_that_of_the_estimates_not_of_the_means(noisy):
@@ -144,7 +144,7 @@ def test_the_noise_is_found_from_what_was_trained_again(noisy):
 
 def test_an_exact_objective_keeps_its_value_without_uncertainty():
     trials = make_noisy_run()
-    summary = summarise(trials, ("error", "parameters"), n_classes=10)
+    summary = summarize(trials, ("error", "parameters"), n_classes=10)
     exact = {t.arch_id: t.metrics["parameters"] for t in trials}
     assert {a.arch_id: a.metrics["parameters"] for a in summary.architectures} == pytest.approx(exact)
     assert {a.std["parameters"] for a in summary.architectures} == {0.0}
@@ -158,7 +158,7 @@ def test_an_exact_objective_keeps_its_value_without_uncertainty():
     ],
 )
 def test_without_a_model_values_are_means_and_nothing_is_known_of_their_uncertainty(trials, why):
-    summary = summarise(trials, BOTH, n_classes=10)
+    summary = summarize(trials, BOTH, n_classes=10)
 
     assert summary.why_observed.startswith(why)
     assert not summary.is_estimated and summary.certain_hypervolume is None and summary.rivals == ()
