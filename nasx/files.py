@@ -1,4 +1,4 @@
-"""Atomic writes, disk errors in plain words, and checksums inside safetensors files."""
+"""Atomic writes, JSON records, disk errors as ResourceError, and checksums inside safetensors files."""
 
 from __future__ import annotations
 
@@ -11,39 +11,51 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from nasx.errors import ResourceError
+from pydantic import PlainValidator, TypeAdapter, ValidationError
 
+from nasx.errors import ResourceError, RunError
+
+
+def _check_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return value
+
+
+T = TypeVar("T")
+FileName = Annotated[str, PlainValidator(_check_text)]  # pydantic's own str rejects names that are not UTF-8
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
-def disk_full(what: str) -> ResourceError:
-    """The error for a full disk or an exhausted quota while writing `what`, e.g. "the journal runs/a/run.db"."""
+def disk_full_error(what: str) -> ResourceError:
+    """Return the error for a full disk or an exhausted quota while writing `what`, e.g. "the journal runs/a/run.db"."""
     return ResourceError(
-        f"no space left on the disk while writing {what}. Free some space, then go on with --resume: "
-        "every trial that had finished is kept."
+        f"no space left on the disk while writing {what}. Free some space, then resume with --resume: "
+        "every finished trial is kept."
     )
 
 
 @contextmanager
 def translate_disk_errors(what: str) -> Iterator[None]:
-    """Within the block, a disk that is full, or may not be written, raises ResourceError naming `what` was written."""
+    """Raise ResourceError with the name of the file, `what`, if the block meets a full or write-protected disk."""
     try:
         yield
     except OSError as exc:
         if exc.errno in _NO_SPACE:
-            raise disk_full(what) from exc
+            raise disk_full_error(what) from exc
         if exc.errno in _NO_PERMISSION:
             raise ResourceError(
-                f"{what} may not be written ({exc.strerror}). Check the permissions of its directory, or name another."
+                f"{what} cannot be written ({exc.strerror}). "
+                "Check the permissions of its directory, or choose another one."
             ) from exc
         raise
 
 
 def is_temporary(name: str, of: str) -> bool:
-    """Whether a file was left by a process that was killed in `write_atomically` of the file named `of`.
+    """Return whether `name` is a temporary file that a killed `write_atomically` of the file `of` left behind.
 
     >>> is_temporary(".config.yaml.123.tmp", "config.yaml"), is_temporary("config.yaml", "config.yaml")
     (True, False)
@@ -52,9 +64,9 @@ def is_temporary(name: str, of: str) -> bool:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, making its directory; whoever reads, or is killed, sees the old file or the new one.
+    """Write `data` to `path` and create its directory; after a kill, `path` is either the old file or the new one.
 
-    Raises ResourceError where the disk is full; nothing is left behind then.
+    Raises ResourceError if the disk is full; no temporary file remains then.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same directory: a rename must not cross disks
     with translate_disk_errors(str(path)):
@@ -63,57 +75,111 @@ def write_atomically(path: Path, data: bytes) -> None:
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
+                os.fsync(file.fileno())  # otherwise a power cut may leave the new name on an empty file
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
 
+def write_record(path: Path, record: T, adapter: TypeAdapter[T], *, indent: int | None = 1) -> None:
+    """Write a record as JSON, atomically.
+
+    Args:
+        path: The file.
+        record: A value of the adapter's type. NaN and infinities are written as the tokens `NaN` and `Infinity`.
+        adapter: pydantic's adapter of the type.
+        indent: Spaces per level; None writes a single line, which is faster for long lists.
+    """
+    text = json.dumps(adapter.dump_python(record, by_alias=True), indent=indent)
+    write_atomically(path, (text + "\n").encode())
+
+
+def read_record(path: Path, adapter: TypeAdapter[T], *, remedy: str) -> T | None:
+    """Read a record that `write_record` wrote.
+
+    Args:
+        path: The file.
+        adapter: pydantic's adapter of the record's type.
+        remedy: Sentence that ends the error message: how to fix or replace a damaged file.
+
+    Returns:
+        The record, or None if there is no file.
+
+    Raises:
+        RunError: If the file is damaged.
+    """
+    try:
+        return parse_record(path.read_bytes(), adapter)
+    except FileNotFoundError:
+        return None
+    except ValueError as exc:
+        raise RunError(f"{path} is damaged ({exc}). {remedy}") from exc
+
+
+def parse_record(text: str | bytes, adapter: TypeAdapter[T]) -> T:
+    """Return the record that the JSON `text` describes. Raises ValueError with the first problem, on one line.
+
+    >>> parse_record("[1, 2]", TypeAdapter(tuple[int, ...]))
+    (1, 2)
+    >>> parse_record('{"epochs": ["many"]}', TypeAdapter(dict[str, list[int]]))
+    Traceback (most recent call last):
+    ValueError: epochs.0: Input should be a valid integer, unable to parse string as an integer
+    """
+    try:
+        return adapter.validate_python(json.loads(text))  # pydantic's own parser rejects names that are not UTF-8
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{key}: {first['msg']}" if key else first["msg"]) from exc
+
+
 _LENGTH = struct.Struct("<Q")
-_ALIGNMENT = 8  # tensors begin at a multiple, for readers that map the file
-_SEAL = "sha256"
+_ALIGNMENT = 8  # tensors start at a multiple of 8 bytes, for readers that map the file into memory
+_CHECKSUM = "sha256"  # key in the header's metadata
 
 
-def seal(data: bytes) -> bytes:
-    """The safetensors file `data` with the hash of its tensors in the header."""
-    header, tensors = _parts(data)
-    metadata = {**header.get("__metadata__", {}), _SEAL: hashlib.sha256(tensors).hexdigest()}
+def add_checksum(data: bytes) -> bytes:
+    """Return the safetensors file `data` with the SHA-256 of its tensors in the header."""
+    header, tensors = _split_header(data)
+    metadata = {**header.get("__metadata__", {}), _CHECKSUM: hashlib.sha256(tensors).hexdigest()}
     text = json.dumps({**header, "__metadata__": metadata}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     return _LENGTH.pack(len(text)) + text + tensors
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with the safetensors file at `path`, in words; None where it is whole or bears no seal."""
+def find_corruption(path: Path) -> str | None:
+    """Return what is wrong with the safetensors file at `path`; None if its checksum matches or it has none."""
     try:
-        header, tensors = _parts(path.read_bytes())
+        header, tensors = _split_header(path.read_bytes())
     except ValueError as exc:
         return f"not a safetensors file ({exc})"
     metadata = header.pop("__metadata__", {})
     try:
         size = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-        seal_found = metadata.get(_SEAL, "")
+        checksum = metadata.get(_CHECKSUM, "")
     except (TypeError, ValueError, LookupError, AttributeError):
-        return "not a safetensors file (its header does not say where each tensor lies)"
+        return "not a safetensors file (its header does not contain the offsets of its tensors)"
     if size != len(tensors):
-        return f"holds {len(tensors)} bytes of tensors, {size} expected"
-    if seal_found not in ("", hashlib.sha256(tensors).hexdigest()):
-        return "its tensors are not those that were written (their hash differs)"
+        return f"contains {len(tensors)} bytes of tensors, expected {size}"
+    if checksum not in ("", hashlib.sha256(tensors).hexdigest()):
+        return "its checksum does not match its tensors"
     return None
 
 
-def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and tensors of a safetensors file. Raises ValueError where it is none."""
+def _split_header(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the header and the tensors of a safetensors file. Raises ValueError if `data` is not one."""
     if len(data) < _LENGTH.size:
-        raise ValueError(f"{len(data)} bytes long")
+        raise ValueError(f"it has {len(data)} bytes")
     end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
     if end > len(data):
-        raise ValueError("cut off within its header")
+        raise ValueError("its header is truncated")
     try:
         header = json.loads(data[_LENGTH.size : end])
     except RecursionError as exc:
-        raise ValueError("its header is nested without end") from exc
+        raise ValueError("its header is nested too deeply") from exc
     if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     return header, data[end:]

@@ -1,8 +1,8 @@
-"""The records that everything else passes around, and what the objectives mean.
+"""Data classes of a search, and the definitions of the objectives.
 
-An algorithm asks for a `Candidate`: a genotype with its descent. A candidate names a network, the network has an
-`arch_id`, and a `Trial` is that network trained and scored once: the pair (arch_id, replicate). Several candidates
-may name the same network; it is trained once and later candidates are answered from the journal.
+An algorithm proposes a `Candidate`: a genotype with its lineage. The genotype encodes a network, identified by its
+`arch_id`. A `Trial` is one training and scoring of a network, identified by (arch_id, replicate). If several candidates
+encode the same network, it is trained once, and later candidates are answered from the journal.
 """
 
 from __future__ import annotations
@@ -22,37 +22,39 @@ from numpy.typing import NDArray
 
 from nasx.errors import ArchitectureError, SettingError
 
-Genotype = tuple[int, ...]  # one allele a gene; gene i takes 0 <= allele < gene_sizes[i]
+Genotype = tuple[int, ...]  # one allele per gene, 0 <= allele < gene_sizes[gene]
 
 ARCH_ID_DIGITS = 10
 
 
 class Direction(StrEnum):
+    """Direction of optimization of an objective."""
+
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What an objective means. This module is the one place that states direction, range and unit."""
+    """Definition of an objective: direction, range and unit. Defined only in this module."""
 
     name: str
     label: str  # for axes and table headers
-    unit: str  # "%" values are kept as shares in [0, 1] and shown times 100
+    unit: str  # values with unit "%" are stored as shares in [0, 1] and displayed in percent
     direction: Direction
-    low: float  # smallest value possible
-    high: float  # largest value possible
-    is_exact: bool = False  # whether every training of a network has the same value: it is counted, not measured
+    low: float  # smallest possible value
+    high: float  # largest possible value
+    is_exact: bool = False  # True if all trainings of a network have the same value, e.g. its number of parameters
 
     @property
     def sign(self) -> int:
-        """+1 where smaller is better, -1 where larger is: value * sign is a cost."""
+        """Return +1 if smaller is better, -1 if larger is better: value * sign is a cost."""
         return 1 if self.direction is Direction.MINIMIZE else -1
 
     def reference(self, n_classes: int) -> float | None:
-        """The value from which hypervolume is measured; None: the worst value among the trials that are compared.
+        """Return the reference point of the hypervolume; None: the worst value of the compared trials.
 
-        An error is measured from chance, 1 - 1/classes, and introspectability from 0, as in the paper's Table 1.
+        It is chance level, 1 - 1/classes, for errors and 0 for introspectability, as in Table 1 of the paper.
         """
         if self.name in ("error", "macro_error"):
             return 1 - 1 / n_classes
@@ -63,9 +65,9 @@ OBJECTIVES: Mapping[str, Objective] = {
     o.name: o
     for o in (
         Objective("error", "validation error", "%", Direction.MINIMIZE, 0.0, 1.0),
-        # every class counts the same, however few images it has
+        # mean error of the classes, each with the same weight
         Objective("macro_error", "macro error", "%", Direction.MINIMIZE, 0.0, 1.0),
-        # signed vectors may point away from each other: cosine distances reach 2
+        # cosine distances of signed vectors range up to 2
         Objective("introspectability", "introspectability", "", Direction.MAXIMIZE, 0.0, 2.0),
         Objective("parameters", "parameters", "", Direction.MINIMIZE, 0.0, math.inf, is_exact=True),
         Objective("macs", "multiply-accumulates", "", Direction.MINIMIZE, 0.0, math.inf, is_exact=True),
@@ -76,30 +78,32 @@ OBJECTIVES: Mapping[str, Objective] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """The range within which a metric must lie for a network to be feasible."""
+    """Feasible range of a metric."""
 
     min: float | None = None  # inclusive; None: no bound
     max: float | None = None  # inclusive; None: no bound
 
     def __post_init__(self) -> None:
         if self.min is None and self.max is None:
-            raise SettingError("min", "or max must be given")
+            raise SettingError("min", "or max is required")
         if self.min is not None and self.max is not None and self.min >= self.max:
             raise SettingError("min", f"must be less than max, got {self.min:g} and {self.max:g}")
 
-    def hold(self, value: float) -> bool:
-        """Whether a value lies within."""
+    def contains(self, value: float) -> bool:
+        """Return whether a value is in the range."""
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
 
 class TrialStatus(StrEnum):
-    COMPLETE = "complete"  # trained, scored: the only status with objectives
-    FAILED = "failed"  # something went wrong while training or scoring
-    INFEASIBLE = "infeasible"  # nothing went wrong, but the network is out of bounds
+    """Outcome of a trial."""
+
+    COMPLETE = "complete"  # trained and scored; the only status with objectives
+    FAILED = "failed"  # an error during training or scoring
+    INFEASIBLE = "infeasible"  # no error, but the network violates a constraint
 
 
 class Reason(StrEnum):
-    """Why a trial is not COMPLETE."""
+    """Reason why a trial is not COMPLETE."""
 
     # FAILED
     DIVERGED = "diverged"
@@ -108,10 +112,10 @@ class Reason(StrEnum):
     ERROR = "error"
     NO_SCORE = "no_score"
     # INFEASIBLE
-    DISCONNECTED = "disconnected"  # no path from input to output: no network at all
-    CONSTRAINT = "constraint"  # outside the bounds given by the config's constraints
-    CHANCE_LEVEL = "chance_level"  # has not learned the task: not better than guessing
-    DOMINATED = "dominated"  # stopped early: its training could no longer lead to the front
+    DISCONNECTED = "disconnected"  # no path from input to output
+    CONSTRAINT = "constraint"  # outside the bounds in the config's constraints
+    CHANCE_LEVEL = "chance_level"  # not better than guessing
+    DOMINATED = "dominated"  # stopped early: it could no longer reach the front
 
 
 INFEASIBLE_REASONS = frozenset({Reason.DISCONNECTED, Reason.CONSTRAINT, Reason.CHANCE_LEVEL, Reason.DOMINATED})
@@ -119,72 +123,86 @@ INFEASIBLE_REASONS = frozenset({Reason.DISCONNECTED, Reason.CONSTRAINT, Reason.C
 
 @dataclass(frozen=True)
 class Candidate:
-    """What an algorithm asks for: a genotype and where it comes from."""
+    """Genotype proposed by an algorithm, with its lineage."""
 
-    number: int  # 0, 1, 2, ... in the order of asking
+    number: int  # 0, 1, 2, ... in the order of proposal
     genotype: Genotype
     generation: int  # 0 is the first
-    operator: str  # how it was made: "random", "crossover+mutation", ...
-    parents: tuple[int, ...] = ()  # numbers of the candidates that it descends from
-    # numbers of the candidates whose answers were taken in since the candidate before, in that order: what this one and
-    # all after it are bred from. An algorithm that does not tell has no early stopping
+    operator: str  # how it was created: "random", "crossover+mutation", ...
+    parents: tuple[int, ...] = ()  # numbers of its parents
+    # numbers of the candidates told to the algorithm since the previous proposal, in that order: this candidate and all
+    # later ones depend on them. Early stopping needs an algorithm that reports them
     heard: tuple[int, ...] = ()
-    # which training of its network it asks for: 0 is the first; from 1 on it re-trains a known network
+    # requested training of its network: 0 is the first, 1, 2, ... re-train a known network
     replicate: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """How introspectable a trained network is, by one scorer."""
+    """Introspectability of a trained network, measured by one scorer."""
 
     scorer: str  # name of the scorer and variant, e.g. "shap"
-    value: float  # mean over class pairs and layers; larger is more introspectable
+    value: float  # mean over class pairs and layers; larger is better
     profile: Mapping[str, float]  # layer name -> introspectability at that layer, from input to output
-    distances: NDArray[np.float64]  # (n_classes, n_classes) cosine distances, zero diagonal; NaN: no distance
-    n_samples: int  # validation images that were used
+    distances: NDArray[np.float64]  # (n_classes, n_classes) cosine distances, zero diagonal; NaN: undefined
+    n_samples: int  # number of validation images used
     seconds: float
-    completeness_error: float | None = None  # SHAP alone: mean |sum of values - logit gap| over mean |logit gap|
+    completeness_error: float | None = None  # only SHAP: mean |sum of values - logit gap| / mean |logit gap|
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What came of training and scoring a network once."""
+    """Result of one training and scoring of a network."""
 
     status: TrialStatus
-    reason: Reason | None = None  # None where COMPLETE
-    detail: str = ""  # a sentence or a traceback for the journal; empty where COMPLETE
-    # error, introspectability, parameters, macs, ...: every cheap metric, objective or not
+    reason: Reason | None = None  # None if COMPLETE
+    detail: str = ""  # sentence or traceback for the journal; empty if COMPLETE
+    # error, introspectability, parameters, macs, ...: objectives and all other cheap metrics
     metrics: Mapping[str, float] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
-    # one record an epoch: epoch, learning_rate, train_loss, train_error, validation_loss, validation_error, ...
+    # one entry per epoch: epoch, learning_rate, train_loss, train_error, validation_loss, validation_error, ...
     history: tuple[Mapping[str, float], ...] = ()
     train_seconds: float = 0.0
     score_seconds: float = 0.0
 
     @classmethod
     def infeasible(cls, reason: Reason, detail: str, metrics: Mapping[str, float] | None = None) -> Evaluation:
+        """Return the evaluation of an infeasible trial.
+
+        Args:
+            reason: The violated constraint.
+            detail: Sentence for the journal.
+            metrics: Metrics known so far.
+        """
         return cls(TrialStatus.INFEASIBLE, reason, detail, dict(metrics or {}))
 
     @classmethod
     def failed(cls, reason: Reason, detail: str, metrics: Mapping[str, float] | None = None) -> Evaluation:
+        """Return the evaluation of a failed trial.
+
+        Args:
+            reason: The kind of failure.
+            detail: Sentence or traceback for the journal.
+            metrics: Metrics known so far.
+        """
         return cls(TrialStatus.FAILED, reason, detail, dict(metrics or {}))
 
     def score(self, scorer: str) -> Score | None:
-        """The score of that name, if it was taken."""
+        """Return the score of a scorer, or None."""
         return next((s for s in self.scores if s.scorer == scorer), None)
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A moment of a training at which it is asked whether the front can still be reached."""
+    """Epoch of a training after which early stopping checks whether the network can still reach the front."""
 
-    epoch: int  # epochs that have ended
-    improvement: Mapping[str, float]  # of error and macro_error: the largest fall seen from here to the end
+    epoch: int  # number of finished epochs
+    improvement: Mapping[str, float]  # largest decrease of error and macro_error observed from here to the end
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A complete trial that dominates whoever can no longer get past it in what shows during training, or before."""
+    """Complete trial for early stopping: it dominates a network that cannot surpass it in error, parameters or macs."""
 
     arch_id: str
     metrics: Mapping[str, float]  # the objectives among error, macro_error, parameters and macs
@@ -192,51 +210,59 @@ class Rival:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A trial to be evaluated: all that a worker is told."""
+    """Trial to evaluate: the input of a worker."""
 
     arch_id: str
     replicate: int
     genotype: Genotype  # canonical
-    seed: int  # of initialisation, order of images and augmentation
-    weights_file: Path  # where its weights go
-    micro_batches: int = 1  # parts of a batch whose gradients are added up: more of them need less memory
-    rungs: tuple[Rung, ...] = ()  # where its training may be stopped early; (): it is trained to the end
-    rivals: tuple[Rival, ...] = ()  # that it must be able to get past there
+    seed: int  # of initialization, order of images and augmentation
+    weights_file: Path  # destination of its weights
+    micro_batches: int = 1  # parts of a batch whose gradients are accumulated; more parts need less memory
+    rungs: tuple[Rung, ...] = ()  # epochs at which training may stop early; (): never
+    rivals: tuple[Rival, ...] = ()  # trials that it must be able to surpass at the rungs
 
 
-Evaluator = Callable[[Job], Evaluation]  # trains and scores, or looks up; picklable, called in a worker
+Evaluator = Callable[[Job], Evaluation]  # trains and scores, or looks up in a table; picklable, called in a worker
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One architecture trained and scored once, as the journal holds it."""
+    """Journal entry of one training and scoring of a network."""
 
     arch_id: str
-    replicate: int  # 0 is the first training; further seeds count up
+    replicate: int  # 0 is the first training; 1, 2, ... are re-trainings with other seeds
     genotype: Genotype  # canonical
     architecture: str  # the space's string form of the genotype
     seed: int
     evaluation: Evaluation
-    candidate: Candidate  # the candidate for which it was first trained
+    candidate: Candidate  # the candidate that requested it
     finished: str = ""  # ISO 8601, UTC
-    retries: int = 0  # attempts before the one that counts
-    gpu_seconds: float = 0.0  # GPUs that it had times the seconds that it had them, all attempts together
+    retries: int = 0  # number of attempts before the final one
+    gpu_seconds: float = 0.0  # number of GPUs times seconds, over all attempts
 
     @property
     def status(self) -> TrialStatus:
+        """Return the outcome of the trial."""
         return self.evaluation.status
 
     @property
     def is_complete(self) -> bool:
+        """Return whether the trial has objectives."""
         return self.evaluation.status is TrialStatus.COMPLETE
 
     @property
     def metrics(self) -> Mapping[str, float]:
+        """Return the metrics of the trial by name."""
         return self.evaluation.metrics
 
 
 def arch_id(space: str, settings: Mapping[str, Any], canonical: Genotype) -> str:
-    """The identity of a network: hash of the space's name, its settings and the canonical genotype.
+    """Return the identity of a network, a hash of 10 hexadecimal digits.
+
+    Args:
+        space: Name of the search space.
+        settings: Settings of the space that shape the network, as JSON values.
+        canonical: Canonical genotype.
 
     >>> arch_id("nb201", {"channels": 16}, (1, 0)) == arch_id("nb201", {"channels": 16}, (1, 0))
     True
@@ -246,9 +272,7 @@ def arch_id(space: str, settings: Mapping[str, Any], canonical: Genotype) -> str
 
 
 def resolve_arch_id(prefix: str, known: Iterable[str]) -> str:
-    """The one id among `known` that begins with `prefix`.
-
-    Raises ArchitectureError where none does, naming the nearest, or several do, listing them.
+    """Return the only id of `known` that starts with `prefix`. Raises ArchitectureError if none or several do.
 
     >>> resolve_arch_id("3f", ["3fa0c11d22", "77b0c11d22"])
     '3fa0c11d22'
@@ -264,12 +288,12 @@ def resolve_arch_id(prefix: str, known: Iterable[str]) -> str:
         raise ArchitectureError(f"no architecture {shown!r} in this run. {hint}")
     more = f" and {len(matches) - 8} more" if len(matches) > 8 else ""
     raise ArchitectureError(
-        f"{prefix!r} may mean {len(matches)} architectures: {', '.join(matches[:8])}{more}. Give more digits."
+        f"{prefix!r} matches {len(matches)} architectures: {', '.join(matches[:8])}{more}. Use more digits."
     )
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2**31) that depends on all parts, and on nothing else.
+    """Return a seed in [0, 2**31), a hash of all parts.
 
     >>> derive_seed(0, "a", 1) == derive_seed(0, "a", 1) != derive_seed(0, "a", 2)
     True
@@ -279,10 +303,10 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def costs(metrics: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """The objectives as costs, all to be minimised, in the order given."""
+    """Return the objectives as costs to minimize, in the given order."""
     return tuple(o.sign * metrics[o.name] for o in objectives)
 
 
 def cost_matrix(trials: Sequence[Trial], objectives: Sequence[Objective]) -> NDArray[np.float64]:
-    """Costs of complete trials, (n_trials, n_objectives)."""
+    """Return the costs of complete trials, (n_trials, n_objectives)."""
     return np.array([costs(t.metrics, objectives) for t in trials], dtype=float).reshape(-1, len(objectives))

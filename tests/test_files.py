@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and full disks in one line."""
+"""Atomic writes, and disk errors in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nasx.errors import ResourceError
 from nasx.files import translate_disk_errors, write_atomically
 
 
-def test_a_file_is_written_with_its_directory_and_replaced_whole(tmp_path: Path) -> None:
+def test_a_file_is_written_with_its_directory_and_replaced_atomically(tmp_path: Path) -> None:
     path = tmp_path / "archs" / "a" / "network.json"
     write_atomically(path, b"old")
     write_atomically(path, b"new")
@@ -20,7 +20,7 @@ def test_a_file_is_written_with_its_directory_and_replaced_whole(tmp_path: Path)
     assert [p.name for p in path.parent.iterdir()] == ["network.json"]
 
 
-def test_a_written_file_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+def test_a_written_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         write_atomically(tmp_path / "a", b"")
@@ -30,9 +30,7 @@ def test_a_written_file_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_full_disk_leaves_only_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     path = tmp_path / "front.csv"
     write_atomically(path, b"old")
 
@@ -47,22 +45,20 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
-def test_a_device_that_is_full_is_told() -> None:
+def test_a_full_device_is_reported() -> None:
     with pytest.raises(ResourceError, match="while writing the log"), translate_disk_errors("the log"):
         Path("/dev/full").write_text("x")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
-def test_a_place_that_may_not_be_written_is_told(number: int) -> None:
+def test_a_directory_without_write_permission_is_reported(number: int) -> None:
     with (
-        pytest.raises(
-            ResourceError, match=r"runs/a may not be written \(.*\)\. Check the permissions of its directory"
-        ),
+        pytest.raises(ResourceError, match=r"runs/a cannot be written \(.*\)\. Check the permissions of its directory"),
         translate_disk_errors("runs/a"),
     ):
         raise OSError(number, os.strerror(number))
 
 
-def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+def test_other_errors_are_not_translated(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), translate_disk_errors("the log"):
         (tmp_path / "nowhere").read_text()

@@ -1,4 +1,4 @@
-"""`check_run`: silent about a whole run, and one line for each thing that is wrong."""
+"""`check_run`: reports nothing for an intact run, and one defect per problem."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from journals import INFO, downgrade, make_trial, record
 from safetensors.numpy import save
 
 from nasx.errors import RunError
-from nasx.files import seal
+from nasx.files import add_checksum
 from nasx.runs.check import check_run
 from nasx.runs.directory import weights_file
 from nasx.runs.journal import Journal
@@ -23,23 +23,23 @@ from nasx.trial import Candidate
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
-    """A whole run: three candidates, of which the second is known and the third was not finished."""
-    with Journal.create(tmp_path, INFO) as store:
-        record(store, make_trial(0, "aa"))
-        store.record_candidate(Candidate(1, (1, 0), 0, "random"), "aa", answered=True)
-        store.record_candidate(Candidate(2, (1, 1), 1, "mutation", (0,)), "bb", answered=False)
+    """Make an intact run of three candidates: the second is known, the third was not finished."""
+    with Journal.create(tmp_path, INFO) as journal:
+        record(journal, make_trial(0, "aa"))
+        journal.record_candidate(Candidate(1, (1, 0), 0, "random"), "aa", answered=True)
+        journal.record_candidate(Candidate(2, (1, 1), 1, "mutation", (0,)), "bb", answered=False)
     path = weights_file(tmp_path, "aa")
     path.parent.mkdir(parents=True)
-    path.write_bytes(seal(save({"head": np.ones(3, dtype=np.float32)})))
+    path.write_bytes(add_checksum(save({"head": np.ones(3, dtype=np.float32)})))
     return tmp_path
 
 
-def test_a_whole_run_has_no_problems(run_dir: Path) -> None:
+def test_an_intact_run_has_no_defects(run_dir: Path) -> None:
     assert check_run(run_dir) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "where", "what"),
+    ("change", "location", "message"),
     [
         (
             "UPDATE candidates SET parents = '[2]' WHERE number = 2",
@@ -49,7 +49,7 @@ def test_a_whole_run_has_no_problems(run_dir: Path) -> None:
         (
             "UPDATE candidates SET heard = '[0,2]' WHERE number = 2",
             "candidate 2",
-            "was bred from the answer to candidate 2, which does",
+            "depends on the result of candidate 2, which does",
         ),
         ("UPDATE candidates SET number = 5 WHERE number = 2", "candidate 5", "candidate 2 is missing before it"),
         (
@@ -57,7 +57,7 @@ def test_a_whole_run_has_no_problems(run_dir: Path) -> None:
             "candidate 2",
             "was answered from the journal, but bb was",
         ),
-        ("UPDATE trials SET number = 2", "trial aa", "candidate 2 asked for another network"),
+        ("UPDATE trials SET number = 2", "trial aa", "candidate 2 requested another network"),
         (
             'UPDATE trials SET metrics = \'{"error":1.5,"introspectability":0}\'',
             "trial aa",
@@ -71,36 +71,36 @@ def test_a_whole_run_has_no_problems(run_dir: Path) -> None:
             "is failed for the reason constraint",
         ),
         ("UPDATE run SET n_classes = 4", "trial aa", "class distances of shap are 3x3 for 4 classes"),
-        ("UPDATE trials SET metrics = '{'", "run.db", "its records cannot be read"),
-        ("DELETE FROM trials", "run.db", "row 1 of scores refers to a row of trials that is not there"),
+        ("UPDATE trials SET metrics = '{'", "run.db", "its entries cannot be read"),
+        ("DELETE FROM trials", "run.db", "row 1 of scores refers to a row of trials that does not exist"),
     ],
 )
-def test_each_change_of_the_journal_is_found(run_dir: Path, change: str, where: str, what: str) -> None:
+def test_each_change_of_the_journal_is_detected(run_dir: Path, change: str, location: str, message: str) -> None:
     with closing(sqlite3.connect(run_dir / "run.db")) as connection:
         connection.execute(change)
         connection.commit()
-    (problem,) = check_run(run_dir)
-    assert problem.where == where
-    assert_says(problem.what, what)
+    (defect,) = check_run(run_dir)
+    assert defect.location == location
+    assert_matches(defect.message, message)
 
 
 @pytest.fixture
 def retrained(run_dir: Path) -> Path:
-    """A whole run in which candidates 3 and 4 trained aa again, candidate 5 was to, and an extra round came after."""
-    with Journal.open(run_dir) as store:
+    """Make an intact run with re-trainings of aa: candidates 3 and 4 finished, 5 did not; then an extra round."""
+    with Journal.open(run_dir) as journal:
         for number, replicate in ((3, 1), (4, 2), (5, 3)):
             candidate = Candidate(number, (0, 1), 1, "retraining", (0,), replicate=replicate)
-            store.record_candidate(candidate, "aa", answered=False)
+            journal.record_candidate(candidate, "aa", answered=False)
             if number < 5:
-                store.record_trial(replace(make_trial(number, "aa", replicate), candidate=candidate))
-        store.record_candidate(Candidate(6, (1, 0), 1, "random"), "aa", answered=True)
-        store.record_trial(make_trial(0, "aa", 4))
+                journal.record_trial(replace(make_trial(number, "aa", replicate), candidate=candidate))
+        journal.record_candidate(Candidate(6, (1, 0), 1, "random"), "aa", answered=True)
+        journal.record_trial(make_trial(0, "aa", 4))
     return run_dir
 
 
 @pytest.mark.parametrize("version", [3, 2])
-def test_a_run_with_replicates_has_no_problems(retrained: Path, version: int) -> None:
-    if version == 2:  # which had no candidates that train again
+def test_a_run_with_replicates_has_no_defects(retrained: Path, version: int) -> None:
+    if version == 2:  # has no re-training candidates
         with closing(sqlite3.connect(retrained / "run.db")) as connection:
             connection.executescript(
                 "UPDATE trials SET number = 0; UPDATE candidates SET answered = 1 WHERE number > 2"
@@ -110,27 +110,27 @@ def test_a_run_with_replicates_has_no_problems(retrained: Path, version: int) ->
 
 
 @pytest.mark.parametrize(
-    ("change", "where", "what"),
+    ("change", "location", "message"),
     [
         (
             "UPDATE candidates SET replicate = 1 WHERE number = 2",
             "candidate 2",
-            "asks for replicate 1 of bb, which was not asked for before$",
+            "requests replicate 1 of bb, which was not requested before$",
         ),
         (
             "UPDATE candidates SET replicate = 4 WHERE number = 5",
             "candidate 5",
-            "asks for replicate 4 of aa, expected replicate 3$",
+            "requests replicate 4 of aa, expected replicate 3$",
         ),
         (
             "UPDATE candidates SET replicate = 2 WHERE number = 5",
             "candidate 5",
-            "asks for replicate 2 of aa, expected replicate 3$",
+            "requests replicate 2 of aa, expected replicate 3$",
         ),
         (
             "UPDATE trials SET number = 4 WHERE replicate = 4",
             "trial aa, replicate 4",
-            "candidate 4 asked for replicate 2$",
+            "candidate 4 requested replicate 2$",
         ),
         (
             "DELETE FROM trials WHERE replicate < 4; DELETE FROM scores WHERE replicate < 4",
@@ -140,30 +140,30 @@ def test_a_run_with_replicates_has_no_problems(retrained: Path, version: int) ->
         (
             "UPDATE trials SET number = 6 WHERE replicate = 4",
             "trial aa, replicate 4",
-            "candidate 6 asked for replicate 0$",
+            "candidate 6 requested replicate 0$",
         ),
     ],
 )
-def test_each_change_of_a_replicate_is_found(retrained: Path, change: str, where: str, what: str) -> None:
+def test_each_change_of_a_replicate_is_detected(retrained: Path, change: str, location: str, message: str) -> None:
     with closing(sqlite3.connect(retrained / "run.db")) as connection:
         connection.executescript(change)
-    problem = check_run(retrained)[0]  # a candidate that asks for another training is missed elsewhere
-    assert problem.where == where
-    assert_says(problem.what, what)
+    defect = check_run(retrained)[0]  # changed candidates may cause further defects
+    assert defect.location == location
+    assert_matches(defect.message, message)
 
 
-def test_damaged_weights_are_found(run_dir: Path) -> None:
+def test_damaged_weights_are_detected(run_dir: Path) -> None:
     path = weights_file(run_dir, "aa")
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
-    (problem,) = check_run(run_dir)
-    assert problem.where == "archs/aa/weights_0.safetensors"
-    assert_says(problem.what, "its tensors are not those that were written")
+    (defect,) = check_run(run_dir)
+    assert defect.location == "archs/aa/weights_0.safetensors"
+    assert_matches(defect.message, "its checksum does not match its tensors")
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run directory"):
         check_run(tmp_path)
 
 
-def assert_says(text: str, pattern: str) -> None:
+def assert_matches(text: str, pattern: str) -> None:
     assert re.match(pattern, text), text

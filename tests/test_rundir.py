@@ -14,7 +14,6 @@ import pytest
 from filelock import FileLock
 
 import nasx.export
-import nasx.workflows
 from nasx.errors import ArchitectureError, RunError, SettingError
 from nasx.runs import directory
 from nasx.trial import resolve_arch_id
@@ -39,8 +38,8 @@ def test_two_runs_of_one_second_get_two_directories(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "latest"])
-def test_a_name_that_is_no_directory_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SettingError, match="name must be of letters"):
+def test_a_name_that_cannot_name_a_directory_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingError, match="name must consist of letters"):
         directory.new_run_dir(tmp_path, name, NOW)
 
 
@@ -67,31 +66,29 @@ def test_a_run_is_found_by_its_path_and_by_its_journal(tmp_path: Path) -> None:
     assert directory.find_run(tmp_path / "latest", tmp_path) == run_dir
 
 
-def test_what_is_no_run_is_told(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunError, match=r"no runs in .* yet\. Make one with `nasx search`"):
+    with pytest.raises(RunError, match=r"no runs in .* yet\. Start one with `nasx search`"):
         directory.find_run(None, tmp_path)
     with pytest.raises(RunError, match=r"nowhere does not exist\. `nasx runs` lists the runs\."):
         directory.find_run(tmp_path / "nowhere", tmp_path)
     with pytest.raises(RunError, match=r"empty is not a run directory: it has no run\.db"):
         directory.find_run(tmp_path / "empty", tmp_path)
     run_dir = make_run(tmp_path)
-    with pytest.raises(RunError, match=rf"holds 1; the newest is .*{run_dir.name}\."):
+    with pytest.raises(RunError, match=rf"contains 1 of them; the newest is .*{run_dir.name}\."):
         directory.find_run(run_dir.parent, tmp_path)
 
 
 HOLD = """
 import pathlib, sys
-import nasx.export
-import nasx.workflows
-from nasx import rundir
-with rundir.lock(pathlib.Path(sys.argv[1])):
+from nasx.runs import directory
+with directory.lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def test_a_second_search_on_one_directory_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+def test_a_second_search_in_one_directory_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
@@ -102,20 +99,20 @@ def test_a_second_search_on_one_directory_is_refused_until_the_first_is_gone(tmp
         ):
             pass
         first.kill()
-    with directory.lock(tmp_path):  # a lock dies with its process
+    with directory.lock(tmp_path):  # the lock of a killed process is released
         assert (tmp_path / ".lock.holder").read_text().startswith(f'{{"pid": {os.getpid()}')
 
 
-def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def acquire(self: FileLock, timeout: float) -> None:
         raise NotImplementedError
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    with pytest.raises(RunError, match="has no file locks: keep runs on another"), directory.lock(tmp_path):
+    with pytest.raises(RunError, match="has no file locks: store runs on another one"), directory.lock(tmp_path):
         pass
 
 
-def test_pruning_keeps_what_is_named_and_nothing_else(tmp_path: Path) -> None:
+def test_pruning_keeps_only_the_named_weights(tmp_path: Path) -> None:
     for arch_id, replicate in (("a", 0), ("a", 1), ("b", 0)):
         path = directory.weights_file(tmp_path, arch_id, replicate)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,20 +127,20 @@ def test_pruning_keeps_what_is_named_and_nothing_else(tmp_path: Path) -> None:
 IDS = ["3fa0c11d22", "3fb7000000", "77b0c11d22"]
 
 
-def test_an_architecture_is_named_by_any_prefix_that_is_unambiguous() -> None:
+def test_any_unambiguous_prefix_identifies_an_architecture() -> None:
     assert resolve_arch_id("7", IDS) == resolve_arch_id("77b0c11d22", IDS) == "77b0c11d22"
 
 
-def test_an_ambiguous_prefix_lists_what_it_may_mean() -> None:
+def test_an_ambiguous_prefix_lists_its_matches() -> None:
     with pytest.raises(
-        ArchitectureError, match=r"'3f' may mean 2 architectures: 3fa0c11d22, 3fb7000000\. Give more digits\."
+        ArchitectureError, match=r"'3f' matches 2 architectures: 3fa0c11d22, 3fb7000000\. Use more digits\."
     ):
         resolve_arch_id("3f", IDS)
-    with pytest.raises(ArchitectureError, match=r"'' may mean 20 architectures: 0, .* and 12 more\."):
+    with pytest.raises(ArchitectureError, match=r"'' matches 20 architectures: 0, .* and 12 more\."):
         resolve_arch_id("", map(str, range(20)))
 
 
-def test_an_unknown_prefix_names_the_nearest_or_says_where_they_are_listed() -> None:
+def test_an_unknown_prefix_suggests_the_nearest_id_or_the_command_that_lists_them() -> None:
     with pytest.raises(ArchitectureError, match=r"no architecture '77c0c' in this run\. Did you mean 77b0c\?"):
         resolve_arch_id("77c0c", IDS)
     with pytest.raises(ArchitectureError, match=r"no architecture 'x' in this run\. `nasx pareto` lists those"):
@@ -151,16 +148,16 @@ def test_an_unknown_prefix_names_the_nearest_or_says_where_they_are_listed() -> 
 
 
 def written_constants() -> str:
-    """Every text in the package's code, docstrings left out."""
+    """Return all string constants of the package except docstrings."""
     texts = []
     for module in Path(nasx.__file__).parent.rglob("*.py"):
         tree = ast.parse(module.read_text("utf-8"))
-        told = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
-        texts += [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in told]
+        docstrings = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+        texts += [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in docstrings]
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-@pytest.mark.parametrize("module", [nasx.runs.directory, nasx.workflows, nasx.export])
+@pytest.mark.parametrize("module", [nasx.runs.directory, nasx.export])
 def test_every_file_that_a_docstring_lists_is_named_in_the_code(module):
     listed = re.findall(r"^ {4,}([\w<>]+(?:\.\w+)?)/? {2,}", module.__doc__, re.MULTILINE)
     constants = written_constants()

@@ -1,4 +1,4 @@
-"""The journal: what goes in comes out, and nothing that was acknowledged is ever lost."""
+"""Journal: exact round trips, and no loss of acknowledged entries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from journals import INFO, downgrade, make_trial, record
 
 from nasx.errors import ResourceError, RunError
-from nasx.reports.summary import summarise_run
+from nasx.reports.summary import summarize_run
 from nasx.runs.journal import Journal
 from nasx.runs.rows import NoiseRecord
 from nasx.runs.schema import SCHEMA_VERSION
@@ -30,7 +30,7 @@ from nasx.trial import Candidate, Evaluation, Reason, Score, Trial, TrialStatus
 
 
 def contents(trial: Trial) -> str:
-    """All that a trial holds, as text: floats to the last bit, NaN equal to NaN, integers unlike floats."""
+    """Return all values of a trial as text: floats to the last bit, NaN equal to NaN, integers unlike floats."""
     scores = [{**vars(score), "distances": score.distances.tolist()} for score in trial.evaluation.scores]
     return repr({**vars(trial), "evaluation": {**vars(trial.evaluation), "scores": scores}})
 
@@ -38,7 +38,7 @@ def contents(trial: Trial) -> str:
 # Round trips
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
-finite = st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0)  # SQLite knows no -0.0
+finite = st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0)  # SQLite stores -0.0 as 0.0
 numbers = st.dictionaries(names, st.floats().map(abs) | st.integers(0, 2**53), max_size=4)
 counts = st.integers(0, 2**31 - 1)
 genotypes = st.lists(st.integers(0, 9), max_size=6).map(tuple)
@@ -88,78 +88,78 @@ def trials(draw: st.DrawFn) -> Trial:
 
 @given(trial=trials())
 @settings(max_examples=40, deadline=None)
-def test_every_trial_comes_back_exactly(trial: Trial) -> None:
+def test_every_trial_survives_the_round_trip_exactly(trial: Trial) -> None:
     with tempfile.TemporaryDirectory() as name:
-        with Journal.create(Path(name), INFO) as store:
-            record(store, trial)
-        with Journal.open(Path(name), read_only=True) as store:
-            assert [contents(t) for t in store.trials()] == [contents(trial)]
-            assert [entry.candidate for entry in store.candidates()] == [trial.candidate]
-            found = store.trial(trial.arch_id, trial.replicate)
+        with Journal.create(Path(name), INFO) as journal:
+            record(journal, trial)
+        with Journal.open(Path(name), read_only=True) as journal:
+            assert [contents(t) for t in journal.trials()] == [contents(trial)]
+            assert [entry.candidate for entry in journal.candidates()] == [trial.candidate]
+            found = journal.trial(trial.arch_id, trial.replicate)
             assert found is not None
             assert contents(found) == contents(trial)
 
 
 @pytest.mark.parametrize("alleles", [(), (("none", "skip"), ("8", "16", "ü"))])
-def test_what_the_run_is_comes_back(tmp_path: Path, alleles: tuple[tuple[str, ...], ...]) -> None:
+def test_the_identity_of_the_run_survives_the_round_trip(tmp_path: Path, alleles: tuple[tuple[str, ...], ...]) -> None:
     info = replace(INFO, alleles=alleles)
-    with Journal.create(tmp_path, info) as store:
-        assert store.info == info
-    with Journal.open(tmp_path) as store:
-        assert store.info == info
+    with Journal.create(tmp_path, info) as journal:
+        assert journal.info == info
+    with Journal.open(tmp_path) as journal:
+        assert journal.info == info
 
 
 ERROR = NoiseRecord(20, "error", 0.1 + 0.2, 0.3, 1 / 3, 2.2, 5)
 SCORE = NoiseRecord(20, "introspectability", 0.0, 0.0, 0.05, 1.5, 5)
 
 
-def test_estimates_of_the_noise_come_back_the_last_one_last_and_are_not_recorded_twice(tmp_path: Path) -> None:
+def test_estimates_of_the_noise_are_read_in_order_and_recorded_once(tmp_path: Path) -> None:
     later = replace(ERROR, trainings=31, std=0.25)
-    with Journal.create(tmp_path, INFO) as store:
-        assert store.noise() == []
-        store.record_noise([later])
-        store.record_noise([ERROR, SCORE])
-        store.record_noise([replace(ERROR, std=9.0), SCORE])  # a resumed search that trained nothing
-        store.record_noise([])
-    with Journal.open(tmp_path, read_only=True) as store:
-        assert store.noise() == [ERROR, SCORE, later]
+    with Journal.create(tmp_path, INFO) as journal:
+        assert journal.noise() == []
+        journal.record_noise([later])
+        journal.record_noise([ERROR, SCORE])
+        journal.record_noise([replace(ERROR, std=9.0), SCORE])  # by a resumed search that trained no network
+        journal.record_noise([])
+    with Journal.open(tmp_path, read_only=True) as journal:
+        assert journal.noise() == [ERROR, SCORE, later]
 
 
-def test_trials_come_in_the_order_of_their_candidates_whatever_the_order_of_finishing(tmp_path: Path) -> None:
+def test_trials_are_read_in_the_order_of_their_candidates(tmp_path: Path) -> None:
     first, second, again = make_trial(0, "zz"), make_trial(1, "aa"), make_trial(0, "zz", replicate=1)
-    with Journal.create(tmp_path, INFO) as store:
-        record(store, second, first, again)
-        assert [(t.arch_id, t.replicate) for t in store.trials()] == [("zz", 0), ("zz", 1), ("aa", 0)]
-        assert store.trial("aa", 1) is None
+    with Journal.create(tmp_path, INFO) as journal:
+        record(journal, second, first, again)
+        assert [(t.arch_id, t.replicate) for t in journal.trials()] == [("zz", 0), ("zz", 1), ("aa", 0)]
+        assert journal.trial("aa", 1) is None
 
 
 def test_a_run_may_be_moved(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
-    with Journal.create(tmp_path / "here", INFO) as store:
-        record(store, make_trial())
+    with Journal.create(tmp_path / "here", INFO) as journal:
+        record(journal, make_trial())
     (tmp_path / "here").rename(tmp_path / "there")
-    with Journal.open(tmp_path / "there") as store:
-        assert len(store.trials()) == 1
+    with Journal.open(tmp_path / "there") as journal:
+        assert len(journal.trials()) == 1
     assert str(tmp_path).encode() not in (tmp_path / "there" / "run.db").read_bytes()
 
 
-def test_people_can_read_the_results_with_sql(tmp_path: Path) -> None:
-    with Journal.create(tmp_path, INFO) as store:
-        record(store, make_trial())
+def test_the_results_can_be_read_with_sql(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, INFO) as journal:
+        record(journal, make_trial())
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
         query = "SELECT number, arch_id, replicate, error, parameters, operator FROM results"
         row = connection.execute(query).fetchone()
     assert row == (0, "a000000000", 0, 1 / 3, 802426, "random")
 
 
-# What a resumed search repeats
+# Entries that a resumed search repeats
 
 
 def test_a_candidate_recorded_again_changes_nothing(tmp_path: Path) -> None:
-    with Journal.create(tmp_path, INFO) as store:
-        store.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=False)
-        store.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=True)
-        assert [entry.answered for entry in store.candidates()] == [False]
+    with Journal.create(tmp_path, INFO) as journal:
+        journal.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=False)
+        journal.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=True)
+        assert [entry.answered for entry in journal.candidates()] == [False]
 
 
 @pytest.mark.parametrize(
@@ -172,35 +172,35 @@ def test_a_candidate_recorded_again_changes_nothing(tmp_path: Path) -> None:
         (Candidate(0, (1, 0), 0, "random", replicate=1), "a"),
     ],
 )
-def test_another_candidate_of_the_same_number_is_refused(tmp_path: Path, candidate: Candidate, arch_id: str) -> None:
-    with Journal.create(tmp_path, INFO) as store:
-        store.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=False)
+def test_another_candidate_with_the_same_number_is_refused(tmp_path: Path, candidate: Candidate, arch_id: str) -> None:
+    with Journal.create(tmp_path, INFO) as journal:
+        journal.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=False)
         with pytest.raises(RunError, match=r"belongs to another config or version: its candidate 0 is \[1,0\] by rand"):
-            store.record_candidate(candidate, arch_id, answered=False)
-        assert len(store.candidates()) == 1
+            journal.record_candidate(candidate, arch_id, answered=False)
+        assert len(journal.candidates()) == 1
 
 
 def test_attempts_are_counted_until_withdrawn(tmp_path: Path) -> None:
-    with Journal.create(tmp_path, INFO) as store:
-        store.record_attempt("a")
-        store.record_attempt("a")
-        store.record_attempt("b", 1)
-        store.withdraw_attempt("a")
-        store.record_event("search", "resumed")
-        assert (store.attempts("a"), store.attempts("b"), store.attempts("b", 1)) == (1, 0, 1)
-        assert [e.kind for e in store.events()] == ["attempt", "attempt", "attempt", "withdrawal", "search"]
-        assert store.events()[-1].message == "resumed"
+    with Journal.create(tmp_path, INFO) as journal:
+        journal.record_attempt("a")
+        journal.record_attempt("a")
+        journal.record_attempt("b", 1)
+        journal.withdraw_attempt("a")
+        journal.record_event("search", "resumed")
+        assert (journal.attempts("a"), journal.attempts("b"), journal.attempts("b", 1)) == (1, 0, 1)
+        assert [e.kind for e in journal.events()] == ["attempt", "attempt", "attempt", "withdrawal", "search"]
+        assert journal.events()[-1].message == "resumed"
 
 
-# Opening what is no journal, or not ours
+# Opening files that are not journals of nasx
 
 
-def test_a_run_is_not_begun_twice(tmp_path: Path) -> None:
+def test_a_run_is_not_started_twice(tmp_path: Path) -> None:
     Journal.create(tmp_path, INFO).close()
-    with pytest.raises(RunError, match=r"holds a run already\. Go on with it by --resume"):
+    with pytest.raises(RunError, match=r"already contains a run\. Resume it with --resume, or choose"):
         Journal.create(tmp_path, INFO)
-    with pytest.raises(RunError, match="holds a run already"):
-        Journal.check_unbegun(tmp_path)
+    with pytest.raises(RunError, match="already contains a run"):
+        Journal.check_absent(tmp_path)
 
 
 def test_a_directory_without_journal_is_no_run(tmp_path: Path) -> None:
@@ -210,14 +210,14 @@ def test_a_directory_without_journal_is_no_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_file_that_is_no_database_is_told(tmp_path: Path, read_only: bool) -> None:
+def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path, read_only: bool) -> None:
     (tmp_path / "run.db").write_bytes(b"not a database, but long enough to hold the header of one " * 20)
     with pytest.raises(RunError, match=r"run\.db is damaged \(file is not a database\)"):
         Journal.open(tmp_path, read_only=read_only)
 
 
 def write_header(path: Path) -> None:
-    """What SQLite writes of a database before it has a table."""
+    """Write the header that SQLite writes before the first table."""
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.close()
@@ -226,10 +226,12 @@ def write_header(path: Path) -> None:
 
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("begin", [Path.touch, write_header])
-def test_a_search_killed_while_it_began_is_told_and_may_begin_again(tmp_path: Path, begin, read_only: bool) -> None:
+def test_a_search_killed_while_it_started_is_reported_and_can_start_again(
+    tmp_path: Path, begin, read_only: bool
+) -> None:
     begin(tmp_path / "run.db")
-    Journal.check_unbegun(tmp_path)
-    with pytest.raises(RunError, match=r"run\.db is empty: its search was stopped while it began\. Start it again"):
+    Journal.check_absent(tmp_path)
+    with pytest.raises(RunError, match=r"run\.db is empty: its search was stopped while it started\. Start it again"):
         Journal.open(tmp_path, read_only=read_only)
     Journal.create(tmp_path, INFO).close()
 
@@ -238,10 +240,10 @@ def test_a_search_killed_while_it_began_is_told_and_may_begin_again(tmp_path: Pa
     ("change", "message"),
     [
         ("PRAGMA user_version = 99", r"written by a newer nasx \(schema 99, this one reads up to \d+\)\. Update nasx"),
-        ("PRAGMA application_id = 1", r"is a database, but not one of nasx"),
+        ("PRAGMA application_id = 1", r"is a database, but not a journal of nasx"),
     ],
 )
-def test_a_database_of_another_kind_is_told(tmp_path: Path, change: str, message: str) -> None:
+def test_a_database_of_another_kind_is_reported(tmp_path: Path, change: str, message: str) -> None:
     Journal.create(tmp_path, INFO).close()
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
         connection.execute(change)
@@ -250,7 +252,7 @@ def test_a_database_of_another_kind_is_told(tmp_path: Path, change: str, message
 
 
 def columns(run_dir: Path) -> dict[str, list[tuple]]:
-    """Name, type and obligation of each column of each table and view, whatever their order."""
+    """Return name, type and NOT NULL of each column of each table and view, sorted."""
     with closing(sqlite3.connect(run_dir / "run.db")) as connection:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
         return {n: sorted(row[1:4] for row in connection.execute(f"PRAGMA table_info({n})")) for n in names}
@@ -264,25 +266,25 @@ def version_of(run_dir: Path) -> int:
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_journal_of_an_older_nasx_is_read(tmp_path: Path, version: int) -> None:
     trials = [make_trial(), make_trial(replicate=1), make_trial(1, "b")]
-    with Journal.create(tmp_path, replace(INFO, alleles=(("a", "b"),) * 2)) as store:
-        record(store, *trials)
+    with Journal.create(tmp_path, replace(INFO, alleles=(("a", "b"),) * 2)) as journal:
+        record(journal, *trials)
     downgrade(tmp_path, version)
 
-    with Journal.open(tmp_path, read_only=True) as store:
-        assert [contents(trial) for trial in store.trials()] == [contents(trial) for trial in trials]
-        assert contents(store.trial("b")) == contents(trials[2])
-        assert [entry.candidate for entry in store.candidates()] == [trials[0].candidate, trials[2].candidate]
-        assert store.noise() == []
-        assert store.info == INFO
-        summary = summarise_run(store.trials(), store.info)
+    with Journal.open(tmp_path, read_only=True) as journal:
+        assert [contents(trial) for trial in journal.trials()] == [contents(trial) for trial in trials]
+        assert contents(journal.trial("b")) == contents(trials[2])
+        assert [entry.candidate for entry in journal.candidates()] == [trials[0].candidate, trials[2].candidate]
+        assert journal.noise() == []
+        assert journal.info == INFO
+        summary = summarize_run(journal.trials(), journal.info)
         assert {network.arch_id for network in summary.front} == {"a000000000", "b"}
         assert [network.trainings for network in summary.architectures] == [2, 1]
     assert version_of(tmp_path) == version
 
 
-def test_the_journal_of_the_version_before_is_upgraded_to_be_written(tmp_path: Path) -> None:
-    with Journal.create(tmp_path, INFO) as store:
-        record(store, make_trial())
+def test_the_journal_of_the_previous_version_is_upgraded_before_writing(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, INFO) as journal:
+        record(journal, make_trial())
     whole = columns(tmp_path)
     downgrade(tmp_path, 2)
     assert columns(tmp_path) != whole
@@ -290,58 +292,58 @@ def test_the_journal_of_the_version_before_is_upgraded_to_be_written(tmp_path: P
     again = replace(
         make_trial(1, replicate=1), candidate=Candidate(1, (0, 1), 0, "retraining", (0,), (0,), replicate=1)
     )
-    for _ in range(2):  # an upgraded one is like any other
-        with Journal.open(tmp_path) as store:
-            store.record_candidate(make_trial().candidate, "a000000000", answered=False)  # as a resumed search does
-            if store.trial("a000000000", 1) is None:
-                record(store, again)
-            store.record_noise([ERROR])
-            assert [contents(trial) for trial in store.trials()] == [contents(make_trial()), contents(again)]
-            assert store.noise() == [ERROR]
+    for _ in range(2):  # the second time it is already upgraded
+        with Journal.open(tmp_path) as journal:
+            journal.record_candidate(make_trial().candidate, "a000000000", answered=False)  # as a resumed search does
+            if journal.trial("a000000000", 1) is None:
+                record(journal, again)
+            journal.record_noise([ERROR])
+            assert [contents(trial) for trial in journal.trials()] == [contents(make_trial()), contents(again)]
+            assert journal.noise() == [ERROR]
 
     assert columns(tmp_path) == whole
     assert version_of(tmp_path) == SCHEMA_VERSION
 
 
-def test_the_journal_of_an_even_older_nasx_is_not_continued(tmp_path: Path) -> None:
-    with Journal.create(tmp_path, INFO) as store:
-        record(store, make_trial())
+def test_the_journal_of_schema_1_cannot_be_resumed(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, INFO) as journal:
+        record(journal, make_trial())
     downgrade(tmp_path, 1)
     with pytest.raises(
         RunError,
-        match=r"run\.db was written by an older nasx \(schema 1, this one writes 3\): it can be read, but its search "
-        r"goes on only with the nasx that began it\. Start a new run\.$",
+        match=r"run\.db was written by an older nasx \(schema 1, this one writes 3\): it can be read, but only the "
+        r"version of nasx that started the search can resume it\. Start a new run\.$",
     ):
         Journal.open(tmp_path)
     assert version_of(tmp_path) == 1
 
 
-def test_trials_also_come_in_the_order_of_finishing(tmp_path: Path) -> None:
+def test_trials_are_also_read_in_the_order_of_finishing(tmp_path: Path) -> None:
     first, second, again = make_trial(0, "zz"), make_trial(1, "aa"), make_trial(0, "zz", replicate=1)
-    with Journal.create(tmp_path, INFO) as store:
-        record(store, second, first, again)
-        assert [(t.arch_id, t.replicate) for t in store.trials_by_time()] == [("aa", 0), ("zz", 0), ("zz", 1)]
+    with Journal.create(tmp_path, INFO) as journal:
+        record(journal, second, first, again)
+        assert [(t.arch_id, t.replicate) for t in journal.trials_by_time()] == [("aa", 0), ("zz", 0), ("zz", 1)]
 
 
-def test_pages_overwritten_by_something_else_are_told(tmp_path: Path) -> None:
-    with Journal.create(tmp_path, INFO) as store:
-        record(store, *(make_trial(number, f"{number:010x}") for number in range(50)))
+def test_overwritten_pages_are_reported(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, INFO) as journal:
+        record(journal, *(make_trial(number, f"{number:010x}") for number in range(50)))
     data = bytearray((tmp_path / "run.db").read_bytes())
-    page = data.index(b"validation_loss") // 4096 * 4096  # one that holds trials
+    page = data.index(b"validation_loss") // 4096 * 4096  # a page with trials
     data[page : page + 4096] = b"\xa5" * 4096
     (tmp_path / "run.db").write_bytes(data)
-    with Journal.open(tmp_path) as store:
-        assert store.problems()
-        with pytest.raises(RunError, match=r"run\.db is damaged .*`nasx runs check` tells more"):
-            store.trials()
+    with Journal.open(tmp_path) as journal:
+        assert journal.problems()
+        with pytest.raises(RunError, match=r"run\.db is damaged .*Run `nasx runs check` for details"):
+            journal.trials()
 
 
-# Where nothing may be written
+# Directories without write permission
 
 
 @contextmanager
-def sealed_directory() -> Iterator[Path]:
-    """A directory that the process may fill until it calls `os.seteuid`, or chmod where it is not root."""
+def writable_directory() -> Iterator[Path]:
+    """Yield a directory that the process can write until it calls `os.seteuid`, or chmod if it is not root."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -349,7 +351,7 @@ def sealed_directory() -> Iterator[Path]:
 
 @contextmanager
 def not_writable(directory: Path) -> Iterator[None]:
-    """Root may write anywhere, so it becomes nobody for the while."""
+    """Remove write permission within the block. Root can write anywhere, so the process becomes `nobody`."""
     directory.chmod(0o555)
     user = os.geteuid()
     if user == 0:
@@ -362,43 +364,43 @@ def not_writable(directory: Path) -> Iterator[None]:
 
 
 def test_a_run_on_a_read_only_disk_can_be_read_but_not_written() -> None:
-    with sealed_directory() as run_dir:
-        with Journal.create(run_dir, INFO) as store:
-            record(store, make_trial())
+    with writable_directory() as run_dir:
+        with Journal.create(run_dir, INFO) as journal:
+            record(journal, make_trial())
         (run_dir / "run.db").chmod(0o444)
         with not_writable(run_dir):
-            with Journal.open(run_dir, read_only=True) as store:
-                assert len(store.trials()) == 1
+            with Journal.open(run_dir, read_only=True) as journal:
+                assert len(journal.trials()) == 1
             with (
-                Journal.open(run_dir, read_only=True) as store,
-                pytest.raises(RunError, match="cannot be written here"),
+                Journal.open(run_dir, read_only=True) as journal,
+                pytest.raises(RunError, match="cannot be written"),
             ):
-                store.record_event("search", "")
-            with pytest.raises(RunError, match=r"run\.db cannot be written here .*permissions of its directory"):
+                journal.record_event("search", "")
+            with pytest.raises(RunError, match=r"run\.db cannot be written .*permissions of its directory"):
                 Journal.open(run_dir)
 
 
 def copy_unclosed(run_dir: Path, files: tuple[str, ...]) -> None:
-    """In `run_dir`, the journal of one trial as a killed search leaves it."""
-    with tempfile.TemporaryDirectory() as name, Journal.create(Path(name), INFO) as store:
-        record(store, make_trial())
+    """Copy to `run_dir` the journal of one trial as a killed search leaves it."""
+    with tempfile.TemporaryDirectory() as name, Journal.create(Path(name), INFO) as journal:
+        record(journal, make_trial())
         for file in files:
             shutil.copy(Path(name) / file, run_dir)
 
 
 def test_the_journal_of_a_killed_search_can_be_read_on_a_read_only_disk() -> None:
-    with sealed_directory() as run_dir:
+    with writable_directory() as run_dir:
         copy_unclosed(run_dir, ("run.db", "run.db-wal", "run.db-shm"))
-        with not_writable(run_dir), Journal.open(run_dir, read_only=True) as store:
-            assert len(store.trials()) == 1
+        with not_writable(run_dir), Journal.open(run_dir, read_only=True) as journal:
+            assert len(journal.trials()) == 1
 
 
-def test_a_journal_that_cannot_be_merged_is_never_read_in_part() -> None:
-    with sealed_directory() as run_dir:
+def test_a_journal_that_cannot_be_merged_is_not_read_partially() -> None:
+    with writable_directory() as run_dir:
         copy_unclosed(run_dir, ("run.db", "run.db-wal"))
         with (
             not_writable(run_dir),
-            pytest.raises(RunError, match=r"its last trials are still to be merged from run\.db-wal\. Copy the dir"),
+            pytest.raises(RunError, match=r"its last trials must be merged from run\.db-wal first\. Copy the dir"),
         ):
             Journal.open(run_dir, read_only=True)
 
@@ -406,26 +408,26 @@ def test_a_journal_that_cannot_be_merged_is_never_read_in_part() -> None:
 # Full disks
 
 
-def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
-    with Journal.create(tmp_path, INFO) as store:
-        record(store, make_trial())
-        store._database.rows("PRAGMA max_page_count = 1")  # no further page, as on a full disk
+def test_a_full_disk_is_reported_and_loses_no_entry(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, INFO) as journal:
+        record(journal, make_trial())
+        journal._database.rows("PRAGMA max_page_count = 1")  # no further page, as on a full disk
         big = make_trial(1, "b")
         big = replace(big, evaluation=replace(big.evaluation, detail="x" * 10**6))
-        store.record_candidate(big.candidate, "b", answered=False)
+        journal.record_candidate(big.candidate, "b", answered=False)
         with pytest.raises(
             ResourceError, match=r"no space left on the disk while writing .*run\.db\. Free some space.*"
         ):
-            store.record_trial(big)
-        assert [t.arch_id for t in store.trials()] == ["a000000000"]
-        store._database.rows("PRAGMA max_page_count = 1000000")
-        store.record_trial(big)
-        assert len(store.trials()) == 2
+            journal.record_trial(big)
+        assert [t.arch_id for t in journal.trials()] == ["a000000000"]
+        journal._database.rows("PRAGMA max_page_count = 1000000")
+        journal.record_trial(big)
+        assert len(journal.trials()) == 2
 
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 512 KiB; only root can make one."""
+    """Mount a disk of 512 KiB. Needs root."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(tmp_path)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs root")
@@ -433,17 +435,17 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_a_really_full_disk_stops_the_search_with_every_trial_kept(tiny_disk: Path) -> None:
+def test_a_search_on_a_disk_that_fills_up_keeps_every_trial(tiny_disk: Path) -> None:
     recorded = 0
-    with Journal.create(tiny_disk, INFO) as store:
-        with pytest.raises(ResourceError, match="every trial that had finished is kept"):
+    with Journal.create(tiny_disk, INFO) as journal:
+        with pytest.raises(ResourceError, match="every finished trial is kept"):
             for number in range(10_000):
-                record(store, make_trial(number, str(number)))
+                record(journal, make_trial(number, str(number)))
                 recorded += 1
-        assert len(store.trials()) == recorded > 10
-    with Journal.open(tiny_disk, read_only=True) as store:
-        assert len(store.trials()) == recorded
-        assert store.problems() == []
+        assert len(journal.trials()) == recorded > 10
+    with Journal.open(tiny_disk, read_only=True) as journal:
+        assert len(journal.trials()) == recorded
+        assert journal.problems() == []
 
 
 # Kills
@@ -452,15 +454,14 @@ WRITE_FOREVER = """
 import itertools, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from journals import INFO, downgrade, make_trial, record
-from nasx.reports.summary import summarise_run
-from nasx.runs import SCHEMA_VERSION, NoiseRecord, RunStore
+from journals import INFO, make_trial, record
+from nasx.runs.journal import Journal
 
 run_dir = Path(sys.argv[2])
-store = RunStore.open(run_dir) if (run_dir / "run.db").exists() else RunStore.create(run_dir, INFO)
-for number in itertools.count(len(store.trials())):
-    store.record_attempt(str(number))
-    record(store, make_trial(number, str(number)))
+journal = Journal.open(run_dir) if (run_dir / "run.db").exists() else Journal.create(run_dir, INFO)
+for number in itertools.count(len(journal.trials())):
+    journal.record_attempt(str(number))
+    record(journal, make_trial(number, str(number)))
     print(number, flush=True)
 """
 
@@ -479,13 +480,13 @@ def test_sigkill_at_random_moments_loses_no_trial_that_was_acknowledged(tmp_path
             acknowledged += [writer.stdout.readline().strip() for _ in range(moments.randint(1, 100))]
             writer.send_signal(signal.SIGKILL)
             acknowledged += writer.stdout.read().split()
-        with Journal.open(tmp_path) as store:
-            trials = store.trials()
-            # at most one more: committed, and killed before it could be acknowledged
+        with Journal.open(tmp_path) as journal:
+            trials = journal.trials()
+            # at most one more: committed, but killed before it was acknowledged
             assert [t.arch_id for t in trials][: len(acknowledged)] == acknowledged
             assert len(trials) <= len(acknowledged) + 1
             assert all(len(t.evaluation.scores) == 1 for t in trials)
-            assert store.problems() == []
+            assert journal.problems() == []
             acknowledged = [t.arch_id for t in trials]
 
 
@@ -495,8 +496,8 @@ def test_readers_see_whole_trials_while_a_search_writes(tmp_path: Path) -> None:
         assert writer.stdout is not None
         writer.stdout.readline()
         while len(seen) < 20:
-            with Journal.open(tmp_path, read_only=True) as store:
-                trials = store.trials()
+            with Journal.open(tmp_path, read_only=True) as journal:
+                trials = journal.trials()
                 assert all(len(t.evaluation.scores) == 1 for t in trials)
                 seen.append(len(trials))
                 writer.stdout.readline()

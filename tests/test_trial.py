@@ -1,4 +1,4 @@
-"""Identities, seeds and costs."""
+"""Identities, seeds, costs and bounds."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_an_arch_id_does_not_depend_on_the_order_of_settings():
     assert arch_id("s", {"a": 1, "b": 2}, (0,)) == arch_id("s", {"b": 2, "a": 1}, (0,))
 
 
-def test_seeds_tell_their_parts_apart():
+def test_seeds_distinguish_their_parts():
     assert derive_seed(1, 23) != derive_seed(12, 3)
 
 
-def test_maximised_objectives_become_negative_costs():
+def test_maximized_objectives_become_negative_costs():
     metrics = {"error": 0.1, "introspectability": 0.4, "parameters": 5}
 
     assert costs(metrics, [OBJECTIVES["introspectability"], OBJECTIVES["error"]]) == (-0.4, 0.1)
@@ -40,15 +40,15 @@ def test_the_reference_of_error_is_chance():
     assert OBJECTIVES["parameters"].reference(10) is None
 
 
-def test_bounds_hold_what_lies_within():
-    assert Bounds(max=3).hold(3) and not Bounds(max=3).hold(3.1)
-    assert Bounds(min=2, max=3).hold(2) and not Bounds(min=2, max=3).hold(1)
+def test_bounds_contain_their_ends():
+    assert Bounds(max=3).contains(3) and not Bounds(max=3).contains(3.1)
+    assert Bounds(min=2, max=3).contains(2) and not Bounds(min=2, max=3).contains(1)
 
 
 @pytest.mark.parametrize(
-    ("bounds", "message"), [({}, "or max must be given"), ({"min": 3, "max": 3}, "must be less than max, got 3 and 3")]
+    ("bounds", "message"), [({}, "or max is required"), ({"min": 3, "max": 3}, "must be less than max, got 3 and 3")]
 )
-def test_bounds_that_hold_nothing_are_refused(bounds, message):
+def test_empty_or_missing_bounds_are_refused(bounds, message):
     with pytest.raises(SettingError, match=message):
         Bounds(**bounds)
 

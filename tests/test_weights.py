@@ -1,4 +1,4 @@
-"""Seals on weight files: any change of a single byte is found."""
+"""Checksums in weight files: a change of a single bit is detected."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from nasx.files import damage, seal
+from nasx.files import add_checksum, find_corruption
 
 TENSORS = {"head.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "head.bias": np.zeros(2, dtype=np.float16)}
-SEALED = seal(save(TENSORS, metadata={"format": "pt"}))
+CHECKED = add_checksum(save(TENSORS, metadata={"format": "pt"}))
 
 
 def write(directory: Path, data: bytes) -> Path:
@@ -23,49 +23,49 @@ def write(directory: Path, data: bytes) -> Path:
     return path
 
 
-def test_safetensors_reads_a_sealed_file_as_before(tmp_path: Path) -> None:
-    read = load(SEALED)
+def test_safetensors_reads_a_file_with_a_checksum(tmp_path: Path) -> None:
+    read = load(CHECKED)
     assert read.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
         np.testing.assert_array_equal(read[name], tensor)
         assert read[name].dtype == tensor.dtype
-    assert damage(write(tmp_path, SEALED)) is None
+    assert find_corruption(write(tmp_path, CHECKED)) is None
 
 
-def test_sealing_twice_changes_nothing() -> None:
-    assert seal(SEALED) == SEALED
+def test_a_second_checksum_changes_nothing() -> None:
+    assert add_checksum(CHECKED) == CHECKED
 
 
-def test_a_file_without_seal_passes(tmp_path: Path) -> None:
-    assert damage(write(tmp_path, save(TENSORS))) is None
+def test_a_file_without_checksum_passes(tmp_path: Path) -> None:
+    assert find_corruption(write(tmp_path, save(TENSORS))) is None
 
 
 @given(place=st.integers(0, 27), bit=st.integers(0, 7))
 @settings(max_examples=50, deadline=None)
-def test_one_flipped_bit_of_the_tensors_is_found(
+def test_one_flipped_bit_of_the_tensors_is_detected(
     tmp_path_factory: pytest.TempPathFactory, place: int, bit: int
 ) -> None:
-    data = bytearray(SEALED)
+    data = bytearray(CHECKED)
     data[len(data) - 28 + place] ^= 1 << bit  # 6 x 4 + 2 x 2 bytes of tensors
     path = write(tmp_path_factory.getbasetemp(), bytes(data))
-    assert damage(path) == "its tensors are not those that were written (their hash differs)"
+    assert find_corruption(path) == "its checksum does not match its tensors"
 
 
-@given(length=st.integers(0, len(SEALED) - 1))
+@given(length=st.integers(0, len(CHECKED) - 1))
 @settings(max_examples=100, deadline=None)
-def test_a_file_cut_anywhere_is_found(tmp_path_factory: pytest.TempPathFactory, length: int) -> None:
-    assert damage(write(tmp_path_factory.getbasetemp(), SEALED[:length])) is not None
+def test_a_truncated_file_is_detected(tmp_path_factory: pytest.TempPathFactory, length: int) -> None:
+    assert find_corruption(write(tmp_path_factory.getbasetemp(), CHECKED[:length])) is not None
 
 
 @pytest.mark.parametrize(
-    ("data", "what"),
+    ("data", "problem"),
     [
-        (b"", r"not a safetensors file \(0 bytes long\)"),
-        (b"\xff" * 64, r"not a safetensors file \(cut off within its header\)"),
-        (b"\x02" + b"\0" * 7 + b"[]", r"not a safetensors file \(its header is no JSON object\)"),
-        (SEALED[:-4], "holds 24 bytes of tensors, 28 expected"),
-        (SEALED + b"\0", "holds 29 bytes of tensors, 28 expected"),
+        (b"", r"not a safetensors file \(it has 0 bytes\)"),
+        (b"\xff" * 64, r"not a safetensors file \(its header is truncated\)"),
+        (b"\x02" + b"\0" * 7 + b"[]", r"not a safetensors file \(its header is not a JSON object\)"),
+        (CHECKED[:-4], "contains 24 bytes of tensors, expected 28"),
+        (CHECKED + b"\0", "contains 29 bytes of tensors, expected 28"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, data: bytes, what: str) -> None:
-    assert re.match(what, damage(write(tmp_path, data)) or "")
+def test_the_problem_is_named(tmp_path: Path, data: bytes, problem: str) -> None:
+    assert re.match(problem, find_corruption(write(tmp_path, data)) or "")

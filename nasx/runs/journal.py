@@ -1,4 +1,4 @@
-"""`RunStore`: writes the journal while a search runs and reads it for everyone else."""
+"""Journal of a run: written by the search, read by all other commands."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nasx.runs.directory import DATABASE
 from nasx.runs.rows import Event, Lineage, NoiseRecord, RunInfo
 from nasx.trial import Candidate, Score, Trial
 
-# Waiting for the disk at a commit keeps it through a power cut; a killed process loses nothing either way. The wait
-# makes a trial's row cost 0.5 ms instead of 0.1 on an SSD, and some 10 on a spinning or network disk. Trials that took
-# real time are worth it; answers from a table are not, nor are candidates, for which a resumed search asks again.
+# A synchronous commit survives a power cut; every commit survives a kill. Synchronous, a trial costs 0.5 ms instead of
+# 0.1 ms on an SSD, and about 10 ms on a spinning or network disk. Worth it only for trials that were trained: results
+# from a table are looked up again, and candidates are requested again when the search resumes.
 _WORTH_SYNCING_SECONDS = 0.1
 _TRIALS = """
     SELECT asked.*, trials.*, asked.genotype AS asked_genotype, {} AS asked_replicate
@@ -31,25 +31,25 @@ _SCORES = "SELECT * FROM scores WHERE {} ORDER BY arch_id, replicate, position"
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Tells rows that no nasx has written as a RunError."""
+    """Raise RunError for rows that nasx has not written in this form."""
     try:
         yield
     except (ValueError, TypeError, AttributeError, LookupError) as exc:
         reason = " ".join(str(exc).split()) or type(exc).__name__
         raise RunError(
-            f"{path} is damaged: its records cannot be read ({reason}). `nasx runs check` tells more; "
-            "restore it from a copy."
+            f"{path} is damaged: its entries cannot be read ({reason}). Run `nasx runs check` for details, "
+            "or restore it from a copy."
         ) from exc
 
 
 class Journal:
-    """The journal of one run directory. A context manager; belongs to the thread that opened it.
+    """Journal of one run directory. A context manager; may be used only by the thread that opened it.
 
-    Any method may raise ResourceError (disk full) or RunError (damaged, not to be written).
+    Any method may raise ResourceError (disk full) or RunError (damaged, or not writable).
     """
 
     def __init__(self, database: Database) -> None:
-        """Use `create` or `open`."""
+        """Use `create` or `open` instead."""
         self._database = database
         self.run_dir = database.path.parent
         self._asked_replicate = "asked.replicate" if database.version >= 3 else "0"
@@ -58,12 +58,12 @@ class Journal:
 
     @classmethod
     def create(cls, run_dir: Path, info: RunInfo) -> Journal:
-        """Begin the journal of a new run. Raises RunError where the directory has one already."""
+        """Create the journal of a new run. Raises RunError if the directory already has one."""
         database = Database(run_dir / DATABASE)
         try:
             if not database.is_empty:
-                raise _holds_a_run(run_dir)
-            with database.transaction(sync=True):  # a kill leaves a whole journal or an empty file
+                raise _exists_error(run_dir)
+            with database.transaction(sync=True):  # after a kill: a complete journal or an empty file
                 database.write_schema()
                 database.insert("run", rows.run_row(info))
             return cls(database)
@@ -72,23 +72,23 @@ class Journal:
             raise
 
     @classmethod
-    def check_unbegun(cls, run_dir: Path) -> None:
-        """Raise RunError where the directory has a journal; an empty one, of a search killed as it began, is none."""
+    def check_absent(cls, run_dir: Path) -> None:
+        """Raise RunError if the directory has a journal. An empty one, of a search killed at its start, is ignored."""
         path = run_dir / DATABASE
         if path.is_file() and path.stat().st_size:
             database = Database(path, read_only=True)
             try:
                 if not database.is_empty:
-                    raise _holds_a_run(run_dir)
+                    raise _exists_error(run_dir)
             finally:
                 database.close()
 
     @classmethod
     def open(cls, run_dir: Path, *, read_only: bool = False) -> Journal:
-        """Open the journal of a run; `read_only` also where the directory may not be written.
+        """Open the journal of a run; with `read_only`, also in a directory without write permission.
 
-        Raises RunError where this is no run directory, or its journal is damaged or of a newer nasx; an older nasx's
-        can be read, but not written.
+        Raises RunError if this is not a run directory, or if its journal is damaged or of a newer nasx. Journals of
+        schema 1 can be read, but not written.
         """
         path = run_dir / DATABASE
         if not path.is_file():
@@ -102,7 +102,7 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Close the file. What was recorded is safe without it."""
+        """Close the file. Entries are safe without it."""
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -112,30 +112,38 @@ class Journal:
         self.close()
 
     def record_candidate(self, candidate: Candidate, arch_id: str, *, answered: bool) -> None:
-        """Record what the algorithm asked for, before it is trained or answered.
+        """Record a proposed candidate, before it is trained or answered.
 
-        A resumed search records its candidates again: the same ones change nothing (`answered` stays as it was).
-        Raises RunError where that number was another candidate, or another network, before.
+        A resumed search records its candidates again: this has no effect if they are the same.
+
+        Args:
+            candidate: The candidate.
+            arch_id: Network that its genotype encodes.
+            answered: True if the network is known, so that the candidate needs no training of its own.
+
+        Raises:
+            RunError: If the journal has another candidate or network with this number.
         """
         row = rows.lineage_row(Lineage(candidate, arch_id, answered))
         with self._database.transaction():
-            known = self._database.rows("SELECT * FROM candidates WHERE number = ?", candidate.number)
-            if not known:
+            recorded = self._database.rows("SELECT * FROM candidates WHERE number = ?", candidate.number)
+            if not recorded:
                 self._database.insert("candidates", row)
-            elif {**known[0], "answered": row["answered"]} != row:
+            elif {**recorded[0], "answered": row["answered"]} != row:
                 raise RunError(
                     f"{self.run_dir} belongs to another config or version: its candidate {candidate.number} is "
-                    f"{known[0]['genotype']} by {known[0]['operator']}, this search asks for {row['genotype']} by "
-                    f"{candidate.operator}. Resume it with the config and the nasx that began it, or start a new run."
+                    f"{recorded[0]['genotype']} by {recorded[0]['operator']}, this search proposes {row['genotype']} "
+                    f"by {candidate.operator}. Resume it with the config and the version of nasx that started it, "
+                    "or start a new run."
                 )
 
     def candidates(self) -> list[Lineage]:
-        """All candidates, in the order of asking."""
+        """Return all candidates in the order in which they were proposed."""
         with _readable(self._database.path):
             return [rows.lineage(row) for row in self._database.rows("SELECT * FROM candidates ORDER BY number")]
 
     def record_trial(self, trial: Trial) -> None:
-        """Record a finished trial and its scores, all or nothing. Its candidate must have been recorded."""
+        """Record a finished trial and its scores in one transaction. Its candidate must be recorded before."""
         seconds = trial.evaluation.train_seconds + trial.evaluation.score_seconds
         with self._database.transaction(sync=seconds >= _WORTH_SYNCING_SECONDS):
             self._database.insert("trials", rows.trial_row(trial))
@@ -143,15 +151,15 @@ class Journal:
                 self._database.insert("scores", rows.score_row(trial, position, score))
 
     def trials(self) -> list[Trial]:
-        """All finished trials, in the order of their candidates, then of their replicates."""
+        """Return all finished trials in the order of their candidates, then of their replicates."""
         return self._trials("true")
 
     def trials_by_time(self) -> list[Trial]:
-        """All finished trials, in the order in which they were recorded."""
+        """Return all finished trials in the order in which they were recorded."""
         return self._trials("true", order=_BY_TIME)
 
     def trial(self, arch_id: str, replicate: int = 0) -> Trial | None:
-        """One finished trial; None where there is none."""
+        """Return one finished trial, or None."""
         found = self._trials("{0}.arch_id = ? AND {0}.replicate = ?", arch_id, replicate)
         return found[0] if found else None
 
@@ -167,7 +175,7 @@ class Journal:
             return [rows.trial(row, scores.get((row["arch_id"], row["replicate"]), ())) for row in trial_rows]
 
     def record_noise(self, estimates: Sequence[NoiseRecord]) -> None:
-        """Record how large the noise of training is by the trainings so far; a record that is there stays."""
+        """Record estimates of the noise of training. An estimate for the same number of trainings is not replaced."""
         with self._database.transaction():
             for estimate in estimates:
                 query = "SELECT 1 FROM noise WHERE trainings = ? AND objective = ?"
@@ -175,32 +183,32 @@ class Journal:
                     self._database.insert("noise", vars(estimate))
 
     def noise(self) -> list[NoiseRecord]:
-        """Every estimate of the noise, the last one last; empty for journals of before version 3."""
+        """Return all estimates of the noise, the newest last; empty for schemas before version 3."""
         if self._database.version < 3:
             return []
         with _readable(self._database.path):
             return [NoiseRecord(**row) for row in self._database.rows("SELECT * FROM noise ORDER BY trainings, rowid")]
 
     def record_attempt(self, arch_id: str, replicate: int = 0) -> None:
-        """Record that a trial starts, so that one that takes the search down can be told when it is resumed."""
+        """Record the start of a trial, so that a resumed search can detect a trial that crashed it."""
         self._record(Event(_now(), "attempt", "", arch_id, replicate))
 
     def withdraw_attempt(self, arch_id: str, replicate: int = 0) -> None:
-        """Take the last attempt back: the trial was stopped through no fault of its own, e.g. by Ctrl-C."""
+        """Revoke the last attempt: the trial was stopped by something else, e.g. Ctrl-C."""
         self._record(Event(_now(), "withdrawal", "", arch_id, replicate))
 
     def attempts(self, arch_id: str, replicate: int = 0) -> int:
-        """How often the trial was started and not withdrawn."""
+        """Return the number of attempts at a trial that were not revoked."""
         query = "SELECT kind FROM events WHERE arch_id = ? AND replicate = ?"
         kinds = [row["kind"] for row in self._database.rows(query, arch_id, replicate)]
         return kinds.count("attempt") - kinds.count("withdrawal")
 
     def record_event(self, kind: str, message: str) -> None:
-        """Record that something happened to the search: it started, a worker died, ..."""
+        """Record an event of the search: it started, a worker died, ..."""
         self._record(Event(_now(), kind, message))
 
     def events(self) -> list[Event]:
-        """Everything that happened, in order, attempts included."""
+        """Return all events in order, attempts included."""
         return [rows.event(row) for row in self._database.rows("SELECT * FROM events ORDER BY rowid")]
 
     def _record(self, event: Event) -> None:
@@ -208,7 +216,7 @@ class Journal:
             self._database.insert("events", vars(event))
 
     def problems(self) -> list[str]:
-        """What is wrong with the file itself, a sentence each; empty where it is whole. Reads all of it."""
+        """Return one sentence per problem of the database file; empty if there is none. Reads the whole file."""
         return self._database.problems()
 
 
@@ -216,5 +224,5 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _holds_a_run(run_dir: Path) -> RunError:
-    return RunError(f"{run_dir} holds a run already. Go on with it by --resume, or name another --run-dir.")
+def _exists_error(run_dir: Path) -> RunError:
+    return RunError(f"{run_dir} already contains a run. Resume it with --resume, or choose another --run-dir.")

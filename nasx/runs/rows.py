@@ -1,7 +1,7 @@
-"""What the journal holds besides trials, and how every record becomes a row and a row a record again.
+"""Entries of the journal as dataclasses, and their conversion to and from rows of the database.
 
-Values survive the round trip exactly. JSON knows no NaN and no infinity: there NaN is null, and infinities are the
-strings "Infinity" and "-Infinity".
+Values survive the round trip exactly. In JSON columns NaN is null, and infinities are the strings "Infinity" and
+"-Infinity", because JSON has no such numbers.
 """
 
 from __future__ import annotations
@@ -22,68 +22,71 @@ _DISTANCES = np.dtype("<f8")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a search is: recorded when it starts and never changed."""
+    """Identity of a search, recorded when it starts and never changed."""
 
     name: str  # of the experiment
     created: str  # ISO 8601, UTC
     nasx_version: str
     torch_version: str
     python_version: str
-    seed: int  # from which every other seed derives
+    seed: int  # all other seeds are derived from it
     objectives: tuple[str, ...]  # names from nasx.trial.OBJECTIVES, in order
     n_classes: int
     class_names: tuple[str, ...]  # may be empty, e.g. for tabular runs
-    config_hash: str  # of what must not change between a search and its resumption
-    workers: int  # at the start: the lag of a steady-state search
-    alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles; empty: not known
+    config_hash: str  # of the settings that must be the same when the search resumes
+    workers: int  # at the start; determines the lag of a steady-state search
+    alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles; empty: unknown
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """A candidate as the journal holds it."""
+    """Journal entry of a candidate."""
 
     candidate: Candidate
-    arch_id: str  # the network that it encodes
-    answered: bool  # whether it needed no training of its own: the network was known
+    arch_id: str  # network that its genotype encodes
+    answered: bool  # True if it needed no training of its own, because the network was known
 
 
 @dataclass(frozen=True)
 class NoiseRecord:
-    """How large the noise of training is in one objective, as it was estimated during a search."""
+    """Estimate of the training noise in one objective."""
 
-    trainings: int  # complete trainings that the estimate rests on
+    trainings: int  # number of complete trainings used for the estimate
     objective: str
-    std: float  # of a single training around the true value of its network, in the objective's unit
-    share: float  # of the variance of single trainings over the networks modeled, 0 to 1
-    own_share: float  # of the variance between networks that no smooth function of the genes explains
+    std: float  # standard deviation of a single training around the true value of its network, unit of the objective
+    share: float  # share of the noise in the variance of single trainings over the modeled networks, 0 to 1
+    own_share: float  # share of the variance between networks not explained by a smooth function of the genes, 0 to 1
     length_scale: float  # of that function
-    repeated: int  # networks trained more than once: by them the noise is known
+    repeated: int  # number of networks trained more than once; the noise is estimated from them
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened during a search."""
+    """Event during a search."""
 
     time: str  # ISO 8601, UTC
     kind: str
     message: str
-    arch_id: str | None = None  # the trial that it concerns
+    arch_id: str | None = None  # of the trial concerned, if any
     replicate: int | None = None
 
 
 def run_row(info: RunInfo) -> Row:
+    """Return the row of the table `run`."""
     return {**vars(info), **{name: _json(getattr(info, name)) for name in ("objectives", "class_names", "alleles")}}
 
 
 def run_info(row: Row) -> RunInfo:
+    """Return the entry of a row of `run`. Raises ValueError if an objective is unknown."""
     lists = {name: tuple(json.loads(row[name])) for name in ("objectives", "class_names")}
     if unknown := [name for name in lists["objectives"] if name not in OBJECTIVES]:
-        raise ValueError(f"there is no objective {unknown[0]!r}")
+        raise ValueError(f"unknown objective {unknown[0]!r}")
     alleles = tuple(tuple(names) for names in json.loads(row.get("alleles", "[]")))  # absent before schema 3
     return RunInfo(**{**row, **lists, "alleles": alleles})
 
 
 def lineage_row(lineage: Lineage) -> Row:
+    """Return the row of the table `candidates`."""
     candidate = lineage.candidate
     return {
         "number": candidate.number,
@@ -99,15 +102,17 @@ def lineage_row(lineage: Lineage) -> Row:
 
 
 def lineage(row: Row) -> Lineage:
+    """Return the entry of a row of `candidates`."""
     return Lineage(_candidate(row, "genotype", "replicate"), row["arch_id"], bool(row["answered"]))
 
 
 def event(row: Row) -> Event:
+    """Return the event of a row of `events`."""
     return Event(**row)
 
 
 def trial_row(trial: Trial) -> Row:
-    """The trial without its scores."""
+    """Return the row of the table `trials`; scores are separate rows."""
     evaluation = trial.evaluation
     return {
         "arch_id": trial.arch_id,
@@ -119,8 +124,8 @@ def trial_row(trial: Trial) -> Row:
         "status": evaluation.status,
         "reason": evaluation.reason,
         "detail": evaluation.detail,
-        "metrics": _json(_writable(evaluation.metrics)),
-        "history": _json([_writable(epoch) for epoch in evaluation.history]),
+        "metrics": _json(_to_json_numbers(evaluation.metrics)),
+        "history": _json([_to_json_numbers(epoch) for epoch in evaluation.history]),
         "train_seconds": evaluation.train_seconds,
         "score_seconds": evaluation.score_seconds,
         "finished": trial.finished,
@@ -130,7 +135,7 @@ def trial_row(trial: Trial) -> Row:
 
 
 def trial(row: Row, scores: Sequence[Score]) -> Trial:
-    """The trial of a row that has the candidate's columns too, its genotype as `asked_genotype`."""
+    """Return the trial of a row joined with its candidate's columns; `asked_genotype` is the candidate's genotype."""
     return Trial(
         arch_id=row["arch_id"],
         replicate=row["replicate"],
@@ -141,9 +146,9 @@ def trial(row: Row, scores: Sequence[Score]) -> Trial:
             status=TrialStatus(row["status"]),
             reason=Reason(row["reason"]) if row["reason"] else None,
             detail=row["detail"],
-            metrics=_read(json.loads(row["metrics"])),
+            metrics=_from_json_numbers(json.loads(row["metrics"])),
             scores=tuple(scores),
-            history=tuple(_read(epoch) for epoch in json.loads(row["history"])),
+            history=tuple(_from_json_numbers(epoch) for epoch in json.loads(row["history"])),
             train_seconds=row["train_seconds"],
             score_seconds=row["score_seconds"],
         ),
@@ -155,13 +160,20 @@ def trial(row: Row, scores: Sequence[Score]) -> Trial:
 
 
 def score_row(trial: Trial, position: int, score: Score) -> Row:
+    """Return the row of the table `scores`.
+
+    Args:
+        trial: Trial whose network was scored.
+        position: Index of the score among the trial's scores.
+        score: The score.
+    """
     return {
         "arch_id": trial.arch_id,
         "replicate": trial.replicate,
         "scorer": score.scorer,
         "position": position,
         "value": score.value,
-        "profile": _json(_writable(score.profile)),
+        "profile": _json(_to_json_numbers(score.profile)),
         "distances": np.ascontiguousarray(score.distances, dtype=_DISTANCES).tobytes(),
         "n_samples": score.n_samples,
         "seconds": score.seconds,
@@ -170,11 +182,12 @@ def score_row(trial: Trial, position: int, score: Score) -> Row:
 
 
 def score(row: Row) -> Score:
+    """Return the score of a row of `scores`."""
     distances = np.frombuffer(row["distances"], dtype=_DISTANCES)
     return Score(
         scorer=row["scorer"],
         value=row["value"],
-        profile=_read(json.loads(row["profile"])),
+        profile=_from_json_numbers(json.loads(row["profile"])),
         distances=distances.reshape(2 * (math.isqrt(distances.size),)),
         n_samples=row["n_samples"],
         seconds=row["seconds"],
@@ -198,18 +211,18 @@ def _json(value: object) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
-def _writable(numbers: Mapping[str, float]) -> dict[str, float | str | None]:
-    return {name: _number(value) for name, value in numbers.items()}
+def _to_json_numbers(numbers: Mapping[str, float]) -> dict[str, float | str | None]:
+    return {name: _to_json_number(value) for name, value in numbers.items()}
 
 
-def _number(value: float) -> float | str | None:
+def _to_json_number(value: float) -> float | str | None:
     if math.isfinite(value):
         return value
     return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
-def _read(numbers: Mapping[str, float | str | None]) -> dict[str, float]:
-    """The inverse of `_writable`; an integer stays one."""
+def _from_json_numbers(numbers: Mapping[str, float | str | None]) -> dict[str, float]:
+    """Return the inverse of `_to_json_numbers`. Integers stay integers."""
     return {
         name: math.nan if value is None else float(value) if isinstance(value, str) else value
         for name, value in numbers.items()
