@@ -1,20 +1,20 @@
-"""What can go wrong through no fault of nasx, told so that a person can mend it.
+"""Exceptions for problems that the user can fix.
 
 ::
 
-    NasxError                 one clear line: what was expected, what was received, what to do
-    ├── ConfigError           a config that is unknown, or a key, type or range in it
-    │   └── SettingError      one setting of a component, named by its parameter
-    ├── DataError             a dataset that is missing, damaged or of the wrong form
-    ├── RunError              a run directory that is missing, damaged, in use or of another config
-    ├── ArchitectureError     an architecture id or string that is unknown, ambiguous or malformed
-    └── ResourceError         what the machine lacks: a GPU, disk space, an optional package
-        └── DeviceError       a GPU that this process can no longer use
+    NasxError                 one line: what was expected, what was received, what to do
+    ├── ConfigError           unknown config, or invalid key, type or value in one
+    │   └── SettingError      invalid setting of a component, named by its parameter
+    ├── DataError             dataset that is missing, damaged or of the wrong form
+    ├── RunError              run directory that is missing, damaged, in use or of another config
+    ├── ArchitectureError     architecture id or string that is unknown, ambiguous or malformed
+    └── ResourceError         missing resource: a GPU, disk space, an optional package
+        └── DeviceError       GPU that this process can no longer use
 
-    TrialFailure              a trial that ended without objectives; never leaves the evaluation
+    TrialFailure              trial that ended without objectives; handled within the evaluation
 
-The command line shows a `NasxError` as one line and exits with status 2. Every other exception is a bug
-of ours: it keeps its traceback and exits with status 1.
+The command line prints a `NasxError` as one line and exits with status 2. Every other exception is a bug of nasx: it is
+printed with its traceback, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from collections.abc import Iterable
 
 
 class NasxError(Exception):
-    """Something that the user can mend. The message is one line for people.
+    """Base class of problems that the user can fix. The message is one line.
 
-    It may quote what came from outside: characters that would break the line, or that a terminal obeys, are escaped.
+    It may quote external text, so newlines and terminal control characters are escaped.
     """
 
     def __str__(self) -> str:
@@ -35,14 +35,14 @@ class NasxError(Exception):
 
 
 class ConfigError(NasxError):
-    """A config that is unknown, or a key, a type or a range in one."""
+    """Raised for an unknown config, or an invalid key, type or value in one."""
 
 
 class SettingError(ConfigError):
-    """One setting of a component is out of range.
+    """Raised for an invalid setting of a component.
 
-    Components name their own parameter; whoever builds them from a config knows the group and puts the key in full:
-    `population_size must be at least 4, got 2` becomes `algorithm.population_size must be at least 4, got 2`.
+    A component names its own parameter. The code that builds it from a config adds the group: `population_size must be
+    at least 4, got 2` becomes `algorithm.population_size must be at least 4, got 2`.
     """
 
     def __init__(self, name: str, problem: str) -> None:
@@ -50,32 +50,32 @@ class SettingError(ConfigError):
         self.name = name
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # else it could not be sent from a worker
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # to be sent from a worker
         return type(self), (self.name, self.problem)
 
 
 class DataError(NasxError):
-    """A dataset that is missing, damaged or of the wrong form."""
+    """Raised for a dataset that is missing, damaged or of the wrong form."""
 
 
 class RunError(NasxError):
-    """A run directory that is missing, damaged, in use, or written by another config."""
+    """Raised for a run directory that is missing, damaged, in use or of another config."""
 
 
 class ArchitectureError(NasxError):
-    """An architecture id or string that is unknown, ambiguous or malformed."""
+    """Raised for an architecture id or string that is unknown, ambiguous or malformed."""
 
 
 class ResourceError(NasxError):
-    """Something that the machine lacks: a GPU, disk space, an optional package."""
+    """Raised for a missing resource: a GPU, disk space, an optional package."""
 
 
 class DeviceError(ResourceError):
-    """The GPU can no longer be used by this process: every further call fails. Another process can use it."""
+    """Raised if this process can no longer use the GPU: every further call fails. Other processes can use it."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(
-            f"this process can no longer use the GPU: {problem}. What has finished is kept: resume the run."
+            f"this process can no longer use the GPU: {problem}. Finished trials are kept: resume the run."
         )
         self.problem = problem
 
@@ -84,27 +84,27 @@ class DeviceError(ResourceError):
 
 
 class TrialFailure(Exception):  # noqa: N818 - a status of a trial, not an error of nasx
-    """A trial that cannot have objectives. Carries one of `nasx.trial.Reason` and a sentence for the journal."""
+    """Raised for a trial that ends without objectives, with a `nasx.trial.Reason` and a sentence for the journal."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # else it could not be sent from a worker
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # to be sent from a worker
         return type(self), (self.reason, self.detail)
 
 
-OUT_OF_MEMORY = (
+OUT_OF_MEMORY = (  # parts of error messages
     "out of memory",  # torch.OutOfMemoryError of any device, "CUDA error: out of memory"
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
-    # a library's handle is its first allocation; that the device works has been checked before
+    # creating a library handle is its first allocation; the device itself has been checked before
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_NOT_INITIALIZED",
-    "Unable to find a valid cuDNN algorithm",  # none whose workspace fits
+    "Unable to find a valid cuDNN algorithm",  # no algorithm whose workspace fits into memory
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",  # on Windows
     "Cannot allocate memory",  # of the operating system
@@ -113,7 +113,7 @@ OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is a lack of memory, of the host or of a device, in any of the forms that libraries raise.
+    """Return whether an error reports a lack of host or device memory, in any of the forms that libraries raise.
 
     >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     True
@@ -128,7 +128,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message; the name of its class if it has none.
+    """Return the first line of an error's message, or the name of its class if it has none.
 
     >>> first_line(RuntimeError("CUDA error: out of memory\\nCUDA kernel errors might ...")), first_line(MemoryError())
     ('CUDA error: out of memory', 'MemoryError')
@@ -137,11 +137,11 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence with the nearest match among `known`, or the whole list where nothing is near.
+    """Return a sentence with the nearest match among `known`, or with the whole list if none is near.
 
     >>> did_you_mean("dataset.rot", ["dataset.root", "seed"])
     'Did you mean dataset.root?'
-    >>> did_you_mean("colour", ["root", "seed"])
+    >>> did_you_mean("color", ["root", "seed"])
     'Known: root, seed.'
     """
     choices = sorted(known)

@@ -1,7 +1,7 @@
-"""Domination, ranks, crowding, hypervolume and knee: arrays in, arrays out.
+"""Pareto dominance, ranks, crowding distance, hypervolume and knee, as pure functions of arrays.
 
-All objectives are costs: smaller is better. `costs` is always (n_points, n_objectives) and finite; who holds a point
-without finite costs leaves it out before (see `nasx.trial.cost_matrix`). Of equal points none dominates the other.
+All objectives are costs: smaller is better. `costs` is always (n_points, n_objectives) and finite; callers exclude
+trials without finite costs first. Equal points do not dominate each other.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-PAIRED = 256  # points that are compared all with all; more are taken part by part
+PAIRED = 256  # largest number of points compared pairwise; more are processed in parts
 
 
 def front_mask(costs: ArrayLike) -> NDArray[np.bool_]:
-    """True for each point that no other dominates, (n_points,). Equal points stand or fall together.
+    """Return True for each point that no other point dominates, (n_points,). Equal points have the same value.
 
     >>> front_mask([[1, 4], [2, 2], [3, 3], [2, 2]]).tolist()
     [True, True, False, True]
@@ -28,7 +28,7 @@ def front_mask(costs: ArrayLike) -> NDArray[np.bool_]:
 
 
 def _front_mask_of_two(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """By sorting: a point is on the front if its second cost is the smallest so far, equal points as the first one."""
+    """Compute the mask by sorting: a point is on the front if its second cost is the smallest so far."""
     mask = np.zeros(len(points), dtype=bool)
     if len(points) == 0:
         return mask
@@ -42,7 +42,7 @@ def _front_mask_of_two(points: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _front_mask_of_many(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Part by part in the order of the sums, which are larger for a dominated point: memory grows with the front."""
+    """Compute the mask in parts, ordered by the sum of costs, which is larger for dominated points: saves memory."""
     order = np.argsort(points.sum(axis=1), kind="stable")
     front = np.empty(0, dtype=int)
     for part in np.array_split(order, 1 + len(points) // PAIRED):
@@ -54,14 +54,15 @@ def _front_mask_of_many(points: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _front_mask_by_pairs(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    no_worse = np.ones((len(points), len(points)), dtype=bool)  # [i, j]: i is nowhere worse than j
+    """Compute the mask by comparing all pairs."""
+    no_worse = np.ones((len(points), len(points)), dtype=bool)  # [i, j]: i is not worse than j in any objective
     for column in points.T:  # one objective at a time: reducing over a short last axis is 15 times slower
         no_worse &= column[:, None] <= column
     return np.asarray(~(no_worse & ~no_worse.T).any(axis=0))
 
 
 def ranks(costs: ArrayLike) -> NDArray[np.int_]:
-    """The non-domination rank of each point, (n_points,): 0 for the front, 1 for the front of the rest, and so on.
+    """Return the non-domination rank of each point, (n_points,): 0 for the front, 1 for the front of the rest, etc.
 
     >>> ranks([[1, 4], [2, 2], [3, 3], [4, 4]]).tolist()
     [0, 0, 1, 2]
@@ -77,7 +78,7 @@ def ranks(costs: ArrayLike) -> NDArray[np.int_]:
 
 
 def best_by_rank(costs: ArrayLike, n: int) -> NDArray[np.int_]:
-    """The places of the `n` best points by non-domination rank; of the last rank, the first in their order.
+    """Return the indices of the `n` best points by non-domination rank; points of the last rank in their given order.
 
     >>> best_by_rank([[4, 4], [1, 4], [3, 3], [2, 2]], 3).tolist()
     [1, 3, 2]
@@ -93,9 +94,9 @@ def best_by_rank(costs: ArrayLike, n: int) -> NDArray[np.int_]:
 
 
 def crowding_distance(costs: ArrayLike) -> NDArray[np.float64]:
-    """Deb's crowding distance of each point within the set given, (n_points,); the extremes have infinity.
+    """Return the crowding distance of each point, (n_points,); infinity for the extreme points.
 
-    Each objective adds the gap between a point's neighbours over the objective's range; without range it adds 0.
+    Each objective adds the gap between the two neighbors of a point divided by the range, or 0 if the range is 0.
     Source: Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002.
 
     >>> crowding_distance([[0, 2], [1, 1], [2, 0]]).tolist()
@@ -113,10 +114,10 @@ def crowding_distance(costs: ArrayLike) -> NDArray[np.float64]:
 
 
 def hypervolume(costs: ArrayLike, reference: ArrayLike) -> float:
-    """The volume that the points dominate, up to the reference point, (n_objectives,).
+    """Return the volume dominated by the points, bounded by the reference point, (n_objectives,).
 
-    Points that do not better the reference in every objective add nothing; no point at all gives 0. Two objectives are
-    summed as steps; more are sliced along the last objective.
+    Points that are not better than the reference point in every objective add nothing; without points the volume is 0.
+    Two objectives are summed as steps; more are sliced along the last objective.
 
     >>> hypervolume([[1, 2], [2, 1]], [3, 3])
     3.0
@@ -138,10 +139,10 @@ def hypervolume(costs: ArrayLike, reference: ArrayLike) -> float:
 
 
 def nondominated_boxes(costs: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The region up to the reference point that no point dominates, as disjoint boxes: their lower and upper corners.
+    """Return the non-dominated region below the reference point as disjoint boxes: their lower and upper corners.
 
-    Both are (n_boxes, n_objectives); a lower corner may be minus infinity. Two objectives give n + 1 boxes for a front
-    of n points; more are sliced along the last objective.
+    Both arrays are (n_boxes, n_objectives); lower corners may be minus infinity. With two objectives, a front of n
+    points has n + 1 boxes; with more, the region is sliced along the last objective.
 
     >>> low, high = nondominated_boxes([[1, 2], [2, 1]], [3, 3])
     >>> low.tolist(), high.tolist()
@@ -158,7 +159,7 @@ def nondominated_boxes(costs: ArrayLike, reference: ArrayLike) -> tuple[NDArray[
     points = points[np.argsort(points[:, -1], kind="stable")]
     levels = np.array([-np.inf, *points[:, -1], corner[-1]])
     lows, highs = [], []
-    staircase: list[tuple[float, float]] = []  # with three objectives: the front in the first two of the points so far
+    staircase: list[tuple[float, float]] = []  # for three objectives: front of the previous points in the first two
     for i, (bottom, top) in enumerate(pairwise(levels.tolist())):
         if i > 0 and len(corner) == 3:
             staircase = _inserted(staircase, points[i - 1, 0], points[i - 1, 1])
@@ -173,7 +174,7 @@ def nondominated_boxes(costs: ArrayLike, reference: ArrayLike) -> tuple[NDArray[
 
 
 def _strips(front: NDArray[np.float64], corner: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The boxes of two objectives; `front` in the order of the first one, without dominated or equal points."""
+    """Return the boxes of two objectives; `front` is sorted by the first one, without dominated or equal points."""
     low, high = np.full((2, len(front) + 1, 2), -np.inf)
     low[1:, 0] = high[:-1, 0] = front[:, 0]
     high[-1, 0], high[0, 1], high[1:, 1] = corner[0], corner[1], front[:, 1]
@@ -181,7 +182,7 @@ def _strips(front: NDArray[np.float64], corner: NDArray[np.float64]) -> tuple[ND
 
 
 def _inserted(front: list[tuple[float, float]], x: float, y: float) -> list[tuple[float, float]]:
-    """A front of two objectives, in the order of the first, after one more point."""
+    """Return a front of two objectives, sorted by the first, with one more point."""
     if any(a <= x and b <= y for a, b in front):
         return front
     kept = [(a, b) for a, b in front if a < x or b < y]
@@ -189,25 +190,31 @@ def _inserted(front: list[tuple[float, float]], x: float, y: float) -> list[tupl
     return kept
 
 
-def expected_improvement(
+def expected_hypervolume_improvement(
     means: ArrayLike, deviations: ArrayLike, costs: ArrayLike, reference: ArrayLike
 ) -> NDArray[np.float64]:
-    """How much hypervolume each uncertain point is expected to add to the front of `costs`, (n_points,).
+    """Return the expected hypervolume improvement (EHVI) of the front of `costs` by each uncertain point, (n_points,).
 
-    `means` and `deviations` (n_points, n_objectives): of independent normal distributions. Exact, by the sum over the
-    boxes of the non-dominated region of the expected volume of each that the point dominates. Source: Yang et al.,
-    "Efficient computation of expected hypervolume improvement using box decomposition algorithms", 2019.
+    Exact: the sum over the boxes of the non-dominated region of the expected volume that the point dominates. Source:
+    Yang et al., "Efficient computation of expected hypervolume improvement using box decomposition algorithms", 2019.
 
-    >>> expected_improvement([[0.0, 0.0], [2.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0]], [2.0, 2.0]).tolist()
+    Args:
+        means: (n_points, n_objectives), of independent normal distributions.
+        deviations: (n_points, n_objectives), their standard deviations; may be 0.
+        costs: (n_costs, n_objectives), of known points.
+        reference: (n_objectives,), the reference point.
+
+    >>> means, deviations = [[0.0, 0.0], [2.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]]
+    >>> expected_hypervolume_improvement(means, deviations, [[1.0, 1.0]], [2.0, 2.0]).tolist()
     [3.0, 0.0]
     """
-    from scipy.special import ndtr  # scipy takes 0.1 s to import
+    from scipy.special import ndtr  # scipy takes 0.1 s to load
 
     low, high = nondominated_boxes(costs, reference)
     mean, deviation = np.asarray(means, dtype=float), np.asarray(deviations, dtype=float)
     volume = np.ones((len(mean), len(low)))
     for i in range(mean.shape[1]):
-        # the expected part of [low, high] that lies above a normal variable: E (high - y)+ - E (low - y)+
+        # expected length of the part of [low, high] above a normal variable y: E (high - y)+ - E (low - y)+
         bounds, places = np.unique(np.concatenate([low[:, i], high[:, i]]), return_inverse=True)
         gap = bounds - mean[:, i, None]
         spread = np.maximum(deviation[:, i, None], 1e-12)
@@ -222,10 +229,10 @@ def expected_improvement(
 
 
 def knee(costs: ArrayLike) -> int:
-    """The index of the front's knee: the point farthest below the line through the front's extremes.
+    """Return the index of the knee of the front: the point farthest below the line through its extreme points.
 
-    Objectives are scaled to [0, 1] over the front, so that the line becomes the plane of weights 1; ties go to the
-    first. A front of one or two points has its knee at the smallest sum. Raises ValueError where there is no point.
+    Objectives are scaled to [0, 1] over the front, so that this is the point with the smallest sum; the first one in
+    case of ties. Raises ValueError if there are no points.
     Source: Das, "On characterizing the 'knee' of the Pareto curve", 1999.
 
     >>> knee([[0, 10], [1, 2], [10, 0], [11, 11]])

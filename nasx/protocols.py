@@ -1,7 +1,8 @@
-"""All that a user can add: search spaces, scorers, search algorithms, datasets. Each contract in prose.
+"""Contracts of the components that users can add: search spaces, scorers, search algorithms, datasets, executions.
 
-Any class with these members will do; nothing need be inherited. A config names it by `_target_`, its other keys are
-the constructor's keyword arguments. Constructors check ranges and raise `nasx.errors.SettingError`.
+A component is any class with these members; it need not inherit from them. A config names it by `_target_`; the other
+keys are the keyword arguments of its constructor. Constructors declare types and ranges (`nasx.config.settings`) or
+raise `nasx.errors.SettingError`.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nasx.data.augmentation import Augmentation
-    from nasx.data.dataset import LabelledImages
+    from nasx.data.dataset import LabeledImages
     from nasx.execution.loop import SearchLoop
     from nasx.execution.workers import WorkerPlan
     from nasx.networks.edge import Edge
     from nasx.trial import Evaluator
 
 
-def _itself(genotype: Genotype) -> Genotype:
+def _identity(genotype: Genotype) -> Genotype:
     return genotype
 
 
@@ -33,45 +34,50 @@ def _always(genotype: Genotype) -> bool:
 
 
 class SearchSpace(Protocol):
-    """Turns genotypes into networks. Small, stateless after construction, and picklable."""
+    """Search space: builds networks from genotypes. Immutable and picklable."""
 
     @property
     def name(self) -> str:
-        """The space's short name, e.g. "nb201": part of every arch_id."""
+        """Return the short name of the space, e.g. "nb201", which is hashed into every arch_id."""
 
     @property
     def gene_sizes(self) -> tuple[int, ...]:
-        """How many alleles each gene has."""
+        """Return the number of alleles of each gene."""
 
     @property
     def gene_names(self) -> tuple[str, ...]:
-        """What each gene decides, e.g. "edge 0->1": for tables and motifs."""
+        """Return the name of each gene, e.g. "edge 0->1", for tables and motifs."""
 
     def allele_names(self, gene: int) -> tuple[str, ...]:
-        """The alleles of a gene in words, e.g. ("none", "skip_connect", ...)."""
+        """Return the names of the alleles of a gene, e.g. ("none", "skip_connect", ...)."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What else shapes the network (widths, depths): plain JSON values, hashed into every arch_id."""
+        """Return all other settings that shape the network (widths, depths), as JSON values for the arch_id."""
 
     def canonical(self, genotype: Genotype) -> Genotype:
-        """One genotype for all encodings of the same network. The identity where a space knows no better."""
+        """Return the canonical genotype, ideally the same for all encodings of the same network."""
 
     def is_connected(self, genotype: Genotype) -> bool:
-        """Whether the genotype is a network at all. Cheap: it is asked before any training."""
+        """Return whether the network has a path from input to output. Must be fast: called before any training."""
 
     def describe(self, genotype: Genotype) -> str:
-        """The string form that people read and the field publishes."""
+        """Return the string form of a genotype, as in publications."""
 
     def parse(self, text: str) -> Genotype:
-        """The genotype of a string form. Raises ArchitectureError saying what is wrong where."""
+        """Return the genotype of a string form. Raises ArchitectureError if it is malformed."""
 
     def build(self, genotype: Genotype, *, input_shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
-        """An untrained network for images of shape (channels, height, width).
+        """Return an untrained network.
 
-        Its children are named stages, from the input to the last, "head", that gives logits (n, n_classes): the tail
-        from any stage is a slice. No in-place activation, no module used twice, nothing that does not reach the logits.
-        Initialisation draws from torch's generator, which the caller has seeded.
+        Its children are named stages in order; the last one, "head", returns logits (n, n_classes), so that a slice is
+        the part of the network after any stage. No in-place activations, no module used twice, no module without
+        influence on the logits. Initial weights are drawn from torch's global generator, which the caller seeds.
+
+        Args:
+            genotype: Canonical genotype.
+            input_shape: (channels, height, width) of an image.
+            n_classes: Number of classes.
         """
 
 
@@ -95,29 +101,34 @@ class CountsParameters(Protocol):
 
 
 class Scorer(Protocol):
-    """Says how introspectable a trained network is. Picklable.
+    """Scorer: measures the introspectability of a trained network. Picklable.
 
-    A subclass of `nasx.introspection.base.BatchedScorer` is given its images as `nasx.data.batches.Pixels`, indexed
-    like a tensor and computed batch by batch; any other scorer is given a tensor that holds all of them.
+    Subclasses of `nasx.introspection.base.BatchedScorer` receive images as `nasx.data.batches.Pixels`, which is indexed
+    like a tensor and normalized batch by batch; other scorers receive a tensor of all images.
     """
 
     @property
     def name(self) -> str:
-        """Scorer and variant, e.g. "activations_predicted": the name under which scores are recorded."""
+        """Return the name of scorer and variant in the journal, e.g. "activations_predicted"."""
 
     def score(self, network: nn.Sequential, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
-        """The score of a trained network.
+        """Return the score of a trained network. It may use a subset of the images.
 
-        `network` is in evaluation mode and left unchanged, `images` (n, channels, height, width) are float32 and
-        normalised, on the network's device; `labels` (n,) are int64 in [0, n_classes). Chooses which and how many it
-        uses. The same seed gives the same score; no global generator is touched.
-        Raises TrialFailure(Reason.NO_SCORE) where there is none: fewer than two classes, no finite distance.
+        Args:
+            network: In evaluation mode; must not be changed.
+            images: (n, channels, height, width), float32, normalized, on the device of the network.
+            labels: (n,), int64 in [0, n_classes).
+            n_classes: Number of classes.
+            seed: Seed of all random choices; global generators must not be used.
+
+        Raises:
+            TrialFailure: With Reason.NO_SCORE if there are fewer than two classes or no finite distance.
         """
 
 
 @runtime_checkable
 class ChecksClasses(Protocol):
-    """A scorer that depends on which classes the dataset has, e.g. by their similarity. Optional."""
+    """Scorer that depends on the names of the classes, e.g. by their similarity. Optional."""
 
     def check_classes(self, class_names: Sequence[str]) -> None:
         """Raise DataError if the scorer does not fit the classes of the dataset. Called once, before any training."""
@@ -125,99 +136,99 @@ class ChecksClasses(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What a search algorithm is given to solve: no space and no network, just sizes and two questions."""
+    """Optimization problem of a search algorithm, without the space and its networks."""
 
-    gene_sizes: tuple[int, ...]  # alleles of each gene
+    gene_sizes: tuple[int, ...]  # number of alleles of each gene
     n_objectives: int
-    seed: int  # from which every draw derives
-    key: Callable[[Genotype], Genotype] = _itself  # one genotype for all encodings of a network
-    is_connected: Callable[[Genotype], bool] = _always  # whether a genotype is a network at all
-    signs: tuple[
-        int, ...
-    ] = ()  # cost = sign * value of each objective: -1 where it is maximised; (): all are minimised
-    workers: int = 1  # trials at a time, at the start of the run: how many questions are open at once
-    alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles; (): they have none
-    exact: tuple[bool, ...] = ()  # for each objective, whether it has no noise (parameters); (): all have
-    is_noisy: bool = True  # whether a network that is trained again may have other costs; False: never ask it again
+    seed: int  # seed of all random choices
+    key: Callable[[Genotype], Genotype] = _identity  # canonical genotype: the same for all encodings of a network
+    is_connected: Callable[[Genotype], bool] = _always  # whether the network has a path from input to output
+    signs: tuple[int, ...] = ()  # cost = sign * value of each objective: -1 to maximize; (): minimize all
+    workers: int = 1  # number of concurrent trials at the start of the run: candidates without costs at a time
+    alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles; (): unnamed
+    exact: tuple[bool, ...] = ()  # for each objective, whether it is free of noise, e.g. parameters; (): none is
+    is_noisy: bool = True  # whether re-training a network may change its costs; False: never re-train
 
 
 class SearchAlgorithm(Protocol):
-    """Asks for genotypes and is told what they cost.
+    """Search algorithm: proposes genotypes (ask) and receives their costs (tell).
 
-    Constructed with its settings and, by the search, with `problem`, a `Problem`.
-    The same seed and the same answers give the same questions, in whatever order the answers arrive; or the candidates
-    tell what they are bred from and in which order that was heard (`Candidate.heard`), so that a resumed search can
-    repeat it. Early stopping needs to know it, too: without it no training is cut.
+    Constructed with its settings and with `problem`, a `Problem`, which the search supplies.
+    The same seed and the same costs must lead to the same candidates, in whatever order the costs arrive. Otherwise
+    each candidate must report the costs it depends on, and their order, in `Candidate.heard`, so that a resumed search
+    can replay them. Early stopping needs `heard` as well: without it no training is stopped early.
     """
 
     def ask(self) -> Candidate | None:
-        """The next candidate, numbered 0, 1, 2, ...; None: nothing to ask until more answers are told.
+        """Return the next candidate, numbered 0, 1, 2, ..., or None if more costs are needed first.
 
-        A candidate whose `replicate` is above 0 asks for one more training of a network that was asked for before:
-        1, 2, ... in this order. Never None while every candidate asked has been answered. Endless: the search ends it
-        by its budget.
+        A candidate with `replicate` above 0 requests another training of a network proposed before, in the order
+        1, 2, ... None is allowed only if some candidate is without costs. The sequence does not end: the budget of the
+        search ends it.
         """
 
     def tell(self, number: int, costs: Sequence[float] | None) -> None:
-        """The answer to candidate `number`: finite costs, smaller is better; None where it failed or is infeasible.
+        """Receive the costs of candidate `number`: finite, smaller is better; None if it failed or is infeasible.
 
-        A candidate without costs never becomes a parent and never enters a front.
+        A candidate without costs must not become a parent and is never on a front.
         """
 
 
 @runtime_checkable
 class Replayable(Protocol):
-    """A search algorithm that takes recorded candidates as its own when a search resumes. Optional."""
+    """Search algorithm that can replay recorded candidates when a search resumes. Optional."""
 
     def replay(self, candidate: Candidate) -> None:
-        """Take a recorded candidate as the next one asked, in place of `ask`.
+        """Adopt a recorded candidate as the next proposal, instead of `ask`.
 
-        Raises ValueError if it does not follow the one before, or an answer that it was bred from was not told.
+        Raises ValueError if its number is not the next one, or if costs that it depends on were not received.
         """
 
 
 class Dataset(Protocol):
-    """Reads one published on-disk format. Construction is cheap; `train` and `test` read."""
+    """Dataset: reads one published file format. The constructor is fast; `train` and `test` read the files."""
 
     @property
     def name(self) -> str:
-        """The dataset's one name, e.g. "cifar10": in messages, in exported files, and to find the paper's front.
+        """Return the name of the dataset, e.g. "cifar10", for messages, exported files and the paper's front.
 
-        As an attribute of the class it is known even if the dataset's files are gone.
+        If it is a class attribute, it is available without the files of the dataset.
         """
 
     @property
     def augmentation(self) -> Augmentation:
-        """What may be done to its training images without changing their class."""
+        """Return the augmentation of the training images that preserves their classes."""
 
-    def train(self) -> LabelledImages:
-        """The official training images, from which the search cuts its validation split.
+    def train(self) -> LabeledImages:
+        """Return the official training images, of which the search uses a part for validation.
 
-        Raises DataError naming the file, what was expected of it, and what to do.
+        Raises DataError, with the file and what to do, if one is missing or damaged.
         """
 
-    def test(self) -> LabelledImages:
-        """The official test images. A search never calls this."""
+    def test(self) -> LabeledImages:
+        """Return the official test images. A search never calls this method."""
 
 
 class Execution(Protocol):
-    """Takes jobs from a loop, has them evaluated, and gives the answers back."""
+    """Execution: takes jobs from the search loop, evaluates them and returns the results to it."""
 
-    in_process: bool  # whether trials run in this very thread
+    in_process: bool  # whether trials run in the calling thread
 
     @property
     def plan(self) -> WorkerPlan:
-        """Trials at a time, which an algorithm's lag and so its result follow, and the resources of each."""
+        """Return the number of concurrent trials, which determines the lag of the algorithm, and their resources."""
 
     def started(self, imports: Sequence[str] = ()) -> AbstractContextManager[None]:
-        """Workers for the time of the block. They start in the background, so that the caller may read the data.
+        """Start workers for the duration of the block, in the background: the caller can read the data meanwhile.
 
-        `imports`: modules that evaluations will need. `run` starts workers itself where there are none.
+        `imports`: modules to import in the workers. `run` starts workers itself if there are none.
         """
 
     def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:
-        """Evaluate until the loop is finished.
+        """Evaluate jobs until the loop is finished.
 
-        `watch` is called in this thread whenever something may have changed. Raises what `watch` and `evaluate` raise:
-        what goes wrong with a network is an Evaluation, an exception is the machine's fault.
+        Args:
+            loop: Source of the jobs and destination of the results.
+            evaluate: Evaluates one job. A failed network is an Evaluation; an exception is a fault of the machine.
+            watch: Called in the calling thread after every change; reports progress. Its exceptions end the run.
         """

@@ -235,7 +235,7 @@ class Trial:
     architecture: str  # the space's string form of the genotype
     seed: int
     evaluation: Evaluation
-    candidate: Candidate  # the candidate that requested it
+    candidate: Candidate  # that requested it; for an extra round: that of the first training
     finished: str = ""  # ISO 8601, UTC
     retries: int = 0  # number of attempts before the final one
     gpu_seconds: float = 0.0  # number of GPUs times seconds, over all attempts

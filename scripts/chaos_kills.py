@@ -148,7 +148,7 @@ def _disturb(case: Case, peaceful: Peaceful, cwd: Path, seed: int, began: float)
         return Outcome(case, kills, lost, 0, False, time.monotonic() - began, last_line(last.stderr))
     now = finished(run_dir)
     lost += sum(now.get(name) != stamp for name, stamp in known.items())
-    note = "; ".join(f"{p.where}: {p.what}" for p in check_run(run_dir))
+    note = "; ".join(f"{p.location}: {p.message}" for p in check_run(run_dir))
     if not note and case.repeatable and contents(run_dir) != peaceful.contents(case):
         note = "not what the undisturbed search finds"
     return Outcome(case, kills, lost, len(trained_twice(run_dir)), not note, time.monotonic() - began, note)

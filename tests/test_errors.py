@@ -1,4 +1,4 @@
-"""Errors travel between processes: a worker sends them to the search."""
+"""Errors can be pickled, because workers send them to the search, and are printed on one line."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def test_an_error_survives_pickling(error):
     assert vars(again) == vars(error)
 
 
-def test_what_a_terminal_would_obey_is_escaped():
+def test_control_characters_are_escaped():
     assert str(NasxError("a\nb\x1b[0m")) == "a\\nb\\x1b[0m"

@@ -16,12 +16,12 @@ grids = st.integers(1, 3).flatmap(
 
 
 def dominates(a, b):
-    """Whether `a` is no worse than `b` anywhere and better somewhere."""
+    """Return whether `a` is not worse than `b` in any objective and better in one."""
     return bool(np.all(np.asarray(a) <= b) and np.any(np.asarray(a) < b))
 
 
 @given(grids)
-def test_the_front_is_what_no_other_point_dominates(costs):
+def test_the_front_is_the_set_of_non_dominated_points(costs):
     mask = pareto.front_mask(costs)
 
     brute = [not any(dominates(other, point) for other in costs) for point in costs]
@@ -29,7 +29,7 @@ def test_the_front_is_what_no_other_point_dominates(costs):
 
 
 @given(grids)
-def test_each_point_is_dominated_by_one_of_the_rank_before(costs):
+def test_each_point_is_dominated_by_a_point_of_the_previous_rank(costs):
     ranks = pareto.ranks(costs)
 
     for point, rank in zip(costs, ranks, strict=True):
@@ -60,7 +60,7 @@ fronts = st.integers(1, 4).flatmap(
 
 
 @given(fronts)
-def test_the_boxes_that_no_point_dominates_fill_what_the_hypervolume_leaves(costs):
+def test_the_non_dominated_boxes_fill_the_complement_of_the_hypervolume(costs):
     corner, bottom = np.full(costs.shape[1], 5.0), -1.0  # some points are on or beyond the reference
 
     low, high = pareto.nondominated_boxes(costs, corner)
@@ -71,7 +71,7 @@ def test_the_boxes_that_no_point_dominates_fill_what_the_hypervolume_leaves(cost
 
 
 @given(fronts)
-def test_the_boxes_that_no_point_dominates_are_disjoint_and_reach_no_point(costs):
+def test_the_non_dominated_boxes_are_disjoint_and_contain_no_dominated_point(costs):
     low, high = pareto.nondominated_boxes(costs, np.full(costs.shape[1], 5.0))
 
     for i in range(len(low)):
@@ -81,35 +81,35 @@ def test_the_boxes_that_no_point_dominates_are_disjoint_and_reach_no_point(costs
 
 
 @given(fronts, st.integers(0, 2**31 - 1))
-def test_the_expected_improvement_of_a_certain_point_is_what_it_adds_to_the_hypervolume(costs, seed):
+def test_the_expected_improvement_of_a_certain_point_is_its_contribution_to_the_hypervolume(costs, seed):
     points = np.random.default_rng(seed).integers(-1, 8, size=(4, costs.shape[1])).astype(float)
     corner = np.full(costs.shape[1], 5.5)
 
-    gains = pareto.expected_improvement(points, np.zeros_like(points), costs, corner)
+    gains = pareto.expected_hypervolume_improvement(points, np.zeros_like(points), costs, corner)
 
     before = pareto.hypervolume(costs, corner)
     assert gains == pytest.approx([pareto.hypervolume([*costs, p], corner) - before for p in points], abs=1e-9)
 
 
 @pytest.mark.parametrize("n_objectives", [1, 2, 3])
-def test_the_expected_improvement_of_an_uncertain_point_is_the_mean_over_its_draws(n_objectives):
+def test_the_expected_improvement_of_an_uncertain_point_is_the_mean_over_its_samples(n_objectives):
     rng = np.random.default_rng(n_objectives)
     costs, corner = rng.random((6, n_objectives)), np.full(n_objectives, 1.1)
     before = pareto.hypervolume(costs, corner)
     for spread in (0.05, 0.5):
         mean, deviation = costs.min(axis=0) + spread / 4, spread * (0.5 + rng.random(n_objectives))
-        draws = mean + deviation * rng.standard_normal((3000, n_objectives))
-        gains = [pareto.hypervolume([*costs, draw], corner) - before for draw in draws]
+        samples = mean + deviation * rng.standard_normal((3000, n_objectives))
+        gains = [pareto.hypervolume([*costs, sample], corner) - before for sample in samples]
 
-        (expected,) = pareto.expected_improvement([mean], [deviation], costs, corner)
+        (expected,) = pareto.expected_hypervolume_improvement([mean], [deviation], costs, corner)
 
         assert expected == pytest.approx(np.mean(gains), abs=4 * np.std(gains) / np.sqrt(3000))
         assert expected > 0
 
 
-def test_the_expected_improvement_of_a_normal_variable_over_the_best_so_far_is_the_textbooks():
+def test_the_expected_improvement_with_one_objective_agrees_with_the_textbook_formula():
     """(b - m) Phi(z) + s phi(z) with z = (b - m) / s: 0.5 Phi(0.25) + 2 phi(0.25) for m = 1, s = 2, b = 1.5."""
-    assert pareto.expected_improvement([[1.0]], [[2.0]], [[1.5], [3.0]], [9.0]) == pytest.approx(
+    assert pareto.expected_hypervolume_improvement([[1.0]], [[2.0]], [[1.5], [3.0]], [9.0]) == pytest.approx(
         [0.5 * 0.598706 + 2 * 0.386668], abs=1e-5
     )
 
@@ -132,7 +132,7 @@ def test_crowding_distance_of_hand_worked_fronts(costs, distances):
     assert pareto.crowding_distance(costs).tolist() == distances
 
 
-def test_the_knee_is_the_point_that_bulges_most():
+def test_the_knee_is_the_point_farthest_below_the_line():
     assert pareto.knee([[0, 100], [0.2, 40], [0.5, 30], [1, 0]]) == 1
 
 
@@ -140,6 +140,6 @@ def test_a_dominated_point_is_never_the_knee():
     assert pareto.knee([[5, 5], [0, 4], [4, 0]]) == 1
 
 
-def test_no_knee_without_a_point():
+def test_a_front_without_points_has_no_knee():
     with pytest.raises(ValueError, match="a front without points has no knee"):
         pareto.knee(np.empty((0, 2)))

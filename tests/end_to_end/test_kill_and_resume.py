@@ -134,10 +134,10 @@ def test_a_run_directory_that_holds_something_is_not_searched_into(interrupted, 
 
     assert (run_again.returncode, elsewhere.returncode) == (2, 2)
     assert run_again.stderr == (
-        "nasx: run holds a run already. Go on with it by --resume, or name another --run-dir.\n"
+        "nasx: run already contains a run. Resume it with --resume, or choose another --run-dir.\n"
     )
     assert elsewhere.stderr == (
-        "nasx: thesis is not empty: it holds chapter1.tex. Name a new directory by --run-dir.\n"
+        "nasx: thesis is not empty: it contains chapter1.tex. Choose a new directory with --run-dir.\n"
     )
 
 
