@@ -1,4 +1,4 @@
-"""Estimates of what networks are worth: from all trainings, whatever their order, or none with the reason."""
+"""Estimates of true costs from all trainings in any order, or the reason for which there is no model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from nasx import pareto
 from nasx.algorithms.estimates import estimate
 from nasx.algorithms.surrogate import MIN_NETWORKS
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarize
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Trial, TrialStatus
 
 NAMES = ("error", "introspectability")
@@ -20,7 +20,7 @@ ALLELES = (("none", "skip", "conv", "pool"),) * 4
 
 
 def truth(genotype):
-    """True costs: an error and minus an introspectability, which rival each other."""
+    """Return true costs: an error and minus an introspectability, which conflict."""
     share = sum(genotype) / 12
     ripple = 0.05 * ((3 * genotype[0] + genotype[1]) % 4)
     return np.array([0.1 + 0.4 * share + ripple, -(0.2 + 0.5 * share - ripple)])
@@ -34,7 +34,7 @@ def trial(genotype, replicate, costs, **metrics):
 
 
 def simulated(seed=0, n=50, std=0.08, trainings=(1, 4)):
-    """Trainings of `n` networks, each from `trainings[0]` up to `trainings[1]` - 1 times."""
+    """Return trainings of `n` networks, each trained `trainings[0]` to `trainings[1]` - 1 times."""
     rng = np.random.default_rng(seed)
     genotypes = [tuple(genotype) for genotype in np.ndindex(4, 4, 4, 4)]
     return [
@@ -100,7 +100,7 @@ def test_the_front_of_estimates_is_nearer_to_the_truth_than_that_of_observed_mea
     assert abs(np.mean(promised[::2])) < 0.5 * np.mean(promised[1::2])
 
 
-def test_the_truth_is_within_the_uncertainty_that_is_stated():
+def test_the_truth_is_within_the_reported_uncertainty():
     inside = []
     for seed in range(4):
         found = estimate(simulated(seed), BOTH, ALLELES)
@@ -112,12 +112,12 @@ def test_the_truth_is_within_the_uncertainty_that_is_stated():
 def test_probabilities_of_being_on_the_front_are_probabilities_and_at_least_one_network_is_on_it():
     found = estimate(simulated(), BOTH, ALLELES)
 
-    assert ((found.front_chances >= 0) & (found.front_chances <= 1)).all()
-    assert found.front_chances.sum() >= 1
-    assert found.front_chances[found.front].min() > 0
+    assert ((found.front_probabilities >= 0) & (found.front_probabilities <= 1)).all()
+    assert found.front_probabilities.sum() >= 1
+    assert found.front_probabilities[found.front].min() > 0
 
 
-def test_the_noise_and_what_it_was_estimated_from_are_stated():
+def test_the_noise_and_its_sample_size_are_reported():
     trials = simulated(n=60, std=0.05)
     error, introspectability = estimate(trials, BOTH, ALLELES).noise
 
@@ -129,7 +129,7 @@ def test_the_noise_and_what_it_was_estimated_from_are_stated():
         assert noise.repeated == len({t.arch_id for t in trials if t.replicate})
 
 
-def test_an_objective_that_is_counted_has_no_noise_and_its_estimate_is_its_value():
+def test_an_exact_objective_has_no_noise_and_its_estimate_is_its_value():
     trials = [
         replace(t, evaluation=replace(t.evaluation, metrics={**t.metrics, "parameters": 1000.0 + sum(t.genotype)}))
         for t in simulated()
@@ -142,7 +142,7 @@ def test_an_objective_that_is_counted_has_no_noise_and_its_estimate_is_its_value
     assert [noise.std > 0 for noise in found.noise] == [True, False]
 
 
-def test_alleles_without_names_are_told_apart_all_the_same():
+def test_names_of_alleles_are_optional():
     trials = simulated()
     np.testing.assert_array_equal(estimate(trials, BOTH, ()).means, estimate(trials, BOTH, ALLELES).means)
 
@@ -160,26 +160,26 @@ def test_alleles_without_names_are_told_apart_all_the_same():
         (
             [trial((0, 0, 0, a), 0, (0, 0), parameters=a, macs=3 - a) for a in range(4)],
             ("parameters", "macs"),
-            "every objective is counted, and exact",
+            "no objective has noise",
         ),
     ],
 )
-def test_without_a_model_values_are_observed_means_and_the_reason_is_stated(trials, objectives, why):
+def test_without_a_model_values_are_observed_means_and_the_reason_is_reported(trials, objectives, why):
     found = estimate(trials, [OBJECTIVES[name] for name in objectives], ALLELES)
-    summary = summarise(trials, objectives, n_classes=10, alleles=ALLELES)
+    summary = summarize(trials, objectives, n_classes=10, alleles=ALLELES)
 
     assert found.why_not == summary.why_observed == why
     assert found.noise == summary.noise == ()
     assert (found.means == found.observed).all()
     assert np.isnan(found.deviations).all()
-    assert np.isnan(found.front_chances).all()
+    assert np.isnan(found.front_probabilities).all()
     assert found.front_draws.shape == (0, len(found.front), 2)
     assert not summary.is_estimated
     assert summary.certain_hypervolume is None
 
 
 def test_with_a_model_there_is_no_reason_for_observed_means():
-    summary = summarise(simulated(), NAMES, n_classes=10, alleles=ALLELES)
+    summary = summarize(simulated(), NAMES, n_classes=10, alleles=ALLELES)
 
     assert summary.is_estimated
     assert summary.why_observed == ""
@@ -187,7 +187,7 @@ def test_with_a_model_there_is_no_reason_for_observed_means():
 
 
 def test_an_estimate_is_never_outside_the_range_of_its_objective():
-    """Errors near 0: the model knows nothing of bounds, and its means go beyond them."""
+    """The model has no bounds, so that its means of errors near 0 may be negative."""
     rng = np.random.default_rng(0)
     trials = [
         trial(
@@ -200,7 +200,7 @@ def test_an_estimate_is_never_outside_the_range_of_its_objective():
     ]
     trials += [trial((3, 3, 3, 9), 0, (0.0, -2.0)), trial((0, 0, 3, 9), 0, (0.0, 0.0))]
 
-    summary = summarise(trials, NAMES, n_classes=10)
+    summary = summarize(trials, NAMES, n_classes=10)
 
     for network in summary.architectures:
         assert 0 <= network.metrics["error"] <= 1

@@ -1,7 +1,7 @@
 """Estimates of the true costs of the networks of a run, from all trainings, with their uncertainty.
 
-The same surrogate that guides a search (`nasx.algorithms.surrogate`), fitted to the trials of a journal. A training is
-a noisy answer, and the best of many answers is a lucky one: the front of estimates keeps what it promises.
+Fits the surrogate that guides a search (`nasx.algorithms.surrogate`) to the trials of a journal. Trainings are noisy,
+and the best of many is a lucky one; the front of the estimates is not biased by this selection.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ DRAWS = 500  # of the posterior
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of one training in one objective, and what it was estimated from."""
+    """Noise of one training in one objective, and the data it was estimated from."""
 
     objective: str
     std: float  # of a single training around the true value of its network, in the objective's unit
     share: float  # of the variance of single trainings over the networks modeled, 0 to 1
-    own_share: float  # of the variance between networks that no smooth function of the genes explains
+    own_share: float  # share of the variance between networks that no smooth function of the genes explains
     length_scale: float  # of that function
     repeated: int  # networks trained more than once
     trainings: int  # complete trainings in all
@@ -35,32 +35,33 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """Estimated costs of the networks that have a complete training, in the order of their ids."""
+    """Estimated costs of the networks with a complete training, sorted by arch_id."""
 
     arch_ids: tuple[str, ...]
     counts: NDArray[np.int_]  # (n,) complete trainings
     observed: NDArray[np.float64]  # (n, n_objectives) means of their costs
-    means: NDArray[np.float64]  # (n, n_objectives) estimates of the true costs; without a model, the observed means
-    deviations: NDArray[np.float64]  # (n, n_objectives) of the true costs around them; NaN: not known
-    front_chances: NDArray[np.float64]  # (n,) probability of being on the true front of these networks; NaN: not known
-    front: NDArray[np.int_]  # places of the networks on the front of `means`
-    front_draws: NDArray[np.float64]  # (DRAWS, n_front, n_objectives) of their true costs; (0, ...): not known
-    noise: tuple[Noise, ...] = field(default=())  # one an objective; empty: no model
-    why_not: str = ""  # why there is no model, in words; empty if there is one
+    means: NDArray[np.float64]  # (n, n_objectives) estimates of the true costs; without a model, `observed`
+    deviations: NDArray[np.float64]  # (n, n_objectives) of the true costs around `means`; NaN: no model
+    front_probabilities: NDArray[np.float64]  # (n,) of being on the true front of these networks; NaN: no model
+    front: NDArray[np.int_]  # indices of the networks on the front of `means`
+    front_draws: NDArray[np.float64]  # (DRAWS, n_front, n_objectives) draws of their true costs; (0, ...): no model
+    noise: tuple[Noise, ...] = field(default=())  # one per objective; empty: no model
+    why_not: str = ""  # reason for which there is no model; empty if there is one
 
 
 def estimate(trials: Sequence[Trial], objectives: Sequence[Objective], alleles: Sequence[Sequence[str]]) -> Estimates:
-    """The estimates for the complete trials among `trials`.
+    """Return estimates from the complete trials among `trials`.
 
-    Without a model (too few networks, or none trained twice, so that the noise is unknown) they are the observed means.
+    Without a model, estimates are the observed means: if there are too few networks, or the noise is unknown because
+    none was trained twice.
 
     Args:
         trials: trainings of any number of networks.
         objectives: n_objectives.
-        alleles: names of each gene's alleles; empty: genes are categorical, as many alleles as occur.
+        alleles: names of each gene's alleles; empty: genes are categorical, with the alleles that occur.
     """
     groups: dict[str, list[Trial]] = {}
-    for trial in sorted(trials, key=lambda t: (t.arch_id, t.replicate)):  # the same figures in whatever order they come
+    for trial in sorted(trials, key=lambda t: (t.arch_id, t.replicate)):  # results must not depend on the order
         if trial.is_complete:
             groups.setdefault(trial.arch_id, []).append(trial)
     costs = [cost_matrix(own, objectives) for own in groups.values()]
@@ -75,41 +76,45 @@ def estimate(trials: Sequence[Trial], objectives: Sequence[Objective], alleles: 
     means, variances = surrogate.estimates(genotypes, costs)
     front = np.flatnonzero(pareto.front_mask(means))
     front = front[np.lexsort(means[front].T[::-1])]
-    contenders = open_networks(means, np.sqrt(variances), most=None)  # the front among them
+    contenders = open_networks(means, np.sqrt(variances), most=None)  # includes the front
     keys = [genotypes[i] for i in contenders]
     draws = surrogate.draw_around(means[contenders], variances[contenders], keys, DRAWS)
-    chances = np.zeros(len(means))
-    chances[contenders] = front_probabilities(draws)
-    repeated = int((counts > 1).sum())
-    noise = tuple(
-        Noise(
-            objective.name,
-            0.0 if surrogate.objective_is_exact(i) else float(np.sqrt(model.noise)),
-            0.0 if surrogate.objective_is_exact(i) else model.noise_share,
-            model.own_share,
-            model.length_scale,
-            repeated,
-            int(counts.sum()),
-        )
-        for i, (objective, model) in enumerate(zip(objectives, surrogate.models, strict=True))
-    )
+    probabilities = np.zeros(len(means))
+    probabilities[contenders] = front_probabilities(draws)
     return Estimates(
         arch_ids=tuple(groups),
         counts=counts,
         observed=observed,
         means=means,
         deviations=np.sqrt(variances),
-        front_chances=chances,
+        front_probabilities=probabilities,
         front=front,
         front_draws=draws[:, np.searchsorted(contenders, front)],
-        noise=noise,
+        noise=_noise(surrogate, counts, objectives),
+    )
+
+
+def _noise(surrogate: Surrogate, counts: NDArray[np.int_], objectives: Sequence[Objective]) -> tuple[Noise, ...]:
+    """Return the noise of each objective by the models of a surrogate."""
+    exact = [surrogate.objective_is_exact(i) for i in range(len(objectives))]
+    return tuple(
+        Noise(
+            objective=objective.name,
+            std=0.0 if is_exact else float(np.sqrt(model.noise)),
+            share=0.0 if is_exact else model.noise_share,
+            own_share=model.own_share,
+            length_scale=model.length_scale,
+            repeated=int((counts > 1).sum()),
+            trainings=int(counts.sum()),
+        )
+        for objective, model, is_exact in zip(objectives, surrogate.models, exact, strict=True)
     )
 
 
 def _no_model(counts: NDArray[np.int_], objectives: Sequence[Objective]) -> str:
-    """Why no model can be fitted, in words; empty if one can."""
+    """Return the reason for which no model can be fitted; empty if one can."""
     if all(objective.is_exact for objective in objectives):
-        return "every objective is counted, and exact"
+        return "no objective has noise"
     if len(counts) < MIN_NETWORKS:
         return f"fewer than {MIN_NETWORKS} networks have been trained"
     if (counts > 1).sum() < 2:
@@ -128,7 +133,7 @@ def _as_observed(
         observed=observed,
         means=observed,
         deviations=unknown,
-        front_chances=np.full(len(observed), np.nan),
+        front_probabilities=np.full(len(observed), np.nan),
         front=front[np.lexsort(observed[front].T[::-1])],
         front_draws=np.empty((0, len(front), observed.shape[1])),
         why_not=why_not,

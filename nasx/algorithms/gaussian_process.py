@@ -1,4 +1,4 @@
-"""Gaussian process of one objective: a smooth function of the genes, an effect of each network, and noise.
+"""Gaussian process of one objective: a smooth function of the genes, an effect per network, and noise.
 
 `Features` maps genotypes to points of a Euclidean space in which similar networks are close.
 """
@@ -8,28 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    pass
 
 Floats = NDArray[np.float64]
 COUNTS_WEIGHT: Final = 1.0  # of operation counts among the features, see `Features`
 
 
 class Features:
-    """Turns canonical genotypes into points of a Euclidean space in which similar networks are near each other.
+    """Features of canonical genotypes: points of a Euclidean space in which similar networks are close.
 
     A categorical gene is one-hot: two different alleles are sqrt(2) apart. A gene whose alleles are numbers (a width, a
     depth) is one coordinate, its extremes sqrt(2) apart. Genes that share their alleles (the edges of a cell) add the
-    count of each allele, divided by the square root of the number of genes: how often an operation is used says more
-    about a network than its place.
+    count of each allele, divided by the square root of the number of genes: the number of uses of an operation predicts
+    more than its position.
 
     Args:
-        alleles: the names of the alleles of each gene.
+        alleles: names of the alleles of each gene.
     """
 
     def __init__(self, alleles: Sequence[Sequence[str]]) -> None:
@@ -48,11 +45,11 @@ class Features:
 
     @classmethod
     def of_sizes(cls, gene_sizes: Sequence[int]) -> Features:
-        """Features of categorical genes whose alleles have no names: genes of one size share their alleles."""
+        """Return the features of categorical genes without names of alleles; genes of equal size share alleles."""
         return cls([[f"allele {allele}" for allele in range(size)] for size in gene_sizes])
 
     def __call__(self, genotypes: Sequence[Sequence[int]]) -> Floats:
-        """The features, (n_genotypes, n_features)."""
+        """Return the features, (n_genotypes, n_features)."""
         genes = np.asarray(genotypes, dtype=int).reshape(-1, self.n_genes)
         parts = [table[genes[:, gene]] for gene, table in self._columns]
         for members, size in self._groups:
@@ -62,7 +59,7 @@ class Features:
 
 
 def _as_numbers(names: Sequence[str]) -> Floats | None:
-    """The alleles as numbers if all of them are, and there are more than two."""
+    """Return the alleles as numbers if all are numbers and there are more than two; else None."""
     try:
         return np.array([float(name) for name in names]) if len(names) > 2 else None
     except ValueError:
@@ -71,32 +68,32 @@ def _as_numbers(names: Sequence[str]) -> Floats | None:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# candidate length scales for genotypes of six categorical genes, in units in which two genotypes that differ in d genes
-# are sqrt(2 d) apart; they grow with the square root of the number of genes
+# Length scales for genotypes of six categorical genes, in units in which two genotypes that differ in d genes are
+# sqrt(2 d) apart. They grow with the square root of the number of genes
 LENGTH_SCALES: Final = (1.0, 1.5, 2.2, 3.3, 5.0, 8.0)
 OWN_SHARES: Final = (0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7)  # of the variance between networks
 NOISE_SHARES: Final = (1e-4, 1e-3, 0.01, 0.03, 0.06, 0.1, 0.15, 0.22, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of all
-START: Final = (3, 3, 6)  # places in the three grids from which the search for the most likely ones begins
+START: Final = (3, 3, 6)  # indices in the three grids at which the maximization starts
 MAX_PASSES: Final = 4  # over the three grids, one after the other
-# The posterior takes the noise for so many times its estimated variance. The networks that matter were chosen by the
-# model for being good, so that its errors favor them: without caution a front promised .07 of the true hypervolume more
-# than it kept, with it .03, and what it kept was no worse (scripts.bench.noisy_search, seeds 0-15)
-CAUTION: Final = 1.4
+# Factor of the estimated noise variance in the posterior. The model selects networks that it considers good, so its
+# errors favor them: the estimated hypervolume of a front was .07 of the true one too high without this factor, .03 with
+# it, and the true hypervolume was no worse (scripts.bench.noisy_search, seeds 0-15)
+NOISE_INFLATION: Final = 1.4
 JITTER: Final = 1e-9  # added to the diagonal, as a share of the variance
 
 
 @cache
 def _blas() -> Any:
-    import scipy.linalg  # noqa: F401  its BLAS must be loaded to be found; takes 0.1 s
+    import scipy.linalg  # noqa: F401  loads the BLAS to control; takes 0.1 s
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()
 
 
 def on_one_thread(function: Callable[P, T]) -> Callable[P, T]:
-    """Run a function with one BLAS thread: if cores are busy, several of them take 20 times as long for such matrices.
+    """Decorate a function to run with one BLAS thread: on busy cores, several threads take 20 times as long.
 
-    Besides, sums then do not depend on the number of cores.
+    Sums then also do not depend on the number of cores.
     """
 
     @wraps(function)
@@ -109,21 +106,21 @@ def on_one_thread(function: Callable[P, T]) -> Callable[P, T]:
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What was measured of n networks in one objective."""
+    """Trainings of n networks, summarized for one objective."""
 
     counts: NDArray[np.int_]  # trainings of each network, at least 1
     means: Floats  # of their costs
-    within: float  # sum of the squared deviations of single trainings from the mean of their network
+    within: float  # sum of squared deviations of single trainings from the mean of their network
 
     @property
     def is_exact(self) -> bool:
-        """Whether networks were trained again and every answer came out the same."""
+        """Return whether networks were trained again and all their trainings have the same value."""
         return bool(self.counts.max(initial=1) > 1) and self.within <= 1e-18 * float(self.means @ self.means)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Hyperparameters of a model, by their places in the grids."""
+class Hyperparameters:
+    """Hyperparameters of a model, as indices in the grids."""
 
     length: int
     own: int
@@ -132,38 +129,38 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class GaussianProcess:
-    """The posterior of one objective, given measurements of n networks."""
+    """Posterior of one objective, given measurements of n networks."""
 
-    settings: Settings
+    hyperparameters: Hyperparameters
     length_scale: float
-    own_share: float  # of the variance between networks, that no smooth function of the genes explains
-    noise_share: float  # of the variance of a single training
-    variance: float  # of a single training around the mean, all parts together, without caution
-    mean: float  # m
+    own_share: float  # share of the variance between networks that no smooth function of the genes explains
+    noise_share: float  # share of the variance of a single training
+    variance: float  # of a single training around the mean, all parts, without noise inflation
+    mean: float  # prior mean
     features: Floats  # (n, n_features)
     weights: Floats  # (n,) such that the smooth part at x is k(x, features) @ weights
-    solved: Any  # Cholesky factor of the covariance of the means, as scipy has it
-    posterior_means: Floats  # (n,) of the networks measured, own effects included
+    solved: Any  # Cholesky factor of the covariance of the means, lower triangle
+    posterior_means: Floats  # (n,) of the measured networks, including their own effects
     posterior_variances: Floats  # (n,) of their true costs
     log_likelihood: float
 
     @property
     def noise(self) -> float:
-        """Variance of the noise of one training."""
+        """Return the variance of the noise of one training."""
         return self.noise_share * self.variance
 
     @property
     def own(self) -> float:
-        """Variance of the networks' own effects."""
+        """Return the variance of the networks' own effects."""
         return (1 - self.noise_share) * self.own_share * self.variance
 
     @property
     def smooth(self) -> float:
-        """Variance of the smooth part."""
+        """Return the variance of the smooth part."""
         return (1 - self.noise_share) * (1 - self.own_share) * self.variance
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
-        """Mean and variance of the true cost of networks that are not among the measured ones, (n_new,) each."""
+        """Return mean and variance of the true cost of new networks, (n_new,) each."""
         from scipy.linalg import solve_triangular  # scipy takes 0.1 s to import
 
         near = _correlation(_squared_distances(features, self.features), self.length_scale)
@@ -172,8 +169,8 @@ class GaussianProcess:
         return self.mean + near @ self.weights, np.maximum(self.smooth + self.own - explained, 0.0)
 
     def covariance(self, chosen: NDArray[np.int_]) -> Floats:
-        """The posterior covariance of the true costs of some of the measured networks, (n_chosen, n_chosen)."""
-        from scipy.linalg import solve_triangular
+        """Return the posterior covariance of the true costs of chosen measured networks, (n_chosen, n_chosen)."""
+        from scipy.linalg import solve_triangular  # scipy takes 0.1 s to import
 
         near = _correlation(_squared_distances(self.features[chosen], self.features), self.length_scale)
         prior = self.smooth * near
@@ -184,13 +181,13 @@ class GaussianProcess:
 
 
 def _squared_distances(a: Floats, b: Floats) -> Floats:
-    """Squared Euclidean distances, (n_a, n_b)."""
+    """Return squared Euclidean distances, (n_a, n_b)."""
     squares: Floats = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
     return np.maximum(squares, 0.0, out=squares)
 
 
 def _correlation(squared: Floats, length_scale: float) -> Floats:
-    """The Matern 5/2 kernel: rough enough for spaces in which one gene may change everything."""
+    """Return the Matern 5/2 kernel: rough enough for spaces in which one gene may change everything."""
     scaled: Floats = np.sqrt(5 * squared) / length_scale
     return (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
 
@@ -198,88 +195,123 @@ def _correlation(squared: Floats, length_scale: float) -> Floats:
 def fit(
     features: Floats,
     measured: Measurements,
-    start: Settings | None = None,
+    start: Hyperparameters | None = None,
     *,
     max_passes: int = MAX_PASSES,
     exact: bool = False,
-    caution: float = CAUTION,
+    noise_inflation: float = NOISE_INFLATION,
 ) -> GaussianProcess:
-    """The posterior under the most likely hyperparameters, found on their grids one after the other.
+    """Return the posterior under the most likely hyperparameters, maximized on one grid after the other.
 
-    `features` (n, n_features). `start`: where to begin; with `max_passes=0` these are taken as they are. `exact`: there
-    is no noise, so that its share is the smallest of the grid. `caution`: factor of the noise in the posterior.
+    Args:
+        features: (n, n_features) of the measured networks.
+        measured: their trainings.
+        start: hyperparameters at which the maximization starts; None: `START`.
+        max_passes: passes over the grids; 0: use `start`.
+        exact: True if there is no noise; its share is then the smallest of the grid.
+        noise_inflation: factor of the noise variance in the posterior.
     """
-    from scipy.linalg import solve_triangular  # scipy takes 0.1 s to import
+    likelihoods = _Likelihoods(features, measured)
+    best = _most_likely(likelihoods, start or Hyperparameters(*START), max_passes, exact=exact)
+    likeliest, smooth = likelihoods.solve(best), likelihoods.kernel(best.length)
+    noise, own = NOISE_SHARES[best.noise], OWN_SHARES[best.own]
+    inflated = not exact and noise_inflation != 1
+    solution = _solve(smooth, own, noise, measured, noise_inflation) if inflated else likeliest
+    return _posterior(best, likelihoods, likeliest, solution)
 
-    distances = _squared_distances(features, features)
-    scaling = np.sqrt(max(1.0, (features.max(axis=0, initial=0) > features.min(axis=0, initial=0)).sum()) / 30)
-    lengths = [float(scaling) * scale for scale in LENGTH_SCALES]
-    tried: dict[Settings, tuple[float, Any]] = {}
-    smooth: dict[int, Floats] = {}
 
-    def likelihood(settings: Settings) -> float:
-        if settings not in tried:
-            if settings.length not in smooth:
-                smooth[settings.length] = _correlation(distances, lengths[settings.length])
-            solution = _solve(smooth[settings.length], OWN_SHARES[settings.own], NOISE_SHARES[settings.noise], measured)
-            tried[settings] = solution.log_likelihood + _log_prior(settings), solution
-        return tried[settings][0]
+class _Likelihoods:
+    """Likelihoods of hyperparameters, given measurements; computed once each."""
 
-    best = start or Settings(*START)
+    def __init__(self, features: Floats, measured: Measurements) -> None:
+        self.features = features
+        self.measured = measured
+        self.distances = _squared_distances(features, features)
+        varying = (features.max(axis=0, initial=0) > features.min(axis=0, initial=0)).sum()
+        scaling = np.sqrt(max(1.0, varying) / 30)
+        self.lengths = [float(scaling) * scale for scale in LENGTH_SCALES]
+        self._kernels: dict[int, Floats] = {}
+        self._solutions: dict[Hyperparameters, _Solution] = {}
+
+    def kernel(self, length: int) -> Floats:
+        """Return the correlations of the smooth part at a length scale, (n, n)."""
+        if length not in self._kernels:
+            self._kernels[length] = _correlation(self.distances, self.lengths[length])
+        return self._kernels[length]
+
+    def solve(self, at: Hyperparameters) -> _Solution:
+        """Return the solution of the linear system for hyperparameters."""
+        if at not in self._solutions:
+            own, noise = OWN_SHARES[at.own], NOISE_SHARES[at.noise]
+            self._solutions[at] = _solve(self.kernel(at.length), own, noise, self.measured)
+        return self._solutions[at]
+
+    def __call__(self, at: Hyperparameters) -> float:
+        """Return the log posterior density of hyperparameters, up to a constant."""
+        return self.solve(at).log_likelihood + _log_prior(at)
+
+
+def _most_likely(likelihoods: _Likelihoods, start: Hyperparameters, max_passes: int, *, exact: bool) -> Hyperparameters:
+    """Return the most likely hyperparameters found by coordinate ascent on the grids."""
+    best = start
     grids = [("length", len(LENGTH_SCALES)), ("own", len(OWN_SHARES))]
     if exact:
-        best = Settings(best.length, best.own, 0)
+        best = Hyperparameters(best.length, best.own, 0)
     else:
         grids.insert(0, ("noise", len(NOISE_SHARES)))
-    likelihood(best)
     for _ in range(max_passes):
         before = best
         for name, size in grids:
-            best = _climb(best, name, size, likelihood)
+            best = _climb(best, name, size, likelihoods)
         if best == before:
             break
+    return best
+
+
+def _posterior(
+    best: Hyperparameters, likelihoods: _Likelihoods, likeliest: _Solution, solution: _Solution
+) -> GaussianProcess:
+    """Return the posterior by `solution`, with inflated noise; `likeliest` is the solution without inflation."""
+    from scipy.linalg import solve_triangular  # scipy takes 0.1 s to import
+
     noise, own = NOISE_SHARES[best.noise], OWN_SHARES[best.own]
-    likeliest = tried[best][1]
-    cautious = not exact and caution != 1
-    solution = _solve(smooth[best.length], own, noise, measured, caution) if cautious else likeliest
     smooth_share = (1 - noise) * (1 - own)
-    prior = smooth_share * smooth[best.length]
+    prior = smooth_share * likelihoods.kernel(best.length)
     prior[np.diag_indices(len(prior))] += (1 - noise) * own
-    posterior = solution.mean + prior @ solution.weights
     reduced = solve_triangular(solution.factor, prior, lower=True, check_finite=False)
     variances = likeliest.variance * (np.diag(prior) - (reduced**2).sum(axis=0))
     return GaussianProcess(
-        best,
-        lengths[best.length],
-        own,
-        noise,
-        likeliest.variance,
-        solution.mean,
-        features,
-        smooth_share * solution.weights,
-        solution.factor,
-        posterior,
-        np.maximum(variances, 0.0),
-        likeliest.log_likelihood,
+        hyperparameters=best,
+        length_scale=likelihoods.lengths[best.length],
+        own_share=own,
+        noise_share=noise,
+        variance=likeliest.variance,
+        mean=solution.mean,
+        features=likelihoods.features,
+        weights=smooth_share * solution.weights,
+        solved=solution.factor,
+        posterior_means=solution.mean + prior @ solution.weights,
+        posterior_variances=np.maximum(variances, 0.0),
+        log_likelihood=likeliest.log_likelihood,
     )
 
 
-def _climb(start: Settings, name: str, size: int, likelihood: Any) -> Settings:
-    """The best settings along one grid, looking in both directions as long as they become more likely."""
+def _climb(start: Hyperparameters, name: str, size: int, likelihood: _Likelihoods) -> Hyperparameters:
+    """Return the local maximum along one grid, searched in both directions from `start`."""
     best = start
     for step in (1, -1):
         place = getattr(best, name) + step
         while 0 <= place < size:
-            moved = Settings(**{**vars(best), name: place})
+            moved = Hyperparameters(**{**vars(best), name: place})
             if likelihood(moved) <= likelihood(best):
                 break
             best, place = moved, place + step
     return best
 
 
-def _log_prior(settings: Settings) -> float:
-    """A weak prior of both shares around a fifth: few answers must not make a model certain."""
-    shares = np.array([OWN_SHARES[settings.own], NOISE_SHARES[settings.noise]])
+def _log_prior(at: Hyperparameters) -> float:
+    """Return the log density of a weak prior of both shares around 1/5, which keeps small samples uncertain."""
+    shares = np.array([OWN_SHARES[at.own], NOISE_SHARES[at.noise]])
     logits = np.log(shares / (1 - shares)) - np.log(0.25)
     return float(-0.5 * (logits[0] / 1.5) ** 2 - 0.5 * (logits[1] / 3.0) ** 2)
 
@@ -290,19 +322,19 @@ class _Solution:
     variance: float
     mean: float
     weights: Floats  # inverse covariance of the means times their deviations, times the variance
-    factor: Any
+    factor: Any  # Cholesky factor, lower triangle
 
 
-def _solve(smooth: Floats, own: float, noise: float, measured: Measurements, caution: float = 1.0) -> _Solution:
-    """Log likelihood, variance and mean for given shares; the likelihood has the variance within networks, too.
+def _solve(smooth: Floats, own: float, noise: float, measured: Measurements, inflation: float = 1.0) -> _Solution:
+    """Return likelihood, variance and mean for given shares; the likelihood includes the variance within networks.
 
-    `caution`: factor of the noise of the means; the likelihood is meant for 1.
+    `inflation`: factor of the noise of the means; the likelihood is only meaningful for 1.
     """
     from scipy.linalg import cho_solve, cholesky  # scipy takes 0.1 s to import
 
     n = len(measured.means)
     covariance = ((1 - noise) * (1 - own)) * smooth
-    covariance[np.diag_indices(n)] += (1 - noise) * own + caution * noise / measured.counts + JITTER
+    covariance[np.diag_indices(n)] += (1 - noise) * own + inflation * noise / measured.counts + JITTER
     factor = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
     ones = np.ones(n)
     solved = cho_solve((factor, True), np.column_stack([measured.means, ones]), check_finite=False)

@@ -1,4 +1,4 @@
-"""Pareto local search: ask the neighbours of the front, and start anew where they are all known.
+"""Pareto local search: propose neighbors of the front; restart from a uniform draw when all of them are known.
 
 Source: Paquete, Chiarandini and Stützle, "Pareto local optimum sets in the biobjective traveling salesman problem",
 2004. On small cell spaces a simple local search is a strong baseline: White et al., "Exploring the loss landscape in
@@ -8,63 +8,62 @@ neural architecture search", UAI 2021.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import numpy as np
 from numpy.random import Generator
+from pydantic import Field, SkipValidation
 
 from nasx import pareto
-from nasx.algorithms.base import (
-    Algorithm,
-    Proposal,
-    Schedule,
-    at_least,
-)
+from nasx.algorithms.base import Algorithm, Lag, Proposal, Schedule
 from nasx.algorithms.operators import uniform
 from nasx.algorithms.retraining import Share
 from nasx.algorithms.surrogate import MAX_NETWORKS
+from nasx.config.settings import checked
 from nasx.protocols import Problem
 from nasx.trial import Candidate, Genotype
 
 
 class LocalSearch(Algorithm):
-    """Asks for unknown neighbours, one gene away, of a member of the front chosen at random.
+    """Local search: propose unknown networks that differ in one gene from a random member of the front.
 
     Args:
-        initial_samples: uniform draws before the first neighbour.
+        initial_samples: uniform draws before the first neighbor.
         retraining: share of the trainings that re-train known networks, or "auto"; the front is then that of the
             estimates.
-        lag: candidate k is chosen by the answers up to k - lag; None: grows as large as `workers` need.
+        lag: candidate k depends on the results up to k - lag; None: grows with the workers.
+        problem: gene sizes, objectives and seed, set by the search.
     """
 
+    @checked
     def __init__(
         self,
         *,
-        initial_samples: int = 10,
+        initial_samples: Annotated[int, Field(ge=1)] = 10,
         retraining: Share = 0.0,
-        lag: int | None = None,
-        problem: Problem,
+        lag: Lag | None = None,
+        problem: SkipValidation[Problem],
     ) -> None:
-        at_least("initial_samples", initial_samples, 1)
         super().__init__(Schedule.of("steady_state", lag, problem.workers), problem, retraining)
         self.initial_samples = initial_samples
-        self._members: list[tuple[Candidate, tuple[float, ...]]] = []  # the front, with re-training others as well
-        self._front: list[Candidate] = []  # by the estimates after `_estimated_at` answers
+        self._members: list[tuple[Candidate, tuple[float, ...]]] = []  # the front; with re-training, others too
+        self._front: list[Candidate] = []  # by the estimates after `_estimated_at` results
         self._estimated_at = 0
-        self._explored: set[int] = set()  # numbers of candidates all of whose neighbours are known
+        self._explored: set[int] = set()  # numbers of candidates without unknown neighbors
 
     def _propose(self, number: int, rng: Generator, changes: int) -> Proposal:
         if self._estimated_at != self._n_absorbed:
             self._front, self._estimated_at = self._estimated_front(), self._n_absorbed
         if number >= self.initial_samples:
-            # those explored take part, so that the choice is the same in a resumed search, which has explored nothing
+            # permute explored members too: a resumed search has no `_explored` and must draw the same order
             for i in rng.permutation(len(self._front)).tolist():
-                centre = self._front[i]
-                if centre.number in self._explored:
+                center = self._front[i]
+                if center.number in self._explored:
                     continue
-                unknown = [g for g in neighbours(centre.genotype, self.gene_sizes) if self._is_new(g)]
-                if unknown:
-                    return Proposal(unknown[int(rng.integers(len(unknown)))], "neighbour", (centre.number,))
-                self._explored.add(centre.number)
+                unknown = [g for g in neighbors(center.genotype, self.gene_sizes) if self._is_new(g)]
+                if unknown:  # "neighbour" is the name in stored runs
+                    return Proposal(unknown[int(rng.integers(len(unknown)))], "neighbour", (center.number,))
+                self._explored.add(center.number)
         return Proposal(uniform(self.gene_sizes, rng), "random")
 
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
@@ -84,17 +83,17 @@ class LocalSearch(Algorithm):
 
 
 def on_front(members: list[tuple[Candidate, tuple[float, ...]]]) -> list[tuple[Candidate, tuple[float, ...]]]:
-    """Those that no other dominates, in their order."""
+    """Return the members that no other dominates, in their order."""
     if not members:
         return []
     keep = pareto.front_mask(np.array([costs for _, costs in members]))
     return [member for member, stays in zip(members, keep, strict=True) if stays]
 
 
-def neighbours(genotype: Genotype, sizes: tuple[int, ...]) -> Iterator[Genotype]:
-    """All genotypes that differ in exactly one gene.
+def neighbors(genotype: Genotype, sizes: tuple[int, ...]) -> Iterator[Genotype]:
+    """Yield all genotypes that differ in exactly one gene.
 
-    >>> list(neighbours((0, 1), (2, 3)))
+    >>> list(neighbors((0, 1), (2, 3)))
     [(1, 1), (0, 0), (0, 2)]
     """
     for gene, size in enumerate(sizes):

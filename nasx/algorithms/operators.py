@@ -1,6 +1,6 @@
-"""Variation of genotypes: uniform draws, crossover and mutation, categorical (ours) and on integers (the paper's).
+"""Variation of genotypes: uniform sampling, crossover and mutation, categorical and (the paper's) on integers.
 
-Gene i takes the alleles 0 .. sizes[i] - 1. Every operator draws from the generator given and returns a new genotype.
+Gene i takes the alleles 0 .. sizes[i] - 1. Every operator draws from the given generator and returns a new genotype.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from nasx.trial import Genotype
 
 
 def uniform(sizes: Sequence[int], rng: Generator) -> Genotype:
-    """Every allele equally likely."""
+    """Return a genotype drawn with all alleles equally likely."""
     return tuple(rng.integers(0, sizes).tolist())
 
 
-def change(genotype: Genotype, sizes: Sequence[int], n_changes: int, rng: Generator) -> Genotype:
-    """Exactly `n_changes` genes get a different allele, or all genes that have a choice if these are fewer.
+def mutate(genotype: Genotype, sizes: Sequence[int], n_changes: int, rng: Generator) -> Genotype:
+    """Return a genotype with different alleles in `n_changes` genes, or in all genes that have a choice if fewer.
 
-    >>> change((0, 0, 0), (2, 1, 2), 5, np.random.default_rng(0))
+    Args:
+        genotype: one allele per gene.
+        sizes: number of alleles of each gene.
+        n_changes: genes to change, drawn without replacement.
+        rng: source of the draws.
+
+    >>> mutate((0, 0, 0), (2, 1, 2), 5, np.random.default_rng(0))
     (1, 0, 1)
     """
     changed = list(genotype)
@@ -34,17 +40,26 @@ def change(genotype: Genotype, sizes: Sequence[int], n_changes: int, rng: Genera
 
 
 def uniform_crossover(first: Genotype, second: Genotype, rng: Generator) -> Genotype:
-    """Each gene from either parent, equally likely."""
+    """Return a genotype that takes each gene from either parent with probability 1/2."""
     from_second = rng.random(len(first)) < 0.5
     return tuple(np.where(from_second, second, first).tolist())
 
 
-def simulated_binary(first: Genotype, second: Genotype, sizes: Sequence[int], eta: float, rng: Generator) -> Genotype:
-    """One child by bounded simulated binary crossover on integers; the smaller `eta`, the farther from its parents.
+def simulated_binary_crossover(
+    first: Genotype, second: Genotype, sizes: Sequence[int], eta: float, rng: Generator
+) -> Genotype:
+    """Return one child by bounded simulated binary crossover on integers.
 
     Alleles are widened to intervals of length one, crossed as real numbers and rounded. Each gene is crossed with
     probability 1/2. Sources: Deb and Agrawal, "Simulated binary crossover for continuous search space", 1995; for the
     bounds Deb, "An efficient constraint handling method for genetic algorithms", 2000.
+
+    Args:
+        first: parent; genes that are not crossed are copied from it.
+        second: parent.
+        sizes: number of alleles of each gene.
+        eta: distribution index, at least 0; the smaller, the farther the child is from its parents.
+        rng: source of the draws.
     """
     parents = np.array([first, second], dtype=float)
     low, high = parents.min(axis=0), parents.max(axis=0)
@@ -59,17 +74,26 @@ def simulated_binary(first: Genotype, second: Genotype, sizes: Sequence[int], et
 
 
 def _spread(u: NDArray[np.float64], beta: NDArray[np.float64], eta: float) -> NDArray[np.float64]:
-    """Deb's spread factor for the uniform draw u, where `beta` is the largest one that stays in bounds."""
+    """Return Deb's spread factor of the uniform draw `u`; `beta` is the largest factor that stays in bounds."""
     alpha = 2 - beta ** -(eta + 1)
     inside = u <= 1 / alpha
     return np.where(inside, u * alpha, 1 / np.where(inside, 1.0, 2 - u * alpha)) ** (1 / (eta + 1))
 
 
-def polynomial(genotype: Genotype, sizes: Sequence[int], probability: float, eta: float, rng: Generator) -> Genotype:
-    """Bounded polynomial mutation on integers, each gene with `probability`; the smaller `eta`, the wider.
+def polynomial_mutation(
+    genotype: Genotype, sizes: Sequence[int], probability: float, eta: float, rng: Generator
+) -> Genotype:
+    """Return a genotype after bounded polynomial mutation on integers.
 
     Alleles are widened to intervals of length one, mutated as real numbers and rounded, so that a gene may keep its
     allele. Source: Deb and Goyal, "A combined genetic adaptive search (GeneAS) for engineering design", 1996.
+
+    Args:
+        genotype: one allele per gene.
+        sizes: number of alleles of each gene.
+        probability: of a mutation, for each gene.
+        eta: distribution index, at least 0; the smaller, the larger the steps.
+        rng: source of the draws.
     """
     values = np.asarray(genotype, dtype=float)
     width = np.asarray(sizes, dtype=float)  # from -0.5 to size - 0.5
@@ -82,5 +106,5 @@ def polynomial(genotype: Genotype, sizes: Sequence[int], probability: float, eta
 
 
 def _rounded(values: NDArray[np.float64], sizes: Sequence[int]) -> Genotype:
-    """The nearest alleles; the clip answers for rounding errors at the bounds alone."""
+    """Return the nearest alleles; the clip only corrects rounding errors at the bounds."""
     return tuple(np.clip(np.rint(values), 0, np.asarray(sizes) - 1).astype(int).tolist())

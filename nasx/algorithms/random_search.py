@@ -1,26 +1,30 @@
-"""Random search without repeats: the baseline that every other algorithm must beat."""
+"""Random search without repetition: the baseline for every other algorithm."""
 
 from __future__ import annotations
 
 from numpy.random import Generator
+from pydantic import SkipValidation
 
-from nasx.algorithms.base import Algorithm, Proposal, Schedule
+from nasx.algorithms.base import Algorithm, Lag, Proposal, Schedule
 from nasx.algorithms.operators import uniform
 from nasx.algorithms.retraining import Share
+from nasx.config.settings import checked
 from nasx.protocols import Problem
 from nasx.trial import Candidate
 
 
 class RandomSearch(Algorithm):
-    """Every candidate is drawn uniformly; one that is known or disconnected is drawn again.
+    """Random search: uniform draws; known and disconnected networks are drawn again.
 
     Args:
-        retraining: share of the trainings that re-train known networks, or "auto"; 0: none, and it never waits.
-        lag: with re-training, candidate k is chosen by the answers up to k - lag; None: grows with the workers.
+        retraining: share of the trainings that re-train known networks, or "auto". 0: none, and `ask` never waits.
+        lag: with re-training, candidate k depends on the results up to k - lag; None: grows with the workers.
+        problem: gene sizes, objectives and seed, set by the search.
     """
 
-    def __init__(self, *, retraining: Share = 0.0, lag: int | None = None, problem: Problem) -> None:
-        # without re-training, one generation without end, whose answers nobody waits for
+    @checked
+    def __init__(self, *, retraining: Share = 0.0, lag: Lag | None = None, problem: SkipValidation[Problem]) -> None:
+        # without re-training: one endless generation, whose results no candidate depends on
         waits = retraining != 0 and problem.is_noisy
         schedule = Schedule.of("steady_state", lag, problem.workers) if waits else Schedule("generational")
         super().__init__(schedule, problem, retraining)
@@ -29,4 +33,4 @@ class RandomSearch(Algorithm):
         return Proposal(uniform(self.gene_sizes, rng), "random")
 
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
-        """Nothing is learned."""
+        """Do nothing: candidates do not depend on results."""

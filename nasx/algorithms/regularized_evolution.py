@@ -1,54 +1,53 @@
-"""Regularized evolution: mutate the best of a random few, and let the oldest die.
+"""Regularized evolution: mutate the best of a random sample and remove the oldest.
 
 Source: Real et al., "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019. With several
-objectives each candidate looks along a direction of its own: costs become one by Tchebycheff's decomposition with
-random weights (Zhang and Li, "MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition", 2007).
+objectives, Tchebycheff decomposition with random weights per candidate combines the costs into one (Zhang and Li,
+"MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition", 2007).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Annotated
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from pydantic import Field, SkipValidation
 
-from nasx.algorithms.base import (
-    Algorithm,
-    Proposal,
-    Schedule,
-    at_least,
-)
-from nasx.algorithms.operators import change, uniform
+from nasx.algorithms.base import Algorithm, Lag, Proposal, Schedule
+from nasx.algorithms.operators import mutate, uniform
 from nasx.algorithms.retraining import Share
+from nasx.config.settings import checked
 from nasx.errors import SettingError
 from nasx.protocols import Problem
 from nasx.trial import Candidate
 
 
 class RegularizedEvolution(Algorithm):
-    """Ageing evolution by mutation of one gene.
+    """Aging evolution by mutation of one gene.
 
     Args:
-        population_size: how many live, and how many candidates are drawn uniformly at first.
-        sample_size: how many of them compete to be the parent; None: a quarter of them, as in the source.
+        population_size: candidates in the population, and uniform draws before the first mutation.
+        sample_size: candidates that compete to be the parent; None: a quarter of the population, as in the source.
         retraining: share of the trainings that re-train known networks, or "auto"; parents then compete by estimates.
-        lag: candidate k is bred from the answers up to k - lag; None: grows as large as `workers` need.
+        lag: candidate k depends on the results up to k - lag; None: grows with the workers.
+        problem: gene sizes, objectives and seed, set by the search.
     """
 
+    @checked
     def __init__(
         self,
         *,
-        population_size: int = 50,
-        sample_size: int | None = None,
+        population_size: Annotated[int, Field(ge=4)] = 50,
+        sample_size: Annotated[int, Field(ge=1)] | None = None,
         retraining: Share = 0.0,
-        lag: int | None = None,
-        problem: Problem,
+        lag: Lag | None = None,
+        problem: SkipValidation[Problem],
     ) -> None:
-        at_least("population_size", population_size, 4)
         sample_size = population_size // 4 if sample_size is None else sample_size
-        if not 1 <= sample_size <= population_size:
-            raise SettingError("sample_size", f"must be between 1 and population_size, got {sample_size}")
+        if sample_size > population_size:
+            raise SettingError("sample_size", f"must be at most population_size, {population_size}, got {sample_size}")
         super().__init__(Schedule.of("steady_state", lag, problem.workers, population_size), problem, retraining)
         self.population_size = population_size
         self.sample_size = sample_size
@@ -61,7 +60,7 @@ class RegularizedEvolution(Algorithm):
         sample = rng.permutation(len(costs))[: self.sample_size]
         values = tchebycheff(costs, rng.dirichlet(np.ones(self.n_objectives)))
         parent, _ = self._living[int(sample[np.argmin(values[sample])])]
-        return Proposal(change(parent.genotype, self.gene_sizes, changes, rng), "mutation", (parent.number,))
+        return Proposal(mutate(parent.genotype, self.gene_sizes, changes, rng), "mutation", (parent.number,))
 
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:
         if costs is not None:
@@ -69,10 +68,14 @@ class RegularizedEvolution(Algorithm):
 
 
 def tchebycheff(costs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each point's largest weighted distance from the ideal point, (n_points,); with one objective their order is kept.
+    """Return the largest weighted distance of each point from the ideal point, (n_points,).
 
-    Objectives are scaled to [0, 1] over the points given, (n_points, n_objectives). A hundredth of the sum is added, so
-    that of two points with the same largest distance the one that dominates is smaller.
+    Objectives are scaled to [0, 1] over the points, so that one objective keeps their order. A hundredth of the sum is
+    added, so that of two points with the same largest distance the one that dominates has the smaller value.
+
+    Args:
+        costs: (n_points, n_objectives).
+        weights: (n_objectives,).
 
     >>> tchebycheff(np.array([[0.0, 4.0], [1.0, 0.0], [2.0, 0.0]]), np.array([0.4, 0.6])).round(3).tolist()
     [0.606, 0.202, 0.404]

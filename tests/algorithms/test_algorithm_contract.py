@@ -1,4 +1,4 @@
-"""What every search algorithm promises, whoever wrote it."""
+"""Contract of every search algorithm."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def build(make, *, n_objectives=2, seed=0, sizes=SIZES, **problem):
 
 
 def costs(genotype, n_objectives=2):
-    """Rivalling sums of alleles, the last one a plain count: many ties, a front of several genotypes."""
+    """Conflicting sums of alleles, and a count: many ties, a front of several genotypes."""
     total = sum(genotype)
     return (10 - total + genotype[0] % 2, total + genotype[1] % 3, len(set(genotype)))[:n_objectives]
 
 
-def told(candidate, answer=costs):
-    """The answer to a candidate: a known network that is trained again has slightly other costs."""
+def result(candidate, answer=costs):
+    """Return the costs of a candidate; re-trainings differ slightly from the first training."""
     values = answer(candidate.genotype)
     if values is None or candidate.replicate == 0:
         return values
@@ -65,15 +65,15 @@ def told(candidate, answer=costs):
 
 
 def drive(algorithm, n, *, answer=costs, workers=1, order=None):
-    """Ask `n` candidates, at most `workers` open at a time; answer them in an order drawn from `order`."""
+    """Ask for `n` candidates, at most `workers` open at a time; report their costs in an order drawn from `order`."""
     order, asked, open_ = order or random.Random(0), [], []
     while len(asked) < n or open_:
         while len(asked) < n and len(open_) < workers and (candidate := algorithm.ask()) is not None:
             asked.append(candidate)
             open_.append(candidate)
-        assert open_, "nothing to do although every candidate has been answered"
+        assert open_, "no candidate although every one has a result"
         candidate = open_.pop(order.randrange(len(open_)))
-        algorithm.tell(candidate.number, told(candidate, answer))
+        algorithm.tell(candidate.number, result(candidate, answer))
     return asked
 
 
@@ -92,25 +92,25 @@ def test_genotypes_are_tuples_of_python_integers_within_the_gene_sizes(make):
 
 
 @over_all
-def test_the_same_seed_and_answers_give_the_same_questions(make):
+def test_the_same_seed_and_results_yield_the_same_candidates(make):
     assert drive(build(make, seed=3), 60) == drive(build(make, seed=3), 60)
 
 
 @over_all
-def test_another_seed_gives_other_questions(make):
+def test_another_seed_yields_other_candidates(make):
     assert drive(build(make, seed=3), 20) != drive(build(make, seed=4), 20)
 
 
 @over_repeatable
 @pytest.mark.parametrize("workers", [3, 11])
-def test_neither_the_order_of_answers_nor_how_many_run_at_once_changes_the_questions(make, workers):
-    alone = drive(build(make), 60)
+def test_neither_the_order_of_results_nor_the_number_of_workers_changes_the_candidates(make, workers):
+    sequential = drive(build(make), 60)
     for seed in range(2):
-        assert drive(build(make), 60, workers=workers, order=random.Random(seed)) == alone
+        assert drive(build(make), 60, workers=workers, order=random.Random(seed)) == sequential
 
 
 @over_all
-def test_the_global_generators_are_left_alone(make):
+def test_the_global_generators_are_not_used(make):
     np_before, before = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     drive(build(make), 40)
     assert (np.random.get_state()[1] == np_before).all()  # noqa: NPY002
@@ -118,7 +118,7 @@ def test_the_global_generators_are_left_alone(make):
 
 
 @over_all
-def test_every_answer_is_heard_once_and_no_parent_before_it_was(make):
+def test_every_result_is_used_once_and_parents_have_results(make):
     heard = set()
     for candidate in drive(build(make), 60, workers=4):
         assert not heard & set(candidate.heard)
@@ -156,7 +156,7 @@ def test_no_network_is_asked_twice_while_there_are_others_unless_it_is_trained_a
 
 
 @over_all
-def test_a_network_is_trained_again_after_its_first_answer_was_heard_and_its_trainings_are_counted(make):
+def test_a_network_is_trained_again_after_its_first_result_and_its_trainings_are_counted(make):
     def key(genotype):
         return tuple(sorted(genotype))
 
@@ -175,13 +175,13 @@ def test_a_network_is_trained_again_after_its_first_answer_was_heard_and_its_tra
 
 
 @over_all
-def test_a_search_that_was_interrupted_asks_what_it_would_have_asked(make):
+def test_a_resumed_search_continues_with_the_same_candidates(make):
     asked = drive(build(make), 60, workers=4, order=random.Random(1))
     for interrupted in (1, 13, 30, 47):
         resumed = build(make)
         for candidate in asked:
             for number in candidate.heard:
-                resumed.tell(number, told(asked[number]))
+                resumed.tell(number, result(asked[number]))
             if candidate.number < interrupted:
                 resumed.replay(candidate)
             else:
@@ -189,7 +189,7 @@ def test_a_search_that_was_interrupted_asks_what_it_would_have_asked(make):
 
 
 @over_all
-def test_a_candidate_that_does_not_follow_is_no_record_of_this_search(make):
+def test_a_candidate_out_of_order_cannot_be_replayed(make):
     algorithm = build(make)
     asked = drive(build(make), 2)
     with pytest.raises(ValueError, match="candidate 1 does not follow candidate -1"):
@@ -197,25 +197,25 @@ def test_a_candidate_that_does_not_follow_is_no_record_of_this_search(make):
 
 
 @pytest.mark.parametrize("name", sorted(REPEATABLE.keys() - {"random"}))
-def test_a_candidate_bred_from_an_answer_that_is_missing_cannot_be_replayed(name):
+def test_a_candidate_that_depends_on_a_missing_result_cannot_be_replayed(name):
     asked = drive(build(REPEATABLE[name]), 60)
     bred = next(candidate for candidate in asked if candidate.heard)
     resumed = build(REPEATABLE[name])
     for candidate in asked[: bred.number]:
         resumed.replay(candidate)
-    with pytest.raises(ValueError, match=f"candidate {bred.number} was bred from an answer that is missing"):
+    with pytest.raises(ValueError, match=f"candidate {bred.number} depends on a result that is missing"):
         resumed.replay(bred)
 
 
 @over_all
-def test_what_is_not_connected_is_not_asked(make):
+def test_disconnected_networks_are_not_proposed(make):
     asked = drive(build(make, is_connected=lambda genotype: genotype[0] > 0), 50)
     assert all(c.genotype[0] > 0 for c in asked)
 
 
 @over_all
 @pytest.mark.parametrize("sizes", [(1,), (2,), (2, 1, 3)])
-def test_a_space_smaller_than_the_budget_is_asked_in_full_and_then_again(make, sizes):
+def test_a_space_smaller_than_the_budget_is_exhausted_and_then_repeated(make, sizes):
     asked = drive(build(make, sizes=sizes), 30, answer=lambda genotype: (sum(genotype), -sum(genotype)))
     assert len(asked) == 30
     assert len({c.genotype for c in asked}) == np.prod(sizes)
@@ -239,14 +239,14 @@ def test_one_two_and_three_objectives(make, n_objectives):
 
 
 @over_all
-def test_objectives_that_are_equal_everywhere_do_no_harm(make):
+def test_constant_objectives_are_possible(make):
     asked = drive(build(make), 60, answer=lambda genotype: (1.0, 1.0))
     assert len({(c.genotype, c.replicate) for c in asked}) == 60
 
 
 @over_all
 @pytest.mark.parametrize("bad", [(1.0, float("nan")), (float("inf"), 1.0), (1.0,)])
-def test_costs_that_are_not_finite_or_too_few_are_a_bug_of_the_caller(make, bad):
+def test_costs_that_are_not_finite_or_too_few_raise_value_error(make, bad):
     algorithm = build(make)
     number = algorithm.ask().number
     with pytest.raises(ValueError, match="candidate 0 needs 2 finite costs or None"):
@@ -254,11 +254,11 @@ def test_costs_that_are_not_finite_or_too_few_are_a_bug_of_the_caller(make, bad)
 
 
 @over_all
-def test_answers_to_what_was_not_asked_or_is_answered_are_a_bug_of_the_caller(make):
+def test_results_of_unknown_or_finished_candidates_raise_value_error(make):
     algorithm = build(make)
     with pytest.raises(ValueError, match="candidate 0 was never asked"):
         algorithm.tell(0, (1, 1))
     number = algorithm.ask().number
     algorithm.tell(number, (1, 1))
-    with pytest.raises(ValueError, match="has been answered before"):
+    with pytest.raises(ValueError, match="already has a result"):
         algorithm.tell(number, (1, 1))

@@ -9,7 +9,7 @@ import pytest
 
 from nasx import pareto
 from nasx.algorithms.base import Schedule, default_lag
-from nasx.algorithms.nsga2 import NSGA2, Individual, NSGA2Paper, Population, improvements, tournament
+from nasx.algorithms.nsga2 import NSGA2, Individual, NSGA2Paper, Population, expected_improvements, tournament
 from nasx.errors import SettingError
 from nasx.protocols import Problem
 from nasx.trial import Candidate
@@ -39,7 +39,7 @@ def test_ask_returns_none_until_the_generation_is_complete():
     assert algorithm.ask().generation == 1
 
 
-def test_a_lag_of_three_lets_three_be_open_and_waits_for_the_oldest():
+def test_a_lag_of_three_allows_three_open_candidates_and_waits_for_the_oldest():
     algorithm = NSGA2(lag=3, problem=PROBLEM)
     for _ in range(3):
         assert algorithm.ask() is not None
@@ -61,7 +61,7 @@ def test_the_default_lag_lets_every_worker_run(workers):
     assert Schedule.of("steady_state", None, workers).horizon(workers - 1) == 0
 
 
-def test_the_default_lag_grows_so_that_a_small_search_with_many_workers_is_not_left_to_chance():
+def test_the_default_lag_grows_so_that_a_small_search_with_many_workers_is_not_mostly_random():
     horizons = [Schedule.of("steady_state", None, workers=64).horizon(k) for k in range(5000)]
 
     assert horizons[:64] == [0] * 64
@@ -72,25 +72,25 @@ def test_the_default_lag_grows_so_that_a_small_search_with_many_workers_is_not_l
 
 def test_survivors_are_the_best_ranks_and_of_the_last_one_the_least_crowded():
     costs = [(0, 4), (4, 0), (2, 2), (1.9, 2.1), (3, 5), (5, 5)]  # four on the front, one pair of them crowded
-    cut = population(costs, size=3)
-    cut.cut()
-    assert numbers(cut.members) in ([0, 1, 2], [0, 1, 3])
-    cut = population(costs, size=5)
-    cut.cut()
-    assert numbers(cut.members) == [0, 1, 2, 3, 4]
+    made = population(costs, size=3)
+    made.truncate()
+    assert numbers(made.members) in ([0, 1, 2], [0, 1, 3])
+    made = population(costs, size=5)
+    made.truncate()
+    assert numbers(made.members) == [0, 1, 2, 3, 4]
 
 
-def test_survivors_equal_those_of_the_arrays_in_nasx_pareto():
+def test_survivors_equal_those_by_nasx_pareto():
     rng = np.random.default_rng(0)
     for _ in range(20):
         costs = rng.integers(0, 12, (30, 2)).astype(float)
-        costs = np.unique(costs, axis=0)  # of equal points either may survive
-        cut = population([tuple(pair) for pair in costs], size=8)
-        cut.cut()
+        costs = np.unique(costs, axis=0)  # of equal points, any may survive
+        made = population([tuple(pair) for pair in costs], size=8)
+        made.truncate()
         ranks = pareto.ranks(costs)
         last = np.sort(ranks)[7]
-        assert set(numbers(cut.members)) >= set(np.flatnonzero(ranks < last).tolist())
-        assert all(ranks[number] <= last for number in numbers(cut.members))
+        assert set(numbers(made.members)) >= set(np.flatnonzero(ranks < last).tolist())
+        assert all(ranks[number] <= last for number in numbers(made.members))
 
 
 def test_ranks_and_crowding_are_those_of_nsga2():
@@ -112,7 +112,7 @@ def test_tournament_prefers_rank_then_crowding():
     good.crowding, crowded.crowding, bad.rank, bad.crowding = 2.0, 1.0, 1, np.inf
     rng = np.random.default_rng(0)
     won = [tournament([good, crowded, bad], rng).candidate.number for _ in range(900)]
-    # of nine equally likely pairs the good one wins five, the crowded three, the bad one meets itself
+    # of nine equally likely pairs the good one wins five, the crowded one three, the bad one its own
     assert np.bincount(won) / 900 == pytest.approx([5 / 9, 3 / 9, 1 / 9], abs=0.04)
 
 
@@ -132,7 +132,7 @@ def test_an_offspring_by_mutation_differs_from_its_parent_in_one_gene():
 
 
 def test_both_find_the_front_of_a_problem_with_a_known_one():
-    """Sums against their negation of the first half: the front is known by enumeration."""
+    """The front is known by enumeration."""
     sizes = (4,) * 6
     grid = np.array(np.meshgrid(*[range(4)] * 6)).reshape(6, -1).T
 
@@ -155,12 +155,12 @@ def test_both_find_the_front_of_a_problem_with_a_known_one():
 @pytest.mark.parametrize("n_objectives", [1, 2, 3])
 def test_the_improvement_by_a_certain_point_is_the_difference_of_two_hypervolumes(n_objectives):
     points = np.random.default_rng(1).random((6, n_objectives))
-    points[0], points[1] = 0.0, 1.0  # they span the unit cube, so that scaling changes nothing
+    points[0], points[1] = 0.0, 1.0  # they span the unit cube: scaling has no effect
     front, reference = points[1:2], np.full(n_objectives, 1.1)
     before = pareto.hypervolume(front, reference)
     expected = [pareto.hypervolume([*front, point], reference) - before for point in points]
 
-    assert improvements(points, np.zeros_like(points), front) == pytest.approx(expected)
+    assert expected_improvements(points, np.zeros_like(points), front) == pytest.approx(expected)
 
 
 def test_an_improvement_does_not_depend_on_the_units_of_the_objectives():
@@ -168,30 +168,30 @@ def test_an_improvement_does_not_depend_on_the_units_of_the_objectives():
     means, deviations, front = rng.random((5, 2)), 0.1 * rng.random((5, 2)), rng.random((4, 2))
     scale, shift = np.array([1e6, 1e-3]), np.array([-7.0, 2.0])
 
-    scaled = improvements(scale * means + shift, scale * deviations, scale * front + shift)
+    scaled = expected_improvements(scale * means + shift, scale * deviations, scale * front + shift)
 
-    assert scaled == pytest.approx(improvements(means, deviations, front))
+    assert scaled == pytest.approx(expected_improvements(means, deviations, front))
 
 
-def test_what_dominates_improves_more_and_so_does_what_is_uncertain_of_two_that_are_alike():
+def test_dominating_and_uncertain_points_improve_more():
     front = np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
     means = np.array([[0.4, 0.4], [0.6, 0.6], [0.6, 0.6]])
     deviations = np.array([[0.1, 0.1], [0.1, 0.1], [0.01, 0.01]])
 
-    dominating, uncertain, certain = improvements(means, deviations, front)
+    dominating, uncertain, certain = expected_improvements(means, deviations, front)
 
     assert dominating > uncertain > certain
     assert certain == pytest.approx(0, abs=1e-12)
 
 
-def test_improvements_without_a_range_are_numbers():
+def test_improvements_without_a_range_are_finite():
     same = np.ones((3, 2))
 
-    assert np.isfinite(improvements(same, 0 * same, same[:1])).all()
+    assert np.isfinite(expected_improvements(same, 0 * same, same[:1])).all()
 
 
 @pytest.mark.parametrize("algorithm", [NSGA2, NSGA2Paper])
-def test_a_population_of_less_than_four_is_refused(algorithm):
+def test_a_population_of_less_than_four_is_rejected(algorithm):
     with pytest.raises(SettingError, match="population_size must be at least 4, got 2"):
         algorithm(population_size=2, problem=PROBLEM)
 
@@ -208,11 +208,11 @@ def test_any_population_of_four_or_more_works(algorithm, size):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"crossover": 1.5}, "crossover must be between 0 and 1, got 1.5"),
+        ({"crossover": 1.5}, "crossover must be at least 0 and at most 1, got 1.5"),
         ({"lag": 0}, "lag must be at least 1, got 0"),
         ({"initial_samples": 0}, "initial_samples must be at least 1, got 0"),
     ],
 )
-def test_settings_out_of_range_are_refused(setting, message):
+def test_settings_out_of_range_are_rejected(setting, message):
     with pytest.raises(SettingError, match=message):
         NSGA2(**setting, problem=PROBLEM)

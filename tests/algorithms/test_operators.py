@@ -1,4 +1,4 @@
-"""Operators: bounds by properties, distributions against what their sources state."""
+"""Operators: bounds by properties, distributions against their sources."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasx.algorithms.operators import change, polynomial, simulated_binary, uniform, uniform_crossover
+from nasx.algorithms.operators import (
+    mutate,
+    polynomial_mutation,
+    simulated_binary_crossover,
+    uniform,
+    uniform_crossover,
+)
 
 sizes_and_two_genotypes = st.lists(st.integers(1, 7), min_size=1, max_size=6).flatmap(
     lambda sizes: st.tuples(
@@ -22,25 +28,25 @@ def is_genotype(genotype, sizes):
 
 
 @given(sizes_and_two_genotypes, seeds, st.floats(0, 30), st.floats(0, 1))
-def test_every_operator_gives_a_genotype(drawn, rng, eta, probability):
+def test_every_operator_returns_a_genotype(drawn, rng, eta, probability):
     sizes, first, second = drawn
     assert is_genotype(uniform(sizes, rng), sizes)
-    assert is_genotype(change(first, sizes, 2, rng), sizes)
+    assert is_genotype(mutate(first, sizes, 2, rng), sizes)
     assert is_genotype(uniform_crossover(first, second, rng), sizes)
-    assert is_genotype(simulated_binary(first, second, sizes, eta, rng), sizes)
-    assert is_genotype(polynomial(first, sizes, probability, eta, rng), sizes)
+    assert is_genotype(simulated_binary_crossover(first, second, sizes, eta, rng), sizes)
+    assert is_genotype(polynomial_mutation(first, sizes, probability, eta, rng), sizes)
 
 
 @given(sizes_and_two_genotypes, seeds, st.integers(0, 8))
-def test_change_changes_exactly_as_many_genes_as_asked_or_as_can_be_changed(drawn, rng, n):
+def test_mutation_changes_exactly_n_genes_or_all_that_have_a_choice(drawn, rng, n):
     sizes, genotype, _ = drawn
-    changed = sum(a != b for a, b in zip(change(genotype, sizes, n, rng), genotype, strict=True))
+    changed = sum(a != b for a, b in zip(mutate(genotype, sizes, n, rng), genotype, strict=True))
     assert changed == min(n, sum(size > 1 for size in sizes))
 
 
-def test_change_takes_every_other_allele_equally_often():
+def test_mutation_draws_every_other_allele_equally_often():
     rng = np.random.default_rng(0)
-    drawn = np.bincount([change((2,), (5,), 1, rng)[0] for _ in range(2000)], minlength=5) / 2000
+    drawn = np.bincount([mutate((2,), (5,), 1, rng)[0] for _ in range(2000)], minlength=5) / 2000
     assert drawn == pytest.approx([0.25, 0.25, 0, 0.25, 0.25], abs=0.03)
 
 
@@ -53,13 +59,13 @@ def test_uniform_crossover_takes_every_gene_from_a_parent(drawn, rng):
 @given(sizes_and_two_genotypes, seeds)
 def test_equal_parents_have_equal_children_by_simulated_binary_crossover(drawn, rng):
     sizes, genotype, _ = drawn
-    assert simulated_binary(genotype, genotype, sizes, 3.0, rng) == genotype
+    assert simulated_binary_crossover(genotype, genotype, sizes, 3.0, rng) == genotype
 
 
 def test_simulated_binary_crossover_keeps_the_mean_of_its_parents_far_from_the_bounds():
     rng = np.random.default_rng(0)
-    children = [simulated_binary((450,), (550,), (1001,), 3.0, rng)[0] for _ in range(5000)]
-    # a gene that is not crossed stays with the first parent: half of the mean comes from there
+    children = [simulated_binary_crossover((450,), (550,), (1001,), 3.0, rng)[0] for _ in range(5000)]
+    # genes that are not crossed come from the first parent: half of the mean
     assert np.mean(children) == pytest.approx(0.5 * 450 + 0.5 * 500, abs=3)
 
 
@@ -67,7 +73,7 @@ def test_simulated_binary_crossover_keeps_the_mean_of_its_parents_far_from_the_b
 def test_the_spread_of_simulated_binary_crossover_is_debs(eta):
     """Far from the bounds, spread = |child gap| / |parent gap| is below 1 with probability 1/2, its median."""
     rng = np.random.default_rng(1)
-    children = np.array([simulated_binary((49000,), (51000,), (100001,), eta, rng)[0] for _ in range(3000)])
+    children = np.array([simulated_binary_crossover((49000,), (51000,), (100001,), eta, rng)[0] for _ in range(3000)])
     crossed = children[children != 49000]
     inside = (crossed > 49000) & (crossed < 51000)
     assert inside.mean() == pytest.approx(0.5, abs=0.04)
@@ -75,7 +81,7 @@ def test_the_spread_of_simulated_binary_crossover_is_debs(eta):
 
 def test_polynomial_mutation_moves_each_gene_with_its_probability():
     rng = np.random.default_rng(0)
-    children = np.array([polynomial((500, 500), (1001, 1001), 0.2, 3.0, rng) for _ in range(3000)])
+    children = np.array([polynomial_mutation((500, 500), (1001, 1001), 0.2, 3.0, rng) for _ in range(3000)])
     assert (children != 500).mean(axis=0) == pytest.approx(0.2, abs=0.03)
 
 
@@ -83,13 +89,12 @@ def test_the_mean_step_of_polynomial_mutation_is_its_closed_form():
     """Density (eta + 1) / 2 * (1 - |d|)^eta of the step d over the gene's width: mean |d| = 1 / (eta + 2), from the
     middle.
 
-    A bound in the middle of the gene cuts steps at 1/2, which holds 1 - 2^-(eta + 1) of the mass: eta = 20 makes that
-    all.
+    The bounds cut steps at 1/2, a mass of 2^-(eta + 1): negligible with eta = 20.
     """
     rng = np.random.default_rng(0)
-    children = np.array([polynomial((5000,), (10001,), 1.0, 20.0, rng)[0] for _ in range(3000)])
+    children = np.array([polynomial_mutation((5000,), (10001,), 1.0, 20.0, rng)[0] for _ in range(3000)])
     assert np.abs(children - 5000).mean() / 10001 == pytest.approx(1 / 22, rel=0.08)
 
 
 def test_polynomial_mutation_with_probability_zero_changes_nothing():
-    assert polynomial((1, 2), (3, 3), 0.0, 3.0, np.random.default_rng(0)) == (1, 2)
+    assert polynomial_mutation((1, 2), (3, 3), 0.0, 3.0, np.random.default_rng(0)) == (1, 2)

@@ -1,4 +1,4 @@
-"""The search spends its budget where the user's wish lies."""
+"""A search with a preference concentrates on the part of the front near it."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ SIZES = (8,) * 6
 
 
 def costs(genotype):
-    """A trade-off over the sum of alleles, 0 to 42, with a penalty for unequal ones; the second is maximised."""
+    """A trade-off over the sum of alleles, 0 to 42, with a penalty for unequal ones; the second is maximized."""
     share = sum(genotype) / 42
     penalty = np.std(genotype) / 10
     return (1 - share**2 + penalty, -(1 - share) + penalty)
 
 
-def best_miss(seed, preference, wish, evaluations=120):
-    """How near a search comes to the wish."""
+def smallest_distance(seed, preference, aspiration, evaluations=120):
+    """Return the smallest distance of a search from the aspiration point."""
     problem = Problem(gene_sizes=SIZES, n_objectives=2, signs=(1, -1), seed=seed)
     algorithm = NSGA2(preference=preference, problem=problem)
-    told = []
+    found = []
     for _ in range(evaluations):
         candidate = algorithm.ask()
-        told.append(costs(candidate.genotype))
-        algorithm.tell(candidate.number, told[-1])
-    return achievement(told, wish, (1, 1)).min()
+        found.append(costs(candidate.genotype))
+        algorithm.tell(candidate.number, found[-1])
+    return achievement(found, aspiration, (1, 1)).min()
 
 
-def test_a_search_with_a_wish_comes_nearer_to_it_than_one_without():
-    wish = (0.30, -0.18)
-    misses = [(best_miss(s, (0.30, 0.18), wish), best_miss(s, None, wish)) for s in range(6)]
+def test_a_search_with_a_preference_comes_nearer_to_it_than_one_without():
+    aspiration = (0.30, -0.18)
+    distances = [
+        (smallest_distance(s, (0.30, 0.18), aspiration), smallest_distance(s, None, aspiration)) for s in range(6)
+    ]
 
-    with_wish, without = np.mean(misses, axis=0)
-    assert with_wish < without
+    with_preference, without = np.mean(distances, axis=0)
+    assert with_preference < without
 
 
-def test_of_two_points_that_miss_alike_the_dominating_one_is_nearer():
-    near, far = achievement([[2, 1], [2, 3]], wish=[1, 2], scale=[1, 1])
+def test_of_two_points_with_the_same_worst_objective_the_dominating_one_is_nearer():
+    near, far = achievement([[2, 1], [2, 3]], aspiration=[1, 2], scale=[1, 1])
 
     assert near < far
 
@@ -49,6 +51,6 @@ def test_an_objective_without_range_is_not_scaled():
     assert ranges([[1, 5], [3, 5]]).tolist() == [2, 1]
 
 
-def test_a_wish_needs_a_value_for_each_objective():
+def test_a_preference_needs_a_value_for_each_objective():
     with pytest.raises(SettingError, match="preference must have a value for each of 2 objectives"):
         NSGA2(preference=(0.1,), problem=Problem(gene_sizes=SIZES, n_objectives=2, seed=0))

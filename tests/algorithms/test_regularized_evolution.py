@@ -1,4 +1,4 @@
-"""Regularized evolution: who becomes a parent, and who dies."""
+"""Regularized evolution: selection of parents and removal of the oldest."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_with_one_objective_and_a_full_sample_the_best_living_is_always_the_pare
         assert asked[parent].genotype[0] == min(c.genotype[0] for c in living)
 
 
-def test_the_oldest_die_however_good_they_are():
+def test_the_oldest_are_removed_even_if_they_are_the_best():
     algorithm = RegularizedEvolution(population_size=6, sample_size=6, problem=PROBLEM)
     asked = run(algorithm, 40, lambda c: (float(c.number),))  # the first is the best of all
     assert all(child.parents == (child.number - 6,) for child in asked[6:])
 
 
 @pytest.mark.parametrize("n_objectives", [1, 2, 3])
-def test_decomposition_never_prefers_what_is_dominated(n_objectives):
+def test_decomposition_never_prefers_a_dominated_point(n_objectives):
     rng = np.random.default_rng(0)
     for _ in range(50):
         costs = rng.random((5, n_objectives))
@@ -45,6 +45,6 @@ def test_decomposition_never_prefers_what_is_dominated(n_objectives):
         assert values[0] < values[1]
 
 
-def test_a_sample_larger_than_the_population_is_refused():
-    with pytest.raises(SettingError, match="sample_size must be between 1 and population_size, got 9"):
+def test_a_sample_larger_than_the_population_is_rejected():
+    with pytest.raises(SettingError, match="sample_size must be at most population_size, 6, got 9"):
         RegularizedEvolution(population_size=6, sample_size=9, problem=PROBLEM)

@@ -1,8 +1,9 @@
-"""Re-training: which share of the trainings goes to known networks, to which of them, and when to none."""
+"""Re-training: its share of the trainings, the networks it chooses, and when it stops."""
 
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from nasx.algorithms.local_search import LocalSearch
 from nasx.algorithms.nsga2 import NSGA2, NSGA2Paper
 from nasx.algorithms.random_search import RandomSearch
 from nasx.algorithms.regularized_evolution import RegularizedEvolution
-from nasx.algorithms.retraining import MAX_SHARE, choose, wanted_share
+from nasx.algorithms.retraining import MAX_SHARE, choose_network, target_share
 from nasx.errors import SettingError
 from nasx.protocols import Problem
 
@@ -50,13 +51,13 @@ def test_a_share_of_zero_trains_nothing_again(make):
 
 
 @pytest.mark.parametrize("make", [NSGA2Paper, RandomSearch, RegularizedEvolution, LocalSearch])
-def test_the_other_algorithms_train_nothing_again_unless_they_are_told_to(make):
+def test_the_other_algorithms_train_nothing_again_by_default(make):
     assert not any(candidate.replicate for candidate in run(make(problem=PROBLEM), 60))
 
 
 @over_all
 @pytest.mark.parametrize("known", [{"is_noisy": False}, {"is_noisy": False, "exact": (False, False)}])
-def test_nothing_is_trained_again_if_answers_are_known_to_have_no_noise(make, known):
+def test_nothing_is_trained_again_if_the_problem_has_no_noise(make, known):
     problem = replace(PROBLEM, **known)
     for retraining in ("auto", 0.5):
         algorithm = make(retraining=retraining, problem=problem)
@@ -64,7 +65,7 @@ def test_nothing_is_trained_again_if_answers_are_known_to_have_no_noise(make, kn
 
 
 @over_all
-def test_nothing_is_trained_again_if_every_objective_is_counted(make):
+def test_nothing_is_trained_again_if_every_objective_is_exact(make):
     algorithm = make(retraining=0.5, problem=replace(PROBLEM, exact=(True, True)))
     assert not any(candidate.replicate for candidate in run(algorithm, 60, exact))
 
@@ -76,14 +77,14 @@ def test_a_share_of_a_half_is_met(make):
 
 
 @over_all
-def test_auto_trains_again_if_answers_are_noisy(make):
+def test_auto_trains_again_if_results_are_noisy(make):
     asked = run(make(retraining="auto", problem=PROBLEM), 80)
     assert len({candidate.genotype for candidate in asked if candidate.replicate}) > 2
 
 
 @over_all
 @pytest.mark.parametrize("retraining", ["auto", 0.5])
-def test_it_ends_when_two_networks_were_trained_again_and_every_answer_was_the_same(make, retraining):
+def test_it_ends_when_two_networks_were_trained_again_with_equal_results(make, retraining):
     asked = run(make(retraining=retraining, problem=PROBLEM), 80, exact)
     heard, repeated, again = set(), set(), []
     for candidate in asked:
@@ -113,8 +114,8 @@ def test_a_network_whose_training_failed_is_not_trained_again():
     assert all(candidate.genotype[1] > 0 for candidate in asked if candidate.replicate)
 
 
-def test_the_answer_of_a_known_network_is_no_further_training():
-    """A space without new networks is asked again for known ones, which the journal answers."""
+def test_the_repeated_result_of_a_known_network_is_no_further_training():
+    """In an exhausted space, known networks are proposed again; their results come from the journal."""
     problem = Problem(gene_sizes=(3, 3), n_objectives=2, seed=0)
     algorithm = NSGA2(retraining=0.3, problem=problem)
 
@@ -126,39 +127,48 @@ def test_the_answer_of_a_known_network_is_no_further_training():
 
 
 @over_all
-@pytest.mark.parametrize("retraining", [0.8, -1, "always", float("nan")])
-def test_other_shares_are_refused(make, retraining):
-    with pytest.raises(
-        SettingError, match=rf"^retraining must be auto, or a share between 0 and 0\.75, got {retraining}$"
-    ):
+@pytest.mark.parametrize(
+    ("retraining", "message"),
+    [
+        (0.8, "a number, at least 0 and at most 0.75, got 0.8"),
+        (-1, "a number, at least 0 and at most 0.75, got -1"),
+        ("always", "a number, got 'always'"),
+        (float("nan"), "a number, at least 0 and at most 0.75, got NaN"),
+    ],
+)
+def test_other_shares_are_rejected(make, retraining, message):
+    with pytest.raises(SettingError, match=f"^retraining must be auto or {re.escape(message)}$"):
         make(retraining=retraining, problem=PROBLEM)
 
 
-def surrogate(chances, *, is_exact=False):
+def surrogate(probabilities, *, is_exact=False):
     return SimpleNamespace(
         is_exact=is_exact,
         models=["a model"],
-        front_chances=lambda: np.array(chances),
-        means=np.zeros((len(chances), 2)),
+        front_probabilities=lambda: np.array(probabilities),
+        means=np.zeros((len(probabilities), 2)),
     )
 
 
-def test_auto_goes_by_how_open_the_front_is():
-    shares = [wanted_share(surrogate(chances), "auto") for chances in ([1, 1, 0], [0.95, 0.9, 0.1], [0.8, 0.7, 0.4])]
+def test_auto_increases_with_the_uncertainty_of_the_front():
+    shares = [
+        target_share(surrogate(probabilities), "auto")
+        for probabilities in ([1, 1, 0], [0.95, 0.9, 0.1], [0.8, 0.7, 0.4])
+    ]
 
     assert shares[0] == 0
     assert 0 < shares[1] < shares[2] < MAX_SHARE
-    assert wanted_share(surrogate([0.5] * 40), "auto") <= MAX_SHARE
+    assert target_share(surrogate([0.5] * 40), "auto") <= MAX_SHARE
 
 
-def test_a_share_that_is_given_is_taken_unless_answers_are_exact():
-    assert wanted_share(surrogate([1, 1, 0]), 0.3) == 0.3
-    assert wanted_share(surrogate([0.5, 0.5], is_exact=True), 0.3) == 0
-    assert wanted_share(surrogate([0.5, 0.5], is_exact=True), "auto") == 0
+def test_a_given_share_is_used_unless_results_are_exact():
+    assert target_share(surrogate([1, 1, 0]), 0.3) == 0.3
+    assert target_share(surrogate([0.5, 0.5], is_exact=True), 0.3) == 0
+    assert target_share(surrogate([0.5, 0.5], is_exact=True), "auto") == 0
 
 
 @pytest.mark.parametrize(
-    ("chances", "asked", "chosen"),
+    ("probabilities", "asked", "chosen"),
     [
         ([0.5, 0.9, 0.2], [1, 1, 1], 1),  # p (2 - p) / n: 0.75, 0.99, 0.36
         ([0.5, 0.9, 0.2], [1, 2, 1], 0),  # 0.75, 0.495, 0.36
@@ -166,12 +176,12 @@ def test_a_share_that_is_given_is_taken_unless_answers_are_exact():
         ([1.0, 0.0, 0.01], [60, 1, 1], 2),  # 0.0167, 0, 0.0199
     ],
 )
-def test_members_and_open_networks_are_trained_again_that_have_few_trainings(chances, asked, chosen):
-    assert choose(surrogate(chances), np.array(asked), np.random.default_rng(0)) == chosen
+def test_members_and_uncertain_networks_with_few_trainings_are_trained_again(probabilities, asked, chosen):
+    assert choose_network(surrogate(probabilities), np.array(asked), np.random.default_rng(0)) == chosen
 
 
-def test_if_nothing_is_open_it_is_the_front_member_trained_least():
+def test_if_nothing_is_uncertain_the_front_member_with_the_fewest_trainings_is_chosen():
     settled = surrogate([1.0, 1.0, 1.0, 0.0])
     settled.means = np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 0.0], [2.0, 2.0]])
 
-    assert choose(settled, np.array([3, 2, 4, 1]), np.random.default_rng(0)) == 1
+    assert choose_network(settled, np.array([3, 2, 4, 1]), np.random.default_rng(0)) == 1

@@ -1,4 +1,4 @@
-"""The surrogate against a Gaussian process written out on single trainings, and what it holds, draws and forgets."""
+"""The surrogate against a dense Gaussian process on single trainings; the networks that it holds, draws and drops."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from nasx.algorithms.gaussian_process import (
     NOISE_SHARES,
     OWN_SHARES,
     Features,
+    Hyperparameters,
     Measurements,
-    Settings,
     fit,
 )
-from nasx.algorithms.surrogate import Surrogate, front_probabilities, within_fence
+from nasx.algorithms.surrogate import Surrogate, front_probabilities, inlier_indices
 
 SIZES = (4,) * 6
 FEATURES = Features.of_sizes(SIZES)
 places = st.builds(
-    Settings,
+    Hyperparameters,
     st.integers(0, len(LENGTH_SCALES) - 1),
     st.integers(0, len(OWN_SHARES) - 1),
     st.integers(0, len(NOISE_SHARES) - 1),
@@ -35,13 +35,13 @@ places = st.builds(
 
 
 def networks(n, seed=0):
-    """Different genotypes, (n, 6)."""
+    """Return different genotypes, (n, 6)."""
     rng = np.random.default_rng(seed)
     return np.unique(rng.integers(0, 4, (3 * n, 6)), axis=0)[rng.permutation(2 * n)[:n]]
 
 
 def correlation(a, b, length_scale):
-    """Matern 5/2, written out."""
+    """Return the Matern 5/2 correlations, from the definition."""
     scaled = np.sqrt(5) * np.linalg.norm(a[:, None] - b[None], axis=2) / length_scale
     return (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
 
@@ -65,9 +65,9 @@ class Trainings:
 
 
 class Dense:
-    """The model on single trainings, n of them, with the hyperparameters of `model`."""
+    """Dense model of n single trainings, with the hyperparameters of `model`."""
 
-    def __init__(self, data, model, caution=1.0):
+    def __init__(self, data, model, inflation=1.0):
         self.data, self.model = data, model
         own, noise = model.own_share, model.noise_share
         self.smooth, self.own = (1 - noise) * (1 - own), (1 - noise) * own
@@ -80,18 +80,18 @@ class Dense:
         n = len(same)
         self.variance = residual @ np.linalg.solve(unit, residual) / n
         self.log_likelihood = -0.5 * (n * np.log(self.variance) + np.linalg.slogdet(unit)[1])
-        self.unit = unit + (caution - 1) * noise * np.eye(n)
+        self.unit = unit + (inflation - 1) * noise * np.eye(n)
         self.mean, self.residual = self._center(self.unit)
 
     def _center(self, covariance):
-        """The generalized least squares mean, and what is left of the costs."""
+        """Return the generalized least squares mean, and the residuals of the costs."""
         ones = np.ones(len(covariance))
         solved = np.linalg.solve(covariance, np.column_stack([self.data.costs, ones]))
         mean = (ones @ solved[:, 0]) / (ones @ solved[:, 1])
         return mean, self.data.costs - mean
 
     def posterior(self, rows, own):
-        """Mean and covariance of true costs; `own` (n_points, n_trainings): whether it is the training's network."""
+        """Return mean and covariance of true costs; `own` (n_points, n_trainings): True for trainings of the point."""
         near = self.smooth * correlation(rows, self.data.rows, self.model.length_scale)[:, self.data.network]
         cross = near + self.own * own
         prior = self.smooth * correlation(rows, rows, self.model.length_scale) + self.own * np.eye(len(rows))
@@ -104,12 +104,12 @@ class Dense:
 
 @given(places, st.integers(0, 5), st.sampled_from([1.0, 1.7]))
 @settings(max_examples=30)
-def test_means_of_trainings_say_what_the_single_trainings_say(start, seed, caution):
+def test_means_of_trainings_have_the_same_posterior_as_single_trainings(start, seed, inflation):
     data = Trainings(seed)
-    model = fit(data.rows, data.measured, start, max_passes=0, caution=caution)
-    dense = Dense(data, model, caution)
+    model = fit(data.rows, data.measured, start, max_passes=0, noise_inflation=inflation)
+    dense = Dense(data, model, inflation)
 
-    assert model.settings == start
+    assert model.hyperparameters == start
     assert model.mean == pytest.approx(dense.mean, abs=1e-5)
     assert model.variance == pytest.approx(dense.variance, rel=1e-5)
     mean, covariance = dense.of_networks()
@@ -117,16 +117,16 @@ def test_means_of_trainings_say_what_the_single_trainings_say(start, seed, cauti
     assert model.posterior_variances == pytest.approx(np.diag(covariance), abs=1e-4)
     chosen = np.array([3, 7, 20])
     assert model.covariance(chosen) == pytest.approx(covariance[np.ix_(chosen, chosen)], abs=1e-4)
-    # of two likelihoods only the difference counts: that of the means lacks the term of the numbers of trainings
-    lacking = 0.5 * np.log(data.counts).sum()
-    assert model.log_likelihood - lacking == pytest.approx(dense.log_likelihood, abs=1e-3)
+    # only differences of likelihoods matter: that of the means omits a term of the numbers of trainings
+    omitted = 0.5 * np.log(data.counts).sum()
+    assert model.log_likelihood - omitted == pytest.approx(dense.log_likelihood, abs=1e-3)
 
 
 @given(places, st.integers(0, 5))
 @settings(max_examples=15)
 def test_a_network_that_was_never_trained_is_predicted_as_by_the_single_trainings(start, seed):
     data = Trainings(seed)
-    model = fit(data.rows, data.measured, start, max_passes=0, caution=1.0)
+    model = fit(data.rows, data.measured, start, max_passes=0, noise_inflation=1.0)
     rows = FEATURES(networks(6, seed=100 + seed))
 
     means, variances = model.predict(rows)
@@ -144,12 +144,12 @@ def test_the_hyperparameters_are_likelier_than_their_neighbors():
         model = fit(data.rows, data.measured, place, max_passes=0)
         return model.log_likelihood + gaussian_process._log_prior(place)
 
-    at = best.settings
+    at = best.hyperparameters
     for step in (-1, 1):
         for moved, size in (
-            (Settings(at.length + step, at.own, at.noise), len(LENGTH_SCALES)),
-            (Settings(at.length, at.own + step, at.noise), len(OWN_SHARES)),
-            (Settings(at.length, at.own, at.noise + step), len(NOISE_SHARES)),
+            (Hyperparameters(at.length + step, at.own, at.noise), len(LENGTH_SCALES)),
+            (Hyperparameters(at.length, at.own + step, at.noise), len(OWN_SHARES)),
+            (Hyperparameters(at.length, at.own, at.noise + step), len(NOISE_SHARES)),
         ):
             if max(vars(moved).values()) < size and min(vars(moved).values()) >= 0:
                 assert score(moved) <= score(at)
@@ -170,7 +170,7 @@ def test_the_noise_of_a_training_is_recovered_from_networks_trained_three_times(
 
 
 def test_a_network_far_beyond_the_others_is_left_out_of_the_model():
-    assert within_fence(np.array([0.1, 0.2, 0.15, 0.12, 9.0, 0.18])).tolist() == [0, 1, 2, 3, 5]
+    assert inlier_indices(np.array([0.1, 0.2, 0.15, 0.12, 9.0, 0.18])).tolist() == [0, 1, 2, 3, 5]
     genotypes, costs = learned(30)
     with_outlier = Surrogate(FEATURES, (False, False))
     with_outlier.learn_all([*genotypes, (0, 1, 2, 3, 0, 1)], [*costs, np.array([[1e6, 1e6]])])
@@ -220,11 +220,11 @@ def test_features_without_names_are_those_of_names():
     assert (Features.of_sizes(SIZES)(genotypes) == Features([("a", "b", "c", "d")] * 6)(genotypes)).all()
 
 
-# What it learns from answers
+# Learning from results
 
 
 def learned(n, seed=0, trainings=(1, 4), std=0.3):
-    """Genotypes and the costs of their trainings in two rivalling objectives."""
+    """Return genotypes and the costs of their trainings in two conflicting objectives."""
     rng = np.random.default_rng(seed)
     genotypes = [tuple(genotype) for genotype in networks(n, seed).tolist()]
     truth = np.array([[sum(g), -sum(g[:3]) + g[5]] for g in genotypes], dtype=float)
@@ -232,7 +232,7 @@ def learned(n, seed=0, trainings=(1, 4), std=0.3):
 
 
 def answers(genotypes, costs, seed=0):
-    """Single trainings in an order by chance, those of one network in their own order."""
+    """Yield single trainings in random order, those of one network in their own order."""
     waiting = [[(g, values) for values in own] for g, own in zip(genotypes, costs, strict=True)]
     rng = np.random.default_rng(seed)
     while waiting:
@@ -246,24 +246,24 @@ def taught(genotypes, costs, exact=(False, False), look=False):
     for genotype, values in answers(genotypes, costs):
         surrogate.learn(genotype, values)
         if look and surrogate.models:
-            surrogate.front_chances()
+            surrogate.front_probabilities()
             surrogate.predict([(0, 0, 0, 0, 0, 0)])
             surrogate.draw(3)
     return surrogate
 
 
-def test_its_state_depends_on_the_answers_only_not_on_what_it_was_asked():
+def test_its_state_depends_on_the_results_only_and_not_on_predictions():
     genotypes, costs = learned(40)
     one, other = taught(genotypes, costs), taught(genotypes, costs, look=True)
 
     assert one.keys == other.keys
     assert (one.means == other.means).all()
     assert (one.variances == other.variances).all()
-    assert [model.settings for model in one.models] == [model.settings for model in other.models]
-    assert (one.front_chances() == other.front_chances()).all()
+    assert [model.hyperparameters for model in one.models] == [model.hyperparameters for model in other.models]
+    assert (one.front_probabilities() == other.front_probabilities()).all()
 
 
-def test_single_answers_add_up_to_means_and_to_deviations_within_networks():
+def test_single_results_add_up_to_means_and_to_deviations_within_networks():
     genotypes, costs = learned(40)
     surrogate = taught(genotypes, costs)
 
@@ -280,7 +280,7 @@ def test_single_answers_add_up_to_means_and_to_deviations_within_networks():
 def test_an_objective_without_noise_keeps_its_values_and_has_no_uncertainty():
     genotypes, costs = learned(40)
     exact = [np.column_stack([own[:, 0], np.full(len(own), sum(g))]) for g, own in zip(genotypes, costs, strict=True)]
-    for known in ((False, True), (False, False)):  # told, or found out as every repeated answer is the same
+    for known in ((False, True), (False, False)):  # declared, or inferred from equal re-trainings
         surrogate = taught(genotypes, exact, known)
         assert surrogate.means[:, 1].tolist() == [sum(key) for key in surrogate.keys]
         assert not surrogate.variances[:, 1].any()
@@ -310,7 +310,7 @@ def test_before_there_are_enough_networks_estimates_are_means():
     assert surrogate.estimate((2,) * 6) is None
 
 
-def test_it_holds_a_bounded_number_of_networks_the_front_among_them():
+def test_it_holds_a_bounded_number_of_networks_including_the_front():
     genotypes, costs = learned(500, trainings=(1, 2))
     surrogate = Surrogate(FEATURES, (True, True))
     surrogate.learn_all(genotypes, costs)
@@ -320,7 +320,7 @@ def test_it_holds_a_bounded_number_of_networks_the_front_among_them():
     assert {genotypes[i] for i in front} <= set(surrogate.keys)
 
 
-def test_it_forgets_one_answer_at_a_time_as_well(monkeypatch):
+def test_the_number_of_networks_is_also_bounded_when_it_learns_one_result_at_a_time(monkeypatch):
     monkeypatch.setattr(module, "MAX_NETWORKS", 40)
     genotypes, costs = learned(150, trainings=(1, 2))
     surrogate, held = Surrogate(FEATURES, (True, True)), []
@@ -388,14 +388,14 @@ def test_draws_have_the_means_and_the_covariance_of_the_posterior():
         assert np.cov(drawn.T) == pytest.approx(covariance, abs=6 * spread.max() ** 2 / 141)
 
 
-def test_what_is_dominated_beyond_doubt_stays_at_its_mean_and_off_the_front():
+def test_clearly_dominated_networks_keep_their_mean_and_are_never_on_the_front():
     genotypes, costs = learned(30, std=0.01)
     costs[4] = costs[4] + 50
     surrogate = Surrogate(FEATURES, (False, False))
     surrogate.learn_all(genotypes, costs)
 
     assert not np.ptp(surrogate.draw(50)[:, 4], axis=0).any()
-    assert surrogate.front_chances()[4] == 0
+    assert surrogate.front_probabilities()[4] == 0
 
 
 @settings(max_examples=60)
