@@ -1,8 +1,10 @@
-"""`nasx config`: what configs there are, and what one of them says when everything is resolved."""
+"""`nasx config`: list the configs, and show one with all values resolved."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,21 +12,43 @@ import typer
 from rich.console import Console
 from rich.syntax import Syntax
 
-app = typer.Typer(no_args_is_help=True, help="Show what a config says, or list the configs there are.")
+app = typer.Typer(no_args_is_help=True, help="List the configs, or show the settings of one.")
+
+
+class Format(StrEnum):
+    YAML = "yaml"
+    JSON = "json"
 
 
 @app.command()
 def show(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A path, or a name that `nasx config list` shows.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="On top of it.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. training.epochs=5.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="json: for programs.")] = Format.YAML,  # noqa: A002 - name of the option
+    plain: Annotated[bool, typer.Option("--plain", help="YAML without comments, for programs.")] = False,
 ) -> None:
-    """Print a config as YAML, everything resolved."""
+    """Print a config with all values resolved, and the type and range of each setting as a comment.
+
+    The YAML can be given to --config again.
+    """
     from nasx.config.compose import compose, to_yaml  # Hydra takes 0.3 s to import
 
-    text = to_yaml(compose(config, overrides or (), allow_missing=True))
+    resolved = compose(config, overrides or (), allow_missing=True)
+    if format is Format.JSON:
+        typer.echo(json.dumps(resolved, indent=2, default=str))
+        return
+    if plain:
+        typer.echo(to_yaml(resolved), nl=False)
+        return
+    from nasx.config.render import to_commented_yaml  # not for --plain: it imports the components, some with torch
+
+    text = to_commented_yaml(resolved)
     console = Console()
     if console.is_terminal:
-        console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
+        highlighted = Syntax("", "yaml", background_color="default").highlight(text)
+        console.print(highlighted, soft_wrap=True, end="")  # no line breaks within comments: copies stay valid YAML
     else:
         typer.echo(text, nl=False)
 
@@ -32,7 +56,7 @@ def show(
 @app.command("list")
 def list_() -> None:
     """List the experiments, and the choices of every group."""
-    from nasx.config.find import known_choices, known_configs, known_groups
+    from nasx.config.find import known_choices, known_configs, known_groups  # imported only by the command
 
     _print_section("experiments: nasx search --config NAME", known_configs())
     for group in known_groups():
@@ -41,7 +65,7 @@ def list_() -> None:
 
 
 def _print_section(title: str, files: Mapping[str, Path]) -> None:
-    from nasx.config.find import description
+    from nasx.config.find import description  # imported only by the command
 
     width = max(map(len, files), default=0)
     typer.echo(title)

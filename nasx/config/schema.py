@@ -43,6 +43,7 @@ def _different(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Metric = Annotated[str, AfterValidator(_known_metric)]
+_OBJECTIVES = Field(description=f"a list of one or more of {', '.join(OBJECTIVES)}")
 
 
 @settings
@@ -76,7 +77,7 @@ class ExperimentConfig:
     name: Annotated[str, AfterValidator(_folder_name)]  # folder of the runs under runs_dir
     seed: Annotated[int, Field(ge=0)]
     runs_dir: Path
-    objectives: Annotated[tuple[Metric, ...], AfterValidator(_different)]  # names in nasx.trial.OBJECTIVES
+    objectives: Annotated[tuple[Metric, ...], AfterValidator(_different), _OBJECTIVES]
     constraints: Mapping[Metric, Bounds]
     split: Split
     search: Search

@@ -214,10 +214,10 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     """
     if annotation in (Any, inspect.Parameter.empty):
         return value
-    record = _dataclass_in(annotation)
+    record = record_type(annotation)
     if record is not None and isinstance(value, Mapping):
         return construct(record, value, key)
-    if _is_mapping_of_dataclasses(annotation) and isinstance(value, Mapping):
+    if is_mapping_of_records(annotation) and isinstance(value, Mapping):
         return {name: convert(item, get_args(annotation)[1], full_key(key, name)) for name, item in value.items()}
     if record is not None and not (value is None and NoneType in get_args(annotation)):
         raise _mismatch(key, describe(annotation), value)
@@ -241,19 +241,21 @@ def describe(annotation: Any) -> str:
     if origin in (Union, UnionType):
         return _either([describe(a) for a in arguments])
     if origin is Annotated:
-        return describe(arguments[0])
+        own = [item.description for item in annotation.__metadata__ if isinstance(item, FieldInfo) and item.description]
+        return own[0] if own else describe(arguments[0])
     if origin is Literal:
         return _either([yaml_text(a).strip("'") for a in arguments])
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return _either([str(member.value) for member in annotation])
     if dataclasses.is_dataclass(annotation):
-        return f"a mapping with the keys {', '.join(f.name for f in dataclasses.fields(annotation))}"
+        return f"a mapping with the keys {_field_names(annotation)}"
     kind = origin or annotation
     if isinstance(kind, type) and issubclass(kind, Mapping):
-        return "a mapping"
+        record = record_type(arguments[1]) if len(arguments) == 2 else None
+        return f"a mapping whose values have the keys {_field_names(record)}" if record else "a mapping"
     if isinstance(kind, type) and hasattr(kind, "__iter__"):
         fixed = "" if Ellipsis in arguments or kind is not tuple else f"{len(arguments)} "
-        item = arguments[0] if arguments else None
+        item: Any = arguments[0] if arguments else None
         items = _PLURALS.get(get_args(item)[0] if get_origin(item) is Annotated else item)
         return f"a list of {fixed}{items or 'values'}"
     return f"of type {getattr(annotation, '__name__', annotation)}"
@@ -294,6 +296,10 @@ def suggest(key: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(sorted(siblings.values()))}." if siblings else f"{parent} has no settings."
 
 
+def _field_names(record: Any) -> str:
+    return ", ".join(field.name for field in dataclasses.fields(record))
+
+
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
@@ -306,16 +312,17 @@ def _mismatch(key: str, expected: str, value: Any) -> ConfigError:
     return ConfigError(f"{key} must be {expected}, got {yaml_text(value)}.")
 
 
-def _dataclass_in(annotation: Any) -> type | None:
+def record_type(annotation: Any) -> type | None:
     """Return the dataclass that an annotation names, possibly with None; else None."""
     candidates = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     found = [c for c in candidates if isinstance(c, type) and dataclasses.is_dataclass(c)]
     return found[0] if len(found) == 1 else None
 
 
-def _is_mapping_of_dataclasses(annotation: Any) -> bool:
+def is_mapping_of_records(annotation: Any) -> bool:
+    """Return whether an annotation is a mapping whose values are dataclasses."""
     kind = get_origin(annotation)
-    return isinstance(kind, type) and issubclass(kind, Mapping) and _dataclass_in(get_args(annotation)[1]) is not None
+    return isinstance(kind, type) and issubclass(kind, Mapping) and record_type(get_args(annotation)[1]) is not None
 
 
 def _name(target: Callable[..., Any]) -> str:
