@@ -285,7 +285,7 @@ DATA = {
         pickled_batch(write_imagenet16, "ImageNet16/train_data_batch_1", evil_pickle, "imagenet16_120"),
         "is refused",
     ),
-    "a batch cut short": (imagenet16_cut, "train_data_batch_10 is no readable pickle"),
+    "a batch cut short": (imagenet16_cut, "train_data_batch_10 cannot be read as a pickle"),
     "a batch missing": (imagenet16_missing, "train_data_batch_3 is missing: ImageNet-16-120 needs"),
     "labels from 0": (imagenet16_of(unpickled_wrong(labels=[0, 1, 2])), "expected labels 1 to 1000, got 0"),
     "labels past 1000": (imagenet16_of(unpickled_wrong(labels=[1, 1, 1001])), "got 1001 at image 2"),
@@ -377,9 +377,9 @@ CONFIGS = {
     "a reference to nothing": (config_of(f"{BASED}seed: ${{nowhere}}\n"), "nowhere"),
     "a reference to itself": (config_of(f"{BASED}seed: ${{seed}}\n"), "seed"),
     "a name that climbs": (config_of(f"{BASED}name: ../../x\n"), "name must be the name of a folder"),
-    "a function for a dataset": (override("dataset._target_=os.system"), "is no dataset: it lacks train and test"),
-    "a process for a scorer": (override("scorer._target_=subprocess.Popen"), "subprocess.Popen is no scorer"),
-    "eval for a space": (override("space._target_=builtins.eval"), "builtins.eval is no space"),
+    "a function for a dataset": (override("dataset._target_=os.system"), "cannot be used as dataset: it has no train and no test"),
+    "a process for a scorer": (override("scorer._target_=subprocess.Popen"), "subprocess.Popen cannot be used as scorer"),
+    "eval for a space": (override("space._target_=builtins.eval"), "builtins.eval cannot be used as space"),
     "a process for an operation": (
         override("space=cell_yaml", '+space.operations.x={_target_: subprocess.Popen, args: [touch, "CANARY"]}'),
         "must be a torch module, and subprocess.Popen is none",
@@ -575,9 +575,9 @@ def described_as(description: str) -> Callable[[Case], bytes]:
 
 HOSTILE = '{"rebuild": {"space": {"_target_": "os.system", "command": "touch CANARY"}}}'
 MODELS = {
-    "weights by torch.save that run a command": (state_of("x.pt", evil_zip), "holds Python objects"),
-    "weights of an old torch that run a command": (state_of("x.pt", evil_opcodes), "holds Python objects"),
-    "weights that are a list": (state_of("x.pt", saved([1, 2])), "holds no state_dict"),
+    "weights by torch.save that run a command": (state_of("x.pt", evil_zip), "contains Python objects"),
+    "weights of an old torch that run a command": (state_of("x.pt", evil_opcodes), "contains Python objects"),
+    "weights that are a list": (state_of("x.pt", saved([1, 2])), "contains no state_dict"),
     "weights by torch.save cut short": (state_of("x.pt", lambda case: saved({})(case)[:50]), "Python objects|no whole"),
     "weights without content": (state_of("x.pt", lambda case: b""), "no whole file|Python objects"),
     "safetensors that are a pickle": (state_of("x.safetensors", evil_pickle), "cannot be used"),

@@ -1,6 +1,6 @@
-"""Configs: one YAML file per experiment, one per choice, overrides on top.
+"""Configs: one YAML file per experiment and per choice, with overrides.
 
-A **config** names one choice for each of the groups dataset, space, training, scorer, algorithm and execution, and sets
-what holds for the whole search. `compose.compose` returns it as plain data, `schema.read_config` as a checked record,
-and `components.build` builds the component that a part of it describes.
+A **config** names one choice for each of the groups dataset, space, training, scorer, algorithm and execution, and
+contains the settings of the whole search. `compose.compose` returns it as plain data, `schema.read_config` as a checked
+record, and `components.build` builds the component that a section describes.
 """

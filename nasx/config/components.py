@@ -1,8 +1,6 @@
-"""Build components from their part of a config, each value checked against the signature of the class.
+"""Build components from their section of a config, and check the values against the signature of the class.
 
-A component is any class. The config names it by `_target_`; the other keys are its constructor's keyword arguments.
-Types are checked by pydantic as JSON in strict mode: a list becomes a tuple, text a path, a mapping a dataclass, but
-"3" never an integer. Errors name the full key: `dataset.augmentation.cutout`.
+A component is any class. `_target_` names it; the other keys are keyword arguments of its constructor.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ from nasx.config.settings import construct, full_key, yaml_text
 from nasx.errors import ConfigError, did_you_mean
 
 TARGET = "_target_"
-# What a class of each group must have to be one. Looked up before anything is called: a config, or a run directory from
-# somebody else, may name any class that can be imported, and constructing a subprocess.Popen runs a command.
+# Members that a class of each group must have. Checked before the class is called: a config or run directory from
+# somebody else can name any importable class, and constructing a subprocess.Popen runs a command.
 REQUIRED_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "dataset": ("train", "test"),
     "space": ("canonical", "build"),
@@ -32,7 +30,7 @@ REQUIRED_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "evaluation": ("read",),
     "logger": ("begin", "log", "end"),
 }
-# Former names of modules whose classes a config may name: old runs, exports and configs of users still contain them.
+# Former names of modules -> present names: old runs, exports and users' configs contain them.
 RENAMED_MODULES: Mapping[str, str] = {
     "nasx.data.arrays": "nasx.data.npz",
     "nasx.data.digits": "nasx.data.synthetic",
@@ -46,13 +44,12 @@ RENAMED_MODULES: Mapping[str, str] = {
     "nasx.training": "nasx.training.recipe",
 }
 
-RENAMED_SETTINGS: Mapping[str, str] = {
-    "regulariser": "regularizer"
-}  # former names of settings, in configs and overrides
+# Former names of settings -> present names, in configs and overrides.
+RENAMED_SETTINGS: Mapping[str, str] = {"regulariser": "regularizer"}
 
 
 def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings under their present names. A former name wins: only a user's file or an old run can contain it.
+    """Return settings under their present names. A former name takes precedence: packaged configs never contain it.
 
     >>> current_settings({"regularizer": 0.0, "regulariser": 0.5})
     {'regularizer': 0.5}
@@ -72,24 +69,30 @@ def current_name(target: str) -> str:
 
 
 def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
-    """The component that `node` describes.
+    """Build the component that a section of a config describes.
 
-    `group` is the node's full key, e.g. "algorithm" or "also_scored.activations", and begins every message. `supplied`
-    are the arguments that the search gives and a config may not. Raises ConfigError where the class cannot be imported,
-    or a key or a value is not what its constructor asks for.
+    Args:
+        node: `_target_` and the settings.
+        group: full key of the section, e.g. "algorithm" or "also_scored.activations"; every message starts with it.
+        **supplied: arguments that the search provides and a config may not set.
+
+    Raises:
+        ConfigError: if the class cannot be imported, or does not accept a setting.
     """
     settings = current_settings({name: value for name, value in node.items() if name != TARGET})
     target = load_target(node, group)
     kind = group.partition(".")[0]
     if lacking := [name for name in REQUIRED_MEMBERS.get(kind, ()) if not hasattr(target, name)]:
-        raise ConfigError(f"{full_key(group, TARGET)}: {node[TARGET]} is no {kind}: it lacks {' and '.join(lacking)}.")
+        problem = f"{node[TARGET]} cannot be used as {kind}: it has no {' and no '.join(lacking)}."
+        raise ConfigError(f"{full_key(group, TARGET)}: {problem}")
     return construct(target, settings, group, supplied)
 
 
 def dataset_name(config: Mapping[str, Any]) -> str:
-    """Return the name that the dataset of a config goes by; "" if the config reads none, as with results of a table.
+    """Return the name of the dataset of a config; "" if the results come from a table.
 
-    A class that names itself is not constructed: the dataset's files may be gone. Raises ConfigError.
+    Reads the name from the class if possible, because constructing the dataset may need its files.
+    Raises ConfigError if the class cannot be imported or built.
     """
     node = config.get("dataset")
     if node is None or config.get("evaluation"):
@@ -99,11 +102,11 @@ def dataset_name(config: Mapping[str, Any]) -> str:
 
 
 def load_target(node: Mapping[str, Any], group: str) -> Callable[..., Any]:
-    """The class, or function, that the node's `_target_` names: "package.module.Name". Raises ConfigError."""
+    """Return the class or function that `_target_` names, as "package.module.Name". Raises ConfigError."""
     key = full_key(group, TARGET)
     target = node.get(TARGET)
     if target is None:
-        raise ConfigError(f"{key} is missing: it names a class, e.g. nasx.introspection.shap.ShapScorer.")
+        raise ConfigError(f"{key} is missing: name a class, e.g. nasx.introspection.shap.ShapScorer.")
     if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target):
         raise ConfigError(f"{key} must name a class as package.module.Class, got {yaml_text(target)}.")
     module_name, _, name = current_name(target).rpartition(".")
@@ -113,12 +116,12 @@ def load_target(node: Mapping[str, Any], group: str) -> Callable[..., Any]:
         public = [n for n, value in vars(module).items() if isinstance(value, type) and not n.startswith("_")]
         raise ConfigError(f"{key}: module {module_name} has no {name}. {did_you_mean(name, public)}".rstrip())
     if not callable(found):
-        raise ConfigError(f"{key}: {target} is no class.")
+        raise ConfigError(f"{key}: {target} is not a class.")
     return found  # type: ignore[no-any-return]
 
 
 def _import(module_name: str, key: str) -> ModuleType:
-    """The module; the current directory is looked in last, as `python -m` does: a user's own scorer may lie there."""
+    """Import a module; the current directory is searched last, so that users' modules are found."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -127,11 +130,11 @@ def _import(module_name: str, key: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise ConfigError(
-                f"{key}: there is no module {error.name!r}. Install its package, or run nasx where it lies."
+                f"{key}: there is no module {error.name!r}. Install its package, or run nasx in its directory."
             ) from error
         raise ConfigError(f"{key}: importing {module_name} failed: {error}.") from error
     except ImportError as error:
         raise ConfigError(f"{key}: importing {module_name} failed: {error}.") from error
     except SyntaxError as error:
-        where = f"{error.filename}, line {error.lineno}"
-        raise ConfigError(f"{key}: importing {module_name} failed: {error.msg} ({where}).") from error
+        location = f"{error.filename}, line {error.lineno}"
+        raise ConfigError(f"{key}: importing {module_name} failed: {error.msg} ({location}).") from error

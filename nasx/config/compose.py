@@ -1,7 +1,7 @@
-"""Composing a config: defaults list and overrides in, plain data out, checked at the root.
+"""Compose a config from its defaults list and overrides, as plain data with a checked root.
 
-Hydra composes. It is initialised for the moment of composing and leaves nothing behind; its errors become ConfigErrors
-of one line (`nasx.config.hydra_errors`).
+Hydra is initialized only during composition, and its global state is restored afterwards. Its errors become
+ConfigErrors of one line (`nasx.config.hydra_errors`).
 """
 
 from __future__ import annotations
@@ -31,11 +31,16 @@ MAX_VALUES: Final = 100_000
 
 
 def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> Config:
-    """The config of that name with `key=value` overrides on top, as plain data with every `${...}` resolved.
+    """Return a config with overrides, as plain data with every `${...}` resolved.
 
-    With `allow_missing` a value that the user still has to give stays "???". Raises ConfigError, in one line, where
-    the config or a choice is unknown, an override is malformed or names no known key, a file is no YAML, a value is
-    missing, or the root is not as `nasx.config.schema` asks.
+    Args:
+        name_or_path: see `find_config`.
+        overrides: `key=value` texts.
+        allow_missing: whether values that the user still has to set may stay "???".
+
+    Raises:
+        ConfigError: if the config or a choice is unknown, an override is malformed or has an unknown key, a file is not
+            valid YAML, a value is missing, or the root does not match `nasx.config.schema`.
     """
     file = find_config(name_or_path)
     _check_extent(file)
@@ -50,24 +55,30 @@ def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_mi
 
 
 def load_resolved(file: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config of a run directory, with overrides on top: what `compose` gave when the run began."""
+    """Return the config of a run directory, which `compose` wrote when the run started, with overrides."""
     return compose(file, overrides)
 
 
 def compose_choice(group: str, name: str, overrides: Sequence[str] = ()) -> Config:
-    """The settings of one choice of a group, e.g. final of training, with `group.key=value` overrides on top."""
-    # composed within a small experiment of ours, so that its mistakes are told as everywhere
+    """Return the settings of one choice of a group, with overrides.
+
+    Args:
+        group: e.g. "training".
+        name: of the choice, e.g. "final".
+        overrides: `group.key=value` texts.
+    """
+    # composed within a packaged experiment, so that errors are reported as for any config
     composed: Config = compose(packaged_directory() / "lines.yaml", [f"{group}={name}", *overrides])[group]
     return composed
 
 
 def to_yaml(config: Mapping[str, Any]) -> str:
-    """The config as YAML that `compose` reads again."""
+    """Return a config as YAML that `compose` reads again."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
 def provenance(name_or_path: str | Path, overrides: Sequence[str]) -> Config:
-    """What config.yaml says of its origin: config, overrides, and the versions that made it."""
+    """Return the section provenance of a run's config.yaml: config, overrides and versions."""
     return {
         "config": str(name_or_path),
         "overrides": list(overrides),
@@ -78,26 +89,26 @@ def provenance(name_or_path: str | Path, overrides: Sequence[str]) -> Config:
 
 
 def _check_extent(file: Path) -> None:
-    """Raise ConfigError for a file that is too large, or becomes so once its aliases are put in. Else Hydra reports it.
+    """Raise ConfigError for a file that is too large, also after its aliases are expanded.
 
-    Neither yaml nor Hydra bounds what a few lines unfold to: "a: &a [x, x]", "b: &b [*a, *a]", twice as much a line.
-    Without this check Hydra works for 13 seconds on 100,000 values, and for hours on the 28 such lines.
+    Neither yaml nor Hydra limits the expansion: "a: &a [x, x]", "b: &b [*a, *a]" doubles with every line. Without this
+    check Hydra takes 13 seconds for 100,000 values, and hours for 28 such lines. Other errors are left to Hydra.
     """
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{file} is no config: it is larger than {MAX_BYTES:,} bytes.")
+            raise ConfigError(f"{file} is not a config: it is larger than {MAX_BYTES:,} bytes.")
         node = yaml.compose(file.read_bytes(), Loader=yaml.SafeLoader)
         n_values = _count(node, {})
     except RecursionError as error:
-        raise ConfigError(f"{file} is no config: its values are nested without end.") from error
+        raise ConfigError(f"{file} is not a config: an alias contains itself.") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError):
         return
     if n_values > MAX_VALUES:
-        raise ConfigError(f"{file} is no config: its aliases unfold to more than {MAX_VALUES:,} values.")
+        raise ConfigError(f"{file} is not a config: its aliases expand to more than {MAX_VALUES:,} values.")
 
 
 def _count(node: Any, known: dict[int, int]) -> int:
-    """Values below a node, an alias counted wherever it stands. Endless recursion for one that stands within itself."""
+    """Count the values below a node, with expanded aliases. Recurses endlessly if an alias contains itself."""
     if id(node) not in known:
         children = node.value if isinstance(node, yaml.SequenceNode) else []
         if isinstance(node, yaml.MappingNode):
@@ -107,14 +118,15 @@ def _count(node: Any, known: dict[int, int]) -> int:
 
 
 def _compose(file: Path, overrides: Sequence[Override]) -> DictConfig:
-    """Hydra's composition of a file; the node of each group holds no lines meant for another choice."""
+    """Compose a file; remove settings of a group that were meant for a replaced choice."""
     own = file.parent
     try:
         composed = _hydra_compose(file, own, overrides)
     except Exception as error:
         raise translate(error, file, overrides, lambda some: _hydra_compose(file, own, some)) from error
     for group, (choice, meant) in _replaced_choices(file, overrides).items():
-        listed = set(_hydra_compose(known_choices(group, own)[choice], own, ())[group])  # a set has "???" values too
+        # set() lists all keys; iterating over items would skip those with the value "???"
+        listed = set(_hydra_compose(known_choices(group, own)[choice], own, ())[group])
         with open_dict(composed):
             for name in [n for n in composed[group] if n not in listed and n not in meant]:
                 del composed[group][name]
@@ -122,10 +134,10 @@ def _compose(file: Path, overrides: Sequence[Override]) -> DictConfig:
 
 
 def _replaced_choices(file: Path, overrides: Sequence[Override]) -> dict[str, tuple[str, set[str]]]:
-    """Group -> the choice that an override has put in place of the first one, and the settings meant for it.
+    """Return group -> (choice that replaces the one of the file, names of the settings meant for it).
 
-    digits.yaml sets algorithm.population_size, of NSGA-II; with `algorithm=random` that line means nothing. So a choice
-    put in place of another keeps the settings that its own file lists, and those given together with it.
+    digits.yaml sets algorithm.population_size of NSGA-II; with `algorithm=random` that line has no meaning. A replacing
+    choice keeps only the settings that its own file lists, and those set together with it.
     """
     replaced: dict[str, tuple[Any, set[str]]] = {}
     own: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[assignment]
@@ -144,7 +156,7 @@ def _replaced_choices(file: Path, overrides: Sequence[Override]) -> dict[str, tu
 
 
 def _hydra_compose(file: Path, own: Path, overrides: Sequence[Override]) -> DictConfig:
-    """One composition by Hydra, its global state put back as it was."""
+    """Compose a file by Hydra, and restore Hydra's global state."""
     root = own if own in file.parents else next(d for d in search_path(own) if d in file.parents)
     path = [f"file://{directory}" for directory in search_path(own)]
     lines = [f"hydra.searchpath={json.dumps(path)}", *(str(override.input_line) for override in overrides)]

@@ -1,4 +1,4 @@
-"""Translate errors of Hydra and OmegaConf to one clear line each."""
+"""Translate errors of Hydra and OmegaConf into ConfigErrors of one line."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from nasx.config.find import known_choices, known_groups
 from nasx.config.settings import suggest
 from nasx.errors import ConfigError, did_you_mean
 
-OPEN_KEYS = ("constraints.",)  # whose names below are the user's choice: no + needed to add one
+OPEN_KEYS = ("constraints.",)  # users choose the names below these: adding one needs no +
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
-    """`key=value` texts, parsed one by one. A value outside Hydra's grammar, such as ~/data, is text.
+    """Parse `key=value` texts. A value outside of Hydra's grammar, such as ~/data, is text.
 
-    Raises ConfigError naming the one that is malformed.
+    Raises ConfigError naming the first malformed override.
     """
     return [_parse_override(text) for text in overrides]
 
@@ -47,18 +47,22 @@ def _parse_override(text: str) -> Override:
         except HydraException as error:
             raise ConfigError(f"the override {text!r} is not of the form key=value.") from error
     if override.is_sweep_override():
-        raise ConfigError(f"the override {text!r} gives several values where one is expected. A list is [1, 2].")
+        raise ConfigError(f"the override {text!r} has several values, but one is expected. Write a list as [1, 2].")
     if override.key_or_group.partition(".")[0] == "hydra":
-        raise ConfigError(f"the override {text!r} is none of nasx: settings of Hydra are not supported.")
+        raise ConfigError(f"the override {text!r} is not a setting of nasx: settings of Hydra are not supported.")
     return override
 
 
 def translate(
     error: Exception, file: Path, overrides: Sequence[Override], compose: Callable[[Sequence[Override]], DictConfig]
 ) -> Exception:
-    """What to raise for an exception from composing `file`: a ConfigError, or the exception itself if it is a bug.
+    """Return the exception to raise for an error of composition: a ConfigError, or the error itself if it is a bug.
 
-    `compose` composes the file with some of the overrides: so is found out which keys there are.
+    Args:
+        error: raised by Hydra, OmegaConf or yaml.
+        file: the config that is composed.
+        overrides: all overrides of it.
+        compose: composes the file with some of the overrides, to find the known keys.
     """
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
@@ -67,14 +71,14 @@ def translate(
         return _unknown_choice(error, file, overrides)
     if isinstance(error, HydraException):
         if "must be a DictConfig" in str(error):
-            return ConfigError(f"{file} is no config: it must be a mapping of keys to values.")
+            return ConfigError(f"{file} is not a config: it must be a mapping of keys to values.")
         if "No match in the defaults list" in str(error):
             text = _one_line(error).partition(". ")[0]
-            return ConfigError(f"{file}: {text}: no defaults list names that group, so there is nothing to choose.")
+            return ConfigError(f"{file}: {text}: no defaults list contains that group.")
         return _unknown_key(file, overrides, compose) or ConfigError(f"{file}: {_one_line(error)}")
     if isinstance(error, RecursionError):
-        return ConfigError(f"{file} cannot be composed: its defaults lead back to it without end.")
-    if isinstance(error, ValueError):  # Hydra's word for overrides and defaults of the wrong type
+        return ConfigError(f"{file} cannot be composed: its defaults list includes the file itself.")
+    if isinstance(error, ValueError):  # raised by Hydra for overrides and defaults of a wrong type
         return ConfigError(f"{file} cannot be composed: {_one_line(error)}")
     if isinstance(error, (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError)):
         return ConfigError(f"{file} cannot be read: {_one_line(error)}")
@@ -82,18 +86,18 @@ def translate(
 
 
 def resolve(composed: DictConfig, *, allow_missing: bool) -> dict[str, Any]:
-    """Plain data with every `${...}` replaced. Raises ConfigError where a value is missing or cannot be resolved."""
+    """Return plain data with every `${...}` resolved. Raises ConfigError if a value is missing or unresolvable."""
     try:
         missing = sorted(OmegaConf.missing_keys(composed))
         if missing and not allow_missing:
-            raise ConfigError(f"{missing[0]} has no value yet. Give one: {missing[0]}=VALUE.")
+            raise ConfigError(f"{missing[0]} has no value. Set it: {missing[0]}=VALUE.")
         return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {_one_line(error)}") from error
 
 
 def flat_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Every key in full, of nodes and of values."""
+    """Yield the full key of every section and value."""
     for name in config:
         key = f"{prefix}{name!s}"
         yield key
@@ -103,23 +107,23 @@ def flat_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _unknown_choice(error: MissingConfigException, file: Path, overrides: Sequence[Override]) -> ConfigError:
-    """A choice that a group does not have, named in an override or in a defaults list."""
+    """Return the error for a choice that a group does not have."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     choices = known_choices(group, file.parent) if group else {}
     named = [o.input_line for o in overrides if o.key_or_group == group and o.value() == choice]
-    where = f"the override {named[0]!r}" if named else str(file)
+    origin = f"the override {named[0]!r}" if named else str(file)
     if not choices:
         groups = f" {did_you_mean(group, known_groups(file.parent))}" if group else ""
-        return ConfigError(f"{where} names {error.missing_cfg_file!r}, which does not exist.{groups}")
+        return ConfigError(f"{origin} names {error.missing_cfg_file!r}, which does not exist.{groups}")
     hint = did_you_mean(choice, choices)
     near = "" if hint.startswith("Known") else f"{hint} "
-    return ConfigError(f"there is no {group} {choice!r}, in {where}. {near}Known: {', '.join(sorted(choices))}.")
+    return ConfigError(f"there is no {group} {choice!r}, in {origin}. {near}Known: {', '.join(sorted(choices))}.")
 
 
 def _unknown_key(
     file: Path, overrides: Sequence[Override], compose: Callable[[Sequence[Override]], DictConfig]
 ) -> ConfigError | None:
-    """The first override of a key that the config does not have, if that is what is wrong."""
+    """Return the error for the first override of an unknown key; None if there is none."""
     groups = known_groups(file.parent)
     settings = [o for o in overrides if o.key_or_group not in groups and not o.is_add() and not o.is_force_add()]
     try:
@@ -131,13 +135,13 @@ def _unknown_key(
         if key not in known:
             hint = suggest(key, known)
             if key.partition(".")[0] in groups and not hint.startswith("Did you mean"):
-                hint += f" If its class takes it, write +{override.input_line}."
+                hint += f" If its class accepts it, write +{override.input_line}."
             return ConfigError(f"unknown key {key} in the override {override.input_line!r}. {hint}")
     return None
 
 
 def _one_line(error: BaseException) -> str:
-    """The first line that says something, of the error or of what caused it."""
+    """Return the first nonempty line of an error, or of its cause."""
     text = str(error).strip()
     if not text and error.__cause__ is not None:
         return _one_line(error.__cause__)

@@ -45,7 +45,7 @@ def test_a_class_in_the_users_own_directory_is_built(users_directory: Path) -> N
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({}, r"^scorer\._target_ is missing: it names a class"),
+        ({}, r"^scorer\._target_ is missing: name a class"),
         ({"_target_": 3}, r"^scorer\._target_ must name a class as package\.module\.Class, got 3\.$"),
         ({"_target_": "PixelScorer"}, r"must name a class as package\.module\.Class, got 'PixelScorer'\.$"),
         ({"_target_": ".a"}, r"must name a class as package\.module\.Class, got '\.a'\.$"),
@@ -57,12 +57,15 @@ def test_a_class_in_the_users_own_directory_is_built(users_directory: Path) -> N
         ({"_target_": "users_wrong_name.A"}, r"importing users_wrong_name failed: cannot import name 'no_such_name'"),
         ({"_target_": "users_typo.A"}, r"importing users_typo failed: .*users_typo\.py, line 1\)\.$"),
         ({"_target_": "users_scorers.PixelScore"}, r"has no PixelScore\. Did you mean PixelScorer\?$"),
-        ({"_target_": "users_scorers.NUMBER"}, r"users_scorers\.NUMBER is no class\.$"),
+        ({"_target_": "users_scorers.NUMBER"}, r"users_scorers\.NUMBER is not a class\.$"),
         (
             {"_target_": "os.system", "command": "exit"},
-            r"^scorer\._target_: os\.system is no scorer: it lacks score\.$",
+            r"^scorer\._target_: os\.system cannot be used as scorer: it has no score\.$",
         ),
-        ({"_target_": "subprocess.Popen", "args": "exit"}, r"subprocess\.Popen is no scorer: it lacks score\.$"),
+        (
+            {"_target_": "subprocess.Popen", "args": "exit"},
+            r"subprocess\.Popen cannot be used as scorer: it has no score\.$",
+        ),
         (
             {"_target_": "users_scorers.PixelScorer", "sample": 1},
             r"^unknown key scorer\.sample\. Did you mean scorer\.s",

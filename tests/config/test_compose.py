@@ -136,7 +136,7 @@ def test_a_resolved_config_leaves_no_choice(elsewhere: Path) -> None:
     (elsewhere / "config.yaml").write_text(to_yaml(compose("lines")))
 
     with pytest.raises(
-        ConfigError, match=r"config\.yaml: Could not override 'algorithm': no defaults list names that group"
+        ConfigError, match=r"config\.yaml: Could not override 'algorithm': no defaults list contains that group"
     ):
         load_resolved(Path("config.yaml"), ["algorithm=random"])
 

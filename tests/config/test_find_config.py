@@ -44,7 +44,7 @@ def test_an_unknown_config_lists_the_known_ones(elsewhere: Path) -> None:
     ):
         find_config("didgits")
     with pytest.raises(
-        ConfigError, match=r"^there is no config 'qqq\.yaml'\. Known: cifar10, .*give the path of a YAML"
+        ConfigError, match=r"^there is no config 'qqq\.yaml'\. Known: cifar10, .*use the path of a YAML"
     ):
         find_config("qqq.yaml")
 

@@ -24,13 +24,13 @@ BODY = """
         ("foo", r"^the override 'foo' is not of the form key=value\.$"),
         ("=3", r"^the override '=3' is not of the form key=value\.$"),
         ("a b=3", r"^the override 'a b=3' is not of the form key=value\.$"),
-        ("seed=1,2", r"^the override 'seed=1,2' gives several values where one is expected\."),
-        ("hydra.job.name=x", r"^the override 'hydra\.job\.name=x' is none of nasx"),
+        ("seed=1,2", r"^the override 'seed=1,2' has several values, but one is expected\."),
+        ("hydra.job.name=x", r"^the override 'hydra\.job\.name=x' is not a setting of nasx"),
         (
             "dataset.nois=1",
             r"^unknown key dataset\.nois in the override 'dataset\.nois=1'\. Did you mean dataset\.noise\?$",
         ),
-        ("dataset.zzz=1", r"Known: dataset\.augmentation, .* If its class takes it, write \+dataset\.zzz=1\.$"),
+        ("dataset.zzz=1", r"Known: dataset\.augmentation, .* If its class accepts it, write \+dataset\.zzz=1\.$"),
         (
             "dataset.augmentation.flip=1",
             r"^unknown key dataset\.augmentation\.flip .* Did you mean dataset\.augmentation\.h",
@@ -60,7 +60,7 @@ BODY = """
             "~algorithm.evaluations",
             r"^algorithm\.evaluations is missing: the number of candidates to evaluate, e\.g\. 64\.$",
         ),
-        ("seed=???", r"^seed has no value yet\. Give one: seed=VALUE\.$"),
+        ("seed=???", r"^seed has no value\. Set it: seed=VALUE\.$"),
         ("seed=${sed}", r"^seed: Interpolation key 'sed' not found\.$"),
         ("name=${oc.env:NASX_NO_SUCH_VARIABLE}", r"^name: .*Environment variable 'NASX_NO_SUCH_VARIABLE' not found"),
         ("+also_scored.x=3", r"^also_scored\.x must be a component with its settings, got 3\.$"),
@@ -80,7 +80,7 @@ def test_a_wrong_override_is_told_in_one_line(elsewhere: Path, override: str, me
         ("seed: 1\nseed: 2\n", r"wrong\.yaml, line 2: found duplicate key seed\.$"),
         ("a:\n\tb: 1\n", r"wrong\.yaml, line 2: found character '\\t' that cannot start any token\.$"),
         ("a: b: c\n", r"wrong\.yaml, line 1: mapping values are not allowed here\.$"),
-        ("- a\n- b\n", r"wrong\.yaml is no config: it must be a mapping of keys to values\.$"),
+        ("- a\n- b\n", r"wrong\.yaml is not a config: it must be a mapping of keys to values\.$"),
         ("just words\n", r"^dataset is missing: "),
         ("a: \x01\n", r"wrong\.yaml cannot be read: "),
         ("defaults: digits\n", r"wrong\.yaml cannot be composed: .*defaults must be a list"),
@@ -100,7 +100,7 @@ def test_a_wrong_override_is_told_in_one_line(elsewhere: Path, override: str, me
         ("defaults:\n  - base" + BODY + "dataset:\n  root: ${oops\n", r"wrong\.yaml|dataset\.root"),
         (
             "defaults:\n  - base" + BODY + "dataset:\n  root: ???\n",
-            r"^dataset\.root has no value yet\. Give one: dataset",
+            r"^dataset\.root has no value\. Set it: dataset",
         ),
     ],
 )

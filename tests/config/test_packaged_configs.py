@@ -64,7 +64,7 @@ def test_every_algorithm_takes_the_share_of_trainings_that_train_networks_again(
     ("share", "message"),
     [
         ("always", r"^algorithm\.retraining must be auto or a number, got 'always'\.$"),
-        ("0.8", r"^algorithm\.retraining must be auto, or a share between 0 and 0\.75, got 0\.8\.$"),
+        ("0.8", r"^algorithm\.retraining must be auto or a number, at least 0 and at most 0\.75, got 0\.8\.$"),
     ],
 )
 def test_another_share_is_refused_with_its_key(elsewhere, choice, share, message) -> None:
