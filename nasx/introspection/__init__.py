@@ -1,1 +1,1 @@
-"""Scorers: how far apart a trained network holds its classes inside."""
+"""Scorers: measure how far apart the classes are inside a trained network."""

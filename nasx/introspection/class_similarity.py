@@ -1,4 +1,4 @@
-"""Similarity of classes to people, as weights of their distances in a score."""
+"""Semantic similarity of classes: weights of their distances in a score, from a CSV or WordNet."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from nasx.errors import DataError, ResourceError
 
 @dataclass(frozen=True, eq=False)
 class ClassSimilarity:
-    """How similar each pair of classes is."""
+    """Similarity of each pair of classes."""
 
     class_names: tuple[str, ...]
-    matrix: NDArray[np.float64]  # (n_classes, n_classes), symmetric, >= 0; the diagonal does not matter
-    source: str = "similarity"  # where it comes from, for messages
+    matrix: NDArray[np.float64]  # (n_classes, n_classes), symmetric, >= 0; the diagonal is not used
+    source: str = "similarity"  # file or database, for messages
 
     def check_names(self, class_names: Sequence[str]) -> None:
-        """Raises DataError naming the first class that differs from the dataset's `class_names`."""
+        """Raise DataError for the first class that differs from the dataset's `class_names`."""
         self.check_size(len(class_names))
         for number, (own, other) in enumerate(zip(self.class_names, class_names, strict=True), start=1):
             if own != other:
@@ -36,13 +36,13 @@ class ClassSimilarity:
                 )
 
     def check_size(self, n_classes: int) -> None:
-        """Raises DataError where the dataset has another number of classes."""
+        """Raise DataError if the dataset has another number of classes."""
         if len(self.class_names) != n_classes:
             raise DataError(f"{self.source} has {len(self.class_names)} classes, the dataset has {n_classes}")
 
 
 def pair_weights(similarity: ClassSimilarity | None, n_classes: int) -> NDArray[np.float64] | None:
-    """The weights of class pairs, (n_classes, n_classes); None where all count the same. Raises DataError."""
+    """Return the weights of the class pairs, (n_classes, n_classes); None if all are 1. Raises DataError."""
     if similarity is None:
         return None
     similarity.check_size(n_classes)
@@ -50,7 +50,7 @@ def pair_weights(similarity: ClassSimilarity | None, n_classes: int) -> NDArray[
 
 
 def read_similarity(path: Path) -> ClassSimilarity:
-    """The similarity in a CSV. Raises DataError saying what is wrong in which line."""
+    """Return the class similarities in a CSV. Raises DataError with the line that is wrong."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -59,20 +59,20 @@ def read_similarity(path: Path) -> ClassSimilarity:
     names = tuple(name.strip() for name in rows[0][1:]) if rows else ()
     if len(names) < 2 or len(rows) != len(names) + 1:
         raise DataError(
-            f"{path}: expected a header with the class names after an empty first cell, then one line a class; "
+            f"{path}: expected a header with the class names after an empty first cell, then one line per class; "
             f"found {len(names)} names and {max(len(rows) - 1, 0)} lines"
         )
     matrix = np.array([_parse_row(path, line, row, names) for line, row in enumerate(rows[1:], start=2)])
     if not np.array_equal(matrix, matrix.T):
         i, k = np.argwhere(matrix != matrix.T)[0]
         raise DataError(
-            f"{path} is not symmetric: {names[i]} to {names[k]} is {matrix[i, k]:g}, back it is {matrix[k, i]:g}"
+            f"{path} is not symmetric: {names[i]} to {names[k]} is {matrix[i, k]:g}, the reverse is {matrix[k, i]:g}"
         )
     return ClassSimilarity(names, matrix, str(path))
 
 
 def similarity_csv(similarity: ClassSimilarity) -> str:
-    """Return the CSV that `read_similarity` reads, every digit kept."""
+    """Return the CSV that `read_similarity` reads, with all digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["", *similarity.class_names])
@@ -82,7 +82,7 @@ def similarity_csv(similarity: ClassSimilarity) -> str:
 
 
 def read_synsets(path: Path) -> tuple[str, ...]:
-    """Return the WordNet ids in a file, one a line. Raises DataError if it cannot be read."""
+    """Return the WordNet ids in a file, one per line. Raises DataError if it cannot be read."""
     try:
         return tuple(path.read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError) as exc:
@@ -90,47 +90,53 @@ def read_synsets(path: Path) -> tuple[str, ...]:
 
 
 def wordnet_similarity(class_names: Sequence[str], synsets: Sequence[str], *, wordnet: Path) -> ClassSimilarity:
-    """WordNet's path similarity of each pair of classes: 1 / (1 + steps of the shortest path over hypernyms).
+    """Return the similarity in WordNet of each pair of classes: 1 / (1 + steps of the shortest path over hypernyms).
 
-    `synsets`: one noun a class, by its offset, as ImageNet names them ("n02123045"). `wordnet`: a directory with the
-    database of WordNet 3.0, whose file data.noun is read ("/usr/share/wordnet" on Debian, package wordnet-base).
-    Raises ResourceError where it is missing, DataError on an unknown synset.
+    Args:
+        class_names: names of the classes.
+        synsets: noun of each class by its offset, as ImageNet names them ("n02123045").
+        wordnet: directory of the database of WordNet 3.0 with the file data.noun ("/usr/share/wordnet" on Debian,
+            package wordnet-base).
+
+    Raises:
+        ResourceError: if the database is missing.
+        DataError: if a synset is unknown.
     """
     if len(class_names) != len(synsets):
-        raise DataError(f"{len(class_names)} classes need as many synsets, got {len(synsets)}")
+        raise DataError(f"expected one synset per class, got {len(synsets)} for {len(class_names)} classes")
     try:
         with (wordnet / "data.noun").open("rb") as nouns:
             ancestors = [_ancestors(nouns, synset) for synset in synsets]
     except FileNotFoundError as exc:
         raise ResourceError(
-            f"no WordNet database in {wordnet}: expected the file data.noun there. On Debian and Ubuntu: "
-            "apt install wordnet-base. Elsewhere unpack WordNet 3.0 and name its directory dict."
+            f"no WordNet database in {wordnet}: expected the file data.noun. On Debian and Ubuntu: "
+            "apt install wordnet-base. Elsewhere unpack WordNet 3.0 and pass its directory dict."
         ) from exc
     matrix = np.array([[path_similarity(a, b) for b in ancestors] for a in ancestors])
     return ClassSimilarity(tuple(class_names), matrix, f"WordNet in {wordnet}")
 
 
 def is_synset(word: str) -> bool:
-    """Whether `word` is written like the id of a noun in WordNet."""
+    """Return whether `word` has the form of a noun id in WordNet, e.g. "n02123045"."""
     return re.fullmatch(r"n\d{8}", word) is not None
 
 
 def path_similarity(first: Mapping[int, int], second: Mapping[int, int]) -> float:
-    """1 / (1 + shortest way from one to the other over a common ancestor), 0 where there is none.
+    """Return 1 / (1 + length of the shortest path over a common ancestor); 0 if there is none.
 
-    Each maps the ancestors of a node, itself among them, to how many steps they are away.
+    Each argument maps the ancestors of a node, including itself, to their distance in steps.
 
     >>> path_similarity({7: 0, 3: 1, 1: 2}, {8: 0, 3: 2, 1: 3})
     0.25
     """
-    ways = [steps + second[node] for node, steps in first.items() if node in second]
-    return 1 / (1 + min(ways)) if ways else 0.0
+    lengths = [steps + second[node] for node, steps in first.items() if node in second]
+    return 1 / (1 + min(lengths)) if lengths else 0.0
 
 
 def _ancestors(nouns: BinaryIO, synset: str) -> dict[int, int]:
-    """Steps to each hypernym, the synset itself among them, breadth first."""
+    """Return the distance in steps to each hypernym, including the synset itself, by breadth-first search."""
     if not is_synset(synset):
-        raise DataError(f"a synset is written like n02123045 (n and eight digits), got {synset!r}")
+        raise DataError(f"a synset must be n and eight digits, as n02123045, got {synset!r}")
     steps = {int(synset[1:]): 0}
     queue = deque(steps)
     while queue:
@@ -143,7 +149,7 @@ def _ancestors(nouns: BinaryIO, synset: str) -> dict[int, int]:
 
 
 def _hypernyms(nouns: BinaryIO, offset: int) -> list[int]:
-    """The synsets that a synset is a kind, or an instance, of.
+    """Return the direct hypernyms of a synset, including those of which it is an instance.
 
     A line of data.noun begins with its own byte offset: "offset file type n_words (hex) {word id} n_pointers
     {symbol offset part source}"; the symbols are "@" and "@i". Source: WordNet's manual page wndb(5).
@@ -152,7 +158,7 @@ def _hypernyms(nouns: BinaryIO, offset: int) -> list[int]:
     fields = nouns.readline().decode("utf-8", errors="replace").split()
     if not fields or fields[0] != f"{offset:08d}":
         raise DataError(
-            f"synset n{offset:08d} is not in {Path(nouns.name).parent}; ImageNet's ids are those of WordNet 3.0"
+            f"synset n{offset:08d} is not in {Path(nouns.name).parent}; the ids must be those of WordNet 3.0"
         )
     pointers = fields[4 + 2 * int(fields[3], base=16) + 1 :]
     return [int(pointers[i + 1]) for i in range(0, len(pointers) - 3, 4) if pointers[i] in ("@", "@i")]

@@ -1,8 +1,8 @@
-"""Watching what runs inside a network, without leaving a trace on it.
+"""Observe the layers inside a network without changing it.
 
-The layers of interest are those of the paper: every convolution's output (before batch norm) and every activation's.
-They are recognised by the torch function that computes them, whether a module or a plain function calls it, and named
-after the module in which it is called. So nothing about a network need be known, and no tracing can fail on it.
+The layers of interest are those of the paper: the output of every convolution (before batch norm) and of every
+activation. They are recognized by the torch function that computes them, called by a module or directly, and named
+after the module in which it is called. This works for any network, because nothing is traced.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ CONVOLUTIONS: Final = frozenset(f"conv{kind}{d}d" for kind in ("", "_transpose")
 _ACTIVATIONS = """celu elu gelu hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish prelu relu relu6 rrelu selu
     sigmoid silu softplus softsign tanh"""
 ACTIVATIONS: Final = frozenset(_ACTIVATIONS.split())
+PROBING_IMAGES: Final = 16  # enough to find the live layers
 
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """In the block `network` is in evaluation mode, no parameter takes gradients, and a GPU computes as a CPU does.
+    """Set `network` to evaluation mode without gradients of parameters, and a GPU to deterministic float32, in a block.
 
-    That is in full float32, and the same each time. TF32, cuDNN's default for convolutions, has 10 bits of mantissa:
-    logits differ from a CPU's by 4e-4. Its algorithms for gradients may add in another order each time.
+    TF32, cuDNN's default for convolutions, has 10 bits of mantissa: logits differ from a CPU's by 4e-4. cuDNN's default
+    algorithms for gradients may sum in another order each time.
     """
     modes = [(module, module.training) for module in network.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
@@ -50,11 +51,11 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def observe_layers(network: nn.Module, take: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """While active, one forward pass of `network` hands every layer of interest to `take(name, output)`, in order.
+def observe_layers(network: nn.Module, callback: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Call `callback(name, output)` for each layer of interest, in order, during one forward pass in the block.
 
-    The name is the module's, e.g. "stage1.0.conv"; the function's is added where a module is not torch's own
-    ("layer1.0.relu"), and "#2", "#3", ... where it runs more than once in the pass.
+    The name is that of the module, e.g. "stage1.0.conv". The name of the function is appended if the module is not one
+    of torch ("layer1.0.relu"), and "#2", "#3", ... if the layer runs more than once in the pass.
     """
     running: list[tuple[str, nn.Module]] = []
     with ExitStack() as stack:
@@ -63,20 +64,20 @@ def observe_layers(network: nn.Module, take: Callable[[str, Tensor], None]) -> I
             leave = module.register_forward_hook(_pop(running), always_call=True)
             stack.callback(enter.remove)
             stack.callback(leave.remove)
-        stack.enter_context(_LayerObserver(running, take))
+        stack.enter_context(_LayerObserver(running, callback))
         yield
 
 
 def live_layers(network: nn.Module, images: Tensor) -> list[str]:
-    """Names of the layers of interest whose output reaches the logits, in the order in which they run.
+    """Return the names of the layers of interest whose output reaches the logits, in the order in which they run.
 
-    A layer is dead if changing its output does not change any logit: no gradient comes back to it for any of the
-    `images`, (n, channels, height, width); a few suffice. It is then no part of the network, whatever it computes.
+    A layer is dead if its output has no effect on any logit: its gradient is zero for all `images`, (n, channels,
+    height, width); a few images suffice. Dead layers are not part of the network.
     """
     outputs: dict[str, Tensor] = {}
     with evaluation_mode(network), torch.enable_grad(), observe_layers(network, outputs.__setitem__):
         logits = network(images.detach().clone().requires_grad_())
-    # a different weight for each logit: softmax outputs sum to one, and their sum has no gradient
+    # a different weight for each logit: softmax outputs sum to one, so their plain sum has no gradient
     weights = torch.linspace(1, 2, logits.shape[1], device=logits.device, dtype=logits.dtype)
     inner = {name: output for name, output in outputs.items() if output.requires_grad and len(output) == len(images)}
     if not inner:
@@ -86,13 +87,13 @@ def live_layers(network: nn.Module, images: Tensor) -> list[str]:
 
 
 class _LayerObserver(TorchFunctionMode):
-    """Sees every torch function that is called from Python, but not those that it calls in turn."""
+    """Calls back for each torch function that is called from Python; functions called inside it are not observed."""
 
-    def __init__(self, running: list[tuple[str, nn.Module]], take: Callable[[str, Tensor], None]) -> None:
+    def __init__(self, running: list[tuple[str, nn.Module]], callback: Callable[[str, Tensor], None]) -> None:
         super().__init__()
         self.running = running
-        self.take = take
-        self.times: Counter[str] = Counter()
+        self.callback = callback
+        self.calls: Counter[str] = Counter()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -101,8 +102,8 @@ class _LayerObserver(TorchFunctionMode):
         function = getattr(func, "__name__", "").rstrip("_")  # relu_ is relu in place
         if self.running and function in CONVOLUTIONS | ACTIVATIONS:
             name = self._name(function)
-            self.times[name] += 1
-            self.take(name if self.times[name] == 1 else f"{name}#{self.times[name]}", output)
+            self.calls[name] += 1
+            self.callback(name if self.calls[name] == 1 else f"{name}#{self.calls[name]}", output)
         return output
 
     def _name(self, function: str) -> str:

@@ -1,4 +1,4 @@
-"""Load a user's own model: a named function builds it, a file holds its weights; nothing in that file is run."""
+"""Load a user's model: a named function builds it, and a file contains its weights. Code in that file is never run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +17,25 @@ from torch import Tensor, nn
 from nasx.errors import ConfigError, DataError, did_you_mean
 from nasx.files import find_corruption
 
-if TYPE_CHECKING:
-    pass
-
 _FACTORY_FORMAT = "module:factory, e.g. my_models:resnet"
 _STATE_DICT_KEYS = (
     "state_dict",
     "model_state_dict",
     "model",
-)  # under which training loops keep the weights among other things
+)  # common keys of the weights in checkpoints
 
 
 def load_model(factory: str, weights: Path | None = None) -> nn.Module:
-    """The model that `factory`, "module:function", gives when called without arguments, with `weights` loaded.
+    """Return the model that `factory` builds, in evaluation mode, with `weights` loaded.
 
-    The module is looked for as an import statement would, last in the current directory. `weights`: a safetensors file,
-    or a state_dict written by torch.save, whose parameters must be the model's, all of them and none besides.
-    Raises ConfigError where there is no such model, DataError where the file is no such weights.
+    Args:
+        factory: "module:function"; the function is called without arguments. The module is imported as usual, with the
+            current directory searched last.
+        weights: a .safetensors file, or a state_dict written by torch.save, with exactly the model's parameters.
+
+    Raises:
+        ConfigError: if the model cannot be built.
+        DataError: if the file cannot be read or does not fit the model.
     """
     model = _call(_import(factory), factory)
     if weights is not None:
@@ -42,7 +44,7 @@ def load_model(factory: str, weights: Path | None = None) -> nn.Module:
 
 
 def load_state(model: nn.Module, weights: Path) -> None:
-    """Load a file of weights strictly. Raises DataError naming the first parameter that does not fit."""
+    """Load a file of weights. Raises DataError for the first parameter that is unknown, missing or of another shape."""
     state, expected = read_state(weights), model.state_dict()
     for name, found in state.items():
         if name not in expected:
@@ -51,51 +53,51 @@ def load_state(model: nn.Module, weights: Path) -> None:
             shapes = f"{tuple(found.shape)} in the file, {tuple(expected[name].shape)} in the model"
             raise DataError(f"{weights}: {name} is {shapes}")
     if missing := [name for name in expected if name not in state]:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(f"{weights} lacks {missing[0]!r}{more} of the model's parameters")
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise DataError(f"{weights}: parameter {missing[0]!r}{more} of the model is missing")
     model.load_state_dict(state)
 
 
 def read_state(weights: Path) -> dict[str, Tensor]:
-    """The tensors in a file of weights, by name. Raises DataError; whatever the file holds, nothing of it is run."""
+    """Return the tensors in a file of weights, by name, without running any code in it. Raises DataError."""
     if not weights.is_file():
-        raise DataError(f"{weights} does not exist: --weights takes a .safetensors file, or one by torch.save")
+        raise DataError(f"{weights} does not exist: --weights must be a .safetensors file or a file of torch.save")
     if weights.suffix == ".safetensors":
-        from safetensors.torch import load_file
+        from safetensors.torch import load_file  # not needed for other files
 
         if problem := find_corruption(weights):
             raise DataError(f"{weights} cannot be used: {problem}")
         return load_file(weights)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch's remarks on the pickle that it refuses below
+            warnings.simplefilter("ignore", UserWarning)  # torch warns about the pickles that it rejects below
             state: Any = torch.load(weights, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         raise DataError(
-            f"{weights} holds Python objects, which loading would run, or is no file of torch.save: "
-            "write the weights alone, torch.save(model.state_dict(), FILE)"
+            f"{weights} contains Python objects, which could run code, or is not a file of torch.save: "
+            "save only the weights, torch.save(model.state_dict(), FILE)"
         ) from exc
     except (RuntimeError, EOFError, ValueError, LookupError) as exc:
-        raise DataError(f"{weights} is no whole file of torch.save: {' '.join(str(exc).split())}") from exc
+        raise DataError(f"{weights} is damaged or not a file of torch.save: {' '.join(str(exc).split())}") from exc
     if isinstance(state, Mapping):
         state = next((state[key] for key in _STATE_DICT_KEYS if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DataError(f"{weights} holds no state_dict: write one with torch.save(model.state_dict(), FILE)")
+        raise DataError(f"{weights} contains no state_dict: save one with torch.save(model.state_dict(), FILE)")
     return dict(state)
 
 
 def _import(factory: str) -> Any:
     module_name, _, name = factory.partition(":")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", factory):
-        raise ConfigError(f"a model is named as {_FACTORY_FORMAT}; got {factory!r}")
+        raise ConfigError(f"a model must be given as {_FACTORY_FORMAT}; got {factory!r}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as exc:  # whatever the user's module raises
+    except Exception as exc:  # the user's module may raise anything
         if isinstance(exc, ModuleNotFoundError) and exc.name and f"{module_name}.".startswith(f"{exc.name}."):
-            raise ConfigError(f"there is no module {exc.name!r}: install it, or run nasx where it lies") from exc
+            raise ConfigError(f"there is no module {exc.name!r}: install it, or run nasx in its directory") from exc
         raise ConfigError(f"importing {module_name} failed: {_on_one_line(exc)}") from exc
     for part in name.split("."):
         if not hasattr(found, part):
@@ -108,13 +110,13 @@ def _import(factory: str) -> Any:
 def _call(found: Any, factory: str) -> nn.Module:
     try:
         model = found if isinstance(found, nn.Module) else found()
-    except Exception as exc:  # whatever the user's factory raises
+    except Exception as exc:  # the user's factory may raise anything
         raise ConfigError(f"{factory} failed when called without arguments: {_on_one_line(exc)}") from exc
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"{factory} must give a torch.nn.Module, got a {type(model).__name__}")
+        raise ConfigError(f"{factory} must return a torch.nn.Module, got a {type(model).__name__}")
     return model
 
 
 def _on_one_line(exc: Exception) -> str:
-    """An exception on one line."""
+    """Return the class and the message of an exception on one line."""
     return f"{type(exc).__name__}: {' '.join(str(exc).split())}".rstrip(": ")

@@ -1,4 +1,4 @@
-"""Find where a network can be split in two, so that SHAP values can be computed inside it."""
+"""Probes of any network: find modules after which it can be cut in two, to compute SHAP values inside it."""
 
 from __future__ import annotations
 
@@ -14,49 +14,64 @@ from nasx.errors import SettingError, did_you_mean
 from nasx.introspection.layers import evaluation_mode
 from nasx.introspection.shap import Probe
 
-MIN_PROBES: Final = 2  # fewer levels of resolution than that, and the depth is divided evenly instead
-DEPTH_SHARES: Final = (1 / 4, 1 / 2, 3 / 4)  # shares of the depth
-TOLERANCE: Final = 1e-3  # of the largest logit; kernels differ a little with the batch size
+MIN_PROBES: Final = 2  # if there are fewer levels of resolution, the depth is divided evenly
+DEPTH_SHARES: Final = (1 / 4, 1 / 2, 3 / 4)  # of the cuts, if the depth is divided evenly
+TOLERANCE: Final = 1e-3  # share of the largest logit; results of kernels depend slightly on the batch size
 CONTAINERS: Final = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class FeatureMap(NamedTuple):
-    """The features that a module gave for two images."""
+    """Output of a module for two images."""
 
     name: str
-    features: Tensor  # a copy, since what follows may work in place
-    identity: int  # of the tensor itself: a container gives its last child's
-    position: int  # in the order in which modules ended
+    features: Tensor  # a copy, because later modules may work in place
+    identity: int  # id of the output tensor: equal for a container and its last child
+    position: int  # in the order in which modules finish
 
     @property
     def channel_dim(self) -> int:
-        """(n, channels, ...), but (n, tokens, channels) and (n, side, side, channels)."""
+        """Dimension of the channels: last for (n, tokens, channels) and (n, side, side, channels), else 1."""
         shape = self.features.shape
         is_channels_last = len(shape) == 3 or (len(shape) == 4 and shape[1] == shape[2] != shape[3])
         return len(shape) - 1 if is_channels_last else 1
 
     @property
     def size(self) -> int:
-        """Positions in space: height * width, or tokens."""
+        """Number of positions: height * width, or tokens."""
         return self.features[0].numel() // self.features.shape[self.channel_dim]
 
 
 def find_probes(network: nn.Module, images: Tensor, names: Sequence[str] | None = None) -> list[Probe]:
-    """Probes after the named modules of any `network`, tried on the first two `images`, (n, ...).
+    """Return probes after modules of any network.
 
-    None: after the last cut at each level of resolution but the coarsest, which is in front of the head; where the
-    resolution hardly changes, as in a vision transformer, at a quarter, half and three quarters of the depth.
-    Raises SettingError where a module named is unknown or no cut, or where no cut is found.
+    By default they are after the last cut at each level of resolution except the coarsest, which is in front of the
+    head. If the resolution hardly changes, as in a vision transformer, they are at a quarter, half and three quarters
+    of the depth.
+
+    Args:
+        network: any classifier of images.
+        images: (n, ...); the first two are passed through the network.
+        names: modules to cut after. None: the default.
+
+    Raises:
+        SettingError: if a named module is unknown or not a cut, or the network has no cut.
     """
     with evaluation_mode(network), torch.no_grad():
         chosen = _default(network, images[:2]) if names is None else _named(network, images[:2], names)
     if not chosen:
-        raise SettingError("probes", "has no default for this network: no module's output alone determines its logits")
+        raise SettingError("probes", "cannot be chosen for this network: no single module output determines its logits")
     return [probe_at(network, m.name, images[:1], m.channel_dim) for m in chosen]
 
 
 def probe_at(network: nn.Module, name: str, image: Tensor, channel_dim: int = 1) -> Probe:
-    """The probe after the module `name`. `image`, (1, ...), says what images look like; its content does not matter."""
+    """Return the probe after a module.
+
+    Args:
+        network: any classifier of images.
+        name: name of the module.
+        image: (1, ...); only its shape, type and device are used.
+        channel_dim: dimension of the channels in the output of the module.
+    """
     module, blank = network.get_submodule(name), torch.zeros_like(image)
 
     def body(images: Tensor) -> Tensor:
@@ -77,19 +92,15 @@ def _named(network: nn.Module, images: Tensor, names: Sequence[str]) -> list[Fea
     maps, logits = _run(network, images)
     for name in names:
         if name not in maps:
-            problem = f"names {name!r}, which is no module that gives a map of features once."
+            problem = f"must be modules that run once and return a feature map, got {name!r}."
             raise SettingError("probes", f"{problem} {did_you_mean(name, maps)}")
         if not _is_cut(network, maps[name], images, logits):
-            raise SettingError(
-                "probes",
-                f"names {name!r}, but its output alone does not determine the logits: choose a module that every path "
-                "goes through",
-            )
+            raise SettingError("probes", f"must be modules that every path to the logits goes through, got {name!r}")
     return [maps[name] for name in names]
 
 
 def _default(network: nn.Module, images: Tensor) -> list[FeatureMap]:
-    for deep in (False, True):  # at first the outer modules alone: they are few, and have the names that people know
+    for deep in (False, True):  # outer modules first: they are few, with well-known names
         cuts = [m for m in _cuts(network, images, deep=deep) if m.size > 1]
         chosen = _last_of_levels(cuts)
         if len(chosen) < MIN_PROBES:
@@ -101,12 +112,12 @@ def _default(network: nn.Module, images: Tensor) -> list[FeatureMap]:
 
 
 def _last_of_levels(cuts: list[FeatureMap]) -> list[FeatureMap]:
-    """The last cut before each halving of the resolution, or a stronger fall of it."""
+    """Return the last cut before each reduction of the resolution by at least half."""
     return [m for m, after in pairwise(cuts) if after.size <= m.size / 2]
 
 
 def _cuts(network: nn.Module, images: Tensor, *, deep: bool) -> list[FeatureMap]:
-    """The cuts among the modules in containers, with `deep` among all, in the order in which they end."""
+    """Return the cuts among the modules in containers, or with `deep` among all, in the order in which they finish."""
     maps, logits = _run(network, images)
     found: dict[int, FeatureMap] = {}
 
@@ -116,10 +127,10 @@ def _cuts(network: nn.Module, images: Tensor, *, deep: bool) -> list[FeatureMap]
             is_cut = name in maps and _is_cut(network, maps[name], images, logits)
             if is_cut:
                 same = found.get(maps[name].identity)
-                # a container gives its last child's tensor, and has the better name; what works in place comes later
+                # a container is preferred to its last child with the same tensor; a later in-place module replaces both
                 if same is None or not name.startswith(f"{same.name}."):
                     found[maps[name].identity] = maps[name]
-            # what gives a map but is no cut lies beside another path, and so does all inside it
+            # a module with a feature map that is not a cut is parallel to another path, and so are its children
             if (is_cut or name not in maps) and (deep or isinstance(child, CONTAINERS)):
                 visit(child, f"{name}.")
 
@@ -131,14 +142,14 @@ def _is_cut(network: nn.Module, candidate: FeatureMap, images: Tensor, logits: T
     try:
         replaced = probe_at(network, candidate.name, images[:1]).tail(candidate.features)
     except (RuntimeError, ValueError, AssertionError):
-        return False  # another path brings one blank image where the replaced one brings two
+        return False  # another path has the one blank image, the replaced output has two
     return replaced.shape == logits.shape and bool((replaced - logits).abs().max() <= TOLERANCE * logits.abs().max())
 
 
 def _run(network: nn.Module, images: Tensor) -> tuple[dict[str, FeatureMap], Tensor]:
-    """The maps of the modules that ran once and gave features for each image, by name; the logits."""
+    """Return the feature maps of the modules that run once, by name, and the logits."""
     outputs: dict[str, list[FeatureMap | None]] = {}
-    kept: list[Tensor] = []  # so that no identity is given twice
+    kept: list[Tensor] = []  # alive, so that no id is used twice
 
     def recorder(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def record(module: nn.Module, arguments: Any, output: Any) -> None:
@@ -158,9 +169,9 @@ def _run(network: nn.Module, images: Tensor) -> tuple[dict[str, FeatureMap], Ten
 
 
 @contextmanager
-def _hook(module: nn.Module, take: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """While active, `take` sees the module's output; what it gives takes the output's place."""
-    handle = module.register_forward_hook(lambda _, arguments, output: take(output))
+def _hook(module: nn.Module, callback: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    """Call `callback` with the output of the module in the block; a returned tensor replaces the output."""
+    handle = module.register_forward_hook(lambda _, arguments, output: callback(output))
     try:
         yield
     finally:

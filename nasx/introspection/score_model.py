@@ -25,7 +25,7 @@ from nasx.protocols import Scorer
 from nasx.trial import Score
 
 Data = Iterable[tuple[Tensor, Tensor]] | tuple[ArrayLike, ArrayLike]  # batches, e.g. a DataLoader; or all at once
-# by the names under which scores are recorded; class similarities add "_weighted"
+# by recorded name, without the "_weighted" that class similarities add
 SCORERS: Final[Mapping[str, Callable[..., ShapScorer | ActivationScorer]]] = {
     "shap": ShapScorer,
     "shap_predicted": partial(ShapScorer, explain="predicted"),
@@ -34,17 +34,17 @@ SCORERS: Final[Mapping[str, Callable[..., ShapScorer | ActivationScorer]]] = {
     "activations_balanced": partial(ActivationScorer, layer_balanced=True),
     "activations_predicted_balanced": partial(ActivationScorer, group_by="predicted", layer_balanced=True),
 }
-BAR_WIDTH: Final = 24  # characters of the longest bar
+BAR_WIDTH: Final = 24  # characters
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelScore(Score):
-    """The score of a model, with the names of its classes; shown in words by `print` and in notebooks."""
+    """Score of a model with the names of its classes; `print` and notebooks show it as text."""
 
     class_names: tuple[str, ...] = ()
 
     def pairs(self) -> list[tuple[str, str, float]]:
-        """(class, class, distance) of all pairs that have one, the closest first."""
+        """Return (class, class, distance) of all pairs with a distance, closest first."""
         names, indices = self.class_names, combinations(range(len(self.distances)), 2)
         known = [(names[a], names[b], float(self.distances[a, b])) for a, b in indices]
         return sorted((pair for pair in known if np.isfinite(pair[2])), key=lambda pair: pair[2])
@@ -58,8 +58,8 @@ class ModelScore(Score):
         ]
         width, highest = max(map(len, self.profile), default=0), max(self.profile.values(), default=0) or 1
         lines += [f"  {n:<{width}}  {v:.3f}  {'█' * round(BAR_WIDTH * v / highest)}" for n, v in self.profile.items()]
-        for told, (first, second, distance) in (("closest ", pairs[0]), ("farthest", pairs[-1])):
-            lines.append(f"{told} {first} and {second}: {distance:.3f}")
+        for label, (first, second, distance) in (("closest ", pairs[0]), ("farthest", pairs[-1])):
+            lines.append(f"{label} {first} and {second}: {distance:.3f}")
         return "\n".join(lines)
 
 
@@ -74,18 +74,24 @@ def score(
     seed: int = 0,
     max_images: int = 2000,
 ) -> ModelScore:
-    """How introspectable any trained classifier is.
+    """Score any trained classifier; the model is left unchanged.
 
-    `model` maps images to logits, (n, n_classes), or to something that has them as `.logits` or first; it is left as it
-    was. `data`: batches of images, (n, ...), normalised as the model expects them, and labels, (n,), e.g. a DataLoader
-    in random order; or one pair of arrays. The first `max_images` are held in memory.
+    Args:
+        model: maps images to logits, (n, n_classes), or to an object with them as `.logits` or a tuple with them first.
+        data: batches of images, (n, ...), normalized as for the model, and labels, (n,), e.g. a DataLoader in random
+            order; or one pair of arrays.
+        scorer: name in `SCORERS`, or an object as in `nasx.protocols.Scorer`.
+        layers: modules to observe: for shap, cuts of the model (see `nasx.introspection.probes`); for activations, all
+            convolutions and activations inside them. None: the default of the scorer.
+        bins: for a regression, one number per image: its targets are put into this many classes of about equal size.
+        class_names: name of each class. None: numbers.
+        seed: of the choice of images and of the draws.
+        max_images: maximum number of images, held in memory.
 
-    `scorer`: a name out of `SCORERS`, or an object as in `nasx.protocols.Scorer`. `layers`: modules of the model to
-    look at; None: they are found. For shap, cuts of the model (see `nasx.introspection.probes`); for activations, all
-    convolutions and activations inside these modules. `bins`: the model is a regression, one number an image: its
-    targets are put into so many classes of about equal size.
-
-    Raises TrialFailure where the model has no score, DataError and SettingError where arguments do not fit it.
+    Raises:
+        TrialFailure: if the model has no score.
+        DataError: if data and model do not fit.
+        SettingError: if an argument is out of range.
     """
     chosen = find_scorer(scorer, layers)
     images, labels = collect_images(data, max_images)
@@ -99,33 +105,42 @@ def score(
             probes: Sequence[Probe] = find_probes(model, images, chosen.probes)
             found = chosen.score_at(probes, model, images, labels, n_classes=n_classes, seed=seed)
         else:
-            # a user's own scorer may ask for more than a module; it says so itself
+            # a user's scorer may need an nn.Sequential and raise an error itself
             found = chosen.score(model, images, labels, n_classes=n_classes, seed=seed)  # type: ignore[arg-type]
     return ModelScore(**vars(found), class_names=names)
 
 
 def find_scorer(scorer: str | Scorer, layers: Sequence[str] | None = None, similarity: Path | None = None) -> Scorer:
-    """The scorer of a name, looking at `layers`, with the pairs of classes weighed by a CSV of their `similarity`.
+    """Return a scorer by name.
 
-    An object stays what it is. Raises SettingError, and DataError on a CSV that is none.
+    Args:
+        scorer: name in `SCORERS`, or a scorer, which is returned as it is.
+        layers: modules to observe. None: the default of the scorer.
+        similarity: CSV of class similarities, the weights of the class pairs. None: all weights are 1.
+
+    Raises:
+        SettingError: if the name is unknown, or layers are given with a scorer.
+        DataError: if the CSV cannot be read.
     """
     if not isinstance(scorer, str):
         if layers is not None:
-            raise SettingError("layers", "belongs to a scorer given by name: set it where this one is made")
+            raise SettingError(
+                "layers", "can be set only for a scorer given by name: pass it to the scorer's constructor"
+            )
         return scorer
     if scorer not in SCORERS:
-        raise SettingError("scorer", f"is not {scorer!r}. {did_you_mean(scorer, SCORERS)}")
-    place = "probes" if scorer.startswith("shap") else "layers"
-    return SCORERS[scorer](**{place: None if layers is None else tuple(layers), "similarity": similarity})
+        raise SettingError("scorer", f"must be a known scorer, got {scorer!r}. {did_you_mean(scorer, SCORERS)}")
+    setting = "probes" if scorer.startswith("shap") else "layers"
+    return SCORERS[scorer](**{setting: None if layers is None else tuple(layers), "similarity": similarity})
 
 
 def collect_images(data: Data, at_most: int) -> tuple[Tensor, Tensor]:
-    """The first images and labels of the data, as tensors. Raises DataError where there are none."""
+    """Return the first `at_most` images and labels as tensors. Raises DataError if there are none."""
     if at_most < 1:
         raise SettingError("max_images", f"must be at least 1, got {at_most}")
     images: list[Tensor] = []
     labels: list[Tensor] = []
-    # a pair of arrays is one batch; a list of two batches is none
+    # a pair of arrays is one batch; a list of two pairs is two batches
     is_pair = isinstance(data, tuple | list) and len(data) == 2 and all(hasattr(part, "shape") for part in data)
     batches: Any = [data] if is_pair else data
     for batch in batches:
@@ -135,12 +150,12 @@ def collect_images(data: Data, at_most: int) -> tuple[Tensor, Tensor]:
         if sum(map(len, images)) >= at_most:
             break
     if not sum(map(len, images)):
-        raise DataError("no images: the data gave no batch")
+        raise DataError("no images: the data have no batch")
     return torch.cat(images)[:at_most], torch.cat(labels)[:at_most]
 
 
 def to_model_device(model: nn.Module, values: Tensor) -> Tensor:
-    """Images or labels on the model's device; numbers that are not whole in the type of its parameters."""
+    """Return images or labels on the model's device; all except integer labels have the type of its parameters."""
     parameter = next(model.parameters(), torch.zeros(0))
     is_label = values.dim() == 1 and not values.is_floating_point()
     return values.to(parameter.device, torch.int64 if is_label else parameter.dtype)
@@ -157,10 +172,10 @@ def _batch(batch: Any) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def unwrap_logits(model: nn.Module, columns: int | None = None) -> Iterator[None]:
-    """While active, `model` gives a tensor of logits where its output only holds one.
+    """Make `model` return a tensor of logits in the block, if its output contains one.
 
-    With `columns`, for a regression: its one number an image, repeated in so many columns. The "logit" of each class
-    is then the number itself, so that what is explained is what is predicted.
+    With `columns`, for a regression, the one number per image is repeated in this many columns: the "logit" of each
+    class is the predicted number itself, so the explanation is of the prediction.
     """
 
     def unwrap(module: nn.Module, arguments: Any, output: Any) -> Any:
@@ -170,7 +185,7 @@ def unwrap_logits(model: nn.Module, columns: int | None = None) -> Iterator[None
         if columns is None or not isinstance(logits, Tensor):
             return logits
         if logits.numel() != len(logits):
-            raise DataError(f"a regression gives one number an image, got {_describe(logits)}")
+            raise DataError(f"a regression must return one number per image, got {_describe(logits)}")
         return logits.reshape(-1, 1).expand(-1, columns)
 
     handle = model.register_forward_hook(unwrap)
@@ -181,28 +196,28 @@ def unwrap_logits(model: nn.Module, columns: int | None = None) -> Iterator[None
 
 
 def count_classes(model: nn.Module, image: Tensor, labels: Tensor) -> int:
-    """How many logits the model gives. Raises DataError where it gives none, or labels are none of its classes."""
+    """Return the number of logits of the model. Raises DataError if it has none, or a label is out of range."""
     try:
         with evaluation_mode(model), torch.no_grad():
             logits = model(image)
     except (RuntimeError, ValueError, TypeError) as exc:
         shape = tuple(image.shape[1:])
-        raise DataError(f"the model does not take images of shape {shape}: {' '.join(str(exc).split())}") from exc
+        raise DataError(f"the model fails for images of shape {shape}: {' '.join(str(exc).split())}") from exc
     if not isinstance(logits, Tensor) or logits.dim() != 2:
-        raise DataError(f"the model must give logits (n, n_classes), got {_describe(logits)}")
+        raise DataError(f"the model must return logits (n, n_classes), got {_describe(logits)}")
     n_classes = logits.shape[1]
     low, high = int(labels.min()), int(labels.max())
     if labels.is_floating_point() or not 0 <= low <= high < n_classes:
-        hint = "; for a regression say into how many `bins` its targets go" if labels.is_floating_point() else ""
+        hint = "; for a regression set the number of `bins` of its targets" if labels.is_floating_point() else ""
         raise DataError(f"labels must be from 0 to {n_classes - 1} for {n_classes} logits, got {low} to {high}{hint}")
     return n_classes
 
 
 def name_classes(class_names: Sequence[str] | None, n_classes: int) -> tuple[str, ...]:
-    """The names given, or numbers. Raises DataError where there are too many or too few."""
+    """Return the names of the classes, by default numbers. Raises DataError if there are too many or too few."""
     names = tuple(map(str, range(n_classes) if class_names is None else class_names))
     if len(names) != n_classes:
-        raise DataError(f"{len(names)} class names for a model of {n_classes} logits")
+        raise DataError(f"expected {n_classes} class names, one per logit, got {len(names)}")
     return names
 
 

@@ -1,6 +1,6 @@
 """Introspectability by SHAP, the default scorer: class distances of expected gradients inside a network.
 
-`draw_paths` and the other samplers choose images to explain, background images and the paths between them.
+Samplers such as `draw_paths` choose the images to explain, the background images, and the paths between them.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from nasx.config.settings import checked
 from nasx.data.batches import Pixels, split_batches, take
 from nasx.errors import SettingError, TrialFailure, did_you_mean
 from nasx.introspection.base import BatchedScorer, make_score
@@ -24,18 +26,24 @@ from nasx.trial import Reason, Score
 
 
 class Paths(NamedTuple):
-    """For each sample and draw, from which background image the path starts and how far along it is looked at."""
+    """Start of the path and position on it, for each sample and draw."""
 
     background: Tensor  # (n_samples, n_draws) int64, indices into the background
     position: Tensor  # (n_samples, n_draws) float32 in [0, 1): 0 at the background image, 1 at the sample
 
 
 def draw_paths(n_samples: int, n_draws: int, n_background: int, *, generator: Generator) -> Paths:
-    """Paths spread as evenly as they can be.
+    """Return stratified random paths.
 
-    A sample's draws look at ascending positions, one drawn uniformly in each of n_draws equal intervals, and meet the
-    background images round by round in random order: so each is met equally often and all along the way. Every single
-    draw is as good as uniform, so the estimate stays unbiased, but the draws of a sample do not repeat each other.
+    The positions of a sample's draws are ascending, one uniform in each of n_draws equal intervals. Its background
+    images come in rounds of random order, so that each is used equally often and at all positions. Each single draw is
+    uniform, so the estimate is unbiased, with less variance than independent draws.
+
+    Args:
+        n_samples: number of samples.
+        n_draws: draws per sample.
+        n_background: number of background images.
+        generator: source of the draws.
     """
     rounds = -(-n_draws // n_background)
     order = torch.rand(n_samples, rounds, n_background, generator=generator).argsort(dim=2)
@@ -44,31 +52,37 @@ def draw_paths(n_samples: int, n_draws: int, n_background: int, *, generator: Ge
 
 
 def midpoint_paths(n_samples: int, n_draws: int) -> Paths:
-    """Paths from one starting point, looked at in the middle of n_draws equal intervals: the midpoint rule.
+    """Return paths from one starting point with positions in the middle of n_draws equal intervals: the midpoint rule.
 
-    Rectifiers bend a logit along its way, so that rules of higher order come no nearer (measured: Gauss-Legendre).
+    Rectifiers make logits piecewise linear, so rules of higher order are no better (measured for Gauss-Legendre).
     """
     positions = (torch.arange(n_draws) + 0.5) / n_draws
     return Paths(torch.zeros(n_samples, n_draws, dtype=torch.int64), positions.expand(n_samples, -1))
 
 
 def stratified_sample(labels: Tensor, n_per_class: int, *, generator: Generator) -> Tensor:
-    """Indices of up to n_per_class samples of each class among `labels`, (n,); all of a smaller class.
+    """Return the indices of up to n_per_class random samples of each class in `labels`, (n,).
 
-    Classes take turns, so that the first k indices hold every class about k / n_classes times.
+    Classes alternate, so that the first k indices contain each class about k / n_classes times.
     """
     shuffled = torch.randperm(len(labels), generator=generator)
-    turn = _rank_in_class(labels[shuffled])
-    chosen = shuffled[turn < n_per_class]
-    turn = turn[turn < n_per_class]
-    return chosen[torch.argsort(turn * (int(labels.max()) + 1 if len(labels) else 1) + labels[chosen])]
+    rank = _rank_in_class(labels[shuffled])
+    chosen = shuffled[rank < n_per_class]
+    rank = rank[rank < n_per_class]
+    return chosen[torch.argsort(rank * (int(labels.max()) + 1 if len(labels) else 1) + labels[chosen])]
 
 
 def split_sample(labels: Tensor, *, n_per_class: int, n_background: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Indices of the images to explain and of the background, both stratified by `labels`, (n,).
+    """Return the indices of the images to explain and of the background, both stratified.
 
-    They are disjoint where images suffice; what is missing in the background is taken from the images to explain, since
-    a background too small would estimate another value.
+    They are disjoint if there are enough images. Otherwise the background is filled up with explained images, because a
+    smaller background would estimate another value.
+
+    Args:
+        labels: class of each image, (n,).
+        n_per_class: maximum number of explained images per class.
+        n_background: number of background images.
+        generator: source of the draws.
     """
     explained = stratified_sample(labels, n_per_class, generator=generator)
     rest = torch.ones(len(labels), dtype=torch.bool)
@@ -80,23 +94,23 @@ def split_sample(labels: Tensor, *, n_per_class: int, n_background: int, generat
 
 
 def _rank_in_class(labels: Tensor) -> Tensor:
-    """How many equal labels precede each label: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
+    """Return the number of equal labels before each label: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
     order = torch.argsort(labels, stable=True)
     ordered = labels[order]
-    starts = torch.searchsorted(ordered, ordered)  # where the run of each label begins
+    starts = torch.searchsorted(ordered, ordered)  # start of the run of each label
     ranks = torch.empty_like(order)
     ranks[order] = torch.arange(len(labels)) - starts
     return ranks
 
 
-CPU_BATCH: Final = 128  # gradients: activations stay in the cache
-GPU_BATCH: Final = 512  # gradients: four times fewer kernels to launch
-SAMPLES_AT_ONCE: Final = 1024  # samples whose activations at a layer are held
+CPU_BATCH: Final = 128  # gradients: the activations fit into the cache
+GPU_BATCH: Final = 512  # gradients: four times fewer kernel launches
+SAMPLES_AT_ONCE: Final = 1024  # samples whose activations at a layer are in memory
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A layer at which a network is cut in two."""
+    """Layer after which a network is cut in two."""
 
     name: str
     body: Callable[[Tensor], Tensor]  # images (n, ...) to the layer's output (n, channels, ...)
@@ -105,46 +119,39 @@ class Probe:
 
 
 class ShapScorer(BatchedScorer):
-    """Mean cosine distance between the class means of channel-wise SHAP values, averaged over the probe layers."""
+    """Scorer: mean cosine distance between the class means of channel-wise SHAP values, averaged over the probes."""
 
+    @checked
     def __init__(
         self,
         *,
-        samples_per_class: int = 20,
-        draws: int = 8,
-        background: int = 32,
-        batch_size: int | None = None,
+        # for the same number of gradients, few draws of many samples are closest to the score of all images
+        # (correlation over 24 trained networks 0.98, against 0.96 for half the samples with twice the draws)
+        samples_per_class: Annotated[int, Field(ge=1)] = 20,
+        draws: Annotated[int, Field(ge=1)] = 8,
+        background: Annotated[int, Field(ge=1)] = 32,
+        batch_size: Annotated[int, Field(ge=1)] | None = None,
         explain: Literal["true", "predicted"] = "true",
         path: Literal["random", "quadrature"] = "random",
-        probes: tuple[str, ...] | None = None,
+        probes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None,
         similarity: Path | None = None,
     ) -> None:
-        """How the values are estimated.
+        """Store the settings and read the class similarities.
 
-        `samples_per_class`: images explained of each class. `draws`: gradients a sample and probe. `background`: images
-        that stand for "nothing in particular". `batch_size`: gradients computed at a time, which bounds the memory;
-        None: 128, on a GPU 512. `explain`: the logit explained, and the class that a sample counts for. `probes`: the
-        stages after whose output the network is cut; None: all but the last in front of the head, where vectors of
-        classes are near-orthogonal whatever the network. `similarity`: a CSV of class similarities by which pairs are
-        weighed.
-        `path`: "random" ways from background images (expected gradients), or "quadrature": `draws` fixed points on the
-        one way from the background's mean activation (integrated gradients). The latter's completeness error is ten
-        times lower for the same number of gradients; but it is another quantity, and on the digits it tells
-        architectures less well from seeds (24 networks x 4: ICC 0.47 against 0.69), so it is not the default.
+        Args:
+            samples_per_class: explained images per class.
+            draws: gradients per sample and probe; more lower the completeness error.
+            background: number of background images, the reference of the explanation.
+            batch_size: gradients computed at a time, which limits the memory. None: 128, on a GPU 512.
+            explain: logit that is explained, and class of a sample: "true" or "predicted".
+            path: "random" paths from background images (expected gradients), or "quadrature": `draws` fixed points on
+                the path from the mean activation of the background (integrated gradients). Quadrature has a ten times
+                lower completeness error for the same number of gradients. But it is another quantity, and on the digits
+                it separates architectures less well from seeds (24 networks x 4: ICC 0.47 against 0.69).
+            probes: stages after which the network is cut. None: all except the last before the head, where the vectors
+                of classes are nearly orthogonal in any network.
+            similarity: CSV of class similarities, the weights of the class pairs. None: all weights are 1.
         """
-        # defaults: for the same number of gradients, few draws of many samples come nearest to the score of all images
-        # (correlation over 24 trained networks 0.98, against 0.96 for half the samples with twice the draws)
-        counts = {
-            "samples_per_class": samples_per_class,
-            "draws": draws,
-            "background": background,
-            "batch_size": batch_size,
-        }
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                raise SettingError(name, f"must be at least 1, got {value}")
-        if probes is not None and not probes:
-            raise SettingError("probes", "must name at least one stage, or be null for the default")
         self.samples_per_class = samples_per_class
         self.draws = draws
         self.background = background
@@ -164,7 +171,7 @@ class ShapScorer(BatchedScorer):
     def score(
         self, network: nn.Sequential, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int
     ) -> Score:
-        """The score of a trained network; see `nasx.protocols.Scorer`. The seed chooses images and draws."""
+        """Return the score; see `nasx.protocols.Scorer`. The seed determines images and draws."""
         probes = stage_probes(network, self.probes)
         return self.score_at(probes, network, images, labels, n_classes=n_classes, seed=seed)
 
@@ -178,7 +185,19 @@ class ShapScorer(BatchedScorer):
         n_classes: int,
         seed: int,
     ) -> Score:
-        """The score of any trained network, cut at `probes`."""
+        """Return the score of any trained network, cut at `probes`.
+
+        Args:
+            probes: cuts of the network.
+            network: trained network.
+            images: images, (n, ...), on the network's device.
+            labels: class of each image, (n,) int64.
+            n_classes: number of classes.
+            seed: of the choice of images and of the draws.
+
+        Raises:
+            TrialFailure: with NO_SCORE, if a SHAP value is not finite or no pair of classes has a distance.
+        """
         started = time.perf_counter()
         weights = pair_weights(self.similarity, n_classes)
         generator = torch.Generator().manual_seed(seed)
@@ -217,7 +236,7 @@ class ShapScorer(BatchedScorer):
     def _values(
         self, probe: Probe, samples: Tensor | Pixels, references: Tensor, targets: Tensor, paths: Paths
     ) -> tuple[Tensor, Tensor]:
-        """Channel values of the samples at a probe, (n, channels), and the logits they start from, (n_classes,)."""
+        """Return SHAP values per channel at a probe, (n, channels), and the logits of the background, (n_classes,)."""
         with torch.no_grad():
             background = probe.body(references)
             if self.path == "quadrature":
@@ -244,19 +263,18 @@ class ShapScorer(BatchedScorer):
 
 
 def stage_probes(network: nn.Sequential, names: Sequence[str] | None = None) -> list[Probe]:
-    """Probes after the named children of `network`; None: after each but the last two, the last stage and the head.
+    """Return the probes after named children of `network`; by default after all but the last stage and the head.
 
-    Raises SettingError on a name that is not a child's, or is the last's, which has no tail.
+    Raises SettingError if a name is not that of a child, or is that of the last child, which has no tail.
     """
     stages = [name for name, _ in network.named_children()]
     chosen = stages[:-2] if names is None else list(names)
     for name in chosen:
         if name not in stages[:-1]:
-            raise SettingError(
-                "probes", f"names {name!r}, which is no stage to cut after. {did_you_mean(name, stages[:-1])}"
-            )
+            hint = did_you_mean(name, stages[:-1])
+            raise SettingError("probes", f"must be stages before the last, got {name!r}. {hint}")
     if not chosen:
-        raise SettingError("probes", f"has no default for a network of {len(stages)} stages: at least 3 are needed")
+        raise SettingError("probes", f"must be set for a network of fewer than 3 stages, got {len(stages)} stages")
     cuts = [(name, stages.index(name) + 1) for name in chosen]
     return [Probe(name, network[:cut], network[cut:]) for name, cut in cuts]
 
@@ -271,11 +289,18 @@ def expected_gradients(
     batch_size: int,
     reduce: Callable[[Tensor], Tensor] = lambda rows: rows,
 ) -> Tensor:
-    """SHAP values of `activations`, (n, ...), for the logits `targets`, (n,), of `tail`: (n, ...).
+    """Return the SHAP values of activations, (n, ...).
 
-    `background`, (n_background, ...), are activations too; `paths` says from which of them each draw comes. `reduce`
-    maps the values of single draws, (batch_size, ...), to what is kept of them, e.g. `channel_sums`. At most
-    batch_size gradients are held at a time. No gradient is computed for, or left on, a parameter that takes none.
+    Parameters that require no gradient are left without one.
+
+    Args:
+        tail: maps activations to logits, (n, n_classes).
+        activations: activations of the samples, (n, ...).
+        background: activations of the background, (n_background, ...).
+        targets: logit that is explained for each sample, (n,).
+        paths: background image and position of each draw, (n, n_draws).
+        batch_size: maximum number of gradients in memory.
+        reduce: reduces the values of single draws, (batch_size, ...), to save memory, e.g. `channel_sums`.
     """
     n_samples, n_draws = paths.background.shape
     indices, positions = (draws.flatten().to(activations.device) for draws in paths)
@@ -283,27 +308,27 @@ def expected_gradients(
     for rows in torch.split(torch.arange(n_samples * n_draws, device=activations.device), batch_size):
         sample = rows // n_draws
         start = background[indices[rows]]
-        way = activations[sample] - start
-        t = positions[rows].to(way.dtype).view(-1, *[1] * (way.dim() - 1))
+        difference = activations[sample] - start
+        t = positions[rows].to(difference.dtype).view(-1, *[1] * (difference.dim() - 1))
         with torch.enable_grad():
-            point = torch.addcmul(start, way, t).requires_grad_()
+            point = torch.addcmul(start, difference, t).requires_grad_()
             logits = tail(point).gather(1, targets[sample, None])
             (gradient,) = torch.autograd.grad(logits.sum(), point)
-        kept.append(reduce(way * gradient))
+        kept.append(reduce(difference * gradient))
     values = torch.cat(kept)
     return values.view(n_samples, n_draws, *values.shape[1:]).mean(dim=1)
 
 
 def channel_sums(values: Tensor, channel_dim: int = 1) -> Tensor:
-    """Signed values summed over all dimensions but the first and the channels: (n, channels, ...) -> (n, channels)."""
+    """Return the sums over all dimensions except samples and channels: (n, channels, ...) -> (n, channels)."""
     return values.movedim(channel_dim, 1).flatten(2).sum(dim=2) if values.dim() > 2 else values
 
 
 def completeness_error(values: Sequence[Tensor], gaps: Tensor) -> float:
-    """How far the values of samples, each (n, ...), are from summing to the logit gaps, on the mean of layers.
+    """Return mean |sum of values - gap| / mean |gap|: 0 if SHAP values sum to the logit gaps of all samples.
 
-    `gaps`: (n,), or (n_layers, n) where each layer has its own. The error is mean |sum of values - gap| / mean |gap|:
-    0 for exact values; infinite where all gaps are zero, but not the sums.
+    `values` are those of each layer, (n, ...). `gaps` is (n,), or (n_layers, n) if each layer has its own. The error is
+    infinite if all gaps are zero, but not the sums.
     """
     error = (torch.stack([v.flatten(1).sum(dim=1) for v in values]) - gaps).abs().mean()
     return float(error / gaps.abs().mean()) if error else 0.0

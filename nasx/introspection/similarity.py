@@ -1,10 +1,10 @@
-"""The mathematics of introspectability: class means, their cosine distances, and the one number made of them.
+"""Mathematics of introspectability: class means, their cosine distances, and the score.
 
-Everything is numpy float64. The vector of a class is the concatenation of its layers' vectors, and the inner product
-of concatenations is the sum of the layers' inner products: so a layer is reduced to its Gram matrix, (n_classes,
-n_classes), and the concatenation is the sum of the Gram matrices. No long vector need ever be kept.
+All functions compute in numpy float64. The vector of a class is the concatenation of its vectors in each layer. The
+inner product of concatenations is the sum of the layers' inner products, so each layer is reduced to its Gram matrix,
+(n_classes, n_classes), and no concatenation is ever stored.
 
-A class without samples, or whose vector is zero, has no direction and so no distance to any other: NaN, left out.
+A class without samples, or with a zero vector, has no direction. Its distances are NaN and left out of means.
 Source: Carmichael, Moon, Jacobs, "Learning Debuggable Models Through Multi-Objective NAS", 2023, Eq. 1-3.
 """
 
@@ -17,9 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def class_means(values: ArrayLike, labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:
-    """The mean of the `values`, (n_samples, n_features), of each class: (n_classes, n_features).
+    """Return the mean of each class, (n_classes, n_features); zero for a class without samples.
 
-    A class without samples has the zero vector.
+    Args:
+        values: (n_samples, n_features).
+        labels: class of each sample, (n_samples,).
+        n_classes: number of classes.
 
     >>> class_means([[1, 0], [3, 2], [5, 5]], [0, 0, 2], n_classes=3).tolist()
     [[2.0, 1.0], [0.0, 0.0], [5.0, 5.0]]
@@ -29,7 +32,7 @@ def class_means(values: ArrayLike, labels: ArrayLike, n_classes: int) -> NDArray
 
 
 def means_from_sums(sums: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
-    """Class means from class sums, (n_classes, n_features), and class sizes, (n_classes,); zero for an empty class.
+    """Return class means from class sums, (n_classes, n_features), and sizes, (n_classes,); zero for an empty class.
 
     >>> means_from_sums([[4, 2], [0, 0]], [2, 0]).tolist()
     [[2.0, 1.0], [0.0, 0.0]]
@@ -40,7 +43,7 @@ def means_from_sums(sums: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
 
 
 def gram(means: ArrayLike) -> NDArray[np.float64]:
-    """Inner products between the rows of `means`, (n_classes, n_features): (n_classes, n_classes).
+    """Return the inner products of the rows of `means`, (n_classes, n_features): (n_classes, n_classes).
 
     >>> gram([[1, 2], [3, 0]]).tolist()
     [[5.0, 3.0], [3.0, 9.0]]
@@ -51,9 +54,9 @@ def gram(means: ArrayLike) -> NDArray[np.float64]:
 
 
 def cosine_distances(gram_matrix: ArrayLike) -> NDArray[np.float64]:
-    """Cosine distances 1 - cos in [0, 2] from inner products; both (n_classes, n_classes).
+    """Return the cosine distances 1 - cos in [0, 2] from inner products; both (n_classes, n_classes).
 
-    The diagonal is zero. A pair with a zero vector, or with one that is not finite, has no distance: NaN.
+    The diagonal is zero. The distance is NaN if one of the vectors is zero or not finite.
 
     >>> cosine_distances([[4, 0, 2], [0, 9, 3], [2, 3, 4]]).tolist()
     [[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.5, 0.5, 0.0]]
@@ -61,14 +64,14 @@ def cosine_distances(gram_matrix: ArrayLike) -> NDArray[np.float64]:
     products = np.asarray(gram_matrix, dtype=np.float64)
     squares = np.diag(products)
     norms = np.sqrt(np.where(np.isfinite(squares) & (squares > 0), squares, np.nan))
-    with np.errstate(invalid="ignore"):  # infinite products: NaN is the answer wanted
+    with np.errstate(invalid="ignore"):  # infinite products become NaN as intended
         distances = np.clip(1 - products / norms[:, None] / norms[None, :], 0, 2)
     np.fill_diagonal(distances, 0)
     return distances
 
 
 def mean_distances(layers: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Each pair's distance averaged over the layers that have one; NaN where none has. All (n_classes, n_classes).
+    """Return the mean distance of each pair over the layers that have one, else NaN; all (n_classes, n_classes).
 
     >>> mean_distances([np.array([[0, 1.0], [1, 0]]), np.array([[0, 0.5], [0.5, 0]])]).tolist()
     [[0.0, 0.75], [0.75, 0.0]]
@@ -81,11 +84,11 @@ def mean_distances(layers: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]
 
 
 def introspectability(distances: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The mean of `distances`, (n_classes, n_classes), over all pairs of classes that have one (the paper's Eq. 1).
+    """Return the mean of `distances`, (n_classes, n_classes), over the pairs of classes that have one (Eq. 1).
 
-    `weights`, a symmetric (n_classes, n_classes) matrix of class similarities >= 0, multiplies each pair's distance;
-    the result is divided by the mean weight of the same pairs, so that its range stays that of the distances (Eq. 2-3).
-    Raises ValueError where no pair has a distance, or none with a distance has a weight.
+    `weights`, a symmetric (n_classes, n_classes) matrix of class similarities >= 0, multiplies the distances. The
+    result is divided by the mean weight of the same pairs, so that its range is that of the distances (Eq. 2-3).
+    Raises ValueError if no pair has both a distance and a positive weight.
 
     >>> d = [[0, 0.2, 0.4], [0.2, 0, 0.9], [0.4, 0.9, 0]]
     >>> round(introspectability(d), 12)
@@ -105,9 +108,9 @@ def introspectability(distances: ArrayLike, weights: ArrayLike | None = None) ->
 
 
 def bin_targets(targets: ArrayLike, n_bins: int) -> NDArray[np.int64]:
-    """The classes of a regression: `targets`, (n,), in n_bins bins that hold about equally many, numbered from 0.
+    """Return the bin of each target of a regression, (n,) in [0, n_bins); bins contain about equally many targets.
 
-    Equal targets share a bin, so that bins may stay empty. The paper mentions binned targets, but not how they are cut.
+    Equal targets are in the same bin, so bins may be empty. The paper mentions binned targets, but not their limits.
 
     >>> bin_targets([0.1, 5.0, 0.2, 7.0, 0.3, 9.0], n_bins=3).tolist()
     [0, 1, 0, 2, 1, 2]

@@ -1,3 +1,3 @@
 import torch
 
-torch.set_num_threads(1)  # small networks: threads cost more than they bring, the more where tests run side by side
+torch.set_num_threads(1)  # for small networks threads cost more than they gain, more so with parallel tests

@@ -1,4 +1,4 @@
-"""Small networks for these tests: with weights set by hand, or drawn from a seed."""
+"""Small networks and images for tests, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ N_CLASSES = 4
 
 
 def seeded(seed: int, *shape: int) -> Tensor:
-    """Normal numbers that depend on the seed alone."""
+    """Return normal numbers that depend only on the seed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def with_seeded_weights(network: nn.Module, seed: int = 0) -> nn.Module:
-    """The network in evaluation mode, its parameters and batch norm statistics drawn from the seed."""
+    """Return the network in evaluation mode, its parameters and batch norm statistics drawn from the seed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -32,7 +32,7 @@ def conv_block(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
 
 
 def staged_network(seed: int = 0, channels: int = 4) -> nn.Sequential:
-    """(n, 3, 8, 8) -> (n, N_CLASSES) in the stages that nasx's own networks have."""
+    """Return a network (n, 3, 8, 8) -> (n, N_CLASSES) with the stages of networks of NAS-Bench-201."""
     stages = OrderedDict(
         stem=conv_block(3, channels),
         stage1=conv_block(channels, channels),
@@ -45,7 +45,7 @@ def staged_network(seed: int = 0, channels: int = 4) -> nn.Sequential:
     return network
 
 
-def labelled(n: int = 40, seed: int = 0, size: int = 8) -> tuple[Tensor, Tensor]:
-    """Images (n, 3, size, size) whose classes differ in their mean, and their labels (n,)."""
+def labeled(n: int = 40, seed: int = 0, size: int = 8) -> tuple[Tensor, Tensor]:
+    """Return images (n, 3, size, size) whose classes differ in their mean, and labels (n,)."""
     labels = torch.arange(n) % N_CLASSES
     return seeded(seed, n, 3, size, size) + seeded(seed + 1, N_CLASSES, 3, 1, 1)[labels], labels

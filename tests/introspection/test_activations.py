@@ -1,4 +1,4 @@
-"""The activation score against networks worked out by hand and an independent implementation."""
+"""Activation scores against values worked out by hand and an independent implementation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nasx.errors import SettingError, TrialFailure
 from nasx.introspection.activations import ActivationScorer, predict
 from nasx.introspection.layers import observe_layers
 
-from .networks import N_CLASSES, labelled, seeded, staged_network
+from .networks import N_CLASSES, labeled, seeded, staged_network
 
 
 def by_hand(network: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
-    """Class distances of the concatenated activations, every image by itself, all kept: (N_CLASSES, N_CLASSES)."""
+    """Return the class distances of the concatenated activations, image by image: (N_CLASSES, N_CLASSES)."""
     vectors = []
     for image in images:
         maps: list[np.ndarray] = []
@@ -33,7 +33,7 @@ def by_hand(network: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
 
 
 def identity_network() -> nn.Sequential:
-    """One 1x1 convolution that copies its two channels, and one weight a logit."""
+    """Return a network of one 1x1 convolution that copies its two channels, and a linear head."""
     stem = nn.Conv2d(2, 2, 1, bias=False)
     stem.weight.data = torch.eye(2).view(2, 2, 1, 1)
     return nn.Sequential(OrderedDict(stem=stem, head=nn.Sequential(nn.Flatten(), nn.Linear(2, 2)))).eval()
@@ -49,8 +49,8 @@ def test_a_network_that_copies_its_input_scores_the_distance_of_the_input_means(
 
 
 @pytest.mark.parametrize("batch_size", [3, 256])
-def test_the_score_is_that_of_all_activations_kept(batch_size):
-    network, (images, labels) = staged_network(), labelled()
+def test_the_score_is_that_of_the_independent_implementation(batch_size):
+    network, (images, labels) = staged_network(), labeled()
     scorer = ActivationScorer(batch_size=batch_size)
 
     score = scorer.score(network.double(), images.double(), labels, n_classes=N_CLASSES, seed=0)
@@ -63,7 +63,7 @@ def test_the_score_is_that_of_all_activations_kept(batch_size):
 
 
 def test_single_precision_changes_the_score_by_less_than_a_millionth():
-    network, (images, labels) = staged_network(), labelled()
+    network, (images, labels) = staged_network(), labeled()
 
     single = ActivationScorer().score(network, images, labels, n_classes=N_CLASSES, seed=0).value
     double = ActivationScorer().score(network.double(), images.double(), labels, n_classes=N_CLASSES, seed=0).value
@@ -72,7 +72,7 @@ def test_single_precision_changes_the_score_by_less_than_a_millionth():
 
 
 def test_the_order_of_samples_does_not_matter():
-    network, (images, labels) = staged_network(), labelled()
+    network, (images, labels) = staged_network(), labeled()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(3))
 
     scores = [
@@ -83,8 +83,8 @@ def test_the_order_of_samples_does_not_matter():
     assert scores[0] == pytest.approx(scores[1], abs=1e-7)
 
 
-def test_predicted_groups_by_what_the_network_says():
-    network, (images, labels) = staged_network(), labelled()
+def test_predicted_groups_by_the_predicted_class():
+    network, (images, labels) = staged_network(), labeled()
     predictions = predict(network, images, batch_size=16)
     assert not torch.equal(predictions, labels)
 
@@ -95,7 +95,7 @@ def test_predicted_groups_by_what_the_network_says():
 
 
 def test_balanced_is_the_mean_over_layers():
-    network, (images, labels) = staged_network(), labelled()
+    network, (images, labels) = staged_network(), labeled()
 
     score = ActivationScorer(layer_balanced=True).score(network, images, labels, n_classes=N_CLASSES, seed=0)
 
@@ -112,7 +112,7 @@ def test_dead_branches_do_not_count():
             self.dead(x)
             return self.live(x)
 
-    images, labels = labelled()
+    images, labels = labeled()
 
     padded = ActivationScorer().score(WithDeadBranch().eval(), images, labels, n_classes=N_CLASSES, seed=0)
     plain = ActivationScorer().score(staged_network(), images, labels, n_classes=N_CLASSES, seed=0)
@@ -120,8 +120,8 @@ def test_dead_branches_do_not_count():
     assert padded.value == plain.value
 
 
-def test_at_most_max_samples_are_used_and_the_seed_chooses_them():
-    network, (images, labels) = staged_network(), labelled()
+def test_at_most_max_samples_are_used_chosen_by_the_seed():
+    network, (images, labels) = staged_network(), labeled()
     scorer = ActivationScorer(max_samples=20)
 
     values = [scorer.score(network, images, labels, n_classes=N_CLASSES, seed=seed) for seed in (1, 1, 2)]
@@ -167,11 +167,11 @@ def test_a_network_without_layers_of_interest_has_no_score():
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, N_CLASSES))
 
     with pytest.raises(TrialFailure, match="no convolution or activation reaches the logits"):
-        ActivationScorer().score(network, *labelled(), n_classes=N_CLASSES, seed=0)
+        ActivationScorer().score(network, *labeled(), n_classes=N_CLASSES, seed=0)
 
 
-def test_nothing_is_left_behind():
-    network, (images, labels) = staged_network().train(), labelled()
+def test_network_and_generators_are_left_unchanged():
+    network, (images, labels) = staged_network().train(), labeled()
     states = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
 
     ActivationScorer(max_samples=20).score(network, images, labels, n_classes=N_CLASSES, seed=0)

@@ -1,4 +1,4 @@
-"""The SHAP engine against closed forms, completeness and shap's own explainer; the scorer by its contract."""
+"""SHAP values against closed forms, completeness and the explainer of shap; the contract of the scorer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nasx.introspection.shap import (
     stage_probes,
 )
 
-from .networks import N_CLASSES, labelled, seeded, staged_network
+from .networks import N_CLASSES, labeled, seeded, staged_network
 
 
 def paths(n: int, draws: int, background: int, seed: int = 0) -> Paths:
@@ -31,7 +31,7 @@ def paths(n: int, draws: int, background: int, seed: int = 0) -> Paths:
 
 
 def draws_of_shap(n: int, draws: int, background: int, seed: int) -> Paths:
-    """The draws that shap.GradientExplainer makes: it seeds numpy's global generator, then asks it in turns."""
+    """Return the draws of shap.GradientExplainer: index and position in turn, from numpy's global generator."""
     state = np.random.RandomState(seed)
     pairs = [[(state.choice(background), state.uniform()) for _ in range(draws)] for _ in range(n)]
     table = torch.tensor(pairs, dtype=torch.float64)
@@ -45,7 +45,7 @@ def linear_tail(weights: Tensor) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), linear)
 
 
-def test_a_linear_tail_has_the_values_weight_times_distance_from_the_background():
+def test_values_of_a_linear_tail_are_weight_times_distance_from_the_background():
     weights = torch.tensor([[1.0, 2, 3, 4], [0, -1, 5, 2]])
     activations, background = torch.tensor([[1.0, 0, 2, 1], [3, 3, 0, 0]]), torch.tensor([[1.0, 1, 1, 1], [3, 1, 1, 3]])
 
@@ -57,7 +57,7 @@ def test_a_linear_tail_has_the_values_weight_times_distance_from_the_background(
     torch.testing.assert_close(values, torch.tensor([[-1.0, -2, 3, -4], [0, -2, -5, -4]]))
 
 
-def test_a_square_has_the_values_of_its_integral():
+def test_values_of_a_square_are_those_of_its_integral():
     class Square(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return (x**2).flatten(1).sum(dim=1, keepdim=True)
@@ -74,7 +74,7 @@ def test_a_square_has_the_values_of_its_integral():
 
 @pytest.mark.parametrize("probe", [0, 1, 2])
 def test_values_equal_those_of_shap_on_the_same_draws(probe):
-    network, (images, labels) = staged_network(), labelled()
+    network, (images, labels) = staged_network(), labeled()
     cut = stage_probes(network)[probe]
     with torch.no_grad():
         activations, background = cut.body(images[:6]), cut.body(images[30:35])
@@ -108,7 +108,7 @@ def gaps(network: nn.Module, images: Tensor, background: Tensor, targets: Tensor
 
 @pytest.mark.parametrize("probe", [0, 1, 2])
 def test_values_sum_to_the_gap_between_logits(probe):
-    network, (images, labels) = staged_network().double(), labelled()
+    network, (images, labels) = staged_network().double(), labeled()
     images = images.double()
     cut = stage_probes(network)[probe]
     with torch.no_grad():
@@ -122,13 +122,13 @@ def test_values_sum_to_the_gap_between_logits(probe):
 
 
 def independent_paths(n_samples: int, n_draws: int, n_background: int, *, generator: torch.Generator) -> Paths:
-    """The textbook estimate: each draw by itself."""
+    """Return independent draws, as in the textbook."""
     background = torch.randint(n_background, (n_samples, n_draws), generator=generator)
     return Paths(background, torch.rand(n_samples, n_draws, generator=generator))
 
 
 def test_spread_draws_come_nearer_to_completeness_than_independent_ones():
-    network, (images, labels) = staged_network(), labelled()
+    network, (images, labels) = staged_network(), labeled()
     gap = gaps(network, images[:24], images[32:], labels[:24])
 
     def error(draw) -> float:
@@ -152,7 +152,7 @@ def test_the_completeness_error_worked_out_by_hand():
 
 
 def test_the_batch_size_does_not_matter():
-    network, (images, labels) = staged_network(), labelled()
+    network, (images, labels) = staged_network(), labeled()
 
     scores = [
         ShapScorer(samples_per_class=3, draws=4, batch_size=b)
@@ -173,14 +173,14 @@ def test_channel_sums_keep_the_sign_and_find_the_channels():
 
 
 def linear_network() -> nn.Sequential:
-    """The stem copies two channels, the last stage does nothing, the head weighs them: classes (1, 0) and (3, 4)."""
+    """Return a linear network: stem and stage1 are the identity, the head has weights (1, 0) and (3, 4)."""
     stem = nn.Conv2d(2, 2, 1, bias=False)
     stem.weight.data = torch.eye(2).view(2, 2, 1, 1)
     head = linear_tail(torch.tensor([[1.0, 0], [3, 4]]))
     return nn.Sequential(OrderedDict(stem=stem, stage1=nn.Identity(), head=head)).eval()
 
 
-def test_a_linear_network_scores_what_paper_and_pencil_give():
+def test_the_score_of_a_linear_network_worked_out_by_hand():
     # class 0: (4, 1), class 1: (1, 3), background all four images, mean (2.5, 2)
     images = torch.tensor([[4.0, 1], [4, 1], [1, 3], [1, 3]]).view(4, 2, 1, 1)
 
@@ -197,7 +197,7 @@ def test_a_linear_network_scores_what_paper_and_pencil_give():
 
 
 def test_the_score_is_the_mean_over_pairs_and_over_probes():
-    network, (images, labels) = staged_network(), labelled(n=80)
+    network, (images, labels) = staged_network(), labeled(n=80)
     scorer = ShapScorer(samples_per_class=5, draws=4, background=8)
 
     score = scorer.score(network, images, labels, n_classes=N_CLASSES, seed=0)
@@ -207,8 +207,8 @@ def test_the_score_is_the_mean_over_pairs_and_over_probes():
     assert score.value == pytest.approx(score.distances[np.triu_indices(N_CLASSES, 1)].mean())
 
 
-def test_quadrature_comes_nearer_to_completeness_for_as_many_gradients():
-    network, (images, labels) = staged_network(), labelled(n=80)
+def test_quadrature_has_a_lower_completeness_error_for_the_same_gradients():
+    network, (images, labels) = staged_network(), labeled(n=80)
 
     random, quadrature = (
         ShapScorer(samples_per_class=5, path=path).score(network, images, labels, n_classes=N_CLASSES, seed=0)
@@ -226,21 +226,21 @@ def test_quadrature_starts_from_the_mean_activation():
         linear_network(), images, torch.tensor([0, 0, 1, 1]), n_classes=2, seed=0
     )
 
-    # a linear network has the same values from the mean as on the mean
+    # in a linear network the values from the mean are the mean of the values
     assert score.value == pytest.approx(1 - (-4.5) / math.hypot(4.5, 4), abs=1e-6)
     assert score.completeness_error == pytest.approx(0, abs=1e-6)
 
 
 def test_named_probes_are_used():
     score = ShapScorer(probes=("stage3", "stem"), samples_per_class=2, draws=2).score(
-        staged_network(), *labelled(), n_classes=N_CLASSES, seed=0
+        staged_network(), *labeled(), n_classes=N_CLASSES, seed=0
     )
 
     assert list(score.profile) == ["stage3", "stem"]
 
 
-def test_the_same_seed_gives_the_same_score_and_another_another():
-    network, (images, labels) = staged_network(), labelled(n=80)
+def test_the_score_depends_on_the_seed_only():
+    network, (images, labels) = staged_network(), labeled(n=80)
     scorer = ShapScorer(samples_per_class=4, draws=2)
 
     values = [scorer.score(network, images, labels, n_classes=N_CLASSES, seed=s).value for s in (1, 1, 2)]
@@ -248,8 +248,8 @@ def test_the_same_seed_gives_the_same_score_and_another_another():
     assert values[0] == values[1] != values[2]
 
 
-def test_predicted_explains_and_groups_by_what_the_network_says():
-    # the logits say class 0, 0, 1, 1, the labels the contrary; mean (-1.5, 1)
+def test_predicted_explains_and_groups_by_the_predicted_class():
+    # predicted classes 0, 0, 1, 1, labels 1, 1, 0, 0; mean (-1.5, 1)
     images = torch.tensor([[-4.0, -1], [-4, -1], [1, 3], [1, 3]]).view(4, 2, 1, 1)
 
     score = ShapScorer(explain="predicted", samples_per_class=2, background=4, draws=4).score(
@@ -261,8 +261,8 @@ def test_predicted_explains_and_groups_by_what_the_network_says():
     assert score.scorer == "shap_predicted"
 
 
-def test_nothing_is_left_behind():
-    network, (images, labels) = staged_network().train(), labelled()
+def test_network_and_generators_are_left_unchanged():
+    network, (images, labels) = staged_network().train(), labeled()
     network.stem[0].weight.requires_grad_(False)
     before = copy.deepcopy(network.state_dict())
     states = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
@@ -299,12 +299,12 @@ def test_counts_are_checked(name):
         ShapScorer(**{name: 0})
 
 
-def test_an_unknown_probe_is_named_with_the_nearest_stage():
-    with pytest.raises(SettingError, match=r"names 'stage9', which is no stage to cut after\. Did you mean stage"):
+def test_an_unknown_probe_is_reported_with_the_most_similar_stage():
+    with pytest.raises(SettingError, match=r"probes must be stages before the last, got 'stage9'\. Did you mean stage"):
         stage_probes(staged_network(), ["stage9"])
-    with pytest.raises(SettingError, match="probes names 'head'"):
+    with pytest.raises(SettingError, match="probes must be stages before the last, got 'head'"):
         stage_probes(staged_network(), ["head"])
-    with pytest.raises(SettingError, match="probes must name at least one stage"):
+    with pytest.raises(SettingError, match=r"probes must be a list of text or null, length at least 1, got \[\]"):
         ShapScorer(probes=())
-    with pytest.raises(SettingError, match="no default for a network of 2 stages"):
+    with pytest.raises(SettingError, match="probes must be set for a network of fewer than 3 stages, got 2 stages"):
         stage_probes(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))

@@ -1,4 +1,4 @@
-"""Networks of other libraries, built without downloads: scored by both scorers, cut where their own code cuts them."""
+"""Networks of monai and timm, built without downloads, scored by both scorers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nasx.introspection.probes import find_probes
 from nasx.introspection.score_model import score, unwrap_logits
 from nasx.introspection.shap import ShapScorer
 
-from .networks import N_CLASSES, labelled
+from .networks import N_CLASSES, labeled
 
 QUICK = ShapScorer(samples_per_class=2, draws=2, background=4)
 
 
 def resnet(nets):
-    """Residual; ReLU in place, one module used twice a block."""
+    """Residual; ReLU in place, one module used twice per block."""
     return nets.ResNet(
         "basic",
         [1, 1, 1, 1],
@@ -38,14 +38,14 @@ def densenet(nets):
 
 
 def efficientnet(nets):
-    """Depthwise-separable convolutions, squeeze and excitation, an activation with a backward of its own."""
+    """Depthwise-separable convolutions, squeeze and excitation, an activation with a custom backward."""
     return nets.EfficientNetBN(
         "efficientnet-b0", pretrained=False, spatial_dims=2, in_channels=3, num_classes=N_CLASSES
     )
 
 
 def vision_transformer(nets):
-    """Tokens (n, tokens, channels); gives a tuple of logits and hidden states."""
+    """Tokens (n, tokens, channels); returns a tuple of logits and hidden states."""
     return nets.ViT(
         3, (32, 32), (8, 8), hidden_size=16, mlp_dim=32, num_layers=6, num_heads=2, classification=True,
         num_classes=N_CLASSES, spatial_dims=2, post_activation=None,
@@ -69,10 +69,10 @@ def model(request, nets):
 
 @pytest.fixture(scope="module")
 def data():
-    return labelled(24, size=32)
+    return labeled(24, size=32)
 
 
-def test_its_tails_give_its_logits(model, data):
+def test_body_and_tail_of_each_probe_return_the_logits(model, data):
     with unwrap_logits(model), torch.no_grad():
         probes = find_probes(model, data[0])
         for probe in probes:
@@ -81,7 +81,7 @@ def test_its_tails_give_its_logits(model, data):
 
 
 @pytest.mark.parametrize("scorer", [QUICK, ActivationScorer()])
-def test_it_is_scored_and_left_as_it_was(model, data, scorer):
+def test_the_model_is_scored_and_left_unchanged(model, data, scorer):
     before = copy.deepcopy(model.state_dict())
 
     result = score(model, data, scorer=scorer)
@@ -106,7 +106,7 @@ def test_models_of_timm_are_scored(name, settings):
         import timm
     except (ImportError, RuntimeError) as exc:  # torchvision, which it needs, may not fit the build of torch
         pytest.skip(f"timm does not load: {exc}")
-    images, labels = labelled(size=64)
+    images, labels = labeled(size=64)
     model = timm.create_model(name, pretrained=False, num_classes=N_CLASSES, **settings)
 
     for scorer in (QUICK, ActivationScorer()):

@@ -1,4 +1,4 @@
-"""Networks padded with futile blocks: they hold the classes apart, but the decision uses next to nothing of them."""
+"""Networks padded with useless blocks that separate the classes, but have almost no effect on the decision."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer
 
-from .networks import N_CLASSES, labelled, seeded, staged_network
+from .networks import N_CLASSES, labeled, seeded, staged_network
 
 
 class Padded(nn.Module):
-    """A stage beside which a wide block fires for single classes; a billionth of its sum is added to the output."""
+    """Stage with a wide parallel block that detects classes; a billionth of its sum is added to the output."""
 
     def __init__(self, stage: nn.Module, detectors: Tensor) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Padded(nn.Module):
 
 def padded_network() -> nn.Sequential:
     network = staged_network()
-    class_means = seeded(1, N_CLASSES, 3, 1, 1)[:, :, 0, 0]  # those that `labelled` adds to its images
+    class_means = seeded(1, N_CLASSES, 3, 1, 1)[:, :, 0, 0]  # as in `labeled`
     network.stem = Padded(network.stem, torch.nn.functional.normalize(class_means))
     return network.eval()
 
@@ -37,8 +37,8 @@ SHAP = ShapScorer(samples_per_class=10, draws=8)
 
 
 @pytest.mark.parametrize(("scorer", "is_fooled"), [(SHAP, False), (ActivationScorer(), True)])
-def test_futile_blocks_raise_the_activation_score_but_not_the_default_one(scorer, is_fooled):
-    images, labels = labelled(80)
+def test_useless_blocks_increase_the_activation_score_but_not_the_default_one(scorer, is_fooled):
+    images, labels = labeled(80)
     plain, padded = (
         scorer.score(network, images, labels, n_classes=N_CLASSES, seed=0).value
         for network in (staged_network(), padded_network())
@@ -50,8 +50,8 @@ def test_futile_blocks_raise_the_activation_score_but_not_the_default_one(scorer
         assert padded == pytest.approx(plain, abs=1e-4)
 
 
-def test_the_balanced_activation_score_is_fooled_less_but_fooled():
-    images, labels = labelled(80)
+def test_useless_blocks_increase_the_balanced_activation_score_less():
+    images, labels = labeled(80)
 
     def gain(scorer: ActivationScorer) -> float:
         plain, padded = (

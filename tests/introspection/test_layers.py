@@ -1,4 +1,4 @@
-"""Layers of interest are found in any network, dead ones left out, and no trace is left."""
+"""Layers of interest are found in any network, dead layers are excluded, the network is left unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nasx.introspection.layers import evaluation_mode, live_layers, observe_layers
 
-from .networks import labelled, seeded, staged_network
+from .networks import labeled, seeded, staged_network
 
 
 def names_of(network: nn.Module, images: Tensor) -> list[str]:
@@ -22,7 +22,7 @@ def names_of(network: nn.Module, images: Tensor) -> list[str]:
 
 
 class Functional(nn.Module):
-    """Activations without modules, one module used twice, a branch that is dead and one that is multiplied by zero."""
+    """Network with functional activations, a module used twice, a dead branch, and a branch multiplied by zero."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,36 +43,36 @@ class Functional(nn.Module):
 FUNCTIONAL_LAYERS = ["conv", "shared", "gelu", "shared#2", "tanh"]
 
 
-def test_convolutions_and_activations_are_watched_and_nothing_else():
+def test_only_convolutions_and_activations_are_observed():
     expected = [f"{stage}.{i}" for stage in ("stem", "stage1", "stage2", "stage3") for i in (0, 2)]
 
-    assert names_of(staged_network(), labelled(4)[0]) == expected
+    assert names_of(staged_network(), labeled(4)[0]) == expected
 
 
-def test_functional_activations_and_repeated_modules_are_named_apart():
+def test_functional_activations_and_repeated_modules_have_different_names():
     names = names_of(Functional().eval(), seeded(0, 2, 3, 6, 6))
 
     assert names == ["conv", "shared", "gelu", "unused", "sigmoid", "zeroed", "shared#2", "tanh"]
 
 
-def test_what_never_reaches_the_logits_is_dead():
+def test_layers_without_effect_on_the_logits_are_dead():
     assert live_layers(Functional(), seeded(0, 8, 3, 6, 6)) == FUNCTIONAL_LAYERS
 
 
-def test_a_softmax_at_the_end_kills_nothing():
+def test_no_layer_is_dead_because_of_a_final_softmax():
     network = nn.Sequential(staged_network(), nn.Softmax(dim=1))
 
-    assert len(live_layers(network, labelled(8)[0])) == 8
+    assert len(live_layers(network, labeled(8)[0])) == 8
 
 
-def test_the_network_is_left_as_it_was():
+def test_the_network_is_left_unchanged():
     network = staged_network().train()
     network.stem[1].eval()
     network.stage1[0].weight.requires_grad_(False)
     before = copy.deepcopy(network.state_dict())
     state = torch.get_rng_state()
 
-    live_layers(network, labelled(8)[0])
+    live_layers(network, labeled(8)[0])
 
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
@@ -82,7 +82,7 @@ def test_the_network_is_left_as_it_was():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
-def test_the_network_is_left_as_it_was_when_a_pass_fails():
+def test_the_network_is_left_unchanged_when_a_pass_fails():
     network = staged_network().train()
 
     with (
@@ -97,7 +97,7 @@ def test_the_network_is_left_as_it_was_when_a_pass_fails():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
-def test_a_gpu_at_rest_computes_in_full_float32_and_the_same_each_time():
+def test_evaluation_mode_sets_a_gpu_to_deterministic_float32():
     cudnn = torch.backends.cudnn
 
     def settings():

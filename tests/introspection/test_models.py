@@ -1,4 +1,4 @@
-"""Scores of networks that were not written for nasx."""
+"""Scores of networks that are not built by nasx."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from nasx.introspection.probes import find_probes
 from nasx.introspection.score_model import SCORERS, score
 from nasx.introspection.shap import ShapScorer
 
-from .networks import N_CLASSES, conv_block, labelled, staged_network, with_seeded_weights
+from .networks import N_CLASSES, conv_block, labeled, staged_network, with_seeded_weights
 
 QUICK = ShapScorer(samples_per_class=3, draws=4, background=4)
 
 
 class Residual(nn.Module):
-    """A block whose own modules are no cuts, since its shortcut passes them; works in place."""
+    """Residual block: its modules are not cuts, because of the shortcut; works in place."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens with channels last, a class token, positions: whose shape is taken from the images' batch."""
+    """Vision transformer: channels last, with a class token expanded to the size of the batch."""
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
@@ -97,31 +97,31 @@ def build(name: str) -> nn.Module:
     return with_seeded_weights(NETWORKS[name][0]())
 
 
-def test_the_stages_of_our_own_networks_are_found_but_for_the_last():
-    # stem and stage1 have one resolution: the last of it counts
-    names = [probe.name for probe in find_probes(staged_network(), labelled()[0])]
+def test_default_probes_of_a_staged_network_exclude_the_last_stage():
+    # stem and stage1 have the same resolution: the probe is after the last of them
+    names = [probe.name for probe in find_probes(staged_network(), labeled()[0])]
 
     assert names == ["stage1", "stage2"]
 
 
 @pytest.mark.parametrize("name", ["residual", "transformer", "wrapped"])
-def test_cuts_are_found_where_nothing_is_known_of_the_network(name):
-    probes = find_probes(build(name), labelled()[0])
+def test_cuts_are_found_in_any_network(name):
+    probes = find_probes(build(name), labeled()[0])
 
     assert [probe.name for probe in probes] == NETWORKS[name][1]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_body_and_tail_make_the_network(name):
-    network, images = build(name), labelled()[0]
+def test_body_and_tail_compute_the_network(name):
+    network, images = build(name), labeled()[0]
 
     with torch.no_grad():
         for probe in find_probes(network, images):
             torch.testing.assert_close(probe.tail(probe.body(images)), network(images))
 
 
-def test_cutting_by_hooks_scores_what_cutting_by_slices_does():
-    network, (images, labels) = staged_network(), labelled()
+def test_cuts_by_hooks_and_by_slices_have_the_same_score():
+    network, (images, labels) = staged_network(), labeled()
     by_slices = QUICK.score(network, images, labels, n_classes=N_CLASSES, seed=0)
 
     by_hooks = score(
@@ -136,8 +136,8 @@ def test_cutting_by_hooks_scores_what_cutting_by_slices_does():
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("scorer", [QUICK, ActivationScorer()])
-def test_any_network_is_scored_and_left_as_it_was(name, scorer):
-    network, (images, labels) = build(name).train(), labelled()
+def test_any_network_is_scored_and_left_unchanged(name, scorer):
+    network, (images, labels) = build(name).train(), labeled()
     before = copy.deepcopy(network.state_dict())
 
     result = score(network, zip(images.split(16), labels.split(16), strict=True), scorer=scorer)
@@ -150,46 +150,46 @@ def test_any_network_is_scored_and_left_as_it_was(name, scorer):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
-def test_at_most_max_images_are_taken():
-    images, labels = labelled(40)
+def test_at_most_max_images_are_used():
+    images, labels = labeled(40)
 
     result = score(staged_network(), [(images, labels)] * 3, scorer=ActivationScorer(), max_images=50)
 
     assert result.n_samples == 50
 
 
-def test_a_module_beside_another_path_is_refused():
+def test_a_module_parallel_to_another_path_is_rejected():
     with pytest.raises(
-        SettingError, match=r"names 'layer1\.0\.conv', but its output alone does not determine the logits"
+        SettingError, match=r"probes must be modules that every path to the logits goes through, got 'layer1\.0\.conv'$"
     ):
-        find_probes(build("residual"), labelled()[0], ["layer1.0.conv"])
+        find_probes(build("residual"), labeled()[0], ["layer1.0.conv"])
 
 
-def test_an_unknown_module_is_named_with_the_nearest():
-    with pytest.raises(SettingError, match=r"names 'layer3', which is no module .* once\. Did you mean layer"):
-        find_probes(build("residual"), labelled()[0], ["layer3"])
+def test_an_unknown_module_is_reported_with_the_most_similar_name():
+    with pytest.raises(SettingError, match=r"must be modules that run once .*, got 'layer3'\. Did you mean layer"):
+        find_probes(build("residual"), labeled()[0], ["layer3"])
 
 
 def test_a_network_without_maps_has_no_probes():
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, N_CLASSES))
 
-    with pytest.raises(SettingError, match="no module's output alone determines its logits"):
-        find_probes(network, labelled()[0])
+    with pytest.raises(SettingError, match="no single module output determines its logits"):
+        find_probes(network, labeled()[0])
 
 
-def test_data_that_do_not_fit_are_told():
-    images, labels = labelled()
+def test_data_that_do_not_fit_are_reported():
+    images, labels = labeled()
 
     with pytest.raises(DataError, match="labels must be from 0 to 3 for 4 logits, got 0 to 13"):
         score(staged_network(), [(images, labels + 10 * (labels == 3))])
-    with pytest.raises(DataError, match="the data gave no batch"):
+    with pytest.raises(DataError, match="no images: the data have no batch"):
         score(staged_network(), [])
-    with pytest.raises(DataError, match=r"must give logits \(n, n_classes\), got a tensor of shape \(1, 4, 8, 8\)"):
+    with pytest.raises(DataError, match=r"must return logits \(n, n_classes\), got a tensor of shape \(1, 4, 8, 8\)"):
         score(conv_block(3, 4), [(images, labels)])
 
 
 class Regression(nn.Module):
-    """One number an image."""
+    """Model with one number per image."""
 
     def __init__(self, *, flat: bool = False) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class Regression(nn.Module):
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("scorer", ["shap", "activations"])
 def test_a_regression_is_scored_by_bins_of_its_targets(scorer, flat):
-    images, labels = labelled(48)
+    images, labels = labeled(48)
     model = with_seeded_weights(Regression(flat=flat))
 
     result = score(model, (images, labels + 0.25 * torch.arange(48) / 48), scorer=scorer, bins=3)
@@ -215,8 +215,8 @@ def test_a_regression_is_scored_by_bins_of_its_targets(scorer, flat):
     assert not model._forward_hooks
 
 
-def test_what_is_explained_of_a_regression_is_its_number():
-    images, labels = labelled(48)
+def test_the_explained_output_of_a_regression_is_its_number():
+    images, labels = labeled(48)
     model = with_seeded_weights(Regression())
 
     result = score(model, (images, labels.float()), scorer=ShapScorer(samples_per_class=16, draws=200), bins=3)
@@ -225,19 +225,19 @@ def test_what_is_explained_of_a_regression_is_its_number():
 
 
 def test_a_regression_has_no_predicted_class():
-    images, labels = labelled(8)
+    images, labels = labeled(8)
     with pytest.raises(SettingError, match="must group by the true target for a regression, got activations_predicted"):
         score(Regression(), (images, labels.float()), scorer="activations_predicted", bins=3)
     with pytest.raises(SettingError, match="bins must be at least 2, got 1"):
         score(Regression(), (images, labels.float()), bins=1)
-    with pytest.raises(DataError, match="for a regression say into how many `bins` its targets go"):
+    with pytest.raises(DataError, match="for a regression set the number of `bins` of its targets"):
         score(Regression(), (images, labels.float()))
-    with pytest.raises(DataError, match=r"one number an image, got a tensor of shape \(1, 4\)"):
+    with pytest.raises(DataError, match=r"must return one number per image, got a tensor of shape \(1, 4\)"):
         score(staged_network(), (images, labels.float()), bins=3)
 
 
 class Wrapped(nn.Module):
-    """Gives its logits as other libraries do: beside other things, in a record or first in a tuple."""
+    """Model that returns its logits as other libraries do: in a record or first in a tuple."""
 
     def __init__(self, form: type) -> None:
         super().__init__()
@@ -251,7 +251,7 @@ class Wrapped(nn.Module):
 @pytest.mark.parametrize("form", [SimpleNamespace, tuple])
 @pytest.mark.parametrize("scorer", ["shap", "activations"])
 def test_logits_are_found_in_the_outputs_of_other_libraries(form, scorer):
-    images, labels = labelled()
+    images, labels = labeled()
     plain = score(staged_network(), (images, labels), scorer=scorer)
 
     wrapped = score(Wrapped(form), (images, labels), scorer=scorer)
@@ -260,14 +260,14 @@ def test_logits_are_found_in_the_outputs_of_other_libraries(form, scorer):
 
 
 @pytest.mark.parametrize("name", SCORERS)
-def test_every_variant_is_recorded_under_the_name_that_it_is_asked_by(name):
-    images, labels = labelled()
+def test_every_variant_is_recorded_under_its_name_in_scorers(name):
+    images, labels = labeled()
 
     assert score(staged_network(), (images, labels), scorer=name).scorer == name
 
 
 def test_variants_differ_as_their_names_say():
-    images, labels = labelled()
+    images, labels = labeled()
     network = staged_network()
     with torch.no_grad():
         predicted = network(images).argmax(dim=1)
@@ -283,23 +283,23 @@ def test_variants_differ_as_their_names_say():
     assert balanced.value == pytest.approx(np.mean(list(balanced.profile.values())), abs=1e-9)
 
 
-def test_layers_named_are_those_looked_at():
-    images, labels = labelled()
+def test_only_the_named_layers_are_observed():
+    images, labels = labeled()
 
     assert list(score(staged_network(), (images, labels), layers=["stem", "stage2"]).profile) == ["stem", "stage2"]
     at_stage1 = score(staged_network(), (images, labels), scorer="activations", layers=["stage1"])
     assert list(at_stage1.profile) == ["stage1.0", "stage1.2"]
-    with pytest.raises(SettingError, match=r"layers names 'stage4', in which no conv.* logits\. Did you mean stage"):
+    with pytest.raises(SettingError, match=r"layers must be modules with a conv.*, got 'stage4'\. Did you mean stage"):
         score(staged_network(), (images, labels), scorer="activations", layers=["stage4"])
-    with pytest.raises(SettingError, match="layers belongs to a scorer given by name"):
+    with pytest.raises(SettingError, match="layers can be set only for a scorer given by name"):
         score(staged_network(), (images, labels), scorer=QUICK, layers=["stem"])
-    with pytest.raises(SettingError, match=r"scorer is not 'sharp'\. Did you mean shap\?"):
+    with pytest.raises(SettingError, match=r"scorer must be a known scorer, got 'sharp'\. Did you mean shap\?"):
         score(staged_network(), (images, labels), scorer="sharp")
 
 
 @pytest.mark.parametrize("kind", ["arrays", "float64", "batches", "loader"])
-def test_data_come_as_arrays_or_in_batches(kind):
-    images, labels = labelled()
+def test_data_are_arrays_or_batches(kind):
+    images, labels = labeled()
     data = {
         "arrays": (images.numpy(), labels.numpy()),
         "float64": (images.double().numpy(), labels.int().numpy()),
@@ -310,8 +310,8 @@ def test_data_come_as_arrays_or_in_batches(kind):
     assert score(staged_network(), data).value == score(staged_network(), (images, labels)).value
 
 
-def test_a_score_is_shown_in_words():
-    images, labels = labelled()
+def test_a_score_is_shown_as_text():
+    images, labels = labeled()
     result = score(staged_network(), (images, labels), class_names=["ant", "bee", "cow", "dog"])
 
     first, *layers, closest, farthest = repr(result).splitlines()
@@ -322,12 +322,12 @@ def test_a_score_is_shown_in_words():
     assert farthest.split()[0] == "farthest"
     with pytest.raises(FrozenInstanceError):
         result.value = 1.0
-    with pytest.raises(DataError, match="3 class names for a model of 4 logits"):
+    with pytest.raises(DataError, match="expected 4 class names, one per logit, got 3"):
         score(staged_network(), (images, labels), class_names=["ant", "bee", "cow"])
 
 
-def test_images_that_do_not_fit_the_model_are_told():
-    with pytest.raises(DataError, match=r"the model does not take images of shape \(1, 8, 8\): .*channels"):
+def test_images_that_do_not_fit_the_model_are_reported():
+    with pytest.raises(DataError, match=r"the model fails for images of shape \(1, 8, 8\): .*channels"):
         score(staged_network(), (torch.zeros(4, 1, 8, 8), torch.arange(4)))
     with pytest.raises(DataError, match=r"a batch has 4 images, but labels of shape \(3,\)"):
         score(staged_network(), (torch.zeros(4, 3, 8, 8), torch.arange(3)))
@@ -335,7 +335,7 @@ def test_images_that_do_not_fit_the_model_are_told():
         score(staged_network(), torch.zeros(4, 3, 8, 8))
 
 
-def test_nasx_score_is_this_function_and_torch_waits_for_it():
+def test_nasx_score_is_loaded_on_first_use():
     assert nasx.score is score
     assert {"score", "debug"} <= set(dir(nasx))
     with pytest.raises(AttributeError, match="module 'nasx' has no attribute 'scores'"):

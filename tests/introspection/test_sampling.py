@@ -1,4 +1,4 @@
-"""What is drawn: stratified, disjoint, uniform, by the seed alone."""
+"""Samples are stratified, disjoint, uniform, and depend only on the seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def generator(seed: int = 0) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_each_class_is_drawn_equally_often_in_turns():
+def test_each_class_is_drawn_equally_often_alternating():
     labels = torch.tensor([0] * 50 + [1] * 10 + [3] * 20)
 
     chosen = labels[stratified_sample(labels, 5, generator=generator())]
@@ -22,7 +22,7 @@ def test_each_class_is_drawn_equally_often_in_turns():
     assert chosen.tolist() == [0, 1, 3] * 5
 
 
-def test_a_class_with_too_few_samples_gives_all_of_them():
+def test_all_samples_of_a_small_class_are_drawn():
     labels = torch.tensor([0, 0, 0, 1, 0])
 
     chosen = stratified_sample(labels, 3, generator=generator())
@@ -31,7 +31,7 @@ def test_a_class_with_too_few_samples_gives_all_of_them():
     assert len(set(chosen.tolist())) == 4
 
 
-def test_the_sample_depends_on_the_seed_alone():
+def test_the_sample_depends_only_on_the_seed():
     labels = torch.arange(100) % 7
 
     draws = [stratified_sample(labels, 4, generator=generator(seed)).tolist() for seed in (1, 1, 2)]
@@ -39,7 +39,7 @@ def test_the_sample_depends_on_the_seed_alone():
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_images_to_explain_and_background_are_disjoint_where_images_suffice():
+def test_explained_and_background_images_are_disjoint_if_there_are_enough():
     labels = torch.arange(60) % 3
 
     explained, background = split_sample(labels, n_per_class=5, n_background=9, generator=generator())
@@ -49,7 +49,7 @@ def test_images_to_explain_and_background_are_disjoint_where_images_suffice():
     assert torch.bincount(labels[background]).tolist() == [3, 3, 3]
 
 
-def test_a_background_that_lacks_images_takes_some_that_are_explained():
+def test_a_small_background_is_filled_up_with_explained_images():
     labels = torch.arange(12) % 3
 
     explained, background = split_sample(labels, n_per_class=3, n_background=8, generator=generator())
@@ -59,14 +59,14 @@ def test_a_background_that_lacks_images_takes_some_that_are_explained():
 
 
 @pytest.mark.parametrize(("draws", "background", "met"), [(16, 8, {2}), (8, 8, {1}), (4, 8, {0, 1}), (12, 8, {1, 2})])
-def test_every_sample_meets_the_background_images_equally_often(draws, background, met):
+def test_every_sample_uses_the_background_images_equally_often(draws, background, met):
     paths = draw_paths(5, draws, background, generator=generator())
 
     for indices in paths.background:
         assert set(torch.bincount(indices, minlength=background).tolist()) == met
 
 
-def test_the_positions_of_a_sample_hit_every_interval_once():
+def test_a_sample_has_one_position_in_every_interval():
     positions = draw_paths(6, 10, 3, generator=generator()).position
 
     assert torch.equal((positions * 10).floor().sort(dim=1).values, torch.arange(10.0).expand(6, 10))

@@ -1,4 +1,4 @@
-"""The mathematics of introspectability, against values worked out by hand and against scipy."""
+"""Mathematics of introspectability against values worked out by hand and scipy."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ def test_a_vector_that_is_not_finite_has_no_distance(value):
     with np.errstate(invalid="ignore"):
         distances = cosine_distances(gram([[1, value], [1, 0], [0, 1]]))
 
-    assert introspectability(distances) == 1  # the pair that is left
+    assert introspectability(distances) == 1  # the remaining pair
 
 
 @pytest.mark.parametrize("means", [np.zeros((3, 2)), np.ones((1, 2)), np.zeros((0, 2)), [[1, 0], [0, 0]]])
-def test_no_pair_left_is_no_score(means):
+def test_without_a_distance_there_is_no_score(means):
     with pytest.raises(ValueError, match="no pair of classes has a distance"):
         introspectability(cosine_distances(gram(means)))
 
@@ -108,7 +108,7 @@ def test_equal_weights_change_nothing():
     assert introspectability(distances, np.full((7, 7), 0.3)) == pytest.approx(introspectability(distances))
 
 
-def test_a_weight_on_one_pair_gives_its_distance():
+def test_with_a_weight_on_one_pair_the_score_is_its_distance():
     distances = cosine_distances(gram(random_means(3)))
     weights = np.zeros((7, 7))
     weights[2, 5] = weights[5, 2] = 4

@@ -1,4 +1,4 @@
-"""Class similarities: read, checked, made from WordNet, and used as weights."""
+"""Class similarities: read from CSV, checked, computed from WordNet, and used as weights."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.class_similarity import ClassSimilarity, read_similarity, similarity_csv, wordnet_similarity
 from nasx.introspection.shap import ShapScorer
 from nasx.introspection.similarity import introspectability
+from nasx.protocols import ChecksClasses
 
-from .networks import N_CLASSES, labelled, staged_network
+from .networks import N_CLASSES, labeled, staged_network
 
 WORDNET = Path("/usr/share/wordnet")
 CSV = ",a,b,c,d\na,1,0.5,0,0\nb,0.5,1,0,0\nc,0,0,1,0.25\nd,0,0,0.25,1\n"
 
-# animal, which has under it pet and beast; a dog is both; the stone is a thing of its own
+# animals are pets and beasts; a dog is both; the stone has no hypernym
 NOUNS = [
     ("animal", []),
     ("pet", ["animal"]),
@@ -38,7 +39,7 @@ def similarity_file(tmp_path: Path) -> Path:
 
 
 def write_wordnet(folder: Path) -> dict[str, str]:
-    """A data.noun in the form of wndb(5) with the synsets of NOUNS; their ids by name."""
+    """Write a data.noun in the format of wndb(5) with the synsets of NOUNS; return their ids by name."""
     offsets: dict[str, int] = {}
     text = "  1 licence\n"
     for name, hypernyms in NOUNS:
@@ -71,10 +72,10 @@ def test_a_csv_is_read_and_written(similarity_file, tmp_path):
         (",a,b\na,1,2\nb,2\n", "line 3: expected 2 numbers, found 1"),
         (",a,b\na,1,x\nb,2,1\n", "line 2: could not convert string to float: 'x'"),
         (",a,b\na,1,-2\nb,-2,1\n", "line 2: similarities must be finite and at least 0, found -2"),
-        (",a,b\na,1,2\nb,3,1\n", "is not symmetric: a to b is 2, back it is 3"),
+        (",a,b\na,1,2\nb,3,1\n", "is not symmetric: a to b is 2, the reverse is 3"),
     ],
 )
-def test_what_is_wrong_in_a_csv_is_told(tmp_path, text, message):
+def test_errors_in_a_csv_are_reported(tmp_path, text, message):
     path = tmp_path / "similarity.csv"
     path.write_text(text)
 
@@ -82,7 +83,7 @@ def test_what_is_wrong_in_a_csv_is_told(tmp_path, text, message):
         read_similarity(path)
 
 
-def test_a_missing_csv_is_named(tmp_path):
+def test_a_missing_csv_is_reported(tmp_path):
     with pytest.raises(DataError, match=r"cannot read the class similarities .*nowhere\.csv"):
         ShapScorer(similarity=tmp_path / "nowhere.csv")
 
@@ -98,8 +99,19 @@ def test_classes_are_checked_against_the_dataset(similarity_file):
 
 
 @pytest.mark.parametrize("scorer", [ActivationScorer, ShapScorer])
+def test_a_scorer_with_similarities_checks_the_classes(scorer, similarity_file):
+    weighted, plain = scorer(similarity=similarity_file), scorer()
+
+    assert isinstance(weighted, ChecksClasses)
+    weighted.check_classes(["a", "b", "c", "d"])
+    with pytest.raises(DataError, match=r"similarity\.csv: class 2 is 'b', but 'd' in the dataset"):
+        weighted.check_classes(["a", "d", "c", "b"])
+    plain.check_classes(["x"])
+
+
+@pytest.mark.parametrize("scorer", [ActivationScorer, ShapScorer])
 def test_a_scorer_weighs_its_distances(scorer, similarity_file):
-    network, (images, labels) = staged_network(), labelled()
+    network, (images, labels) = staged_network(), labeled()
 
     score = scorer(similarity=similarity_file).score(network, images, labels, n_classes=N_CLASSES, seed=0)
     plain = scorer().score(network, images, labels, n_classes=N_CLASSES, seed=0)
@@ -122,15 +134,15 @@ def test_wordnet_similarity_worked_out_by_hand(tmp_path):
     np.testing.assert_allclose(similarity.matrix[1], [1 / 3, 1, 1 / 4, 0])
 
 
-def test_what_wordnet_lacks_is_told(tmp_path):
-    with pytest.raises(ResourceError, match=r"no WordNet database in .*: expected the file data\.noun there"):
+def test_a_missing_database_or_synset_is_reported(tmp_path):
+    with pytest.raises(ResourceError, match=r"no WordNet database in .*: expected the file data\.noun\. On Debian"):
         wordnet_similarity(["a"], ["n00000001"], wordnet=tmp_path)
     write_wordnet(tmp_path)
     with pytest.raises(DataError, match="synset n00000003 is not in"):
         wordnet_similarity(["a"], ["n00000003"], wordnet=tmp_path)
-    with pytest.raises(DataError, match=r"a synset is written like n02123045 .* got 'cat'"):
+    with pytest.raises(DataError, match=r"a synset must be n and eight digits, as n02123045, got 'cat'"):
         wordnet_similarity(["a"], ["cat"], wordnet=tmp_path)
-    with pytest.raises(DataError, match="2 classes need as many synsets, got 1"):
+    with pytest.raises(DataError, match="expected one synset per class, got 1 for 2 classes"):
         wordnet_similarity(["a", "b"], ["n00000001"], wordnet=tmp_path)
 
 
@@ -138,12 +150,11 @@ def test_what_wordnet_lacks_is_told(tmp_path):
 def test_dog_and_cat_in_wordnet_itself():
     similarity = wordnet_similarity(["dog", "cat", "car"], ["n02084071", "n02121620", "n02958343"], wordnet=WORDNET)
 
-    # as nltk's path_similarity gives them
+    # values of nltk's path_similarity
     np.testing.assert_allclose(similarity.matrix[0], [1, 1 / 5, 1 / 13])
 
 
-def test_scorers_with_similarities_travel_to_workers(similarity_file):
-
+def test_scorers_with_similarities_can_be_pickled(similarity_file):
     scorer = pickle.loads(pickle.dumps(ShapScorer(similarity=similarity_file)))
 
     similarity_file.unlink()
