@@ -14,18 +14,22 @@ from scipy.stats import mannwhitneyu, wilcoxon
 
 from nasx import pareto
 from nasx.errors import RunError
-from nasx.reports.summary import FrontSummary, hypervolume_growth, summarise
+from nasx.reports.summary import FrontSummary, hypervolume_growth, summarize
 from nasx.trial import Objective, Trial, costs
 
 
-def attainment(fronts: Sequence[NDArray[np.float64]], shares: Sequence[float]) -> NDArray[np.float64]:
-    """The surfaces of some shares in (0, 1] on common steps, (n_steps, 1 + n_shares).
+def attainment_surfaces(fronts: Sequence[NDArray[np.float64]], shares: Sequence[float]) -> NDArray[np.float64]:
+    """Return the attainment surfaces of several shares of the runs on common steps, (n_steps, 1 + n_shares).
 
-    `fronts`: costs (n_points, 2) of each run, smaller is better, in any order. The first column holds the ascending
-    first costs at which something changes, the others the best second cost attained there by at least that share of
-    the runs; infinity: by too few. Between two steps the value of the lower one holds. No point at all gives no step.
+    The first column contains the ascending first costs at which a surface changes, the others the best second cost
+    attained there by at least that share of the runs; infinity if too few runs attain any. Between two steps the value
+    of the lower step holds. Without any point there are no steps.
 
-    >>> attainment([np.array([[1.0, 3.0]]), np.array([[2.0, 1.0]])], [0.5, 1.0]).tolist()
+    Args:
+        fronts: costs of each run's front, (n_points, 2), smaller is better, in any order.
+        shares: of the runs, in (0, 1].
+
+    >>> attainment_surfaces([np.array([[1.0, 3.0]]), np.array([[2.0, 1.0]])], [0.5, 1.0]).tolist()
     [[1.0, 3.0, inf], [2.0, 1.0, 3.0]]
     """
     steps = np.unique(np.concatenate([front[:, 0] for front in fronts]))
@@ -38,23 +42,23 @@ def attainment(fronts: Sequence[NDArray[np.float64]], shares: Sequence[float]) -
     return np.column_stack([steps, *chosen])
 
 
-FEWEST = 2  # values on either side
+MIN_VALUES = 2  # per group, for a p value
 
 
 @dataclass(frozen=True)
 class RankTest:
-    """A two-sided test of two sets of values, where larger is better."""
+    """Two-sided test of two samples; larger values are better."""
 
     name: str
-    p: float | None  # None: too few values
-    superiority: float  # effect size: the chance that a value of the first is the larger, a tie counting one half
+    p: float | None  # p value; None: too few values
+    superiority: float  # effect size: probability that a value of the first sample is larger, a tie counts 1/2
 
 
 def rank_test(first: Sequence[tuple[int, float]], second: Sequence[tuple[int, float]]) -> RankTest:
-    """Compare values that are each given with the seed of its run.
+    """Test whether two samples of (seed, value) differ.
 
-    The same seeds on both sides, each once, are paired (Wilcoxon's signed ranks), all else is not (Mann and Whitney).
-    Effect size: Vargha and Delaney's A, over all pairs or over those of the same seed.
+    Samples with the same seeds, each once, are paired (Wilcoxon's signed-rank test); others are not (Mann-Whitney U
+    test). Effect size: Vargha and Delaney's A, over the pairs of equal seed or over all pairs.
 
     >>> rank_test([(0, 1.0), (1, 2.0)], [(2, 0.0), (3, 0.5)]).superiority
     1.0
@@ -64,16 +68,16 @@ def rank_test(first: Sequence[tuple[int, float]], second: Sequence[tuple[int, fl
         a = np.array([paired[0][seed] for seed in paired[0]])
         b = np.array([paired[1][seed] for seed in paired[0]])
         name, signs = "Wilcoxon, paired by seed", np.sign(a - b)
-        p = 1.0 if not signs.any() else float(wilcoxon(a, b).pvalue)  # scipy has no answer where nothing differs
+        p = 1.0 if not signs.any() else float(wilcoxon(a, b).pvalue)  # scipy fails without differences
     else:
         a, b = (np.array([value for _, value in values]) for values in (first, second))
         name, signs = "Mann-Whitney", np.sign(a[:, None] - b[None, :])
         p = float(mannwhitneyu(a, b, alternative="two-sided").pvalue)
-    return RankTest(name, p if min(len(a), len(b)) >= FEWEST else None, float((signs.mean() + 1) / 2))
+    return RankTest(name, p if min(len(a), len(b)) >= MIN_VALUES else None, float((signs.mean() + 1) / 2))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down correction of several p values: none of them may claim more than all of them bear.
+    """Correct p values for multiple tests by Holm's step-down method.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -86,13 +90,13 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def _by_seed(values: Sequence[tuple[int, float]]) -> Mapping[int, float]:
-    """The values by seed; empty where a seed comes twice."""
+    """Return the values by seed; empty if a seed occurs twice."""
     found = dict(values)
     return found if len(found) == len(values) else {}
 
 
-# keys that change where, how fast or under which name something is searched, and the seed
-ASIDE = (
+# config keys that change only the name, place, speed or seed of a search
+IGNORED_KEYS = (
     "seed",
     "name",
     "runs_dir",
@@ -106,10 +110,10 @@ TARGET = "_target_"
 
 
 def group_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each run the label of its group: equal for runs that differ in the seed alone.
+    """Return the label of each run's group; runs that differ only in the seed have the same label.
 
-    A label tells what differs between the groups, e.g. "algorithm=RandomSearch, training.epochs=3". A component that
-    differs as a whole is told by its class, without its settings.
+    A label contains the settings that differ, e.g. "algorithm=RandomSearch, training.epochs=3". Components of different
+    classes are named by their class, without their settings.
 
     >>> group_labels([{"seed": 0, "a": {"b": 1}}, {"seed": 1, "a": {"b": 1}}, {"seed": 0, "a": {"b": 2}}])
     ['a.b=1', 'a.b=1', 'a.b=2']
@@ -118,18 +122,18 @@ def group_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     keys = list(dict.fromkeys(key for own in leaves for key in own))
     differing = [key for key in keys if len({repr(own.get(key)) for own in leaves}) > 1]
     classes = {key.removesuffix(TARGET) for key in differing if key.endswith(TARGET)}
-    told = [k for k in differing if k.endswith(TARGET) or not any(k.startswith(prefix) for prefix in classes)]
-    rest = [k for k in differing if k not in told]  # settings of one class may differ too, beside another class
-    labels = [", ".join(_told(key, own) for key in told if key in own) for own in leaves]
+    named = [k for k in differing if k.endswith(TARGET) or not any(k.startswith(prefix) for prefix in classes)]
+    rest = [k for k in differing if k not in named]  # settings that differ between groups of the same class
+    labels = [", ".join(_setting(key, own) for key in named if key in own) for own in leaves]
     for label in set(labels):
         same = [i for i, found in enumerate(labels) if found == label]
         more = [k for k in rest if len({repr(leaves[i].get(k)) for i in same}) > 1]
         for i in same:
-            labels[i] = ", ".join(filter(None, [label, *(_told(k, leaves[i]) for k in more)])) or "all"
+            labels[i] = ", ".join(filter(None, [label, *(_setting(k, leaves[i]) for k in more)])) or "all"
     return labels
 
 
-def _told(key: str, leaves: Mapping[str, Any]) -> str:
+def _setting(key: str, leaves: Mapping[str, Any]) -> str:
     value = leaves.get(key)
     if key.endswith(TARGET):
         return f"{key.removesuffix('.' + TARGET)}={str(value).rpartition('.')[2]}"
@@ -137,11 +141,11 @@ def _told(key: str, leaves: Mapping[str, Any]) -> str:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every leaf by its full key, without what is set aside."""
+    """Return every value by its full key, without the ignored keys."""
     leaves: dict[str, Any] = {}
     for name, value in config.items():
         key = f"{prefix}{name}"
-        if key not in ASIDE:
+        if key not in IGNORED_KEYS:
             leaves |= _flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
     return leaves
 
@@ -151,29 +155,29 @@ QUARTILES: Final = (0.25, 0.5, 0.75)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunToCompare:
-    """A run before it is compared."""
+    """Input of a comparison: one run."""
 
-    name: str  # as the user named it
+    name: str  # as given by the user
     label: str  # of its group
     seed: int
     objectives: tuple[str, ...]
     n_classes: int
     trials: Sequence[Trial]
-    alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles, as `RunInfo` has them
+    alleles: tuple[tuple[str, ...], ...] = ()  # names of the alleles of each gene, as in `RunInfo`
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedRun:
-    """A run among others."""
+    """Result of a comparison: one run."""
 
     name: str
     seed: int
     front: NDArray[np.float64]  # estimated costs, (n_members, n_objectives); without a model, observed means
-    hypervolume: float  # of that front, from the common reference point
+    hypervolume: float  # of that front, with the common reference point
     growth: tuple[float, ...]  # hypervolume of the networks known after each trial
-    networks: int  # that were tried, failed ones included
-    is_estimated: bool  # whether the front is that of estimates, not of observed means
-    why_observed: str = ""  # why it is of observed means although these are noisy, in words
+    networks: int  # number of networks tried, including failed ones
+    is_estimated: bool  # True: the front is by estimates, False: by observed means
+    why_observed: str = ""  # reason why noisy objectives are observed means; empty: they are not
 
     @property
     def trials(self) -> int:
@@ -182,30 +186,30 @@ class ComparedRun:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Runs that differ only in the seed."""
+    """Group of runs that differ only in the seed."""
 
     label: str
     runs: tuple[ComparedRun, ...]
 
     @property
     def hypervolumes(self) -> NDArray[np.float64]:
-        """(n_runs,)"""
+        """Return the hypervolume of each run, (n_runs,)."""
         return np.array([run.hypervolume for run in self.runs])
 
     def quartiles(self) -> tuple[float, float, float]:
-        """Lower quartile, median and upper quartile of the hypervolumes, interpolated."""
+        """Return the lower quartile, median and upper quartile of the hypervolumes, interpolated."""
         low, median, high = np.quantile(self.hypervolumes, QUARTILES)
         return float(low), float(median), float(high)
 
     def surfaces(self) -> NDArray[np.float64]:
-        """The attainment surfaces of the quartiles; see `nasx.reports.comparison`.
+        """Return the attainment surfaces of the quartiles; see `attainment_surfaces`.
 
-        The first cost is the second objective's, the x axis of the picture, as in `nasx pareto`.
+        The first cost is that of the second objective, the x axis of the figure, as in `nasx pareto`.
         """
-        return attainment([run.front[:, ::-1] for run in self.runs], QUARTILES)
+        return attainment_surfaces([run.front[:, ::-1] for run in self.runs], QUARTILES)
 
     def growths(self) -> NDArray[np.float64]:
-        """Quartiles of the hypervolume after each trial, (n_trials, 3); a run that has ended stays where it was."""
+        """Return the quartiles of the hypervolume after each trial, (n_trials, 3). Shorter runs keep the last value."""
         longest = max(run.trials for run in self.runs)
         curves = [np.pad(run.growth, (0, longest - run.trials), mode="edge") for run in self.runs if run.trials]
         return np.quantile(curves, QUARTILES, axis=0).T if curves else np.empty((0, 3))
@@ -213,16 +217,16 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Groups of runs, and the tests of every pair of them."""
+    """Groups of runs, and a test of every pair of groups."""
 
     objectives: tuple[Objective, ...]
     reference: tuple[float | None, ...]  # values of the objectives, common to all runs
     groups: tuple[Group, ...]  # in the order of their first runs
-    tests: tuple[tuple[str, str, RankTest], ...]  # labels of two groups; p values corrected for their number (Holm)
+    tests: tuple[tuple[str, str, RankTest], ...]  # labels of two groups; p values corrected by Holm's method
 
 
 def compare(runs: Sequence[RunToCompare]) -> Comparison:
-    """Measure all runs from one reference point and compare the groups' hypervolumes.
+    """Compare the hypervolumes of groups of runs, with one reference point for all runs.
 
     The reference value of an objective without a fixed one is the worst value of all runs.
     Raises RunError if the runs do not share their objectives and their number of classes.
@@ -230,7 +234,7 @@ def compare(runs: Sequence[RunToCompare]) -> Comparison:
     first = runs[0]
     for run in runs[1:]:
         _check_comparable(first, run)
-    summaries = [summarise(run.trials, run.objectives, n_classes=run.n_classes, alleles=run.alleles) for run in runs]
+    summaries = [summarize(run.trials, run.objectives, n_classes=run.n_classes, alleles=run.alleles) for run in runs]
     objectives = summaries[0].objectives
     reference = tuple(_worst(o, [s.reference[i] for s in summaries]) for i, o in enumerate(objectives))
     compared: dict[str, list[ComparedRun]] = {}
@@ -241,7 +245,7 @@ def compare(runs: Sequence[RunToCompare]) -> Comparison:
 
 
 def _worst(objective: Objective, values: Sequence[float | None]) -> float | None:
-    """The worst value of all runs; None if none has a value."""
+    """Return the worst value of all runs; None if no run has a value."""
     known = [objective.sign * value for value in values if value is not None]
     return objective.sign * max(known) if known else None
 
@@ -266,7 +270,7 @@ def _measured(run: RunToCompare, summary: FrontSummary, reference: Sequence[floa
 
 
 def _tests(groups: Sequence[Group]) -> tuple[tuple[str, str, RankTest], ...]:
-    """Every pair of groups; only the p values that there are count for the correction."""
+    """Test every pair of groups; missing p values are not counted in the correction."""
     pairs = list(combinations(groups, 2))
     tests = [rank_test(_values(a), _values(b)) for a, b in pairs]
     corrected = iter(holm([t.p for t in tests if t.p is not None]))
@@ -286,6 +290,6 @@ def _check_comparable(first: RunToCompare, other: RunToCompare) -> None:
         )
     if other.n_classes != first.n_classes:
         raise RunError(
-            f"{first.name} and {other.name} cannot be compared: the first tells {first.n_classes} classes apart, "
-            f"the second {other.n_classes}, and hypervolume is measured from guessing."
+            f"{first.name} and {other.name} cannot be compared: the first has {first.n_classes} classes, the "
+            f"second {other.n_classes}, so that the reference points of their hypervolumes differ."
         )

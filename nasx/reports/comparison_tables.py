@@ -1,4 +1,4 @@
-"""A comparison of runs as a table for people and as CSV and JSON for programs."""
+"""Comparison of runs as a table for people, and as CSV and JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OBSERVED_MARK = "°"
 
 
 def comparison_table(comparison: Comparison) -> Lines:
-    """Groups with the median and quartiles of their hypervolumes, the tests between them, and their runs."""
+    """Return the groups with median and quartiles of their hypervolumes, the tests between them, and the runs."""
     groups = _table("group", "runs", "hypervolume", "quartiles")
     runs = _table("run", "seed", "trials", "networks", "front", "hypervolume")
     for group in comparison.groups:
@@ -46,33 +46,33 @@ def _marked_volume(run: ComparedRun) -> str:
 
 
 def _observed(comparison: Comparison) -> list[str]:
-    """Lines that say which hypervolumes rest on observed means, and why; none if no run's does."""
+    """Return notes on hypervolumes of observed means, with the reasons; empty if there are none."""
     runs = [run for group in comparison.groups for run in group.runs]
     reasons = dict.fromkeys(run.why_observed for run in runs if run.why_observed)
     lines = [f"{OBSERVED_MARK} of observed means, which are optimistic, not of estimates: {why}" for why in reasons]
     if any(run.is_estimated for run in runs) and reasons:
-        lines.append("runs of the two kinds cannot be ranked: observed means promise more than their networks keep")
+        lines.append("do not rank runs of the two kinds: observed means overestimate the networks")
     return lines
 
 
 def _reference(comparison: Comparison) -> str:
     pairs = zip(comparison.objectives, comparison.reference, strict=True)
-    return f"hypervolume measured from {', '.join(f'{o.label} {format_reference(o, r)}' for o, r in pairs)}"
+    return f"reference point of the hypervolume: {', '.join(f'{o.label} {format_reference(o, r)}' for o, r in pairs)}"
 
 
 def _verdicts(comparison: Comparison) -> list[str]:
-    """The results of the tests, a line each."""
+    """Return the results of the tests, one line each."""
     lines = [_verdict(first, second, test) for first, second, test in comparison.tests]
     return [*lines, "p values corrected by Holm"] if len(comparison.tests) > 1 else lines
 
 
 def _verdict(first: str, second: str, test: RankTest) -> str:
     p = "too few runs for a p value" if test.p is None else f"p = {test.p:.3g}"
-    return f"{first} against {second}: the better in {test.superiority:.0%} of pairs, {p} ({test.name})"
+    return f"{first} against {second}: larger hypervolume in {test.superiority:.0%} of pairs, {p} ({test.name})"
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """A line a run."""
+    """Return one line per run."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["group", "run", "seed", "networks", "front", "hypervolume", "trials", "estimated"])
@@ -85,7 +85,7 @@ def comparison_csv(comparison: Comparison) -> str:
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """Everything but the attainment surfaces, which follow from the fronts."""
+    """Return the comparison without the attainment surfaces, which can be computed from the fronts."""
     names = [o.name for o in comparison.objectives]
     content = {
         "objectives": {o.name: {"direction": o.direction, "unit": o.unit} for o in comparison.objectives},

@@ -1,4 +1,4 @@
-"""Page of `nasx debug`: calibration, suspect labels, confusion, repair; with its pictures and CSV files."""
+"""Page of `nasx debug`: calibration, suspect labels, confusion, repair; with its figures and CSV files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.diagnostics.calibration import accuracy_gain, error_auroc, expected_calibration_error, reliability
-from nasx.diagnostics.class_pairs import closeness_and_confusion, folded_confusion
+from nasx.diagnostics.class_pairs import closeness_and_confusion, symmetric_confusion
 from nasx.files import write_atomically
 from nasx.reports.figures.confidence import reliability_figure, risk_coverage_figure
 from nasx.reports.figures.image_grid import suspects_figure
@@ -23,63 +23,63 @@ from nasx.reports.text import clean
 from nasx.trial import Trial
 
 if TYPE_CHECKING:
-    from nasx.diagnostics.debug import Confidence, Debugging
-    from nasx.diagnostics.label_errors import Planted
+    from nasx.diagnostics.debug import ConfidenceMeasure, Diagnosis
+    from nasx.diagnostics.label_errors import PlantedErrors
     from nasx.diagnostics.repair import Outcome, Repair
 
 RELIABILITY, RISK, SUSPECTS = "reliability.png", "risk_coverage.png", "suspects.png"
 N_BINS: Final = 50
-DROPPED: Final = 0.2  # share of images left unanswered
+REJECTED: Final = 0.2  # share of validation images rejected, the least confident first
 SHOWN_SUSPECTS: Final = 8
 SHOWN_PAIRS: Final = 5
 
 
-def tell_debugging(
-    debugging: Debugging,
+def debugging_page(
+    debugging: Diagnosis,
     trial: Trial,
     images: NDArray[np.int64],
     *,
-    planted: Planted | None = None,
+    planted: PlantedErrors | None = None,
     repair: Repair | None = None,
     known: Sequence[tuple[str, str]] = (),
 ) -> Page:
-    """Return everything found in words.
+    """Return the texts and tables of the results.
 
     Args:
         debugging: of the trained network.
         trial: its training.
-        images: (n_train,) the training images' indices in the dataset's own order.
-        planted: how many corrupted labels were found; None: none were planted.
-        repair: of a pair of classes; None: none was tried.
-        known: further facts, of the network rather than of this training.
+        images: (n_train,) indices of the training images in the dataset.
+        planted: how many planted label errors were found; None: none were planted.
+        repair: of one pair of classes; None: not tried.
+        known: further facts about the architecture, e.g. over all its trainings.
     """
     scores = {s.scorer: s.value for s in trial.evaluation.scores}
-    facts = (*facts_of(debugging, scores), *known, ("architecture", trial.architecture))
+    facts = (*debugging_facts(debugging, scores), *known, ("architecture", trial.architecture))
     title = f"Network {trial.arch_id}: debugging"
     return Page(title, facts, debugging_sections(debugging, images, planted=planted, repair=repair))
 
 
-def facts_of(debugging: Debugging, introspectability: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
-    """Error and introspectability, by scorer, of the network that was looked over."""
-    n, right = len(debugging.is_right), int(debugging.is_right.sum())
+def debugging_facts(debugging: Diagnosis, introspectability: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
+    """Return the validation error and the introspectability by scorer as facts (name, value)."""
+    n, right = len(debugging.is_correct), int(debugging.is_correct.sum())
     return (
-        ("validation error", f"{percent(1 - right / n)} ({n - right:,} of {n:,} images)"),
+        ("validation error", f"{format_percent(1 - right / n)} ({n - right:,} of {n:,} images)"),
         ("introspectability", ", ".join(f"{v:.3f} by {scorer}" for scorer, v in introspectability.items()) or "-"),
     )
 
 
 def debugging_sections(
-    debugging: Debugging,
+    debugging: Diagnosis,
     images: NDArray[np.int64],
     *,
-    planted: Planted | None = None,
+    planted: PlantedErrors | None = None,
     repair: Repair | None = None,
 ) -> tuple[Section, ...]:
-    """What was found, question by question; `images` as in `tell_debugging`."""
+    """Return the sections of the page, one per question. Arguments as in `debugging_page`."""
     names = debugging.train.class_names
     return (
-        _trust(debugging),
-        _doubt(debugging),
+        _reliability(debugging),
+        _confidence_of_errors(debugging),
         _suspects(debugging, images),
         *([_planted(planted)] if planted else []),
         _confused(debugging),
@@ -87,64 +87,66 @@ def debugging_sections(
     )
 
 
-def _trust(debugging: Debugging) -> Section:
-    n_bins = min(N_BINS, len(debugging.is_right))
+def _reliability(debugging: Diagnosis) -> Section:
+    n_bins = min(N_BINS, len(debugging.is_correct))
     meaning = (
-        "Three ways to tell how sure the network is: softmax; by activations, how near an image lies to the mean "
-        "training image of the class it is taken for; by margin, how much nearer than to any other class. "
-        f"Trustworthy is what rises with the share of right answers (correlation over {n_bins} bins of validation "
-        "images, 1 is best) and, once calibrated, equals it (the error is the mean gap)."
+        "Three measures of confidence: softmax; activations, the similarity of an image to the mean training image of "
+        "its predicted class; activation margin, how much closer it is to that class than to any other. "
+        f"A trustworthy confidence rises with accuracy (correlation over {n_bins} bins of validation images, 1 is "
+        "best) and equals it after calibration (the calibration error is the mean gap)."
     )
-    rows = [_trust_row(c, debugging.is_right) for c in debugging.confidences]
-    header = ("confidence", "Spearman", "Pearson", "calibration error", "once calibrated")
+    rows = [_reliability_row(c, debugging.is_correct) for c in debugging.confidences]
+    header = ("confidence", "Spearman", "Pearson", "calibration error", "after calibration")
     return Section(
         "Can its confidence be trusted?",
         (meaning,),
         table=(header, *rows),
-        picture=RELIABILITY,
+        figure=RELIABILITY,
         alt="accuracy against confidence in bins",
     )
 
 
-def _trust_row(confidence: Confidence, is_right: NDArray[np.bool_]) -> tuple[str, ...]:
-    found = reliability(confidence.values, is_right, N_BINS)
-    raw = expected_calibration_error(confidence.values, is_right) if confidence.is_probability else None
-    calibrated = expected_calibration_error(confidence.probability, is_right)
-    return (confidence.name, figure(found.spearman), figure(found.pearson), percent(raw), percent(calibrated))
+def _reliability_row(confidence: ConfidenceMeasure, is_correct: NDArray[np.bool_]) -> tuple[str, ...]:
+    found = reliability(confidence.values, is_correct, N_BINS)
+    raw = expected_calibration_error(confidence.values, is_correct) if confidence.is_probability else None
+    calibrated = expected_calibration_error(confidence.probability, is_correct)
+    correlations = map(format_correlation, (found.spearman, found.pearson))
+    return (confidence.name, *correlations, format_percent(raw), format_percent(calibrated))
 
 
-def _doubt(debugging: Debugging) -> Section:
-    is_right = debugging.is_right
-    heading = "Does its doubt find the errors?"
-    if is_right.all():
-        return Section(heading, ("There is none to find among the validation images.",))
+def _confidence_of_errors(debugging: Diagnosis) -> Section:
+    is_correct = debugging.is_correct
+    heading = "Is it less confident about errors?"
+    if is_correct.all():
+        return Section(heading, ("There are no errors among the validation images.",))
     meaning = (
-        "AUROC is the chance that a wrong answer is less confident than a right one (0.5: no better than guessing). "
-        f"The last column leaves the least confident {percent(DROPPED)} of the validation images unanswered."
+        "AUROC is the probability that an incorrect prediction is less confident than a correct one (0.5: no better "
+        f"than guessing). Last column: error before and after the least confident {format_percent(REJECTED)} of the "
+        "validation images are rejected."
     )
-    error = float(1 - is_right.mean())
+    error = float(1 - is_correct.mean())
     rows = []
     for confidence in debugging.confidences:
-        gain = accuracy_gain(confidence.values, is_right, DROPPED)
-        auroc = figure(error_auroc(confidence.values, is_right))
-        rows.append((confidence.name, auroc, f"{percent(error)} to {percent(error - gain)}"))
+        gain = accuracy_gain(confidence.values, is_correct, REJECTED)
+        auroc = format_correlation(error_auroc(confidence.values, is_correct))
+        rows.append((confidence.name, auroc, f"{format_percent(error)} to {format_percent(error - gain)}"))
     return Section(
         heading,
         (meaning,),
-        table=(("confidence", "AUROC", "error falls from"), *rows),
-        picture=RISK,
-        alt="errors among the images answered, against how many are answered",
+        table=(("confidence", "AUROC", "error with rejection"), *rows),
+        figure=RISK,
+        alt="error against coverage",
     )
 
 
-def _suspects(debugging: Debugging, images: NDArray[np.int64]) -> Section:
+def _suspects(debugging: Diagnosis, images: NDArray[np.int64]) -> Section:
     found, train = debugging.suspicion, debugging.train
     n_suspect, n = int((found.values > 0).sum()), len(train)
     meaning = (
-        f"Of {count(n, 'training image')} {n_suspect:,} ({percent(n_suspect / n)}) lie nearer to the mean of another "
-        "class than to that of their own, by activations and without vouching for themselves. Look at the first ones: "
-        "a wrong label, or an image that is hard for this network. suspects.csv ranks all of them. They are numbered "
-        "as the training images of the dataset, from 0."
+        f"{n_suspect:,} of {count(n, 'training image')} ({format_percent(n_suspect / n)}) are closer to the mean of "
+        "another class than to that of their own, by activations; an image is not part of the mean that it is compared "
+        "with. Inspect the first ones: the label may be wrong, or the image hard for this network. suspects.csv ranks "
+        "all of them. Numbers are indices of the training images in the dataset, from 0."
     )
     rows = [
         (
@@ -152,44 +154,44 @@ def _suspects(debugging: Debugging, images: NDArray[np.int64]) -> Section:
             clean(train.class_names[train.labels[i]]),
             clean(train.class_names[found.nearest[i]]),
             f"{found.values[i]:+.3f}",
-            percent(float(debugging.train_probabilities[i, train.labels[i]])),
+            format_percent(float(debugging.train_probabilities[i, train.labels[i]])),
         )
         for i in found.ranking()[:SHOWN_SUSPECTS]
     ]
     return Section(
         "Which labels look wrong?",
         (meaning,),
-        table=(("image", "label", "nearest other", "suspicion", "softmax for the label"), *rows),
-        picture=SUSPECTS,
+        table=(("image", "label", "closest other class", "suspicion", "softmax of the label"), *rows),
+        figure=SUSPECTS,
         alt="the training images with the most suspect labels",
     )
 
 
-def _planted(planted: Planted) -> Section:
+def _planted(planted: PlantedErrors) -> Section:
     meaning = (
-        f"To see how well this finds wrong labels, {percent(planted.share)} of the training labels were corrupted and "
-        "the network trained anew on them, by its own recipe "
-        f"(validation error {percent(planted.validation_error)}). Found among the most suspect images:"
+        f"As a test, {format_percent(planted.share)} of the training labels were corrupted and the network was trained "
+        f"again with its own recipe (validation error {format_percent(planted.validation_error)}). Share of the "
+        "corrupted labels found among the most suspect images:"
     )
     shares = list(planted.by_distance.found)
-    header = ("ranked by", *(f"first {percent(share)}" for share in shares), "AUROC")
-    rankings = (("distance to its label's mean", planted.by_distance), ("loss", planted.by_loss))
-    rows = [(name, *(percent(d.found[s]) for s in shares), figure(d.auroc)) for name, d in rankings]
-    return Section("Would it find wrong labels?", (meaning,), table=(header, *rows))
+    header = ("ranked by", *(f"first {format_percent(share)}" for share in shares), "AUROC")
+    rankings = (("distance to the mean of its class", planted.by_distance), ("loss", planted.by_loss))
+    rows = [(name, *(format_percent(d.found[s]) for s in shares), format_correlation(d.auroc)) for name, d in rankings]
+    return Section("Does it find planted label errors?", (meaning,), table=(header, *rows))
 
 
-def _confused(debugging: Debugging) -> Section:
+def _confused(debugging: Diagnosis) -> Section:
     heading = "Which classes does it confuse?"
-    folded = np.triu(folded_confusion(debugging.confusion), k=1)
+    folded = np.triu(symmetric_confusion(debugging.confusion), k=1)
     if not folded.any():
-        return Section(heading, ("None: all validation images are classified rightly.",))
+        return Section(heading, ("None: all validation images are classified correctly.",))
     order = np.argsort(-folded, axis=None, kind="stable")[:SHOWN_PAIRS]
     worst = [divmod(int(i), len(folded)) for i in order if folded.flat[i]]
     scorers, names = list(debugging.distances), debugging.train.class_names
     rows = [
         (
             f"{clean(names[a])} and {clean(names[b])}",
-            *(figure(float(debugging.distances[scorer][a, b])) for scorer in scorers),
+            *(format_correlation(float(debugging.distances[scorer][a, b])) for scorer in scorers),
             f"{folded[a, b]:,}",
         )
         for a, b in worst
@@ -197,83 +199,92 @@ def _confused(debugging: Debugging) -> Section:
     bullets = []
     for scorer in scorers:
         spearman, pearson = closeness_and_confusion(debugging.distances[scorer], debugging.confusion)
-        bullets.append(f"distance by {scorer}: Spearman {figure(spearman)}, Pearson {figure(pearson)}")
+        bullets.append(
+            f"distance by {scorer}: Spearman {format_correlation(spearman)}, Pearson {format_correlation(pearson)}"
+        )
     meaning = (
-        "If closeness inside explains confusion, then the closer a pair of classes, the more often one is taken for "
-        "the other. Correlation over all pairs, 1 is best:"
+        "If closeness inside the network explains confusion, close pairs of classes are confused more often. "
+        "Correlation over all pairs, 1 is best:"
     )
-    header = ("pair", *(f"distance, {scorer}" for scorer in scorers), "times confused")
+    header = ("pair", *(f"distance, {scorer}" for scorer in scorers), "confusions")
     return Section(heading, (meaning,), tuple(bullets), table=(header, *rows))
 
 
 def _repair(repair: Repair, first: str, second: str) -> Section:
     seeds = len(repair.repaired)
     meaning = (
-        f"{first} and {second} were pushed apart for a few more epochs, with {count(seeds, 'seed')}; beside each "
-        f"repair stands a twin, trained as long without. On {count(repair.n_images, 'validation image')}, means over "
-        "the seeds with their range:"
+        f"{first} and {second} were pushed apart in a few more epochs, with {count(seeds, 'seed')}. Each repair has a "
+        f"control, trained as long without. Results on {count(repair.n_images, 'validation image')}, mean over the "
+        "seeds with range:"
     )
-    told = f"Verdict: the repair {VERDICTS[str(repair.verdict)]}"
-    header = ("", "pair confused", "errors in all", "distance of the pair")
-    states = (("before", (repair.before,)), ("repaired", repair.repaired), ("twins", repair.twins))
+    verdict = f"Verdict: the repair {VERDICTS[str(repair.verdict)]}"
+    header = ("", "confusions of the pair", "errors in total", "distance of the pair")
+    states = (("before", (repair.before,)), ("repaired", repair.repaired), ("controls", repair.controls))
     rows = [(name, *_outcomes(outcomes)) for name, outcomes in states]
-    return Section(f"Repair of {first} and {second}", (meaning, told), table=(header, *rows))
+    return Section(f"Repair of {first} and {second}", (meaning, verdict), table=(header, *rows))
 
 
 VERDICTS: Final = {
-    "helped": "helped: with every seed the pair is confused less often than before and than by the twin.",
-    "moved errors elsewhere": "moved errors elsewhere: the pair is confused less often with every seed, but there are "
-    "more errors in all than without.",
-    "did not help": "did not help: not with every seed is the pair confused less often than before and than by the "
-    "twin. Keep the network as it is.",
+    "helped": "helped: with every seed, the pair is confused less often than before and than by the control.",
+    "moved errors elsewhere": "moved errors elsewhere: with every seed, the pair is confused less often, but there are "
+    "more errors in total than in the controls.",
+    "did not help": "did not help: the pair is not confused less often with every seed than before and than by the "
+    "control. Keep the network as it is.",
 }
 
 
 def _outcomes(outcomes: Sequence[Outcome]) -> tuple[str, str, str]:
     return (
-        spread([o.confusions for o in outcomes], digits=1),
-        spread([o.errors for o in outcomes], digits=1),
-        spread([o.distance for o in outcomes], digits=3),
+        format_mean_range([o.confusions for o in outcomes], digits=1),
+        format_mean_range([o.errors for o in outcomes], digits=1),
+        format_mean_range([o.distance for o in outcomes], digits=3),
     )
 
 
-def spread(values: Sequence[float], digits: int) -> str:
-    """The mean with the range, or the only value.
+def format_mean_range(values: Sequence[float], digits: int) -> str:
+    """Return the mean with the range, or the only value.
 
-    >>> spread([3, 5, 5], digits=1), spread([0.25], digits=3)
+    >>> format_mean_range([3, 5, 5], digits=1), format_mean_range([0.25], digits=3)
     ('4.3 (3 to 5)', '0.25')
     """
     mean, low, high = (f"{round(float(v), digits):g}" for v in (np.mean(values), min(values), max(values)))
     return mean if len(values) == 1 else f"{mean} ({low} to {high})"
 
 
-def figure(value: float | None) -> str:
-    """A correlation or a distance, if there is one.
+def format_correlation(value: float | None) -> str:
+    """Return a correlation or a distance; "-" if it is undefined.
 
-    >>> figure(0.98765), figure(None), figure(math.nan)
+    >>> format_correlation(0.98765), format_correlation(None), format_correlation(math.nan)
     ('0.988', '-', '-')
     """
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def percent(share: float | None) -> str:
-    """A share with its unit, without decimals that say nothing.
+def format_percent(share: float | None) -> str:
+    """Return a share in percent without trailing zeros; "-" for None.
 
-    >>> percent(0.2), percent(0.02134), percent(-1e-17), percent(None)
-    ('20 %', '2.13 %', '0 %', '-')
+    >>> [format_percent(share) for share in (0.2, 0.02134, -1e-17, None)]
+    ['20 %', '2.13 %', '0 %', '-']
     """
-    return "-" if share is None else f"{round(100 * share, 2) + 0.0:g} %"  # + 0.0: zero has no sign
+    return "-" if share is None else f"{round(100 * share, 2) + 0.0:g} %"  # + 0.0: no negative zero
 
 
-def write_debugging(page: Page, debugging: Debugging, images: NDArray[np.int64], directory: Path) -> list[Path]:
-    """Draw and write everything into `directory`; returns the files. Raises ResourceError where the disk is full.
+def write_debugging(page: Page, debugging: Diagnosis, images: NDArray[np.int64], directory: Path) -> list[Path]:
+    """Write the page, its figures and the CSV files into `directory`; return the files.
 
-    `images`, (n_train,): the training images' indices in the dataset's own order.
+    Args:
+        page: of `debugging`.
+        debugging: of the trained network.
+        images: (n_train,) indices of the training images in the dataset.
+        directory: created if it does not exist.
+
+    Raises:
+        ResourceError: the disk is full.
     """
     values = {c.name: c.values for c in debugging.confidences}
     figures = {
-        RELIABILITY: reliability_figure(debugging.confidences, debugging.is_right, n_bins=N_BINS),
-        RISK: risk_coverage_figure(values, debugging.is_right),
+        RELIABILITY: reliability_figure(debugging.confidences, debugging.is_correct, n_bins=N_BINS),
+        RISK: risk_coverage_figure(values, debugging.is_correct),
         SUSPECTS: suspects_figure(debugging, images),
     }
     contents = {name: as_png(figure) for name, figure in figures.items()}
@@ -288,20 +299,20 @@ def write_debugging(page: Page, debugging: Debugging, images: NDArray[np.int64],
     return [directory / name for name in contents]
 
 
-def reliability_csv(debugging: Debugging) -> str:
-    """Every bin of every confidence: its mean confidence and its share of right answers."""
+def reliability_csv(debugging: Diagnosis) -> str:
+    """Return mean confidence and accuracy of every bin of every confidence measure."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["confidence", "bin", "mean_confidence", "accuracy"])
     for confidence in debugging.confidences:
-        found = reliability(confidence.values, debugging.is_right, N_BINS)
+        found = reliability(confidence.values, debugging.is_correct, N_BINS)
         bins = zip(found.confidence, found.accuracy, strict=True)
         writer.writerows([confidence.name, i, f"{c:.6f}", f"{a:.6f}"] for i, (c, a) in enumerate(bins, start=1))
     return out.getvalue()
 
 
-def suspects_csv(debugging: Debugging, images: NDArray[np.int64]) -> str:
-    """All training images, the most suspect first. `images`, (n_train,): their indices in the dataset's own order."""
+def suspects_csv(debugging: Diagnosis, images: NDArray[np.int64]) -> str:
+    """Return all training images, the most suspect first; `images`, (n_train,): their indices in the dataset."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["rank", "image", "label", "nearest_other", "suspicion", "predicted", "label_probability"])

@@ -1,4 +1,4 @@
-"""Page of `nasx explain`: which classes a network separates, which it confuses, and on what its decisions rest."""
+"""Page of `nasx explain`: classes that a network separates or confuses, and evidence for its decisions."""
 
 from __future__ import annotations
 
@@ -30,16 +30,23 @@ ACTIVITY, MAPS, TREE = "activity.png", "maps.png", "tree.png"
 def explanation_page(
     explanation: Explanation, trial: Trial, *, has_cell: bool, known: Sequence[tuple[str, str]] = ()
 ) -> Page:
-    """Return an explanation in words; `known`: further facts, of the network rather than of this training."""
+    """Return the texts and tables of an explanation.
+
+    Args:
+        explanation: of the trained network.
+        trial: its training.
+        has_cell: whether the figures include the network's cell.
+        known: further facts about the architecture, e.g. over all its trainings.
+    """
     pairs = explanation.pairs()
     sections = [
-        _held_apart(explanation, pairs),
+        _distances(explanation, pairs),
         _confused(explanation, pairs),
-        *([_alike()] if class_tree(explanation.score.distances) is not None else []),
+        *([_similar()] if class_tree(explanation.score.distances) is not None else []),
         _separated(explanation, pairs),
-        *([_mapped(explanation)] if explanation.maps else []),
-        *([_driven(explanation)] if explanation.activity else []),
-        _rests_on(),
+        *([_maps(explanation)] if explanation.maps else []),
+        *([_activity(explanation)] if explanation.activity else []),
+        _evidence(),
     ]
     return Page(
         title=f"Network {trial.arch_id}",
@@ -61,67 +68,68 @@ def _facts(explanation: Explanation, trial: Trial, known: Sequence[tuple[str, st
 
 
 def _cell(explanation: Explanation) -> Section:
-    text = "The cell that every stage of the network repeats. Operations that do not reach its output are left out."
+    text = "The cell, repeated in every stage of the network. Operations that do not reach its output are omitted."
     alt = "the operations on the edges of the cell"
     if not explanation.edge_shares:
-        return Section(CELL_HEADING, (text,), picture=CELL, alt=alt)
+        return Section(CELL_HEADING, (text,), figure=CELL, alt=alt)
     last = max(edge.target for edge in explanation.edge_shares)
     (source, target, operation), share = max(explanation.edge_shares.items(), key=lambda item: item[1])
     ends = [{0: "the input", last: "the output"}.get(node, f"node {node}") for node in (source, target)]
-    carried = (
-        "Percentages say how much of the decision each edge carries: its share of the SHAP mass that runs through all "
-        f"edges, averaged over the cells. Most goes through {operation} from {ends[0]} to {ends[1]}: "
-        f"{100 * share:.0f} %."
+    shares = (
+        "Percentages: share of the decision that passes through each edge, measured by its SHAP mass and averaged over "
+        f"the cells. The largest share, {100 * share:.0f} %, passes through {operation} from {ends[0]} to {ends[1]}."
     )
-    return Section(CELL_HEADING, (text, carried), picture=CELL, alt=f"{alt}, with their share of the decision")
+    return Section(CELL_HEADING, (text, shares), figure=CELL, alt=f"{alt}, with their share of the decision")
 
 
-def _alike() -> Section:
+def _similar() -> Section:
     text = (
-        "Classes joined from the closest pair on: the farther right two branches meet, the farther apart the network "
-        "holds the classes on them."
+        "Hierarchical clustering of the classes by distance: the farther right two branches meet, the farther apart "
+        "their classes are inside the network."
     )
-    return Section("Which classes are alike", (text,), picture=TREE, alt="a tree of the classes by their distance")
+    return Section("Which classes are similar", (text,), figure=TREE, alt="dendrogram of the classes")
 
 
-def _mapped(explanation: Explanation) -> Section:
+def _maps(explanation: Explanation) -> Section:
     last = explanation.maps[-1]
     text = (
-        "Each dot is a validation image, each name the mean image of a class, by the means of a stage's channels, on "
-        "the plane that shows most of how the classes spread (principal components). "
-        f"At {last.layer} it shows {100 * last.shown:.0f} %."
+        "Each dot is a validation image, each name the mean of a class, by the channel means of a stage. The plane is "
+        "spanned by the first two principal components of the class means; "
+        f"at {last.layer} it contains {100 * last.shown:.0f} % of their variance."
     )
-    return Section("Where the classes lie", (text,), picture=MAPS, alt="the classes on a plane after each stage")
+    return Section("Classes after each stage", (text,), figure=MAPS, alt="the classes in a plane after each stage")
 
 
-def _driven(explanation: Explanation) -> Section:
+def _activity(explanation: Explanation) -> Section:
     activity = explanation.activity
     block = max(activity, key=lambda name: float(np.ptp(activity[name])))
     most, least = (clean(explanation.class_names[int(i)]) for i in (activity[block].argmax(), activity[block].argmin()))
     text = (
-        "Mean activations of each class, block by block, beside those of the other classes: orange is more than the "
-        f"average class, blue less. The block that differs most is {block}: {most} drives it most, {least} least."
+        "Mean activation of each block for each class, relative to the average class: orange is higher, blue lower. "
+        f"The block that differs most between classes is {block}: highest for {most}, lowest for {least}."
     )
-    return Section("Which classes drive which blocks", (text,), picture=ACTIVITY, alt="activations by class and block")
+    return Section(
+        "Which classes activate which blocks", (text,), figure=ACTIVITY, alt="activations by class and block"
+    )
 
 
-def _held_apart(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:
+def _distances(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:
     pairs = [p for p in pairs if not math.isnan(p.distance)]
     names = explanation.class_names
     meaning = (
-        "Two classes are far apart where the network's decisions for them rest on different evidence. Cosine distance "
-        "says how far: 0 is the same evidence, 1 unrelated, 2 opposite. "
-        f"On average over {count(len(pairs), 'pair')} of classes it is {explanation.score.value:.3f}."
+        "Two classes are far apart if the network's decisions for them rest on different evidence, measured by cosine "
+        "distance: 0 is the same evidence, 1 unrelated, 2 opposite. "
+        f"The mean over {count(len(pairs), 'pair')} of classes is {explanation.score.value:.3f}."
     )
     ends = (("Farthest apart", pairs[: -SHOWN_PAIRS - 1 : -1]), ("Closest together", pairs[:SHOWN_PAIRS]))
     bullets = tuple(
-        f"{what}: {'; '.join(f'{_both(p, names)} ({p.distance:.2f})' for p in chosen)}." for what, chosen in ends
+        f"{end}: {'; '.join(f'{_both(p, names)} ({p.distance:.2f})' for p in chosen)}." for end, chosen in ends
     )
     return Section(
-        "Which classes it holds apart",
+        "Which classes it separates",
         (meaning,),
         bullets,
-        picture=DISTANCES,
+        figure=DISTANCES,
         alt="cosine distances between all pairs of classes",
     )
 
@@ -130,37 +138,35 @@ def _confused(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:
     heading = "Which classes it confuses"
     n = explanation.n_images
     if not explanation.n_errors:
-        return Section(heading, (f"None: all {count(n, 'validation image')} are classified rightly.",))
+        return Section(heading, (f"None: all {count(n, 'validation image')} are classified correctly.",))
     worst = most_confused(pairs, SHOWN_PAIRS)
     share = 100 * explanation.n_errors / n
-    told = (
-        f"Of {count(n, 'validation image')} {explanation.n_errors:,} ({share:.2f} %) go into a wrong class. Most often:"
-    )
-    return Section(heading, (told,), tuple(_confusion(p, pairs, explanation) for p in worst))
+    text = f"{explanation.n_errors:,} of {count(n, 'validation image')} ({share:.2f} %) are misclassified. Most often:"
+    return Section(heading, (text,), tuple(_confusion(p, pairs, explanation) for p in worst))
 
 
 def _confusion(pair: ClassPair, pairs: Sequence[ClassPair], explanation: Explanation) -> str:
-    """One confused pair: who is taken for whom how often, and how close the two lie."""
+    """Return how often the two classes of a pair are confused, in either direction, and how close they are."""
     totals = explanation.confusion.sum(axis=1)
     ways = [(pair.first, pair.second, pair.first_as_second), (pair.second, pair.first, pair.second_as_first)]
     taken = [
-        f"{times:,} of {count(int(totals[a]), 'image')} of {_name(a, explanation)} taken for {_name(b, explanation)}"
+        f"{times:,} of {count(int(totals[a]), 'image')} of {_name(a, explanation)} predicted as {_name(b, explanation)}"
         for a, b, times in ways
         if times
     ]
     rank = pairs.index(pair)
     nth = f"{ordinal(rank + 1)} " if rank else ""
-    place = f"; the {nth}closest of {count(len(pairs), 'pair')}, at {pair.distance:.2f}"
+    place = f"; distance {pair.distance:.2f}, the {nth}closest of {count(len(pairs), 'pair')}"
     return f"{_both(pair, explanation.class_names)}: {' and '.join(taken)}{'' if math.isnan(pair.distance) else place}."
 
 
 def _separated(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:
     threshold = explanation.score.value
-    where = Counter(separated_at(p, threshold) for p in pairs)
+    counts = Counter(separated_at(p, threshold) for p in pairs)
     layers = list(explanation.layer_distances)
-    parts = [f"{where[layer]:,} at {layer}" for layer in layers] + [f"{where[None]:,} at none of these layers"]
+    parts = [f"{counts[layer]:,} at {layer}" for layer in layers] + [f"{counts[None]:,} at none of these layers"]
     rule = (
-        "A pair counts as separated at the first layer where it lies farther apart than the network's average pair "
+        "A pair counts as separated at the first layer at which its distance exceeds the mean over all pairs "
         f"({threshold:.3f}). Of {count(len(pairs), 'pair')}: {', '.join(parts)}."
     )
     followed = list(dict.fromkeys([*most_confused(pairs, SHOWN_PAIRS), *pairs[:SHOWN_PAIRS]]))
@@ -168,26 +174,26 @@ def _separated(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:
         (
             _both(p, explanation.class_names),
             *(f"{p.by_layer[layer]:.2f}" for layer in layers),
-            separated_at(p, threshold) or "nowhere",
+            separated_at(p, threshold) or "none",
         )
         for p in followed
     ]
     return Section(
-        "At which layer it separates them",
-        (rule, "The pairs that it confuses most and those that lie closest, from the input to the output:"),
+        "At which layer it separates the classes",
+        (rule, "Distances of the most confused and of the closest pairs, from the input to the output:"),
         table=(("pair", *layers, "separated at"), *rows),
-        picture=PROFILE,
+        figure=PROFILE,
         alt="introspectability at each layer",
     )
 
 
-def _rests_on() -> Section:
+def _evidence() -> Section:
     text = (
-        "SHAP images of validation images: a pixel in orange speaks for the class, one in blue against it, measured "
-        "against training images as the background. Beside a wrong decision stands the true class, beside a doubtful "
-        "one the runner-up."
+        "SHAP values of validation images: an orange pixel is evidence for the class, a blue one evidence against it, "
+        "with training images as the background. Incorrect predictions are also explained for the true class, "
+        "uncertain ones for the runner-up."
     )
-    return Section(SHAP_HEADING, (text,), picture=SHAP, alt="sample images of each class with their SHAP images")
+    return Section(SHAP_HEADING, (text,), figure=SHAP, alt="sample images of each class with their SHAP values")
 
 
 def _name(label: int, explanation: Explanation) -> str:
@@ -209,14 +215,14 @@ def write_explanation(
     edges: Sequence[Edge] | None = None,
     known: Sequence[tuple[str, str]] = (),
 ) -> tuple[Page, list[Path]]:
-    """Draw and write everything into `directory`; return the page and the files written.
+    """Write the page and its figures into `directory`; return the page and the files.
 
     Args:
         explanation: of the trained network.
         trial: its training.
-        directory: is created if it does not exist.
-        edges: those of the cell; None: the space has no cell to draw.
-        known: further facts, of the network rather than of this training.
+        directory: created if it does not exist.
+        edges: of the cell; None: the search space has no cells.
+        known: further facts about the architecture, e.g. over all its trainings.
 
     Raises:
         ResourceError: the disk is full.

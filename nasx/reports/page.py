@@ -1,4 +1,4 @@
-"""A page about one network as plain data, and how to render it: HTML, Markdown, terminal."""
+"""Page about one network as plain data, and its rendering as HTML, as Markdown and in a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nasx.reports.tables import fold
 
 
 def render(template: str, *, escape: Callable[[str], str] | None = None, **values: Any) -> str:
-    """A template of nasx/reports/templates, filled in; `escape`: how text is escaped, if not as in HTML."""
+    """Render a template of nasx/reports/html/templates; `escape` replaces the escaping of HTML."""
     environment = Environment(
         loader=PackageLoader("nasx.reports.html"),
         undefined=StrictUndefined,
@@ -31,24 +31,24 @@ def render(template: str, *, escape: Callable[[str], str] | None = None, **value
     return environment.get_template(template).render(**values)
 
 
-CELL_HEADING, SHAP_HEADING = "The cell", "What its decisions rest on"
+CELL_HEADING, SHAP_HEADING = "The cell", "Evidence for its decisions"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it; all text is plain, to be escaped by whoever sets it."""
+    """Heading with its content. Texts are plain: each renderer escapes them."""
 
     heading: str
     paragraphs: tuple[str, ...] = ()
     bullets: tuple[str, ...] = ()
-    table: tuple[tuple[str, ...], ...] = ()  # rows, the first one the header; empty: no table
-    picture: str = ""  # file name
-    alt: str = ""  # the picture in words
+    table: tuple[tuple[str, ...], ...] = ()  # rows, the first is the header; empty: no table
+    figure: str = ""  # file name; empty: no figure
+    alt: str = ""  # text alternative of the figure
 
 
 @dataclass(frozen=True)
 class Page:
-    """The whole page in words."""
+    """Texts, tables and figure names of a page."""
 
     title: str
     facts: tuple[tuple[str, str], ...]  # (name, value with unit)
@@ -56,7 +56,7 @@ class Page:
 
 
 def count(n: int, noun: str) -> str:
-    """A number with its noun.
+    """Return a number with its noun.
 
     >>> count(1, "image"), count(1797, "image")
     ('1 image', '1,797 images')
@@ -65,7 +65,7 @@ def count(n: int, noun: str) -> str:
 
 
 def ordinal(n: int) -> str:
-    """A place in words.
+    """Return an ordinal number.
 
     >>> [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 21, 103)]
     ['1st', '2nd', '3rd', '4th', '11th', '12th', '21st', '103rd']
@@ -75,12 +75,12 @@ def ordinal(n: int) -> str:
 
 
 def as_markdown(page: Page) -> str:
-    """The page as Markdown beside its pictures; names that look like Markdown stay text."""
+    """Return the page as Markdown that refers to its figures by file name; all text is escaped."""
     return render("explanation.md.jinja", escape=escape_markdown, page=page)
 
 
 def escape_markdown(text: str) -> str:
-    r"""Text with every character escaped that Markdown gives a meaning within a line.
+    r"""Escape the characters that are markup within a line of Markdown.
 
     >>> print(escape_markdown("<b> *x* | a_b"))
     \<b\> \*x\* \| a\_b
@@ -88,19 +88,20 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|~&#$])", r"\\\1", text)
 
 
-def as_html(page: Page, pictures: Mapping[str, bytes]) -> str:
-    """The page as one HTML file that needs no other: `pictures` maps each picture's file name to its PNG."""
-    sources = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in pictures.items()}
+def as_html(page: Page, figures: Mapping[str, bytes]) -> str:
+    """Return the page as a self-contained HTML file; `figures` maps the file name of each figure to its PNG."""
+    sources = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in figures.items()}
     return render("explanation.html.jinja", page=page, sources=sources)
 
 
-VALUE_WIDTH = 56  # what 80 columns leave beside the names of facts
+VALUE_WIDTH = 56  # columns of 80 that the names of facts leave free
 
 
-def page_on_screen(page: Page) -> Group:
-    """Everything that a page says, fit for 80 columns. Names from outside are text, never markup."""
-    told = [s for s in page.sections if s.heading not in (CELL_HEADING, SHAP_HEADING)]  # those are pictures
-    return Group(Text(page.title, style="bold"), _facts(page), *(_section(s) for s in told))
+def as_terminal(page: Page) -> Group:
+    """Return the texts and tables of a page for a terminal of 80 columns. No text is parsed as markup."""
+    # these two sections explain a figure, which a terminal cannot show
+    sections = [s for s in page.sections if s.heading not in (CELL_HEADING, SHAP_HEADING)]
+    return Group(Text(page.title, style="bold"), _facts(page), *(_section(s) for s in sections))
 
 
 def _facts(page: Page) -> Table:

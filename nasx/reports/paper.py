@@ -1,7 +1,7 @@
-"""The paper's own Pareto fronts, to compare a run with.
+"""Pareto fronts published in the paper, for comparison with a run.
 
-The paper measures introspectability by activations, nasx by SHAP unless configured otherwise: fronts are compared only
-in the paper's measure, which a run records in addition to its own.
+The paper scores introspectability by activations, nasx by SHAP unless configured otherwise. Fronts are compared only
+by the paper's scorer, which a run records in addition to its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nasx.errors import NasxError
 from nasx.reports.summary import FrontSummary
 from nasx.trial import Trial
 
-MEASURES: Final = {  # `Dataset.name` -> the scorer whose values can be compared with the paper's
+SCORERS: Final = {  # `Dataset.name` -> scorer that the paper used
     "mnist": "activations",
     "cifar10": "activations",
     "imagenet16_120": "activations_weighted",
@@ -30,16 +30,16 @@ OBJECTIVE_NAMES: Final = ("error", "introspectability")
 
 @dataclass(frozen=True, eq=False)
 class PaperFront:
-    """The front that the paper's search found on one dataset."""
+    """Front found by the paper's search on one dataset."""
 
     dataset: str
-    scorer: str  # the scorer whose values compare with these
+    scorer: str  # scorer that the paper used
     error: NDArray[np.float64]  # (n,) validation error in [0, 1], ascending
     introspectability: NDArray[np.float64]  # (n,)
-    source: str  # to be cited
+    source: str  # citation
 
     def hypervolume(self, n_classes: int) -> float:
-        """The share of the plane that the front dominates, from guessing and introspectability 0."""
+        """Return the hypervolume, with guessing and introspectability 0 as the reference point."""
         return pareto.hypervolume(np.column_stack([self.error, -self.introspectability]), [1 - 1 / n_classes, 0])
 
 
@@ -50,33 +50,33 @@ def paper_front(dataset: str) -> PaperFront:
     if dataset not in fronts:
         raise NasxError(f"the paper has no front for the dataset {dataset!r}; it has: {', '.join(sorted(fronts))}.")
     introspectability, accuracy = np.array(fronts[dataset]).T
-    return PaperFront(dataset, MEASURES[dataset], 1 - accuracy, introspectability, content["source"])
+    return PaperFront(dataset, SCORERS[dataset], 1 - accuracy, introspectability, content["source"])
 
 
-def in_paper_measure(trials: Sequence[Trial], front: PaperFront) -> list[Trial]:
-    """Return the trials that have the score of the paper's measure, with it as introspectability; others unchanged.
+def with_paper_score(trials: Sequence[Trial], front: PaperFront) -> list[Trial]:
+    """Return the trials with the score by the paper's scorer as their introspectability.
 
-    A complete trial without that score is left out. Raises NasxError if no complete trial has it.
+    Complete trials without that score are left out, others are unchanged. Raises NasxError if no complete trial has it.
     """
     measured = [_measured(t, front.scorer) if t.is_complete else t for t in trials]
     kept = [t for t in measured if t is not None]
     if not any(t.is_complete for t in kept):
         recorded = sorted({s.scorer for t in trials for s in t.evaluation.scores})
         raise NasxError(
-            f"the paper measures {front.dataset} by {front.scorer!r}, which this run has not recorded "
+            f"the paper scores {front.dataset} by {front.scorer!r}, which this run has not recorded "
             f"(it has: {', '.join(recorded) or 'no score'}): the two fronts cannot be compared."
         )
     return kept
 
 
-def comparison(summary: FrontSummary, front: PaperFront, *, n_classes: int) -> str:
-    """Return both hypervolumes in a sentence."""
+def comparison_sentence(summary: FrontSummary, front: PaperFront, *, n_classes: int) -> str:
+    """Return both hypervolumes and their ratio in one sentence."""
     ours, theirs = summary.hypervolume, front.hypervolume(n_classes)
     sentence = (
-        f"the paper's front on {front.dataset}: hypervolume {theirs:.4f}; this run's, measured alike by "
-        f"{front.scorer}: {ours:.4f} ({ours / theirs:.0%} of it)"
+        f"the paper's front on {front.dataset}: hypervolume {theirs:.4f}; this run's front, "
+        f"scored by {front.scorer} as well: {ours:.4f} ({ours / theirs:.0%} of it)"
     )
-    # the best of many noisy values is partly luck: observed values promise more
+    # observed values are optimistic: the best of many noisy values is partly luck
     return (
         f"{sentence}; the paper's values are observed, this run's are estimates" if summary.is_estimated else sentence
     )

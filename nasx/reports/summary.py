@@ -1,4 +1,4 @@
-"""Result of a run as plain data: the one record that tables, pictures and pages are drawn from."""
+"""Result of a run as plain data: the record from which all tables, figures and pages are made."""
 
 from __future__ import annotations
 
@@ -20,74 +20,74 @@ from nasx.trial import OBJECTIVES, Objective, Reason, Trial, TrialStatus, costs
 if TYPE_CHECKING:
     from nasx.runs.rows import RunInfo
 
-RIVAL_PROBABILITY = 0.25  # of being on the true front, from which a network off the front of the estimates is named
-CERTAIN = 0.95  # share of the posterior draws that reach the certain hypervolume
+RIVAL_PROBABILITY = 0.25  # of being on the true front, at least, of a network off the estimated front that is listed
+CERTAIN = 0.95  # share of the posterior draws with at least the certain hypervolume
 
 
 @dataclass(frozen=True, eq=False)
 class ArchitectureResult:
-    """One network with what its complete trainings, and those of its relatives, say of it."""
+    """One network with its metrics, from its complete trainings and those of similar networks."""
 
     arch_id: str
-    architecture: str  # string form
-    metrics: Mapping[str, float]  # objectives: estimates of the true values; other metrics: means of its trainings
-    observed: Mapping[str, float]  # means of its trainings, of every metric that all of them have
-    std: Mapping[str, float]  # uncertainty of each objective's estimate (standard deviation); empty: not known
-    trainings: int  # complete ones
-    front_probability: float = math.nan  # of being on the true front of the run's networks; NaN: not known
+    architecture: str  # as text
+    metrics: Mapping[str, float]  # objectives: estimates of the true values; other metrics: means over its trainings
+    observed: Mapping[str, float]  # means over its trainings, of the metrics that all of them have
+    std: Mapping[str, float]  # standard deviation of each objective's estimate; empty: unknown
+    trainings: int  # number of complete ones
+    front_probability: float = math.nan  # of being on the true front of the run's networks; NaN: unknown
 
 
 @dataclass(frozen=True, eq=False)
 class FrontSummary:
-    """The front of a run and where it stands among everything that the run tried."""
+    """Front of a run, with its hypervolume, the other networks and the outcomes of all trials."""
 
     objectives: tuple[Objective, ...]
     architectures: tuple[ArchitectureResult, ...]  # all with a complete trial, in the order of the trials
-    front: tuple[ArchitectureResult, ...]  # of the estimates, best first objective first
+    front: tuple[ArchitectureResult, ...]  # by the estimates, sorted by the first objective, best first
     knee: str | None  # arch_id of the front's knee; None: no front
-    hypervolume: float  # of the front's estimates, in the objectives' own units multiplied; 0 without a front
-    reference: tuple[
-        float | None, ...
-    ]  # an objective's value that hypervolume is measured from; None: no trial gives one
+    hypervolume: float  # of the front's estimates, in the product of the objectives' units; 0 without a front
+    reference: tuple[float | None, ...]  # reference point of the hypervolume; None: unknown without complete trials
     statuses: Mapping[TrialStatus, int]  # trials by status
-    reasons: Mapping[Reason, int]  # trials that are not complete by reason
-    rivals: tuple[ArchitectureResult, ...] = ()  # off the front, but perhaps on the true one, likeliest first
-    noise: tuple[Noise, ...] = field(default=())  # of one training, by objective; empty: values are observed means
-    why_observed: str = ""  # why values are observed means, in words; empty: they are estimates
-    certain_hypervolume: float | None = None  # that the front's true values reach with probability CERTAIN
+    reasons: Mapping[Reason, int]  # trials that are not complete, by reason
+    rivals: tuple[ArchitectureResult, ...] = ()  # off the front, but possibly on the true one, most likely first
+    noise: tuple[Noise, ...] = field(default=())  # of one training, per objective; empty: values are observed means
+    why_observed: str = ""  # reason why values are observed means; empty: they are estimates
+    certain_hypervolume: float | None = None  # reached by the front's true values with probability CERTAIN
 
     @property
     def is_estimated(self) -> bool:
-        """Whether values are estimates with an uncertainty; else they are the means of the trainings."""
+        """True if values are estimates with an uncertainty, False if they are means of the trainings."""
         return bool(self.noise)
 
     @property
     def is_exact(self) -> bool:
-        """Whether every objective is exact, so that there is nothing to estimate."""
+        """True if every objective is exact, so that nothing is estimated."""
         return all(objective.is_exact for objective in self.objectives)
 
 
-def summarise_run(trials: Iterable[Trial], info: RunInfo) -> FrontSummary:
-    """The front of a run's trials in its own objectives."""
-    return summarise(trials, info.objectives, n_classes=info.n_classes, alleles=info.alleles)
+def summarize_run(trials: Iterable[Trial], info: RunInfo) -> FrontSummary:
+    """Summarize the trials of a run with its own objectives."""
+    return summarize(trials, info.objectives, n_classes=info.n_classes, alleles=info.alleles)
 
 
 def read_summary(run_dir: Path) -> FrontSummary:
-    """The front of the run in a directory. Raises RunError if there is none."""
-    from nasx.runs.journal import Journal
+    """Read and summarize the run in a directory. Raises RunError if there is none."""
+    from nasx.runs.journal import Journal  # only this function needs SQLite
 
     with Journal.open(run_dir, read_only=True) as store:
-        return summarise_run(store.trials(), store.info)
+        return summarize_run(store.trials(), store.info)
 
 
-def summarise(
+def summarize(
     trials: Iterable[Trial], objectives: Sequence[str], *, n_classes: int, alleles: Sequence[Sequence[str]] = ()
 ) -> FrontSummary:
-    """The front of `trials` in the order of `objectives`, which are names in `nasx.trial.OBJECTIVES`.
+    """Return the front of `trials` and its properties.
 
     Args:
-        n_classes: sets the error of guessing, from which hypervolume is measured.
-        alleles: names of each gene's alleles, as `RunInfo` has them.
+        trials: complete or not.
+        objectives: names in `nasx.trial.OBJECTIVES`; the front is sorted by the first.
+        n_classes: determines the error of guessing, part of the reference point.
+        alleles: names of the alleles of each gene, as in `RunInfo`.
     """
     trials = list(trials)
     chosen = tuple(OBJECTIVES[name] for name in objectives)
@@ -135,17 +135,17 @@ def _result(
         observed,
         std,
         len(trials),
-        float(estimates.front_chances[place]),
+        float(estimates.front_probabilities[place]),
     )
 
 
 def _within_range(objective: Objective, cost: float) -> float:
-    """A cost as a value of the objective; an estimate beyond what is possible becomes the nearest possible value."""
+    """Return a cost as a value of the objective, clipped to the objective's range."""
     return min(max(objective.sign * float(cost), objective.low), objective.high)
 
 
 def _certain_hypervolume(estimates: Estimates, corner: Sequence[float]) -> float | None:
-    """What the true values of the front reach with probability CERTAIN; None if that is not known."""
+    """Return the hypervolume that the front's true values reach with probability CERTAIN; None if unknown."""
     if not len(estimates.front_draws) or len(corner) < estimates.means.shape[1]:
         return None
     return float(np.quantile([pareto.hypervolume(draw, corner) for draw in estimates.front_draws], 1 - CERTAIN))
@@ -163,16 +163,15 @@ def hypervolume_growth(
 ) -> list[float]:
     """Return the hypervolume of the networks known after 1, 2, ... trials, by their estimates in `summary`.
 
-    All networks are judged by what is known of them at the end, not by what was observed at the time: the best of many
-    noisy values is partly luck, so a curve of observed values grows without anything better being found. The curve ends
-    at the hypervolume of the summary's front. A trial that adds no complete network (it failed, or it trains a known
-    network again) adds nothing.
+    The final estimates are used, not the values observed at the time: the best of many noisy values is partly luck, so
+    a curve of observed values grows even if no better network is found. The last value is the hypervolume of the
+    summary's front. A trial without a new complete network (failed, or a re-training) leaves the value unchanged.
 
     Args:
-        trials: of any number of networks, in any order; they are taken in the order of finishing.
+        trials: in any order; they are sorted by the time at which they finished.
         summary: of the same trials.
-        reference: the objectives' own values that hypervolume is measured from; None: the summary's. If it lacks a
-            value, every volume is 0.
+        reference: reference point in the objectives' own units; None: that of the summary. If one of its values is
+            None, every hypervolume is 0.
     """
     objectives = summary.objectives
     reference = summary.reference if reference is None else reference
@@ -180,7 +179,7 @@ def hypervolume_growth(
     points = {a.arch_id: np.array(costs(a.metrics, objectives)) for a in summary.architectures}
     front = np.empty((0, len(objectives)))
     volume, volumes = 0.0, []
-    for trial in in_order(trials):
+    for trial in in_finishing_order(trials):
         point = points.pop(trial.arch_id, None) if trial.is_complete else None
         if point is not None and len(corner) == len(objectives) and not (front <= point).all(axis=1).any():
             front = np.vstack([front[~(point <= front).all(axis=1)], point])
@@ -189,6 +188,6 @@ def hypervolume_growth(
     return volumes
 
 
-def in_order(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the trials in the order of finishing."""
+def in_finishing_order(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials sorted by the time at which they finished."""
     return sorted(trials, key=lambda t: (t.finished, t.candidate.number, t.replicate))

@@ -1,8 +1,8 @@
-"""The front as a table for people and as CSV and JSON for programs.
+"""The front as a table for people, and as CSV and JSON for programs.
 
-CSV and JSON hold every recorded metric under its own name and in its own unit: shares are in [0, 1]. Of an objective
-`x`, `x` is the estimate of its true value, `x_observed` the mean of the network's trainings and `x_std` the standard
-deviation of the estimate.
+CSV and JSON contain every recorded metric under its own name and in its own unit: shares are in [0, 1]. For an
+objective `x`, `x` is the estimate of its true value, `x_observed` the mean over the network's trainings and `x_std` the
+standard deviation of the estimate.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ from nasx.trial import OBJECTIVES, Trial
 
 KNEE_MARK = "*"
 ONCE_MARK = "†"
-ARCHITECTURE_WIDTH = 66  # columns of 80 that the id leaves for the string form
-WIDE = 1_000  # columns from which nothing is folded
+ARCHITECTURE_WIDTH = 66  # columns of 80 that the id leaves free
+WIDE = 1_000  # terminal columns from which architectures are not folded
 SHORT_HEADERS = {"introspectability": "introspect-\nability", "macs": "MACs", "macro_error": "macro\nerror"}
 
 
 def front_table(summary: FrontSummary) -> Group:
-    """Return the front for people: its figures, their meaning, and the string forms in full."""
+    """Return the front for people: metrics, notes, and the architectures in full."""
     if not summary.front:
         return Group(Text("No network on the front yet."), Text(trials_sentence(summary)))
-    return Group(FrontFigures(summary), Text(f"\n{_notes(summary)}\n"), StringForms(summary))
+    return Group(FrontMetrics(summary), Text(f"\n{_notes(summary)}\n"), ArchitectureStrings(summary))
 
 
-class FrontFigures:
-    """The figures of the front, a member a line, with as many columns as the width allows. Numbers are never cut.
+class FrontMetrics:
+    """Metrics of the front, one line per member, with as many columns as the width allows. Numbers are never cut.
 
-    The objectives, the number of trainings and the probability of the front are always there; the means of the
-    trainings and what else was recorded only if there is room. On a very narrow terminal every figure has a line.
+    The objectives, the number of trainings and P(front) are always shown; the means of the trainings and other metrics
+    only if there is room. On a very narrow terminal every value has its own line.
     """
 
     def __init__(self, summary: FrontSummary) -> None:
@@ -80,9 +80,9 @@ class FrontFigures:
                 yield Text(f"  {name} {cells[row]}")
 
     def _optional_columns(self) -> list[dict[str, list[str]]]:
-        """Groups of columns that can be left out, header to cells, the most useful first."""
+        """Return the groups of columns that can be omitted, as header -> cells, the most useful first."""
         shown = [o.name for o in self.summary.objectives]
-        # of the two errors only one
+        # only one of the two errors
         hidden = {"error", "macro_error"} if "macro_error" in shown else {"macro_error"}
         others = [m for m in OBJECTIVES if m not in hidden.union(shown)]
         others = [m for m in others if any(m in a.metrics for a in self.summary.front)]
@@ -98,7 +98,7 @@ class FrontFigures:
         return [format_estimate(objective, m.metrics.get(metric), m.std.get(metric)) for m in members]
 
     def _columns(self) -> dict[str, list[str]]:
-        """The columns that are always shown, header to cells."""
+        """Return the columns that are always shown, as header -> cells."""
         summary, members = self.summary, _shown(self.summary)
         columns = {SHORT_HEADERS.get(o.name, o.name): self._cells(o.name) for o in summary.objectives}
         columns["n"] = [str(m.trainings) for m in members]
@@ -123,8 +123,8 @@ class FrontFigures:
         return table
 
 
-class StringForms:
-    """The networks of the front with their string forms: folded on a terminal, else a line each."""
+class ArchitectureStrings:
+    """Architectures of the front as text: folded on a terminal, else one line each."""
 
     def __init__(self, summary: FrontSummary) -> None:
         self.summary = summary
@@ -149,21 +149,21 @@ def _marks(member: ArchitectureResult, summary: FrontSummary) -> str:
 
 
 def _notes(summary: FrontSummary) -> str:
-    lines = [f"{KNEE_MARK} knee: the front's best compromise"]
+    lines = [f"{KNEE_MARK} knee: the best trade-off of the front"]
     if any(ONCE_MARK in _marks(member, summary) for member in _shown(summary)):
-        lines.append(f"{ONCE_MARK} trained once: its values rest on similar networks")
+        lines.append(f"{ONCE_MARK} trained once: its estimate relies on similar networks")
     counted = "n: trainings"
     if summary.is_estimated:
-        counted += "; ±: standard deviation of the estimate; P(front): probability of the true front"
+        counted += "; ±: standard deviation of the estimate; P(front): probability of being on the true front"
     lines.append(counted)
     if summary.rivals:
-        lines.append("below the line: off the front of the estimates, but perhaps on the true one")
+        lines.append("below the line: not on the front of the estimates, but possibly on the true one")
     volume = "; ".join(filter(None, (hypervolume_sentence(summary), certainty_sentence(summary))))
     return "\n".join((*lines, volume, noise_sentence(summary), trials_sentence(summary)))
 
 
 def fold(architecture: str, width: int = ARCHITECTURE_WIDTH) -> str:
-    """Return the string form in lines of at most `width` if possible, broken only after '+'.
+    """Return an architecture in lines of at most `width` characters if possible, broken only after '+'.
 
     >>> print(fold("|a~0|+|a~0|b~1|+|c~0|", width=14))
     |a~0|+
@@ -175,7 +175,7 @@ def fold(architecture: str, width: int = ARCHITECTURE_WIDTH) -> str:
 
 
 def trials_table(trials: Sequence[Trial], objectives: Sequence[str]) -> Table:
-    """Return every trial as a line: number of its candidate, which training of its network it is, outcome and cost."""
+    """Return one line per trial: candidate, network, number of the training, outcome, objectives, duration."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     texts = ("architecture", "outcome")
     for header in ("#", "architecture", "training", "outcome", *objectives, "seconds"):
@@ -196,7 +196,7 @@ def trials_table(trials: Sequence[Trial], objectives: Sequence[str]) -> Table:
 
 
 def front_csv(summary: FrontSummary) -> str:
-    """Return the front as CSV with a header; a metric that a member lacks is empty."""
+    """Return the front as CSV with a header. A metric that a member does not have is empty."""
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=_fields(summary), lineterminator="\n")
     writer.writeheader()
@@ -205,7 +205,7 @@ def front_csv(summary: FrontSummary) -> str:
 
 
 def front_json(summary: FrontSummary) -> str:
-    """Return the whole summary as a JSON object; a value that is not finite or not known is null."""
+    """Return the summary as a JSON object. A value that is not finite or unknown is null."""
     names = [o.name for o in summary.objectives]
     return (
         json.dumps(
@@ -242,7 +242,7 @@ def _noise(noise: Noise) -> dict[str, float | int]:
 
 
 def _fields(summary: FrontSummary) -> list[str]:
-    """Stable: which network, how well known, the objectives in their order, the other metrics by name, string form."""
+    """Return the field names in a stable order: network, trainings, objectives, other metrics, architecture."""
     names = [o.name for o in summary.objectives]
     objectives = [field for name in names for field in (name, f"{name}_observed", f"{name}_std")]
     others = sorted({m for member in _shown(summary) for m in member.metrics} - set(objectives))
@@ -250,7 +250,7 @@ def _fields(summary: FrontSummary) -> list[str]:
 
 
 def _row(member: ArchitectureResult, summary: FrontSummary) -> dict[str, Any]:
-    """One member as plain values; None: not known."""
+    """Return one member as plain values; None: unknown."""
     values: dict[str, Any] = {
         "arch_id": member.arch_id,
         "knee": member.arch_id == summary.knee,
@@ -267,7 +267,7 @@ def _row(member: ArchitectureResult, summary: FrontSummary) -> dict[str, Any]:
 
 
 def _plain(name: str, value: float) -> float | int | None:
-    """A number as JSON knows it."""
+    """Return a number that JSON can represent; None if it is not finite."""
     if not math.isfinite(value):
         return None
     return int(value) if name in COUNTS and float(value).is_integer() else value

@@ -1,4 +1,4 @@
-"""Numbers and sentences shared by tables, captions and pages."""
+"""Formatted numbers and sentences shared by tables, captions and pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nasx.reports.summary import CERTAIN, FrontSummary
 from nasx.trial import Objective
 
 COUNTS = frozenset({"parameters", "macs"})  # metrics that are whole numbers unless they are means
-MANY = 100.0  # hypervolumes from here on are written without decimals
+LARGE_VOLUME = 100.0  # hypervolumes from here on are shown without decimals
 
 
 def format_value(objective: Objective, value: float | None) -> str:
@@ -32,7 +32,7 @@ def format_value(objective: Objective, value: float | None) -> str:
 
 
 def format_estimate(objective: Objective, value: float | None, std: float | None) -> str:
-    """Return a value with its uncertainty and unit; without the uncertainty if it is not known or 0 (exact).
+    """Return a value with its uncertainty and unit; without the uncertainty if it is unknown or 0 (exact).
 
     >>> from nasx.trial import OBJECTIVES
     >>> format_estimate(OBJECTIVES["error"], 0.0213, 0.0031), format_estimate(OBJECTIVES["parameters"], 802426.0, 0.0)
@@ -60,11 +60,11 @@ def format_volume(value: float) -> str:
     >>> format_volume(0.30791), format_volume(123456.7)
     ('0.3079', '123,457')
     """
-    return f"{value:.4f}" if value < MANY else f"{value:,.0f}"
+    return f"{value:.4f}" if value < LARGE_VOLUME else f"{value:,.0f}"
 
 
 def _with_prefix(value: float) -> str:
-    """A large count in k, M, G or T."""
+    """Return a large count with the prefix k, M, G or T."""
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
             return f"{value / factor:.2f} {prefix}"
@@ -79,27 +79,27 @@ def format_reference(objective: Objective, value: float | None) -> str:
 
 
 def hypervolume_sentence(summary: FrontSummary) -> str:
-    """Return the hypervolume and the point that it is measured from, in one line."""
+    """Return the hypervolume and its reference point in one line."""
     pairs = zip(summary.objectives, summary.reference, strict=True)
     corner = ", ".join(f"{o.label} {format_reference(o, r)}" for o, r in pairs)
-    return f"hypervolume {format_volume(summary.hypervolume)}, measured from {corner}"
+    return f"hypervolume {format_volume(summary.hypervolume)}, reference point: {corner}"
 
 
 def certainty_sentence(summary: FrontSummary) -> str:
-    """Return how much of the hypervolume is certain; empty if that is not known."""
-    certain, promised = summary.certain_hypervolume, summary.hypervolume
-    if certain is None or not promised:
+    """Return which part of the hypervolume is certain; empty if that is unknown."""
+    certain, estimated = summary.certain_hypervolume, summary.hypervolume
+    if certain is None or not estimated:
         return ""
-    if certain >= promised:  # the best of several uncertain values in each direction exceed the estimates together
+    if certain >= estimated:  # possible, since the best of several uncertain values can exceed every estimate
         return f"all of it is certain: the true values reach it with a probability of at least {format_share(CERTAIN)}"
     return (
-        f"{format_volume(certain)} ({format_share(certain / promised)}) of it is certain: "
+        f"{format_volume(certain)} ({format_share(certain / estimated)}) of it is certain: "
         f"the true values reach it with probability {format_share(CERTAIN)}"
     )
 
 
 def noise_sentence(summary: FrontSummary) -> str:
-    """Return the noise of one training and its source; without a model, why values are observed means."""
+    """Return the noise of one training and its source; without a model, the reason why values are observed means."""
     if not summary.is_estimated:
         return _observed_sentence(summary)
     units = {o.name: o for o in summary.objectives}
@@ -112,9 +112,9 @@ def noise_sentence(summary: FrontSummary) -> str:
 
 
 def network_facts(summary: FrontSummary, arch_id: str) -> tuple[tuple[str, str], ...]:
-    """Return what all trainings of a run say of a network, as a fact (name, value) next to those of one training.
+    """Return the values of a network over all trainings of the run as a fact (name, value).
 
-    Empty if there is nothing to add to that training: it is the only one, and there is no model.
+    Empty if the network was trained once and there is no model: its page shows these values already.
     """
     result = next((a for a in summary.architectures if a.arch_id == arch_id), None)
     if result is None or (result.trainings == 1 and not summary.is_estimated):
@@ -146,7 +146,7 @@ def trials_sentence(summary: FrontSummary) -> str:
 
 
 def clean(name: str) -> str:
-    """Return a name from outside on one line, without unprintable characters: terminals obey escape sequences.
+    """Return a name from outside on one line, without unprintable characters, which could control a terminal.
 
     >>> clean("cat\\x1b[2J\\n  dog")
     'cat [2J dog'
@@ -155,7 +155,7 @@ def clean(name: str) -> str:
 
 
 def shorten(name: str, width: int = 16) -> str:
-    """Return a name cut in its middle to `width` characters: its beginning and its end say most.
+    """Return a name shortened to `width` characters by cutting its middle.
 
     >>> shorten("stage1.0.operations.2.1", 15)
     'stage1.…ons.2.1'

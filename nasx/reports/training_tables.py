@@ -23,54 +23,54 @@ if TYPE_CHECKING:
     from nasx.runs.training_records import FinalRecord
 
 NOTES = (
-    "search error: on validation images, estimated from the trainings of the search, ± uncertainty of the estimate",
-    "ECE: expected calibration error of the confidence that goes into an exported model",
-    "± of the other columns: standard deviation of a single training over the seeds",
+    "search error: on validation images, estimated from the trainings of the search, ± standard deviation",
+    "ECE: expected calibration error of the confidence in exported models",
+    "± in the other columns: standard deviation over the seeds",
 )
 NO_SCORE = (
-    "{arch_id}: no introspectability in {lacking} of {seeds} trainings, which are no better than guessing or hold no "
-    "pair of classes apart: train longer, or with another learning rate"
+    "{arch_id}: no introspectability in {lacking} of {seeds} trainings: their networks are no better than guessing or "
+    "separate no pair of classes. Train longer or with another learning rate"
 )
 
 
 def finals_table(records: Sequence[FinalRecord]) -> Group:
-    """Networks on a line each, fit for 80 columns, best test error first."""
+    """Return one line per network, in 80 columns, lowest test error first."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     headers = ("network", "search\nerror", "test error", "introspect-\nability", "ECE", "parameters")
     for header in headers:
         table.add_column(header, justify="left" if header == headers[0] else "right", no_wrap=True, vertical="bottom")
-    for record in sorted(records, key=lambda r: fmean(values(r, "error"))):
+    for record in sorted(records, key=lambda r: fmean(test_values(r, "error"))):
         table.add_row(
             record.arch_id,
             format_estimate(OBJECTIVES["error"], record.validation_error, record.validation_error_std),
-            with_spread(values(record, "error"), _percent),
-            with_spread(values(record, "introspectability"), lambda value: f"{value:.3f}"),
-            with_spread(values(record, "calibrated_ece"), lambda value: f"{100 * value:.1f} %"),
+            format_mean_std(test_values(record, "error"), _percent),
+            format_mean_std(test_values(record, "introspectability"), lambda value: f"{value:.3f}"),
+            format_mean_std(test_values(record, "calibrated_ece"), lambda value: f"{100 * value:.1f} %"),
             f"{record.parameters:,}",
         )
-    images, seeds = records[0].images, len(values(records[0], "error"))
-    told = (
-        f"{images['train']:,} images trained on, {images['calibration']:,} for the confidence, "
-        f"{images['test']:,} tested; {seeds} seed{'s' * (seeds > 1)}"
+    images, seeds = records[0].images, len(test_values(records[0], "error"))
+    counts = (
+        f"{images['train']:,} training images, {images['calibration']:,} for calibration, "
+        f"{images['test']:,} test images; {seeds} seed{'s' * (seeds > 1)}"
     )
-    notes = [told, *(NOTES if seeds > 1 else NOTES[:-1])]
+    notes = [counts, *(NOTES if seeds > 1 else NOTES[:-1])]
     for record in records:
-        lacking = seeds - len(values(record, "introspectability"))
+        lacking = seeds - len(test_values(record, "introspectability"))
         if lacking:
             notes.append(NO_SCORE.format(arch_id=record.arch_id, lacking=lacking, seeds=seeds))
     return Group(table, Text("\n".join(notes)))
 
 
-def values(record: FinalRecord, metric: str) -> list[float]:
-    """A test metric of every training that has it."""
+def test_values(record: FinalRecord, metric: str) -> list[float]:
+    """Return a test metric of all trainings that have it."""
     found = [training.test[metric] for training in record.trainings if training.test]
     return [value for value in found if value is not None]
 
 
-def with_spread(numbers: Sequence[float], form: Callable[[float], str]) -> str:
-    """The mean, with the standard deviation where there are several; a dash for none.
+def format_mean_std(numbers: Sequence[float], form: Callable[[float], str]) -> str:
+    """Return the mean, with the standard deviation if there are several numbers; "-" if there are none.
 
-    >>> with_spread([0.04, 0.06], lambda value: f"{100 * value:.1f} %")
+    >>> format_mean_std([0.04, 0.06], lambda value: f"{100 * value:.1f} %")
     '5.0 ± 1.4 %'
     """
     if not numbers:
@@ -93,7 +93,7 @@ def finals_json(records: Sequence[FinalRecord]) -> str:
             "validation_error": record.validation_error,
             "validation_error_std": record.validation_error_std,
             "search_trainings": record.search_trainings,
-            "test_error": fmean(values(record, "error")),
+            "test_error": fmean(test_values(record, "error")),
             "trainings": [{"number": t.number, "seed": t.seed, **(t.test or {})} for t in record.trainings],
         }
         for record in records
@@ -105,11 +105,11 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-SCORE = "introspectability_"  # a metric's name begins so, the scorer's follows
+SCORE = "introspectability_"  # prefix of the metric of a scorer
 
 
 def finetuned_table(records: Sequence[Finetuned], summary: FrontSummary) -> Group:
-    """Error and each scorer's introspectability of each fine-tuned network: before, after, and of its twin."""
+    """Return error and introspectability by scorer of the fine-tuned networks: before, after, and of the control."""
     scorers = [name.removeprefix(SCORE) for name in records[0].after if name.startswith(SCORE)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))  # two scorers fit into 80 columns
     table.add_column("fine-tuned", no_wrap=True)
@@ -120,25 +120,28 @@ def finetuned_table(records: Sequence[Finetuned], summary: FrontSummary) -> Grou
         table.add_row(record.arch_id, _change(record, "error", 100, 2), *scores)
     first = records[0]
     how = (
-        f"Trained on for {first.epochs} epochs with the regularizer at {first.regularizer:g}, which acts on "
-        f"activations; in brackets: as long without it.{_growth(records, summary)}"
+        f"Fine-tuned for {first.epochs} epochs with the regularizer at {first.regularizer:g}, which acts on "
+        f"activations; in brackets: the control, trained as long without it.{_hypervolume_sentence(records, summary)}"
     )
     return Group(table, Text(how))
 
 
 def _change(record: Finetuned, name: str, factor: float, digits: int) -> str:
-    states = (record.before, record.after, record.twin)
+    states = (record.before, record.after, record.control)
     before, after, twin = (f"{factor * m[name]:.{digits}f}" if name in m else "-" for m in states)
     return f"{before} → {after} ({twin})"
 
 
-def _growth(records: Sequence[Finetuned], summary: FrontSummary) -> str:
-    """The hypervolume of the front with the fine-tuned networks, and with their twins in their place."""
+def _hypervolume_sentence(records: Sequence[Finetuned], summary: FrontSummary) -> str:
+    """Return the hypervolume of the front, with the fine-tuned networks, and with their controls instead."""
     if None in summary.reference:
         return ""
     with_all = _hypervolume(summary, {r.arch_id: _change_of(r.before, r.after) for r in records})
-    with_twins = _hypervolume(summary, {r.arch_id: _change_of(r.before, r.twin) for r in records})
-    return f" Hypervolume of the front {summary.hypervolume:.4f}, with them {with_all:.4f} ({with_twins:.4f})."
+    with_controls = _hypervolume(summary, {r.arch_id: _change_of(r.before, r.control) for r in records})
+    return (
+        f" Hypervolume of the front {summary.hypervolume:.4f}, with the fine-tuned networks {with_all:.4f} "
+        f"({with_controls:.4f})."
+    )
 
 
 def _change_of(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
@@ -146,9 +149,9 @@ def _change_of(before: Mapping[str, float], after: Mapping[str, float]) -> dict[
 
 
 def _hypervolume(summary: FrontSummary, changes: Mapping[str, Mapping[str, float]]) -> float:
-    """Of the front, and next to it the same networks after some changes of their metrics.
+    """Return the hypervolume of the front together with the same networks after changes of their metrics.
 
-    The changes are added to the estimates: one training before and one after share most of their luck.
+    The changes are added to the estimates, since the training before and the one after share most of their noise.
     """
     points = [costs(member.metrics, summary.objectives) for member in summary.front]
     for member in summary.front:

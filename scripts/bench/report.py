@@ -19,7 +19,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "reports"))  # made-up runs
 
 from made_up import make_run
-from materials import make_material, make_picture, with_descent
+from materials import make_figure, make_report_input, with_lineage
 
 from nasx.reports.html.load import FIGURES, ReportInput, load_figures
 from nasx.reports.html.run_data import run_data
@@ -28,17 +28,17 @@ from nasx.reports.html.run_page import json_in_html, run_page
 
 def large_run(n_trials: int, n_explained: int, directory: Path) -> tuple[ReportInput, float]:
     """A run, and how many seconds the reading of its figures takes."""
-    material = make_material(trials=with_descent(make_run(n_trials)))
+    material = make_report_input(trials=with_lineage(make_run(n_trials)))
     complete = [t.arch_id for t in material.trials if t.is_complete][:n_explained]
     for i, arch_id in enumerate(complete):
         for folder, files in FIGURES.items():
             for name in files:
                 # as heavy as the seven of a network of the digits are on average: 38 kB each, once shrunk
-                make_picture(directory / arch_id / folder / name, size=(1520, 1400), seed=i, noise=10)
+                make_figure(directory / arch_id / folder / name, size=(1520, 1400), seed=i, noise=10)
     started = time.perf_counter()
     figures = {arch_id: load_figures(directory / arch_id) for arch_id in complete}
     seconds = time.perf_counter() - started
-    return make_material(trials=material.trials, figures=figures), seconds
+    return make_report_input(trials=material.trials, figures=figures), seconds
 
 
 def opening(page: Path, rounds: int) -> list[float]:

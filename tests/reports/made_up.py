@@ -1,4 +1,4 @@
-"""Made-up trials that look like a real run: a trade-off over dozens of cells, a few failures. And an explanation."""
+"""Synthetic trials that resemble a real run: a trade-off over dozens of cells, a few failures. And an explanation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def string_form(genotype):
 
 
 def make_trial(number=0, *, genotype=None, evaluation=None, replicate=0, **metrics):
-    """A complete trial with these metrics, or one with the evaluation given."""
+    """Return a complete trial with these metrics, or a trial with the given evaluation."""
     genotype = genotype or tuple((number // 5**i) % 5 for i in range(6))
     return Trial(
         arch_id=arch_id("nb201", {}, genotype),
@@ -33,7 +33,7 @@ def make_trial(number=0, *, genotype=None, evaluation=None, replicate=0, **metri
 
 
 def make_distances(rng, n_classes, mean):
-    """Symmetric cosine distances with two close pairs."""
+    """Return symmetric cosine distances with two close pairs."""
     upper = np.triu(np.clip(rng.normal(mean, 0.13, (n_classes, n_classes)), 0.02, 1.6), 1)
     distances = upper + upper.T
     for a, b in ((3, 8), (4, 9)):
@@ -43,7 +43,7 @@ def make_distances(rng, n_classes, mean):
 
 
 def make_run(n=64, seed=0, n_classes=10):
-    """A run of `n` trials with a trade-off between error and introspectability."""
+    """Return `n` trials with a trade-off between error and introspectability."""
     rng = np.random.default_rng(seed)
     genotypes = rng.permutation(5**6)[:n]
     trials = []
@@ -84,7 +84,7 @@ def make_run(n=64, seed=0, n_classes=10):
 
 
 def make_noisy_run(n=20, seed=0, again=(3, 2, 1, 1)):
-    """A run of `n` networks, whose best ones by error are trained `again` times more, as an algorithm asks for it.
+    """Return the trials of `n` networks, the best of which, by error, are trained `again` times more.
 
     Error and introspectability depend on the convolutions of a network and on little else; a training adds noise of
     0.01 and 0.03. Parameters are exact. The re-trainings are the last candidates.
@@ -125,7 +125,7 @@ def make_score(distances, layers, scorer="shap"):
 
 
 def symmetric(n, **pairs):
-    """Distances given as pair_01=0.5, ...; zero elsewhere."""
+    """Return a matrix of distances, given as pair_01=0.5, ...; zero elsewhere."""
     matrix = np.zeros((n, n))
     for name, value in pairs.items():
         a, b = (int(digit) for digit in name.removeprefix("pair_"))
@@ -134,7 +134,7 @@ def symmetric(n, **pairs):
 
 
 def make_explanation(class_names=("cat", "dog", "ship"), confusion=None):
-    """Three classes: the first two close and confused, both separated from the third at the stem."""
+    """Return an explanation of three classes: the first two close and confused, the third separated at the stem."""
     layers = {
         "stem": symmetric(3, pair_01=0.1, pair_02=0.7, pair_12=0.2),
         "stage1": symmetric(3, pair_01=0.3, pair_02=0.9, pair_12=1.0),

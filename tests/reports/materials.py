@@ -1,4 +1,4 @@
-"""A made-up run as the report is given it: descent, cells, failures, pictures."""
+"""Synthetic input of a report: lineage, cells, failures, figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from made_up import make_run
 from PIL import Image
 
-from nasx.reports.html.load import RunMaterial, shrink
+from nasx.reports.html.load import ReportInput, compress_figure
 from nasx.runs.rows import Lineage, RunInfo
 from nasx.spaces.nb201 import NASBench201
 from nasx.trial import Candidate
@@ -31,8 +31,8 @@ def make_info(**changes):
     return replace(info, **changes)
 
 
-def with_descent(trials, seed=0):
-    """The trials with two parents each from the generation before, and times of finishing."""
+def with_lineage(trials, seed=0):
+    """Return the trials with two parents each from the previous generation, and finishing times."""
     rng = np.random.default_rng(seed)
     found = []
     for i, trial in enumerate(trials):
@@ -46,8 +46,8 @@ def with_descent(trials, seed=0):
     return found
 
 
-def make_picture(path, size=(1400, 700), seed=0, noise=0):
-    """A PNG of a few gentle shapes, as large as those of `nasx explain`; `noise`, in grey levels, makes it heavy."""
+def make_figure(path, size=(1400, 700), seed=0, noise=0):
+    """Write a PNG of smooth shapes, as large as those of `nasx explain`; `noise`, in gray levels, makes it larger."""
     x, y = np.meshgrid(np.linspace(0, 6, size[0]), np.linspace(0, 3, size[1]))
     values = 127 + 60 * np.sin(x * (1 + seed)) + 60 * np.cos(y)
     values = np.clip(values + noise * np.random.default_rng(seed).standard_normal(values.shape), 0, 255)
@@ -56,36 +56,36 @@ def make_picture(path, size=(1400, 700), seed=0, noise=0):
     return path
 
 
-def make_material(n=64, *, trials=None, directory=None, explained=0, **changes):
-    """A run of `n` networks in cells of NAS-Bench-201; the first `explained` of the front have a picture."""
+def make_report_input(n=64, *, trials=None, directory=None, explained=0, **changes):
+    """Return a run of `n` networks of NAS-Bench-201; the `explained` ones with the lowest error have a figure."""
     space = NASBench201()
-    trials = with_descent(make_run(n)) if trials is None else trials
+    trials = with_lineage(make_run(n)) if trials is None else trials
     genotypes = {t.arch_id: t.genotype for t in trials}
     names = {
         a: [f"{g}: {space.allele_names(0)[x]}" for g, x in zip(space.gene_names, genes, strict=True) if x]
         for a, genes in genotypes.items()
     }
-    pictures = {}
+    figures = {}
     if explained:
         best = sorted((t for t in trials if t.is_complete), key=lambda t: t.metrics["error"])[:explained]
         for i, trial in enumerate(best):
-            pictures[trial.arch_id] = [
-                shrink(make_picture(directory / f"{i}.png", seed=i), "What its decisions rest on")
+            figures[trial.arch_id] = [
+                compress_figure(make_figure(directory / f"{i}.png", seed=i), "Evidence for its decisions")
             ]
     given = {
         "trials": trials,
         "lineage": [Lineage(t.candidate, t.arch_id, False) for t in trials if t.replicate == t.candidate.replicate],
         "info": make_info(),
-        "place": "runs/made_up",
+        "run_dir": "runs/made_up",
         "dataset": "cifar10",
         "edges": {a: space.edges(g) for a, g in genotypes.items()},
         "traits": names,
-        "pictures": pictures,
+        "figures": figures,
         "trained": frozenset(genotypes),
         "commands": [
-            {"text": "nasx explain --run-dir runs/made_up --arch-id", "what": "Explain", "needs_weights": True}
+            {"text": "nasx explain --run-dir runs/made_up --arch-id", "purpose": "Explain", "needs_weights": True}
         ],
         "config": "name: made up\n",
         "reproduce": ["nasx search --config cifar10"],
     }
-    return RunMaterial(**(given | changes))
+    return ReportInput(**(given | changes))

@@ -11,7 +11,7 @@ from nasx.errors import RunError
 from nasx.reports.comparison import RunToCompare, compare, group_labels, holm, rank_test
 from nasx.reports.comparison_tables import comparison_csv, comparison_json, comparison_table
 from nasx.reports.figures.comparison import comparison_figure
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarize
 
 PAIR = ("error", "introspectability")
 
@@ -26,7 +26,7 @@ def single(error, introspectability, **others):
 
 @pytest.fixture(scope="module")
 def comparison():
-    """Two groups of three runs; the second one's networks are all worse."""
+    """Compare two groups of three runs; all networks of the second group are worse."""
     runs = [run(f"a{s}", "good", s, make_run(24, seed=s)) for s in range(3)]
     return compare([*runs, *(run(f"b{s}", "bad", s, single(0.8, 0.1 + 0.1 * s)) for s in range(3))])
 
@@ -38,7 +38,7 @@ def test_runs_of_a_label_form_a_group_in_the_order_given(comparison):
     ]
 
 
-def test_hypervolume_is_measured_from_guessing(comparison):
+def test_the_reference_point_is_guessing(comparison):
     assert comparison.groups[1].hypervolumes == pytest.approx([0.1 * 0.1, 0.1 * 0.2, 0.1 * 0.3])
 
 
@@ -46,7 +46,7 @@ def test_quartiles_are_those_of_the_runs(comparison):
     assert comparison.groups[1].quartiles() == pytest.approx((0.015, 0.02, 0.025))
 
 
-def test_objectives_without_a_reference_are_measured_from_the_worst_of_all_runs():
+def test_an_objective_without_a_fixed_reference_uses_the_worst_value_of_all_runs():
     objectives = ("error", "parameters")
     runs = [run("a", "a", 0, single(0.1, 0, parameters=10), objectives)]
     runs.append(run("b", "b", 0, single(0.2, 0, parameters=50), objectives))
@@ -68,24 +68,24 @@ def test_different_objectives_are_refused_by_name():
 def test_different_numbers_of_classes_are_refused():
     runs = [run("a", "a", 0, make_run(3)), run("b", "b", 0, make_run(3), n_classes=100)]
 
-    with pytest.raises(RunError, match="the first tells 10 classes apart, the second 100"):
+    with pytest.raises(RunError, match="the first has 10 classes, the second 100, so that the reference points"):
         compare(runs)
 
 
-def test_runs_that_found_nothing_are_compared_all_the_same():
+def test_runs_without_trials_can_be_compared():
     found = compare([run("a", "a", 0, []), run("b", "b", 0, [])])
 
     assert [g.quartiles() for g in found.groups] == [(0, 0, 0)] * 2
     comparison_figure(found)
 
 
-def test_a_run_that_has_ended_stays_where_it_was():
+def test_a_shorter_run_keeps_its_last_hypervolume():
     found = compare([run("a", "a", 0, single(0.4, 0.5)), run("b", "a", 1, make_run(3))])
 
     assert found.groups[0].growths().shape == (3, 3)
 
 
-def test_seeds_that_match_are_paired():
+def test_equal_seeds_are_paired():
     a, b = [3.0, 5.0, 9.0, 4.5], [1.0, 2.5, 4.0, 4.4]
     found = rank_test(list(enumerate(a)), list(enumerate(b)))
 
@@ -108,13 +108,13 @@ def test_other_seeds_or_repeated_ones_are_not_paired(seeds):
     assert found.superiority == pytest.approx((1 + 2.5 + 3) / 9)
 
 
-def test_equal_values_differ_in_nothing():
+def test_equal_values_have_a_p_value_of_one():
     found = rank_test([(0, 1.0), (1, 2.0)], [(0, 1.0), (1, 2.0)])
 
     assert (found.p, found.superiority) == (1.0, 0.5)
 
 
-def test_a_single_run_bears_no_p_value():
+def test_a_single_run_has_no_p_value():
     assert rank_test([(0, 1.0)], [(0, 2.0)]).p is None
 
 
@@ -123,7 +123,7 @@ def test_three_groups_are_corrected_for_three_tests():
     assert holm([]) == []
 
 
-def test_labels_tell_what_differs_and_leave_the_seed_aside():
+def test_labels_contain_what_differs_except_the_seed():
     base = {"seed": 0, "training": {"epochs": 3}, "algorithm": {"_target_": "nasx.NSGA2", "population_size": 16}}
     other = {"seed": 0, "training": {"epochs": 3}, "algorithm": {"_target_": "nasx.RandomSearch"}}
 
@@ -134,7 +134,7 @@ def test_labels_tell_what_differs_and_leave_the_seed_aside():
     ]
 
 
-def test_settings_of_one_class_that_differ_are_told_beside_another_class():
+def test_labels_contain_settings_that_differ_within_a_class():
     def config(target, **settings):
         return {"algorithm": {"_target_": target, **settings}}
 
@@ -143,7 +143,7 @@ def test_settings_of_one_class_that_differ_are_told_beside_another_class():
     assert labels == ["algorithm=A, algorithm.size=1", "algorithm=A, algorithm.size=2", "algorithm=B"]
 
 
-def test_where_and_how_fast_makes_no_group():
+def test_place_and_speed_do_not_separate_groups():
     one = {"seed": 1, "name": "x", "execution": {"workers": 2}, "dataset": {"root": "/a", "flip": True}}
     two = {"seed": 2, "name": "y", "execution": {"workers": 8}, "dataset": {"root": "/b", "flip": True}}
 
@@ -156,22 +156,22 @@ def shown(comparison, width=80):
     return console.file.getvalue()
 
 
-def test_the_table_fits_eighty_columns_and_says_what_the_test_says(comparison):
+def test_the_table_has_the_result_of_the_test_and_fits_80_columns(comparison):
     text = shown(comparison)
 
-    assert "hypervolume measured from validation error 90 %, introspectability 0" in text
-    assert "good against bad: the better in 100% of pairs, p = 0.25 (Wilcoxon, paired by" in text
+    assert "reference point of the hypervolume: validation error 90 %, introspectability 0" in text
+    assert "good against bad: larger hypervolume in 100% of pairs, p = 0.25 (Wilcoxon," in text
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_csv_holds_a_line_a_run(comparison):
+def test_csv_has_one_line_per_run(comparison):
     header, *lines = comparison_csv(comparison).splitlines()
 
     assert header == "group,run,seed,networks,front,hypervolume,trials,estimated"
     assert len(lines) == 6
 
 
-def test_json_holds_the_fronts_in_the_objectives_own_units(comparison):
+def test_json_has_the_fronts_in_the_units_of_the_objectives(comparison):
     groups = json.loads(comparison_json(comparison))["groups"]
 
     assert groups[1]["runs"][0]["front"] == [[0.8, 0.1]]
@@ -180,14 +180,14 @@ def test_json_holds_the_fronts_in_the_objectives_own_units(comparison):
 
 @pytest.fixture(scope="module")
 def noisy():
-    """A run with estimates, and one whose first trainings are the same, without any further one."""
+    """Compare a run with re-trainings, hence estimates, with the same run without them."""
     trials = make_noisy_run()
     firsts = [t for t in trials if t.replicate == 0]
     return compare([run("again", "again", 0, trials), run("once", "once", 0, firsts)])
 
 
 def test_the_fronts_and_hypervolumes_are_those_of_the_estimates(noisy):
-    summary = summarise(make_noisy_run(), PAIR, n_classes=10)
+    summary = summarize(make_noisy_run(), PAIR, n_classes=10)
     again = noisy.groups[0].runs[0]
 
     assert again.hypervolume == pytest.approx(summary.hypervolume)
@@ -196,16 +196,16 @@ def test_the_fronts_and_hypervolumes_are_those_of_the_estimates(noisy):
     assert again.growth[-1] == pytest.approx(again.hypervolume)
 
 
-def test_a_run_that_has_observed_means_only_is_marked_and_the_reason_told(noisy):
+def test_a_run_with_observed_means_only_is_marked_with_the_reason(noisy):
     again, once = (group.runs[0] for group in noisy.groups)
     text = " ".join(shown(noisy).split())
 
-    assert once.hypervolume > again.hypervolume  # the promise of lucky networks
+    assert once.hypervolume > again.hypervolume  # optimistic: lucky trainings
     assert (again.is_estimated, once.is_estimated) == (True, False)
     assert f"once 0 20 20 {len(once.front)} {once.hypervolume:.4f}°" in text
     assert f"again 0 27 20 {len(again.front)} {again.hypervolume:.4f} " in text
     assert "° of observed means, which are optimistic, not of estimates: fewer than two networks have been" in text
-    assert "runs of the two kinds cannot be ranked" in text
+    assert "do not rank runs of the two kinds: observed means overestimate" in text
     groups = json.loads(comparison_json(noisy))["groups"]
     assert [g["runs"][0]["estimated"] for g in groups] == [True, False]
     assert groups[1]["runs"][0]["why_observed"] == once.why_observed
@@ -214,14 +214,14 @@ def test_a_run_that_has_observed_means_only_is_marked_and_the_reason_told(noisy)
     )
 
 
-def test_exact_objectives_are_not_said_to_be_optimistic():
+def test_exact_objectives_are_not_called_optimistic():
     trials = [make_trial(i, parameters=10 * i, macs=50 - i) for i in range(3)]
     found = compare([run(name, name, 0, trials, ("parameters", "macs")) for name in "ab"])
 
     assert "optimistic" not in shown(found)
 
 
-def test_the_picture_shows_surfaces_and_growth(comparison):
+def test_the_figure_shows_surfaces_and_growth(comparison):
     surfaces, growth = comparison_figure(comparison).axes
 
     assert surfaces.get_xlabel() == "introspectability, higher is better →"
@@ -231,7 +231,7 @@ def test_the_picture_shows_surfaces_and_growth(comparison):
 
 
 @pytest.mark.parametrize("objectives", [("error",), ("error", "introspectability", "parameters")])
-def test_without_two_objectives_growth_alone_is_drawn(objectives):
+def test_without_two_objectives_only_growth_is_drawn(objectives):
     runs = [run(name, name, 0, make_run(12, seed=i), objectives) for i, name in enumerate("ab")]
     figure = comparison_figure(compare(runs))
 

@@ -1,4 +1,4 @@
-"""The page, the pictures and the tables of `nasx debug`."""
+"""Page, figures and tables of `nasx debug`."""
 
 import csv
 import io
@@ -71,16 +71,16 @@ def test_the_page_answers_its_questions_with_numbers_and_units():
     page = make_page()
     assert dict(page.facts)["validation error"] == "10 % (3 of 30 images)"
     assert dict(page.facts)["introspectability"] == "0.567 by shap"
-    assert section(page, "Does its doubt").table[1] == ("softmax", "1.000", "10 % to 0 %")
+    assert section(page, "Is it less confident").table[1] == ("softmax", "1.000", "10 % to 0 %")
     (meaning,) = section(page, "Which labels").paragraphs
-    assert meaning.startswith("Of 6 training images 2 (33.33 %) lie nearer to the mean of another class")
+    assert meaning.startswith("2 of 6 training images (33.33 %) are closer to the mean of another class")
     assert section(page, "Which labels").table[1] == ("33", "cat", "ship", "+0.400", "50 %")
-    assert section(page, "Would it find").table[1] == ("distance to its label's mean", "50 %", "90 %", "0.970")
+    assert section(page, "Does it find").table[1] == ("distance to the mean of its class", "50 %", "90 %", "0.970")
     assert section(page, "Which classes").table[1:] == (("cat and dog", "0.100", "3"),)
     assert section(page, "Which classes").bullets == ("distance by shap: Spearman 0.866, Pearson 0.971",)
 
 
-def test_what_is_known_of_the_network_follows_the_figures_of_this_training():
+def test_facts_over_all_trainings_follow_those_of_this_training():
     page = debugging_page(
         make_debugging(), trial(), INDICES, known=[("over all trainings", "validation error 9 ± 1 %")]
     )
@@ -94,27 +94,30 @@ def test_what_is_known_of_the_network_follows_the_figures_of_this_training():
 
 @pytest.mark.parametrize(
     ("confusions", "verdict"),
-    [((1, 2), "the repair helped:"), ((1, 4), "the repair did not help: not with every seed")],
+    [
+        ((1, 2), "the repair helped:"),
+        ((1, 4), "the repair did not help: the pair is not confused less often"),
+    ],
 )
-def test_a_repair_is_told_with_its_verdict(confusions, verdict):
+def test_a_repair_has_its_verdict(confusions, verdict):
     page = debugging_page(make_debugging(), trial(), INDICES, repair=make_repair(confusions))
     repair = section(page, "Repair of cat and dog")
     assert verdict in repair.paragraphs[1]
     assert repair.table[1] == ("before", "3", "3", "0.5")
-    assert repair.table[3] == ("twins", "4.5 (4 to 5)", "5.5 (5 to 6)", "0.5 (0.5 to 0.5)")
+    assert repair.table[3] == ("controls", "4.5 (4 to 5)", "5.5 (5 to 6)", "0.5 (0.5 to 0.5)")
 
 
-def test_a_network_without_errors_is_told_as_such():
+def test_a_network_without_errors_has_a_page():
     page = debugging_page(make_debugging(confusion=np.diag([10, 10, 10])), trial(), INDICES)
-    assert section(page, "Does its doubt").paragraphs == ("There is none to find among the validation images.",)
-    assert section(page, "Which classes").paragraphs == ("None: all validation images are classified rightly.",)
+    assert section(page, "Is it less confident").paragraphs == ("There are no errors among the validation images.",)
+    assert section(page, "Which classes").paragraphs == ("None: all validation images are classified correctly.",)
     assert section(page, "Can its confidence").table[1][1] == "-"
-    assert not [s for s in page.sections if s.heading.startswith(("Would", "Repair"))]
+    assert not [s for s in page.sections if s.heading.startswith(("Does it find", "Repair"))]
 
 
 def test_hostile_class_names_stay_text_everywhere():
     page = make_page(class_names=HOSTILE)
-    html = as_html(page, {s.picture: b"" for s in page.sections if s.picture})
+    html = as_html(page, {s.figure: b"" for s in page.sections if s.figure})
     assert "<b>x" not in html
     assert "&lt;b&gt;x" in html
     assert r"\<b\>x" in as_markdown(page)
@@ -149,7 +152,7 @@ def test_the_bins_of_the_reliability_diagram_are_written_out():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_sheet_holds_the_most_suspect_images(channels):
+def test_the_figure_shows_the_most_suspect_images(channels):
     figure = suspects_figure(make_debugging(HOSTILE, channels=channels), INDICES)
     assert len(figure.axes) == 6
     texts = [t.get_text() for t in figure.texts]
@@ -173,7 +176,7 @@ def test_all_files_are_written(tmp_path):
         (("cat", "cat"), "--repair must name two different classes, got 'cat' twice."),
     ],
 )
-def test_a_pair_that_is_none_is_refused(names, message):
+def test_an_invalid_pair_is_refused(names, message):
     with pytest.raises(SettingError, match=message):
         find_pair(names, ("cat", "dog", "ship"))
 
@@ -193,7 +196,7 @@ def test_a_network_of_a_real_run_is_debugged(tmp_path, monkeypatch, capsys):
     command = ["debug", "--arch-id", front[0]["arch_id"][:6], "--out", str(tmp_path / "out")]
     assert main([*command, "--plant", "--repair", "vertical", "diagonal", "--seeds", "1"]) == 0
     out = capsys.readouterr().out
-    assert f"{100 * front[0]['error']:.4g} % (" in out  # the rebuilt network errs as it did when it was trained
+    assert f"{100 * front[0]['error']:.4g} % (" in out  # the rebuilt network has the same error as after training
     assert "Verdict: the repair" in out
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "suspects.csv").read_text())))
     assert len({row["image"] for row in rows}) == 240

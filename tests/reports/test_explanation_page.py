@@ -10,10 +10,10 @@ from rich.console import Console
 
 from nasx.networks.edge import CONV_3X3, Edge
 from nasx.reports.explanation_page import explanation_page, write_explanation
-from nasx.reports.page import as_html, as_markdown, page_on_screen
+from nasx.reports.page import as_html, as_markdown, as_terminal
 
 GOLD = Path(__file__).parent / "gold"
-PICTURES = dict.fromkeys(("cell.png", "distances.png", "profile.png", "shap.png", "tree.png"), b"png")
+FIGURES = dict.fromkeys(("cell.png", "distances.png", "profile.png", "shap.png", "tree.png"), b"png")
 HOSTILE = ("<script>alert(1)</script>", "**bold** [link](http://x) `code` | cell", "a\x1b[2J\nb{{ 7 * 7 }}")
 
 
@@ -30,7 +30,7 @@ def section(page, heading):
     return next(s for s in page.sections if s.heading == heading)
 
 
-def test_the_page_is_as_it_should_be(trial):
+def test_the_page_equals_the_golden_file(trial):
     assert as_markdown(page_of(trial)) == (GOLD / "explanation.md").read_text()
 
 
@@ -41,7 +41,7 @@ def test_the_facts_have_units_and_counts(trial):
     assert facts["multiply-accumulates"] == "2.20 M"
 
 
-def test_what_is_known_of_the_network_follows_the_figures_of_this_training(trial):
+def test_facts_over_all_trainings_follow_those_of_this_training(trial):
     page = explanation_page(
         make_explanation(), trial, has_cell=True, known=[("over all trainings", "validation error 9 ± 1 %")]
     )
@@ -51,42 +51,43 @@ def test_what_is_known_of_the_network_follows_the_figures_of_this_training(trial
     )
 
 
-def test_the_closest_and_farthest_pairs_are_told_with_their_distances(trial):
-    farthest, closest = section(page_of(trial), "Which classes it holds apart").bullets
+def test_the_closest_and_farthest_pairs_are_listed_with_their_distances(trial):
+    farthest, closest = section(page_of(trial), "Which classes it separates").bullets
     assert farthest == "Farthest apart: cat and ship (0.80); dog and ship (0.60); cat and dog (0.20)."
     assert closest == "Closest together: cat and dog (0.20); dog and ship (0.60); cat and ship (0.80)."
 
 
-def test_a_confusion_is_told_both_ways_with_the_place_of_its_pair(trial):
-    (told,) = section(page_of(trial), "Which classes it confuses").bullets
-    assert told == (
-        "cat and dog: 2 of 10 images of cat taken for dog and 1 of 10 images of dog taken for cat; "
-        "the closest of 3 pairs, at 0.20."
+def test_a_confusion_is_listed_in_both_directions_with_the_rank_of_its_pair(trial):
+    (bullet,) = section(page_of(trial), "Which classes it confuses").bullets
+    assert bullet == (
+        "cat and dog: 2 of 10 images of cat predicted as dog and 1 of 10 images of dog predicted as cat; "
+        "distance 0.20, the closest of 3 pairs."
     )
 
 
 def test_a_network_without_errors_confuses_nothing(trial):
-    told = section(page_of(trial, confusion=np.diag([10, 10, 10])), "Which classes it confuses")
-    assert told.paragraphs == ("None: all 30 validation images are classified rightly.",)
+    found = section(page_of(trial, confusion=np.diag([10, 10, 10])), "Which classes it confuses")
+    assert found.paragraphs == ("None: all 30 validation images are classified correctly.",)
 
 
-def test_each_layer_is_told_with_how_many_pairs_it_separates(trial):
-    told = section(page_of(trial), "At which layer it separates them")
-    assert "average pair (0.533). Of 3 pairs: 1 at stem, 1 at stage1, 1 at none of these layers." in told.paragraphs[0]
-    assert told.table == (
+def test_each_layer_is_listed_with_the_number_of_pairs_that_it_separates(trial):
+    found = section(page_of(trial), "At which layer it separates the classes")
+    counts = "the mean over all pairs (0.533). Of 3 pairs: 1 at stem, 1 at stage1, 1 at none of these layers."
+    assert counts in found.paragraphs[0]
+    assert found.table == (
         ("pair", "stem", "stage1", "separated at"),
-        ("cat and dog", "0.10", "0.30", "nowhere"),
+        ("cat and dog", "0.10", "0.30", "none"),
         ("dog and ship", "0.20", "1.00", "stage1"),
         ("cat and ship", "0.70", "0.90", "stem"),
     )
 
 
 class Reader(HTMLParser):
-    """Gathers the tags and the text of a page."""
+    """Collects the tags, the sources and the text of a page."""
 
     def __init__(self, page):
         super().__init__()
-        self.tags, self.sources, self.said = set(), [], []
+        self.tags, self.sources, self.texts = set(), [], []
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
@@ -94,22 +95,22 @@ class Reader(HTMLParser):
         self.sources += [value for name, value in attributes if name in ("src", "href")]
 
     def handle_data(self, data):
-        self.said.append(data)
+        self.texts.append(data)
 
 
 def test_the_html_page_needs_no_other_file(trial):
-    reader = Reader(as_html(page_of(trial), PICTURES))
+    reader = Reader(as_html(page_of(trial), FIGURES))
     assert len(reader.sources) == 5
     assert all(source.startswith("data:image/png;base64,") for source in reader.sources)
 
 
 def test_hostile_class_names_stay_text_in_html(trial):
-    reader = Reader(as_html(page_of(trial, class_names=HOSTILE), PICTURES))
+    reader = Reader(as_html(page_of(trial, class_names=HOSTILE), FIGURES))
     assert "script" not in reader.tags
-    said = "".join(reader.said)
-    assert "<script>alert(1)</script>" in said
-    assert "{{ 7 * 7 }}" in said
-    assert "\x1b" not in said
+    text = "".join(reader.texts)
+    assert "<script>alert(1)</script>" in text
+    assert "{{ 7 * 7 }}" in text
+    assert "\x1b" not in text
 
 
 def test_hostile_class_names_stay_text_in_markdown(trial):
@@ -123,14 +124,14 @@ def test_hostile_class_names_stay_text_in_markdown(trial):
 def test_hostile_class_names_stay_text_on_screen(trial):
     names = ("[red]cat[/red]", "[/]", "\x1b[31mship")
     console = Console(width=80, file=io.StringIO())
-    console.print(page_on_screen(page_of(trial, class_names=names)))
+    console.print(as_terminal(page_of(trial, class_names=names)))
     text = console.file.getvalue()
     assert "[red]cat[/red] and [/]" in text
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_the_files_are_the_pictures_and_the_pages(trial, tmp_path):
+def test_the_files_are_the_figures_and_the_pages(trial, tmp_path):
     _, files = write_explanation(make_explanation(), trial, tmp_path / "new", edges=[Edge(0, 1, CONV_3X3)])
     assert sorted(f.name for f in files) == [
         "cell.png",
@@ -146,7 +147,7 @@ def test_the_files_are_the_pictures_and_the_pages(trial, tmp_path):
         assert (tmp_path / "new" / name).is_file()
 
 
-def test_a_space_without_cells_has_no_picture_of_one(trial, tmp_path):
+def test_a_space_without_cells_has_no_figure_of_one(trial, tmp_path):
     page, files = write_explanation(make_explanation(), trial, tmp_path)
     assert "cell.png" not in {f.name for f in files}
     assert "The cell" not in {s.heading for s in page.sections}

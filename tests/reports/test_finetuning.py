@@ -1,4 +1,4 @@
-"""Fine-tuning the front: what is recorded, what is trained again, and how it is told."""
+"""Fine-tuning the front: records, re-training of what is missing, tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nasx.workflows import finetuning
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A tiny search, its front fine-tuned by the same command."""
+    """Run a tiny search that fine-tunes its front."""
     torch.set_num_threads(1)
     runs = tmp_path_factory.mktemp("runs")
     patch = pytest.MonkeyPatch()
@@ -49,7 +49,7 @@ def test_every_member_of_the_front_has_a_record_and_weights(run, capsys):
     assert set(records) == set(front)
     for arch_id, record in records.items():
         assert record["before"]["error"] == front[arch_id]["error"]
-        assert record["regularizer"] == 0.5
+        assert record["regulariser"] == 0.5  # the stored key
         assert set(record["before"]) == set(record["after"]) == set(record["twin"])
         assert record["after"] != record["twin"]
         assert finetuned_weights_path(run_dir, arch_id).is_file()
@@ -60,21 +60,21 @@ def test_the_front_itself_stays_that_of_the_search(run, capsys):
     assert ": OK" in capsys.readouterr().err
 
 
-def test_what_is_finished_is_not_trained_again(run):
+def test_finished_networks_are_not_trained_again(run):
     run_dir, _ = run
     arch_id, before = next(iter(records_of(run_dir).items()))
     (arch_dir(run_dir, arch_id) / "finetuned.json").unlink()
-    told = []
+    messages = []
 
-    found = finetuning.finetune_front(run_dir, 0.5, told.append)
+    found = finetuning.finetune_front(run_dir, 0.5, messages.append)
 
-    assert [line.split(",")[0] for line in told] == [f"fine-tuning {arch_id}"]
+    assert [line.split(",")[0] for line in messages] == [f"fine-tuning {arch_id}"]
     assert {record.arch_id for record in found} == set(records_of(run_dir))
     again = records_of(run_dir)[arch_id]
-    assert (again["after"], again["twin"]) == (before["after"], before["twin"])  # the same seed, the same course
+    assert (again["after"], again["twin"]) == (before["after"], before["twin"])  # the same seed, the same training
 
 
-def test_pareto_tells_of_it_below_the_front(run, capsys, monkeypatch):
+def test_pareto_prints_them_below_the_front(run, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["pareto", "--run-dir", str(run[0])]) == 0
     out = capsys.readouterr().out
@@ -98,7 +98,7 @@ def record_of(trial, **changes):
     return Finetuned(**(values | changes))
 
 
-def test_hypervolume_counts_the_front_and_what_was_made_of_it():
+def test_the_hypervolume_is_that_of_the_front_and_the_fine_tuned_networks():
     trial = make_trial(7, genotype=(3, 1, 4, 0, 2, 3), error=0.1, introspectability=0.2)
     summary = summarize([trial], ["error", "introspectability"], n_classes=10)
     console = Console(width=200, record=True)
@@ -106,8 +106,8 @@ def test_hypervolume_counts_the_front_and_what_was_made_of_it():
     console.print(finetuned_table([record_of(trial)], summary))
 
     # (0.9 - 0.1) * 0.2 = 0.16; with (0.1, 0.4): 0.8 * 0.4 = 0.32; with (0.05, 0.2): 0.85 * 0.2 = 0.17
-    text = console.export_text()
-    assert "Hypervolume of the front 0.1600, with them 0.3200 (0.1700)." in text
+    text = " ".join(console.export_text().split())
+    assert "Hypervolume of the front 0.1600, with the fine-tuned networks 0.3200 (0.1700)." in text
     assert "10.00 → 10.00 (5.00)" in text
     assert "0.200 → 0.400 (0.200)" in text
 
@@ -134,19 +134,22 @@ def test_the_change_is_added_to_the_estimate():
         [0.9, 0.0],
     )
     volume = summary.hypervolume
-    assert f"Hypervolume of the front {volume:.4f}, with them {expected:.4f} ({volume:.4f})." in console.export_text()
+    assert (
+        f"Hypervolume of the front {volume:.4f}, with the fine-tuned networks {expected:.4f} ({volume:.4f})."
+        in " ".join(console.export_text().split())
+    )
 
 
-def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_told(tmp_path):
+def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_reported(tmp_path):
     record = record_of(make_trial(7, genotype=(3, 1, 4, 0, 2, 3)))
     assert read_finetuned(tmp_path, record.arch_id) is None
     write_finetuned(record, tmp_path)
     assert read_finetuned(tmp_path, record.arch_id) == record
     (arch_dir(tmp_path, record.arch_id) / "finetuned.json").write_text("{")
-    with pytest.raises(RunError, match=r"finetuned\.json is damaged .* Remove it to fine-tune anew"):
+    with pytest.raises(RunError, match=r"finetuned\.json is damaged .* Remove it to fine-tune again"):
         read_finetuned(tmp_path, record.arch_id)
 
 
-def test_weights_that_make_no_sense_are_refused(capsys):
+def test_an_invalid_weight_is_refused(capsys):
     assert main(["search", "--config", "lines", "--dry-run", "finetune_front=0"]) == 2
-    assert "finetune_front must be more than 0, or null, got 0" in capsys.readouterr().err
+    assert "finetune_front must be more than 0, got 0" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 import pytest
 from made_up import make_noisy_run, make_run, make_trial
 
-from nasx.reports.summary import hypervolume_growth, summarise
+from nasx.reports.summary import hypervolume_growth, summarize
 from nasx.trial import Evaluation, Reason
 
 PAIR = ("error", "introspectability")
@@ -12,10 +12,10 @@ def point(number, error, introspectability, replicate=0):
 
 
 def growth_of(trials, objectives=PAIR, **settings):
-    return hypervolume_growth(trials, summarise(trials, objectives, n_classes=10), **settings)
+    return hypervolume_growth(trials, summarize(trials, objectives, n_classes=10), **settings)
 
 
-def test_the_volume_grows_by_what_each_network_adds():
+def test_the_hypervolume_grows_with_each_better_network():
     trials = [point(0, 0.4, 0.5), point(1, 0.5, 0.4), point(2, 0.2, 0.25)]
 
     assert growth_of(trials) == pytest.approx([0.25, 0.25, 0.25 + 0.2 * 0.25])
@@ -27,7 +27,7 @@ def test_a_failed_network_adds_nothing():
     assert growth_of([point(0, 0.4, 0.5), failed]) == pytest.approx([0.25, 0.25])
 
 
-def test_a_network_counts_once_with_all_that_is_known_of_it():
+def test_a_network_counts_once_by_all_its_trainings():
     again = point(0, 0.2, 0.7, replicate=1)
 
     assert growth_of([point(0, 0.4, 0.5), again]) == pytest.approx([0.6 * 0.6, 0.6 * 0.6])
@@ -44,15 +44,15 @@ def test_another_reference_can_be_given():
 
 
 @pytest.mark.parametrize("trials", [make_run(200), make_noisy_run()])
-def test_growth_never_falls_has_a_value_a_trial_and_ends_at_the_volume_of_the_front(trials):
+def test_growth_is_monotonic_with_one_value_per_trial_and_ends_at_the_hypervolume_of_the_front(trials):
     growth = growth_of(trials)
 
     assert growth == sorted(growth)
     assert len(growth) == len(trials)
-    assert growth[-1] == pytest.approx(summarise(trials, PAIR, n_classes=10).hypervolume)
+    assert growth[-1] == pytest.approx(summarize(trials, PAIR, n_classes=10).hypervolume)
 
 
-def test_training_known_networks_again_does_not_raise_the_curve():
+def test_retrainings_do_not_raise_the_curve():
     growth = growth_of(make_noisy_run(n=20, again=(3, 2)))
 
     assert growth[-6:] == [growth[-1]] * 6

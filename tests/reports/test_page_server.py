@@ -9,10 +9,10 @@ from nasx.reports.html.server import Report, Server
 
 
 class Source:
-    """A page whose version can be changed, and that counts how often it is made."""
+    """Source of a report with a version that can change; counts how often the data are built."""
 
     def __init__(self):
-        self.version, self.made, self.error = 1, 0, None
+        self.version, self.builds, self.error = 1, 0, None
 
     def page(self):
         return "<p>page"
@@ -20,7 +20,7 @@ class Source:
     def data(self):
         if self.error:
             raise self.error
-        self.made += 1
+        self.builds += 1
         return f"[{self.version}]"
 
 
@@ -64,36 +64,36 @@ def test_the_page_and_its_data_are_served_on_the_loopback_address(server):
     assert (status, content, headers["Content-Type"]) == (200, b"[1]", "application/json")
 
 
-def test_who_has_the_data_already_is_told_so(server, source):
+def test_known_data_are_answered_with_not_modified(server, source):
     tag = ask(server, "/data.json")[2]["ETag"]
     assert ask(server, "/data.json", If_None_Match=tag)[:2] == (304, b"")
     source.version = 2
     assert ask(server, "/data.json", If_None_Match=tag)[:2] == (200, b"[2]")
 
 
-def test_data_are_made_once_as_long_as_nothing_changes(server, source):
+def test_data_are_built_once_while_nothing_changes(server, source):
     for _ in range(3):
         ask(server, "/data.json")
-    assert source.made == 1
+    assert source.builds == 1
 
 
 @pytest.mark.parametrize(
     "path", ["/../../etc/passwd", "/%2e%2e/etc/passwd", "//etc/passwd", "/run.db", "/data.json/.."]
 )
-def test_there_is_nothing_else_whatever_the_path(server, path):
+def test_other_paths_are_not_found(server, path):
     assert ask(server, path)[0] == 404
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "evil.example:80", ""])
-def test_a_page_of_another_site_is_refused(server, host):
+def test_requests_from_another_site_are_refused(server, host):
     assert ask(server, "/data.json", Host=host)[0] == 403
 
 
-def test_localhost_is_this_machine_as_well(server):
+def test_localhost_is_accepted(server):
     assert ask(server, "/", Host=f"localhost:{server.server_port}")[0] == 200
 
 
-def test_head_gives_no_content(server):
+def test_head_returns_no_content(server):
     assert ask(server, "/", method="HEAD")[:2] == (200, b"")
 
 
@@ -102,20 +102,20 @@ def test_nothing_can_be_written(server, method):
     assert ask(server, "/", method=method)[0] == 501
 
 
-def test_a_run_that_cannot_be_read_for_a_moment_does_not_end_the_server(server, source, capsys):
+def test_an_unreadable_run_does_not_stop_the_server(server, source, capsys):
     source.error = RunError("the journal is damaged.")
     assert ask(server, "/data.json")[0] == 503
     source.error = None
     assert ask(server, "/data.json")[0] == 200
 
 
-def test_a_port_that_is_taken_is_named(server, source):
+def test_a_port_in_use_is_named(server, source):
     taken = server.server_port
-    with pytest.raises(SettingError, match=rf"--port {taken} cannot be used \(.*\); 0 takes a free one."):
+    with pytest.raises(SettingError, match=rf"--port {taken} cannot be used \(.*\); 0 selects a free port."):
         Server(Report(source.page, source.data, int), taken)
 
 
 @pytest.mark.parametrize("port", [-1, 70_000])
-def test_a_number_that_is_no_port_is_refused(source, port):
+def test_an_invalid_port_is_refused(source, port):
     with pytest.raises(SettingError, match="--port"):
         Server(Report(source.page, source.data, int), port)

@@ -1,4 +1,4 @@
-"""`nasx report` and `nasx compare`, as they are called."""
+"""Command-line tests of `nasx report` and `nasx compare`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from made_up import make_run
-from materials import make_picture, with_descent
+from materials import make_figure, with_lineage
 from test_report_commands import write_run
 
 import nasx
@@ -22,11 +22,11 @@ from nasx.cli.main import main
 from nasx.runs.training_records import FinalRecord, Training, write_final_record
 
 VENDOR = Path(nasx.__file__).parent / "reports" / "vendor"
-PLOTLY_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"  # as npm has it
+PLOTLY_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"  # of the file in npm
 
 
 def final_record(trial):
-    """Three final trainings, two of which have been tested."""
+    """Return a record of three final trainings, two of which have a test-set evaluation."""
     errors = (0.04, 0.05, None)
     trainings = [Training(i, i, 1.0, (), None if e is None else {"error": e}) for i, e in enumerate(errors)]
     return FinalRecord(
@@ -49,13 +49,13 @@ def final_record(trial):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of 40 networks, the best of which has been explained."""
-    trials = with_descent(make_run(40))
+    """Write a run of 40 networks with an explanation and final trainings of the best one."""
+    trials = with_lineage(make_run(40))
     run = write_run(tmp_path_factory.mktemp("runs") / "a run", trials)
     best = min((t for t in trials if t.is_complete), key=lambda t: t.metrics["error"])
-    make_picture(run / "archs" / best.arch_id / "explanation" / "shap.png")
+    make_figure(run / "archs" / best.arch_id / "explanation" / "shap.png")
     write_final_record(final_record(best), run / "archs" / best.arch_id / "final")
-    make_picture(run / "archs" / "stranger" / "explanation" / "shap.png")
+    make_figure(run / "archs" / "stranger" / "explanation" / "shap.png")
     return run
 
 
@@ -69,14 +69,14 @@ def test_the_report_is_written_into_the_run(run, capsys):
     data = data_of((run / "report.html").read_text())
 
     assert len(data["networks"]) == 40
-    assert len(data["pictures"]) == 1
+    assert len(data["figures"]) == 1
     assert data["motifs"]
     assert data["paper"]["scorer"] == "activations"
     assert any(n["edges"] for n in data["networks"])
     assert {n["test_error"] for n in data["networks"]} == {"", "4.50 ± 0.71 % (2 final trainings)"}
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(run, tmp_path):
+def test_the_page_loads_nothing_from_elsewhere(run, tmp_path):
     assert main(["report", "--run-dir", str(run), "--out", str(tmp_path / "sub" / "page.html")]) == 0
     page = (tmp_path / "sub" / "page.html").read_text()
 
@@ -84,7 +84,7 @@ def test_the_page_asks_for_nothing_from_elsewhere(run, tmp_path):
     assert "connect-src 'none'" in page.replace("&#39;", "'")
 
 
-def test_commands_name_the_run_as_a_shell_wants_it(run):
+def test_commands_quote_the_run_directory_for_the_shell(run):
     assert main(["report", "--run-dir", str(run)]) == 0
     texts = [command["text"] for command in data_of((run / "report.html").read_text())["commands"]]
 
@@ -129,11 +129,11 @@ def test_runs_are_compared_and_drawn(run, tmp_path, capsys):
     "arguments, message",
     [
         (["{run}"], "RUN RUN... must be two or more run directories, got 1."),
-        (["{run}", "{run}"], "RUN RUN... names a run twice."),
+        (["{run}", "{run}"], "RUN RUN... contains a run twice."),
         (["{run}", "/nowhere"], "/nowhere does not exist."),
-        (["{run}", "{run}", "--plot", "x.gif"], "the picture's file name must end in .png, .svg or .pdf"),
+        (["{run}", "{run}", "--plot", "x.gif"], "the figure's file name must end in .png, .svg or .pdf"),
     ],
 )
-def test_what_cannot_be_compared_is_told_in_one_line(run, capsys, arguments, message):
+def test_invalid_arguments_of_compare_are_reported_in_one_line(run, capsys, arguments, message):
     assert main(["compare", *(a.format(run=run) for a in arguments)]) == 2
     assert message in capsys.readouterr().err

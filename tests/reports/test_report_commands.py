@@ -1,4 +1,4 @@
-"""`nasx pareto`, `nasx runs` and `nasx explain`, as they are called."""
+"""Command-line tests of `nasx pareto`, `nasx runs` and `nasx explain`."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def write_run(run_dir, trials, config="cifar10"):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """Where runs are looked for: one run of 64 trials."""
+    """Return the directory of the runs, with one run of 64 trials."""
     monkeypatch.setenv("NASX_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("COLUMNS", "200")  # long paths of temporary folders
     write_run(tmp_path / "runs" / "made_up" / "2025-01-01_00-00-00", make_run())
@@ -62,19 +62,19 @@ def test_data_on_stdout_are_complete_whatever_the_width(home, capsys, monkeypatc
     assert n == 8
 
 
-def test_pareto_draws_the_front_and_says_where(home, capsys, tmp_path):
+def test_pareto_draws_the_front_and_prints_the_path(home, capsys, tmp_path):
     assert main(["pareto", "--plot", str(tmp_path / "front.svg")]) == 0
     assert (tmp_path / "front.svg").stat().st_size > 1000
     assert f"Drawn: {tmp_path}/front.svg" in capsys.readouterr().err
 
 
-def test_a_picture_format_that_is_not_written_is_refused_before_anything_is_shown(home, capsys):
+def test_an_unknown_figure_format_is_refused_before_anything_is_printed(home, capsys):
     assert main(["pareto", "--plot", "front.gif"]) == 2
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "nasx: the picture's file name must end in .png, .svg or .pdf, got 'front.gif'.\n")
+    assert (out, err) == ("", "nasx: the figure's file name must end in .png, .svg or .pdf, got 'front.gif'.\n")
 
 
-def test_pareto_holds_a_run_against_the_papers_front(home, capsys):
+def test_pareto_compares_a_run_with_the_papers_front(home, capsys):
     assert main(["pareto", "--paper"]) == 0
     assert "the paper's front on cifar10: hypervolume 0.2933; this run's" in capsys.readouterr().out
 
@@ -82,7 +82,7 @@ def test_pareto_holds_a_run_against_the_papers_front(home, capsys):
 def test_with_the_papers_front_json_stays_json(home, capsys):
     assert main(["pareto", "--paper", "--format", "json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["hypervolume"] < 0.35  # in the paper's measure
+    assert json.loads(out)["hypervolume"] < 0.35  # by the paper's scorer
     assert "the paper's front" in err
 
 
@@ -99,34 +99,37 @@ def test_a_run_finds_the_papers_front_by_the_name_of_its_dataset(dataset, scorer
     assert f"the paper's front on {dataset}: " in (run / "report.html").read_text().replace("\\u0027", "'")
 
 
-def test_a_run_of_a_table_has_no_front_of_the_papers(tmp_path, capsys):
+def test_a_run_from_a_table_has_no_front_in_the_paper(tmp_path, capsys):
     run = write_run(tmp_path / "run", make_run(3), "nats_bench")
     assert main(["pareto", "--paper", "--run-dir", str(run)]) == 2
     assert "looks its results up in a table: the paper has no front" in capsys.readouterr().err
 
 
-def test_a_dataset_that_the_paper_has_no_front_of_is_named(home, capsys, tmp_path):
+def test_a_dataset_without_a_front_in_the_paper_is_named(home, capsys, tmp_path):
     run = write_run(tmp_path / "digits", make_run(3), "digits")
     assert main(["pareto", "--paper", "--run-dir", str(run)]) == 2
     assert "the paper has no front for the dataset 'digits'" in capsys.readouterr().err
 
 
-def test_a_place_without_runs_says_how_to_make_one(tmp_path, monkeypatch, capsys):
+def test_without_runs_the_message_says_how_to_start_one(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NASX_RUNS", str(tmp_path))
     assert main(["pareto"]) == 2
-    assert "Make one with `nasx search`" in capsys.readouterr().err
+    assert "Start one with `nasx search`" in capsys.readouterr().err
     assert main(["runs"]) == 2
-    assert f"no runs in {tmp_path} yet. Make one with `nasx search`, or say --runs-dir." in capsys.readouterr().err
+    assert (
+        f"no runs in {tmp_path} yet. Make one with `nasx search`, or name another --runs-dir."
+        in capsys.readouterr().err
+    )
 
 
-def test_runs_lists_every_run_with_what_became_of_it(home, capsys):
+def test_runs_lists_every_run_with_its_results(home, capsys):
     write_run(home / "other" / "2025-01-03_00-00-00", [])
     assert main(["runs"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if "2025-" in line]
     assert [line[1:] for line in lines] == [["64", "58", "8", "0.8509", "-"], ["0", "0", "0", "0.0000", "-"]]
 
 
-def test_runs_says_how_much_of_a_hypervolume_is_certain(home, capsys):
+def test_runs_prints_the_certain_hypervolume(home, capsys):
     trials = make_noisy_run()
     write_run(home / "noisy" / "2025-01-03_00-00-00", trials)
     summary = summarize(trials, ("error", "introspectability"), n_classes=10)
@@ -135,7 +138,7 @@ def test_runs_says_how_much_of_a_hypervolume_is_certain(home, capsys):
     (line,) = (line.split() for line in out.splitlines() if "noisy" in line)
     volumes = [f"{volume:.4f}" for volume in (summary.hypervolume, summary.certain_hypervolume)]
     assert line[1:] == ["27", "27", str(len(summary.front)), *volumes]
-    assert "-: not known, the hypervolume is that of observed means, which are optimistic" in " ".join(out.split())
+    assert "-: unknown, and the hypervolume is of observed means, which is too high on average" in " ".join(out.split())
 
 
 def test_runs_show_lists_every_training_of_a_network(home, capsys):
@@ -173,7 +176,7 @@ def test_a_damaged_run_does_not_hide_the_others(home, capsys):
     assert "damaged" in out
 
 
-def test_runs_check_tells_a_whole_run_from_a_damaged_one(home, capsys, tmp_path):
+def test_runs_check_finds_a_missing_candidate(home, capsys, tmp_path):
     assert main(["runs", "check"]) == 0
     assert ": OK" in capsys.readouterr().err
     run = write_run(tmp_path / "gap", make_run(5)[1:])  # candidate 0 is missing
@@ -183,7 +186,7 @@ def test_runs_check_tells_a_whole_run_from_a_damaged_one(home, capsys, tmp_path)
     assert "1 problem" in err
 
 
-def test_explain_names_what_is_wrong_with_an_id(home, capsys):
+def test_explain_refuses_an_unknown_id(home, capsys):
     assert main(["explain", "--arch-id", "xyz"]) == 2
     assert "no architecture 'xyz' in this run" in capsys.readouterr().err
 
@@ -194,7 +197,7 @@ def test_explain_says_which_networks_have_weights(home, capsys):
     assert f"keeps no weights of {arch_id}: only members of the front keep theirs" in capsys.readouterr().err
 
 
-def test_explain_wants_at_least_one_sample(home, capsys):
+def test_explain_needs_at_least_one_sample(home, capsys):
     assert main(["explain", "--arch-id", "a", "--samples", "0"]) == 2
     assert "--samples must be at least 1, got 0" in capsys.readouterr().err
 
@@ -210,7 +213,7 @@ def test_pareto_loads_neither_torch_nor_ray_nor_shap_nor_matplotlib(home):
 
 @pytest.fixture
 def one_thread():
-    """Tiny networks lose more to the handing over than they gain from a second core."""
+    """Run torch on one thread: tiny networks are slower on two."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -228,11 +231,11 @@ def test_a_network_of_a_real_run_is_explained(tmp_path, monkeypatch, capsys, one
     assert main(["explain", "--arch-id", arch_id[:6], "--samples", "1", "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"Network {arch_id}\nvalidation error")
-    assert f"{100 * front[0]['error']:.2f} % (" in out  # the rebuilt network errs as it did when it was trained
+    assert f"{100 * front[0]['error']:.2f} % (" in out  # the rebuilt network has the same error as after training
     assert "Of 6 pairs:" in out
-    pictures = {f"{name}.png" for name in ("activity", "cell", "distances", "maps", "profile", "shap", "tree")}
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {*pictures, "explanation.md", "explanation.html"}
-    assert "how much of the decision each edge carries" in (tmp_path / "out" / "explanation.html").read_text()
+    figures = {f"{name}.png" for name in ("activity", "cell", "distances", "maps", "profile", "shap", "tree")}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {*figures, "explanation.md", "explanation.html"}
+    assert "share of the decision that passes through each edge" in (tmp_path / "out" / "explanation.html").read_text()
 
     one_image = ["explain", "--arch-id", arch_id, "--out", str(tmp_path / "image")]
     assert main([*one_image, "--sample", "3"]) == 0
@@ -240,12 +243,12 @@ def test_a_network_of_a_real_run_is_explained(tmp_path, monkeypatch, capsys, one
     assert {p.name for p in (tmp_path / "image").iterdir()} == {"maps.png", "image.md", "image.html"}
     assert main([*one_image, "--sample", str(tmp_path / "out" / "cell.png")]) == 0
     assert "cell.png" in capsys.readouterr().out
-    for sample, message in (("80", "--sample must be below 80"), ("no.png", "neither a file nor an index")):
+    for sample, message in (("80", "--sample must be less than 80"), ("no.png", "must be an image file or an index")):
         assert main([*one_image, "--sample", sample]) == 2
         assert message in capsys.readouterr().err
 
 
-def test_runs_show_lists_every_trial_and_tells_why_some_are_not_complete(home, capsys):
+def test_runs_show_lists_every_trial_and_the_reasons_of_failures(home, capsys):
     assert main(["runs", "show"]) == 0
     out = capsys.readouterr().out
     assert " diverged " in out
@@ -253,7 +256,7 @@ def test_runs_show_lists_every_trial_and_tells_why_some_are_not_complete(home, c
     assert sum(" complete " in line for line in out.splitlines()) > 50
 
 
-def test_runs_show_tells_of_retries_and_replaced_workers(home, capsys):
+def test_runs_show_lists_retries_and_replaced_workers(home, capsys):
     (run,) = home.glob("made_up/2025*")
     with Journal.open(run) as store:
         store.record_event("worker_replaced", "trial 0123456789: CUDA error: an illegal memory access was encountered")
@@ -268,7 +271,7 @@ def test_runs_show_tells_of_retries_and_replaced_workers(home, capsys):
     assert " worker replaced, trial 0123456789: CUDA error: an illegal memory acc" in capsys.readouterr().out
 
 
-def test_runs_show_can_be_narrowed_to_a_status(home, capsys):
+def test_runs_show_can_be_filtered_by_status(home, capsys):
     assert main(["runs", "show", "--status", "infeasible"]) == 0
     out = capsys.readouterr().out
     assert "chance level" in out

@@ -1,4 +1,4 @@
-"""The report in a real browser: headless Chromium, driven by playwright. Skipped where either is missing."""
+"""Report in a real browser: headless Chromium, controlled by playwright. Skipped if either is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from made_up import make_noisy_run, make_run, make_trial
-from materials import make_info, make_material, with_descent
+from materials import make_info, make_report_input, with_lineage
 
 from nasx.reports.html.run_data import run_data
 from nasx.reports.html.run_page import run_page
@@ -29,20 +29,20 @@ AXE = Path(
     pytest.importorskip("axe_playwright_python", reason="browser tests need: pip install 'nasx[browser]'").__file__
 )
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>&amp;{{ 7*7 }}"
-WIDTHS = (390, 820, 1280)  # a phone, a tablet, a desk
+WIDTHS = (390, 820, 1280)  # pixels of a phone, a tablet, a desktop
 
 
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        # no sandbox: as root there is none; nothing is opened here but our own pages
+        # root cannot use the sandbox; only our own pages are opened
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
 class Reader:
-    """A page that is open, and everything that it complained of."""
+    """Open page with its console messages, errors and foreign requests."""
 
     def __init__(self, page):
         self.page = page
@@ -53,20 +53,20 @@ class Reader:
 
     def _note(self, request):
         if not request.url.startswith(("file:", "data:", "http://127.0.0.1")):
-            self.complaints.append(f"asks for {request.url}")
+            self.complaints.append(f"requests {request.url}")
 
     def click_point(self, chart, arch_id):
-        """Click the point of a network, where the chart draws it."""
+        """Move the mouse to the point of a network; return a function that clicks it."""
         self.page.locator(f"#{chart}").scroll_into_view_if_needed()
         self.page.wait_for_selector(f"#{chart} .main-svg")
         place = self.page.evaluate(PLACE_OF_POINT, [chart, arch_id])
         self.page.mouse.move(place["x"] + 1, place["y"])
         self.page.mouse.move(place["x"], place["y"])
-        self.page.wait_for_timeout(60)  # plotly looks at the mouse at most so often
+        self.page.wait_for_timeout(60)  # plotly throttles mouse events
         return lambda: self.page.mouse.click(place["x"], place["y"])
 
     def points(self, chart):
-        """The ids of the networks that a chart draws."""
+        """Return the ids of the networks that a chart draws."""
         script = "id => document.getElementById(id).data.flatMap(t => t.name === 'open' ? [] : t.customdata ?? [])"
         return set(self.page.evaluate(script, chart))
 
@@ -93,18 +93,18 @@ RESET = """() => {
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory):
-    return make_material(64, directory=tmp_path_factory.mktemp("pictures"), explained=2)
+def report_input(tmp_path_factory):
+    return make_report_input(64, directory=tmp_path_factory.mktemp("figures"), explained=2)
 
 
 @pytest.fixture(scope="module")
-def data(material):
-    return run_data(material)
+def data(report_input):
+    return run_data(report_input)
 
 
 @pytest.fixture(scope="module")
 def desk(browser, data, tmp_path_factory):
-    """The report of 64 networks, opened once: opening takes a second."""
+    """Open the report of 64 networks once: opening takes a second."""
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(run_page(data))
     context = browser.new_context(
@@ -118,7 +118,7 @@ def desk(browser, data, tmp_path_factory):
 
 @pytest.fixture
 def reader(desk):
-    """The report as it is when it has just been opened; at the end it may not have complained of anything."""
+    """Return the report in its initial state; fail if the browser reported anything."""
     desk.page.evaluate(RESET)
     yield desk
     assert desk.complaints == []
@@ -126,12 +126,12 @@ def reader(desk):
 
 @pytest.fixture
 def read(browser, tmp_path):
-    """Opens the report of a material in a window of its own; at the end it may not have complained of anything."""
+    """Return a function that opens a report in its own window; fail if the browser reported anything."""
     contexts, readers = [], []
 
-    def open_report(material, *, width=1280, **context):
+    def open_report(report_input, *, width=1280, **context):
         path = tmp_path / "report.html"
-        path.write_text(run_page(run_data(material)))
+        path.write_text(run_page(run_data(report_input)))
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **context))
         readers.append(Reader(contexts[-1].new_page()))
         readers[-1].page.goto(path.as_uri())
@@ -144,7 +144,7 @@ def read(browser, tmp_path):
 
 
 def severe(reader):
-    """What axe-core finds serious or critical. The drawings of charts are images, described as a whole."""
+    """Return the serious and critical findings of axe-core. Charts are excluded: they are images with a label."""
     reader.page.evaluate((AXE.parent / "axe.min.js").read_text())
     found = reader.page.evaluate("axe.run({exclude: ['.main-svg']}, {resultTypes: ['violations']})")
     assert found["passes"]
@@ -169,8 +169,8 @@ def test_clicking_a_point_opens_its_network(reader, data, chart):
     assert reader.opened() == [arch_id]
 
 
-def test_a_panel_tells_everything_of_its_network(reader, data):
-    arch_id = next(iter(data["pictures"]))
+def test_a_panel_has_all_details_of_its_network(reader, data):
+    arch_id = next(iter(data["figures"]))
     reader.page.evaluate("id => openNetwork(id)", arch_id)
     text = reader.page.locator("#panels").inner_text()
 
@@ -182,20 +182,20 @@ def test_a_panel_tells_everything_of_its_network(reader, data):
     assert reader.page.locator("#panels img").evaluate_all("all => all.every(i => i.complete && i.naturalWidth > 500)")
 
 
-def test_two_networks_lie_side_by_side_with_their_differences(reader, data):
+def test_two_networks_are_side_by_side_with_their_differences(reader, data):
     first, second = data["front"][:2]
     reader.click_point("front-chart", first)()
-    reader.page.get_by_role("button", name="Show another beside it").click()
+    reader.page.get_by_role("button", name="Compare with another network").click()
     reader.click_point("front-chart", second)()
 
     assert reader.opened() == [first, second]
     left, right = (panel.bounding_box() for panel in reader.page.locator(".panel").all())
     assert left["y"] == right["y"]
-    assert f"against {first}" in reader.page.locator(".panel").nth(1).inner_text().replace("\n", " ")
+    assert f"difference from {first}" in reader.page.locator(".panel").nth(1).inner_text().replace("\n", " ")
     assert reader.page.url.endswith(f"#open={first},{second}")
 
 
-def test_the_address_brings_the_open_networks_back(reader, data):
+def test_the_address_stores_the_open_networks(reader, data):
     reader.page.evaluate("id => openNetwork(id)", data["front"][0])
     reader.page.reload()
 
@@ -259,7 +259,7 @@ def test_any_metric_can_be_an_axis(reader):
     assert title == "← parameters, lower is better"
 
 
-def test_every_chart_has_its_figures_as_a_table(reader, data):
+def test_every_chart_has_its_data_as_a_table(reader, data):
     for chart in reader.page.locator(".chart").all():
         if not chart.is_visible():
             continue
@@ -272,11 +272,11 @@ def test_every_chart_has_its_figures_as_a_table(reader, data):
     assert data["knee"] in front.first.inner_text()
 
 
-def test_the_keyboard_alone_opens_a_network(reader, data):
+def test_the_keyboard_is_enough_to_open_a_network(reader, data):
     reader.page.locator("#front summary").focus()
     reader.page.keyboard.press("Enter")
     reader.page.wait_for_selector("#front tbody button")
-    for _ in range(3):  # the table itself takes the focus if it scrolls
+    for _ in range(3):  # a scrollable table takes the focus too
         reader.page.keyboard.press("Tab")
         if reader.page.evaluate("document.activeElement.matches('#front tbody button')"):
             break
@@ -289,7 +289,7 @@ def test_the_keyboard_alone_opens_a_network(reader, data):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_in_either_theme_and_the_switch_changes_it(read, scheme):
-    small = make_material(trials=make_run(24)[14:])  # with failures; axe looks at every cell of every table
+    small = make_report_input(trials=make_run(24)[14:])  # with failures; axe checks every cell of every table
     reader = read(small, color_scheme=scheme)
     reader.page.evaluate("openNetwork(report.front[0]); comparing = true; openNetwork(report.networks.at(-1).id)")
     reader.page.evaluate("drawAllCharts(); document.querySelector('#front details').open = true")
@@ -304,20 +304,20 @@ def test_axe_finds_nothing_serious_in_either_theme_and_the_switch_changes_it(rea
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_nothing_sticks_out_at_any_width(reader, data, width):
+def test_nothing_overflows_at_any_width(reader, data, width):
     reader.page.set_viewport_size({"width": width, "height": 900})
     reader.page.evaluate("ids => { openNetwork(ids[0]); comparing = true; openNetwork(ids[1]); }", data["front"])
 
-    # charts that are drawn follow the window, a moment later
+    # charts are resized with a delay
     reader.page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
-    if folder := os.environ.get("NASX_SCREENSHOTS"):  # to be looked at
+    if folder := os.environ.get("NASX_SCREENSHOTS"):  # for visual inspection
         reader.page.evaluate("drawAllCharts(); scrollTo(0, 0)")
         reader.page.screenshot(path=Path(folder) / f"report_{width}.png", full_page=True)
 
 
-def test_in_print_every_chart_is_drawn_in_ink(reader):
+def test_in_print_every_chart_is_drawn_in_the_light_theme(reader):
     reader.page.emulate_media(color_scheme="dark")
-    # a resize just before, which plotly puts off for a tenth of a second, must not undo the paper's width
+    # a resize just before, which plotly defers by 0.1 s, must not undo the print width
     reader.page.evaluate("dispatchEvent(new Event('resize')); dispatchEvent(new Event('beforeprint'))")
     drawn = reader.page.evaluate(
         "[...document.querySelectorAll('.chart')].filter(c => c.offsetParent && !c.data).length"
@@ -334,19 +334,19 @@ def test_in_print_every_chart_is_drawn_in_ink(reader):
 
 def test_hostile_names_stay_text(read):
     failed = Evaluation.failed(Reason.ERROR, HOSTILE)
-    trials = [*with_descent(make_run(32))[:-1], make_trial(99, evaluation=failed)]
+    trials = [*with_lineage(make_run(32))[:-1], make_trial(99, evaluation=failed)]
     info = make_info(name=HOSTILE, class_names=(HOSTILE, *"123456789"))
-    commands = [{"text": HOSTILE, "what": HOSTILE, "needs_weights": False}]
-    material = make_material(
+    commands = [{"text": HOSTILE, "purpose": HOSTILE, "needs_weights": False}]
+    report_input = make_report_input(
         trials=trials,
         info=info,
-        place=HOSTILE,
+        run_dir=HOSTILE,
         config=HOSTILE,
         reproduce=[HOSTILE],
         commands=commands,
         traits={t.arch_id: [HOSTILE] for t in trials},
     )
-    reader = read(material)
+    reader = read(report_input)
     reader.page.evaluate("openNetwork(report.front[0]); drawAllCharts()")
 
     assert reader.page.locator("#title").inner_text() == HOSTILE
@@ -355,7 +355,7 @@ def test_hostile_names_stay_text(read):
     assert reader.page.locator("img[src=x]").count() == 0
 
 
-def test_a_script_that_came_in_with_the_data_may_not_run(reader):
+def test_a_script_in_the_data_is_blocked(reader):
     reader.page.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), {text: 'window.hacked = 1'}))"
     )
@@ -365,26 +365,28 @@ def test_a_script_that_came_in_with_the_data_may_not_run(reader):
     reader.complaints.clear()
 
 
-MATERIALS = {
-    "no trial yet": lambda: make_material(trials=[]),
-    "everything failed": lambda: make_material(
+KINDS = {
+    "no trial yet": lambda: make_report_input(trials=[]),
+    "everything failed": lambda: make_report_input(
         trials=[make_trial(i, evaluation=Evaluation.failed(Reason.ERROR, "broken")) for i in range(3)]
     ),
-    "one network": lambda: make_material(trials=[make_trial(0, error=0.1, introspectability=0.2)]),
-    "one objective": lambda: make_material(32, info=make_info(objectives=("error",))),
-    "three objectives": lambda: make_material(32, info=make_info(objectives=("error", "introspectability", "macs"))),
-    "no cells": lambda: make_material(32, edges={}, traits={}),
-    "from a table": lambda: make_material(
+    "one network": lambda: make_report_input(trials=[make_trial(0, error=0.1, introspectability=0.2)]),
+    "one objective": lambda: make_report_input(32, info=make_info(objectives=("error",))),
+    "three objectives": lambda: make_report_input(
+        32, info=make_info(objectives=("error", "introspectability", "macs"))
+    ),
+    "no cells": lambda: make_report_input(32, edges={}, traits={}),
+    "from a table": lambda: make_report_input(
         trials=[make_trial(i, error=0.1 + 0.01 * i, parameters=9000 - i) for i in range(30)],
         info=make_info(objectives=("error", "parameters"), class_names=()),
         trained=frozenset(),
         dataset="",
     ),
-    "estimates": lambda: make_material(trials=make_noisy_run()),
-    "estimates, exact objective": lambda: make_material(
+    "estimates": lambda: make_report_input(trials=make_noisy_run()),
+    "estimates, exact objective": lambda: make_report_input(
         trials=make_noisy_run(), info=make_info(objectives=("error", "introspectability", "parameters"))
     ),
-    "replicates": lambda: make_material(
+    "replicates": lambda: make_report_input(
         trials=[
             make_trial(i, error=0.1 * i + 0.01 * r, introspectability=0.2 * i + 0.02 * r, replicate=r)
             for i in range(1, 5)
@@ -394,9 +396,9 @@ MATERIALS = {
 }
 
 
-@pytest.mark.parametrize("kind", MATERIALS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_run_has_a_page_without_complaints(read, kind):
-    reader = read(MATERIALS[kind]())
+    reader = read(KINDS[kind]())
     reader.page.evaluate("drawAllCharts(); for (const {id} of report.networks.slice(0, 2)) openNetwork(id)")
 
     assert reader.page.locator("#front-chart .main-svg").count() > 0
@@ -416,11 +418,11 @@ def serving(report):
 
 @pytest.mark.parametrize("at_first", [0, 32])
 def test_a_served_page_follows_its_search(browser, at_first):
-    trials = with_descent(make_run(64))
+    trials = with_lineage(make_run(64))
     state = {"n": at_first}
 
     def data():
-        return run_data(make_material(trials=trials[: state["n"]]))
+        return run_data(make_report_input(trials=trials[: state["n"]]))
 
     with serving(
         Report(lambda: run_page(data(), live=True), lambda: json.dumps(data()), lambda: state["n"])
@@ -443,8 +445,8 @@ def test_a_served_page_follows_its_search(browser, at_first):
 
 def test_the_front_has_intervals_and_its_tables_uncertainty_and_trainings(read):
     trials = make_noisy_run()
-    reader = read(make_material(trials=trials))
-    data = run_data(make_material(trials=trials))
+    reader = read(make_report_input(trials=trials))
+    data = run_data(make_report_input(trials=trials))
     reader.page.evaluate("drawAllCharts()")
 
     assert reader.page.locator("#front-chart .errorbar").count() == len(data["front"])
@@ -464,7 +466,7 @@ def test_the_front_has_intervals_and_its_tables_uncertainty_and_trainings(read):
     assert f"{100 * knee['observed']['error']:.2f} %" in figures
 
 
-def test_without_scripts_the_front_is_there_all_the_same(read, material, data):
-    reader = read(material, java_script_enabled=False)
+def test_without_javascript_the_front_is_a_table(read, report_input, data):
+    reader = read(report_input, java_script_enabled=False)
 
     assert data["knee"] in reader.page.locator("noscript").inner_text()

@@ -4,22 +4,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made_up import make_distances, make_noisy_run, make_run, make_score, make_trial
-from materials import make_info, make_material, with_descent
+from materials import make_info, make_report_input, with_lineage
 
 from nasx.reports.html.run_data import run_data
 from nasx.reports.paper import paper_front
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarize
 from nasx.trial import Evaluation, Reason, TrialStatus
 
 
 @pytest.fixture(scope="module")
-def material():
-    return make_material(64)
+def report_input():
+    return make_report_input(64)
 
 
 @pytest.fixture(scope="module")
-def data(material):
-    return run_data(material)
+def data(report_input):
+    return run_data(report_input)
 
 
 def network(data, arch_id):
@@ -30,33 +30,33 @@ def test_the_data_are_strict_json(data):
     assert json.loads(json.dumps(data, allow_nan=False))["name"] == "made up"
 
 
-def test_every_network_is_told_in_the_order_of_finishing(data, material):
-    finished = sorted(material.trials, key=lambda t: t.finished)
+def test_every_network_is_listed_in_order_of_completion(data, report_input):
+    finished = sorted(report_input.trials, key=lambda t: t.finished)
 
     assert [n["id"] for n in data["networks"]] == [t.arch_id for t in finished]
 
 
-def test_front_and_knee_are_those_of_the_summary(data, material):
-    summary = summarise(material.trials, material.info.objectives, n_classes=10)
+def test_front_and_knee_are_those_of_the_summary(data, report_input):
+    summary = summarize(report_input.trials, report_input.info.objectives, n_classes=10)
 
     assert data["front"] == [m.arch_id for m in summary.front]
     assert data["knee"] == summary.knee
 
 
-def test_a_network_brings_its_distances_pair_by_pair(data, material):
-    trial = next(t for t in material.trials if t.is_complete)
+def test_a_network_has_its_distances_pair_by_pair(data, report_input):
+    trial = next(t for t in report_input.trials if t.is_complete)
     score = network(data, trial.arch_id)["scores"][0]
 
     recorded = trial.evaluation.scores[0].distances[np.triu_indices(10, k=1)]
     assert score["thousandths"] == pytest.approx((1000 * recorded).tolist(), abs=0.5)
 
 
-def test_layer_names_are_kept_once(data):
+def test_layer_names_are_stored_once(data):
     assert data["layers"] == [["stem", "stage1", "stage2"]]
 
 
-def test_a_failure_is_told_with_its_reason_and_no_invented_figures(data, material):
-    trial = next(t for t in material.trials if t.evaluation.reason is Reason.DIVERGED)
+def test_a_failure_has_its_reason_and_no_metrics(data, report_input):
+    trial = next(t for t in report_input.trials if t.evaluation.reason is Reason.DIVERGED)
     found = network(data, trial.arch_id)
 
     assert (found["status"], found["reason"]) == ("failed", "diverged")
@@ -66,7 +66,7 @@ def test_a_failure_is_told_with_its_reason_and_no_invented_figures(data, materia
 
 def test_trainings_of_a_network_are_one_network_with_their_means():
     trials = [make_trial(0, error=e, introspectability=0.5, replicate=r) for r, e in enumerate((0.1, 0.3))]
-    data = run_data(make_material(trials=trials))
+    data = run_data(make_report_input(trials=trials))
     found = network(data, trials[0].arch_id)
 
     assert found["metrics"]["error"] == pytest.approx(0.2)
@@ -80,12 +80,12 @@ def test_trainings_of_a_network_are_one_network_with_their_means():
 @pytest.fixture(scope="module")
 def noisy():
     trials = make_noisy_run()
-    return trials, run_data(make_material(trials=trials))
+    return trials, run_data(make_report_input(trials=trials))
 
 
 def test_every_network_has_its_estimate_its_uncertainty_and_the_mean_of_its_trainings(noisy):
     trials, data = noisy
-    for result in summarise(trials, ("error", "introspectability"), n_classes=10).architectures:
+    for result in summarize(trials, ("error", "introspectability"), n_classes=10).architectures:
         found = network(data, result.arch_id)
         assert found["trainings"] == result.trainings
         assert found["p_front"] == pytest.approx(result.front_probability)
@@ -102,7 +102,7 @@ def test_the_page_says_how_certain_the_front_is_and_how_large_the_noise(noisy):
     assert data["noise"].startswith("noise of one training (standard deviation): validation error ")
 
 
-def test_a_training_of_a_known_network_is_no_network_and_says_nothing_of_descent(noisy):
+def test_a_retraining_is_no_network_and_adds_no_lineage(noisy):
     trials, data = noisy
     assert [n["id"] for n in data["networks"]] == [t.arch_id for t in trials if t.replicate == 0]
     assert {n["operator"] for n in data["networks"]} == {"random"}
@@ -112,16 +112,16 @@ def test_a_training_of_a_known_network_is_no_network_and_says_nothing_of_descent
 
 def test_an_exact_value_has_no_uncertainty_on_the_page():
     trials = make_noisy_run()
-    data = run_data(make_material(trials=trials, info=make_info(objectives=("error", "parameters"))))
+    data = run_data(make_report_input(trials=trials, info=make_info(objectives=("error", "parameters"))))
 
     assert {tuple(n["std"]) for n in data["networks"]} == {("error",)}
     assert {tuple(n["observed"]) for n in data["networks"]} == {("error",)}
 
 
-def test_the_growth_has_a_value_a_trial_and_ends_at_the_hypervolume_of_the_estimates(noisy):
+def test_the_growth_has_one_value_per_trial_and_ends_at_the_hypervolume_of_the_estimates(noisy):
     trials, data = noisy
     assert len(data["growth"]) == len(trials)
-    volume = summarise(trials, ("error", "introspectability"), n_classes=10).hypervolume
+    volume = summarize(trials, ("error", "introspectability"), n_classes=10).hypervolume
     assert data["growth"][-1] == pytest.approx(volume, abs=1e-5)
 
 
@@ -133,20 +133,20 @@ def test_the_objectives_come_first_among_the_axes(data):
 def test_the_score_that_is_the_objective_is_no_axis_of_its_own():
     trials = [make_trial(i, error=0.1 * i, introspectability=i, introspectability_shap=i) for i in range(1, 4)]
 
-    assert "introspectability_shap" not in run_data(make_material(trials=trials))["metrics"]
+    assert "introspectability_shap" not in run_data(make_report_input(trials=trials))["metrics"]
 
 
-def test_the_papers_front_lies_beside_the_runs_in_the_papers_measure(data):
+def test_the_papers_front_is_compared_by_the_papers_scorer(data):
     paper = data["paper"]
 
     assert paper["scorer"] == "activations"
     assert len(paper["theirs"]) == len(paper_front("cifar10").error)
-    ours = summarise_in_paper_measure(paper)
+    ours = hypervolume_by_steps(paper)
     assert paper["difference"] == pytest.approx(ours - paper_front("cifar10").hypervolume(10), abs=1e-4)
 
 
-def summarise_in_paper_measure(paper):
-    """The hypervolume of the points given, from guessing and 0, by adding up steps."""
+def hypervolume_by_steps(paper):
+    """Return the hypervolume of the points with reference point (0, 0.9), as a sum of steps."""
     points = sorted((x, y) for x, y, _ in paper["ours"])
     volume, before = 0.0, 0.0
     for x, y in points:
@@ -159,17 +159,17 @@ def summarise_in_paper_measure(paper):
 
 @pytest.mark.parametrize("dataset", ["digits", ""])
 def test_a_dataset_without_a_front_in_the_paper_has_no_overlay(dataset):
-    assert run_data(make_material(8, dataset=dataset))["paper"] is None
+    assert run_data(make_report_input(8, dataset=dataset))["paper"] is None
 
 
-def test_a_run_that_lacks_the_papers_measure_has_no_overlay():
+def test_a_run_without_the_papers_scores_has_no_overlay():
     trials = [make_trial(i, error=0.1, introspectability=0.5) for i in range(3)]
 
-    assert run_data(make_material(trials=trials))["paper"] is None
+    assert run_data(make_report_input(trials=trials))["paper"] is None
 
 
 def test_a_run_without_any_trial_yet_has_a_report():
-    data = run_data(make_material(trials=[]))
+    data = run_data(make_report_input(trials=[]))
 
     assert data["networks"] == []
     assert data["knee"] is None
@@ -178,7 +178,7 @@ def test_a_run_without_any_trial_yet_has_a_report():
 
 def test_a_run_where_everything_failed_has_a_report():
     failed = Evaluation.failed(Reason.ERROR, "broken")
-    data = run_data(make_material(trials=[make_trial(i, evaluation=failed) for i in range(3)]))
+    data = run_data(make_report_input(trials=[make_trial(i, evaluation=failed) for i in range(3)]))
 
     assert data["front"] == []
     assert len(data["networks"]) == 3
@@ -186,20 +186,20 @@ def test_a_run_where_everything_failed_has_a_report():
 
 @pytest.mark.parametrize("objectives", [("error",), ("error", "introspectability", "parameters")])
 def test_one_objective_or_three_make_a_report(objectives):
-    data = run_data(make_material(32, info=make_info(objectives=objectives)))
+    data = run_data(make_report_input(32, info=make_info(objectives=objectives)))
 
     assert list(data["metrics"])[: len(objectives)] == list(objectives)
     assert data["front"]
 
 
 def test_a_space_without_cells_and_traits_makes_a_report():
-    data = run_data(make_material(16, edges={}, traits={}))
+    data = run_data(make_report_input(16, edges={}, traits={}))
 
     assert data["motifs"] == []
     assert all(n["edges"] == [] for n in data["networks"])
 
 
-def test_many_classes_are_told_in_full_for_the_front_and_in_extremes_for_others():
+def test_with_many_classes_only_the_front_has_all_distances():
     rng = np.random.default_rng(0)
     trials = []
     for i, (error, score) in enumerate([(0.1, 0.5), (0.2, 0.4)]):
@@ -207,7 +207,7 @@ def test_many_classes_are_told_in_full_for_the_front_and_in_extremes_for_others(
         metrics = {"error": error, "introspectability": score}
         trials.append(make_trial(i, evaluation=Evaluation(TrialStatus.COMPLETE, metrics=metrics, scores=(found,))))
     data = run_data(
-        make_material(trials=trials, info=make_info(n_classes=20, class_names=tuple("abcdefghijklmnopqrst")))
+        make_report_input(trials=trials, info=make_info(n_classes=20, class_names=tuple("abcdefghijklmnopqrst")))
     )
     member, other = (network(data, t.arch_id)["scores"][0] for t in trials)
 
@@ -224,7 +224,7 @@ def test_a_class_pair_without_distance_is_null():
         TrialStatus.COMPLETE, metrics={"error": 0.1, "introspectability": 0.3}, scores=(make_score(distances, {}),)
     )
     data = run_data(
-        make_material(
+        make_report_input(
             trials=[make_trial(0, evaluation=evaluation)], info=make_info(n_classes=3, class_names=("a", "b", "c"))
         )
     )
@@ -233,22 +233,22 @@ def test_a_class_pair_without_distance_is_null():
 
 
 def test_a_large_run_keeps_its_data_small():
-    trials = with_descent(make_run(500))
+    trials = with_lineage(make_run(500))
 
-    assert len(json.dumps(run_data(make_material(trials=trials)))) < 500 * 2_000
+    assert len(json.dumps(run_data(make_report_input(trials=trials)))) < 500 * 2_000
 
 
-def test_parents_are_named_by_their_networks(data, material):
-    child = next(t for t in material.trials if t.candidate.parents)
-    parents = {t.arch_id for t in material.trials if t.candidate.number in child.candidate.parents}
+def test_parents_are_named_by_their_networks(data, report_input):
+    child = next(t for t in report_input.trials if t.candidate.parents)
+    parents = {t.arch_id for t in report_input.trials if t.candidate.number in child.candidate.parents}
 
     assert set(network(data, child.arch_id)["parents"]) == parents
 
 
-def test_control_characters_in_class_names_are_gone():
+def test_control_characters_in_class_names_are_removed():
     info = make_info(class_names=("a\x1b[2J", *"123456789"))
 
-    assert run_data(make_material(8, info=info))["class_names"][0] == "a [2J"
+    assert run_data(make_report_input(8, info=info))["class_names"][0] == "a [2J"
 
 
 def test_times_of_replicates_are_means():
@@ -259,4 +259,4 @@ def test_times_of_replicates_are_means():
         )
     ]
 
-    assert run_data(make_material(trials=trials))["networks"][0]["metrics"]["train_seconds"] == 2
+    assert run_data(make_report_input(trials=trials))["networks"][0]["metrics"]["train_seconds"] == 2

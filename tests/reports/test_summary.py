@@ -14,7 +14,7 @@ BOTH = ("error", "introspectability")
 
 
 def dominates(a, b):
-    """Whether `a` is no worse than `b` in any objective and better in one."""
+    """Return whether `a` is no worse than `b` in any objective and better in one."""
     return all(x <= y for x, y in zip(a, b, strict=True)) and tuple(a) != tuple(b)
 
 
@@ -31,18 +31,18 @@ def test_the_front_is_sorted_by_the_first_objective_best_first():
     assert points_of(summary.front) == [(0.1, 0.2), (0.3, 0.5), (0.5, 0.9)]
 
 
-def test_an_objective_that_is_maximised_comes_highest_first():
+def test_a_maximized_objective_comes_highest_first():
     summary = summarize(trials_at([(0.1, 0.2), (0.5, 0.9)]), ("introspectability", "error"), n_classes=10)
     assert points_of(summary.front) == [(0.5, 0.9), (0.1, 0.2)]
 
 
-def test_hypervolume_is_measured_from_guessing_and_introspectability_zero():
+def test_the_reference_point_is_guessing_and_introspectability_zero():
     summary = summarize(trials_at([(0.1, 0.5)]), BOTH, n_classes=10)
     assert summary.reference == (0.9, 0.0)
     assert summary.hypervolume == pytest.approx((0.9 - 0.1) * 0.5)
 
 
-def test_an_objective_without_a_fixed_reference_is_measured_from_the_worst_trial():
+def test_an_objective_without_a_fixed_reference_uses_the_worst_trial():
     trials = [make_trial(0, error=0.1, parameters=300), make_trial(1, error=0.2, parameters=100)]
     summary = summarize(trials, ("error", "parameters"), n_classes=2)
     assert summary.reference == (0.5, 300.0)
@@ -132,11 +132,11 @@ def test_a_network_off_the_front_that_may_be_on_the_true_one_is_a_rival(noisy):
     assert chances == sorted(chances, reverse=True)
 
 
-def test_less_than_the_promised_hypervolume_is_certain(noisy):
+def test_the_certain_hypervolume_is_less_than_the_estimate(noisy):
     assert 0 < noisy.certain_hypervolume < noisy.hypervolume
 
 
-def test_the_noise_is_found_from_what_was_trained_again(noisy):
+def test_the_noise_is_estimated_from_retrainings(noisy):
     assert [(n.objective, n.repeated, n.trainings) for n in noisy.noise] == [(name, 4, 27) for name in BOTH]
     assert noisy.noise[0].std == pytest.approx(0.01, rel=0.5)
     assert noisy.noise[1].std == pytest.approx(0.03, rel=0.5)
@@ -157,7 +157,7 @@ def test_an_exact_objective_keeps_its_value_without_uncertainty():
         (make_noisy_run(n=7), "fewer than 8 networks have been trained"),
     ],
 )
-def test_without_a_model_values_are_means_and_nothing_is_known_of_their_uncertainty(trials, why):
+def test_without_a_model_values_are_means_without_uncertainty(trials, why):
     summary = summarize(trials, BOTH, n_classes=10)
 
     assert summary.why_observed.startswith(why)

@@ -9,7 +9,7 @@ import pytest
 from made_up import make_noisy_run, make_run, make_trial
 from rich.console import Console
 
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarize
 from nasx.reports.tables import front_csv, front_json, front_table, trials_table
 from nasx.reports.text import (
     certainty_sentence,
@@ -27,7 +27,7 @@ BOTH = ("error", "introspectability")
 
 @pytest.fixture
 def summary():
-    return summarise(make_run(), BOTH, n_classes=10)
+    return summarize(make_run(), BOTH, n_classes=10)
 
 
 def printed(table, width=80, **options):
@@ -37,11 +37,11 @@ def printed(table, width=80, **options):
 
 
 def lines(text):
-    """Without the spaces at the ends of lines, which say nothing."""
+    """Return the lines without trailing spaces."""
     return [line.rstrip() for line in text.splitlines()]
 
 
-def test_the_table_is_as_it_should_be(summary):
+def test_the_table_equals_the_golden_file(summary):
     assert lines(printed(front_table(summary))) == lines((GOLD / "front.txt").read_text())
 
 
@@ -57,11 +57,11 @@ def test_the_table_has_no_escape_codes_in_a_pipe(summary):
     assert "\x1b" not in printed(front_table(summary))
 
 
-def test_every_figure_of_the_table_is_there_without_colour(summary):
-    coloured = printed(front_table(summary), force_terminal=True, no_color=True)
+def test_the_table_is_complete_without_color(summary):
+    colorless = printed(front_table(summary), force_terminal=True, no_color=True)
     for member in summary.front:
-        assert member.arch_id in coloured
-        assert f"{100 * member.metrics['error']:.2f} %" in coloured
+        assert member.arch_id in colorless
+        assert f"{100 * member.metrics['error']:.2f} %" in colorless
 
 
 def test_the_knee_is_marked_in_the_table(summary):
@@ -69,7 +69,7 @@ def test_the_knee_is_marked_in_the_table(summary):
 
 
 def test_an_empty_front_is_said_to_be_empty():
-    text = printed(front_table(summarise([], BOTH, n_classes=10)))
+    text = printed(front_table(summarize([], BOTH, n_classes=10)))
     assert lines(text) == ["No network on the front yet.", "trials: none"]
 
 
@@ -100,7 +100,7 @@ def test_json_says_what_the_numbers_mean(summary):
 
 
 def test_a_metric_that_is_not_finite_is_null_in_json_and_empty_in_csv():
-    summary = summarise([make_trial(0, error=0.1, introspectability=0.5, odd=math.nan)], BOTH, n_classes=10)
+    summary = summarize([make_trial(0, error=0.1, introspectability=0.5, odd=math.nan)], BOTH, n_classes=10)
     assert json.loads(front_json(summary))["front"][0]["odd"] is None
     assert next(csv.DictReader(io.StringIO(front_csv(summary))))["odd"] == ""
 
@@ -110,30 +110,30 @@ def test_a_metric_that_a_member_lacks_is_empty_in_csv():
         make_trial(0, error=0.1, introspectability=0.1, extra=3.0),
         make_trial(1, error=0.2, introspectability=0.2),
     ]
-    rows = list(csv.DictReader(io.StringIO(front_csv(summarise(trials, BOTH, n_classes=10)))))
+    rows = list(csv.DictReader(io.StringIO(front_csv(summarize(trials, BOTH, n_classes=10)))))
     assert [r["extra"] for r in rows] == ["3.0", ""]
 
 
-def test_the_hypervolume_is_told_with_its_reference(summary):
-    assert hypervolume_sentence(summary).endswith("measured from validation error 90 %, introspectability 0")
+def test_the_hypervolume_is_shown_with_its_reference_point(summary):
+    assert hypervolume_sentence(summary).endswith("reference point: validation error 90 %, introspectability 0")
 
 
-def test_a_large_hypervolume_is_told_without_decimals():
+def test_a_large_hypervolume_is_shown_without_decimals():
     trials = [make_trial(0, error=0.1, parameters=50_000), make_trial(1, error=0.2, parameters=10_000)]
-    told = hypervolume_sentence(summarise(trials, ("error", "parameters"), n_classes=10))
-    assert told == "hypervolume 28,000, measured from validation error 90 %, parameters 50,000"
+    sentence = hypervolume_sentence(summarize(trials, ("error", "parameters"), n_classes=10))
+    assert sentence == "hypervolume 28,000, reference point: validation error 90 %, parameters 50,000"
 
 
-def test_what_became_of_the_trials_is_told_with_the_reasons(summary):
+def test_outcomes_of_the_trials_are_shown_with_their_reasons(summary):
     assert trials_sentence(summary) == "trials: 58 complete, 3 failed, 3 infeasible (3 chance level, 3 diverged)"
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31mb", "a\nb", "a\u202eb", "a\x07b"])
-def test_names_from_outside_lose_what_does_not_print(name):
+def test_names_from_outside_lose_unprintable_characters(name):
     assert clean(name).isprintable()
 
 
-def test_every_objective_has_a_way_to_be_written():
+def test_every_objective_can_be_formatted():
     from nasx.reports.text import format_value
 
     assert [format_value(o, 1.0) for o in OBJECTIVES.values()] == [
@@ -148,7 +148,7 @@ def test_every_objective_has_a_way_to_be_written():
 
 @pytest.fixture
 def noisy():
-    return summarise(make_noisy_run(), BOTH, n_classes=10)
+    return summarize(make_noisy_run(), BOTH, n_classes=10)
 
 
 def test_every_estimate_is_shown_with_its_uncertainty_trainings_and_probability(noisy):
@@ -164,18 +164,20 @@ def test_every_estimate_is_shown_with_its_uncertainty_trainings_and_probability(
 
 def test_the_table_says_how_much_of_the_hypervolume_is_certain(noisy):
     share = noisy.certain_hypervolume / noisy.hypervolume
-    told = f"{noisy.certain_hypervolume:.4f} ({100 * share:.0f} %) of it is certain: "
+    certain = f"{noisy.certain_hypervolume:.4f} ({100 * share:.0f} %) of it is certain: "
     assert 0.5 < share < 1
-    assert certainty_sentence(noisy) == told + "the true values reach it with probability 95 %"
-    assert " ".join(f"{hypervolume_sentence(noisy)}; {told}".split()) in " ".join(printed(front_table(noisy)).split())
+    assert certainty_sentence(noisy) == certain + "the true values reach it with probability 95 %"
+    assert " ".join(f"{hypervolume_sentence(noisy)}; {certain}".split()) in " ".join(
+        printed(front_table(noisy)).split()
+    )
 
 
-def test_what_is_certain_is_never_more_than_what_is_promised(noisy):
+def test_the_certain_share_is_at_most_all_of_the_hypervolume(noisy):
     sure = replace(noisy, certain_hypervolume=1.1 * noisy.hypervolume)
     assert certainty_sentence(sure).startswith("all of it is certain")
 
 
-def test_the_table_says_how_large_the_noise_is_and_how_that_is_known(noisy):
+def test_the_table_has_the_noise_and_its_source(noisy):
     by_name = {n.objective: n.std for n in noisy.noise}
     assert noise_sentence(noisy) == (
         f"noise of one training (standard deviation): validation error {100 * by_name['error']:.2f} %, "
@@ -188,13 +190,13 @@ def test_a_member_trained_once_is_marked(noisy):
     text = printed(front_table(noisy))
     once = {m.arch_id for m in (*noisy.front, *noisy.rivals) if m.trainings == 1}
     assert once
-    assert "† trained once: its values rest on similar networks" in text
+    assert "† trained once: its estimate relies on similar networks" in text
     for member in (*noisy.front, *noisy.rivals):
         (line,) = (line for line in text.splitlines() if line.startswith(member.arch_id) and "±" in line)
         assert ("†" in line) == (member.arch_id in once)
 
 
-def test_without_a_model_the_values_are_said_to_be_means_and_why(summary):
+def test_without_a_model_the_table_has_means_and_the_reason(summary):
     text = " ".join(printed(front_table(summary)).split())
     assert "±" not in text
     assert "P(front)" not in text
@@ -206,12 +208,12 @@ def test_without_a_model_the_values_are_said_to_be_means_and_why(summary):
 
 def test_counted_objectives_are_not_called_optimistic():
     trials = [make_trial(i, parameters=100 + i, macs=50 - i) for i in range(3)]
-    sentence = noise_sentence(summarise(trials, ("parameters", "macs"), n_classes=10))
-    assert sentence == "values are exact: every objective is counted, and exact"
+    sentence = noise_sentence(summarize(trials, ("parameters", "macs"), n_classes=10))
+    assert sentence == "values are exact: no objective has noise"
 
 
 def test_an_exact_value_has_no_uncertainty():
-    summary = summarise(make_noisy_run(), (*BOTH, "parameters"), n_classes=10)
+    summary = summarize(make_noisy_run(), (*BOTH, "parameters"), n_classes=10)
     text = printed(front_table(summary))
     for member in summary.front:
         (line,) = (line for line in text.splitlines() if line.startswith(member.arch_id) and "±" in line)
@@ -222,7 +224,7 @@ def test_an_exact_value_has_no_uncertainty():
 @pytest.mark.parametrize("objectives", [BOTH, (*BOTH, "parameters"), ("error", "parameters")])
 @pytest.mark.parametrize("width", [24, 34, 50, 80, 100, 1000])
 def test_numbers_are_never_cut(objectives, width):
-    summary = summarise(make_noisy_run(), objectives, n_classes=10)
+    summary = summarize(make_noisy_run(), objectives, n_classes=10)
     text = printed(front_table(summary), width=width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
@@ -241,7 +243,7 @@ def test_the_means_of_the_trainings_are_a_column_if_there_is_room(noisy):
         assert line.rstrip().endswith(f"{member.observed['introspectability']:.3f}")
 
 
-def test_what_all_trainings_say_of_a_network_is_a_fact_next_to_those_of_one(noisy, summary):
+def test_values_over_all_trainings_are_a_fact(noisy, summary):
     best = noisy.front[0]
     error, std = 100 * best.metrics["error"], 100 * best.std["error"]
     ((name, value),) = network_facts(noisy, best.arch_id)
@@ -264,7 +266,7 @@ def test_csv_and_json_have_estimate_mean_and_uncertainty_of_every_objective(nois
     assert set(next(csv.DictReader(io.StringIO(front_csv(noisy))))) == set(row)
 
 
-def test_what_is_not_known_is_null_under_the_same_keys(summary, noisy):
+def test_unknown_values_are_null_under_the_same_keys(summary, noisy):
     unknown, known = (json.loads(front_json(s)) for s in (summary, noisy))
     row = unknown["front"][0]
     assert (row["error_observed"], row["error_std"], row["front_probability"]) == (row["error"], None, None)
@@ -283,7 +285,7 @@ def test_what_is_not_known_is_null_under_the_same_keys(summary, noisy):
     assert list(unknown) == list(known)
 
 
-def test_every_trial_is_listed_with_which_training_of_its_network_it_is():
+def test_every_trial_is_listed_with_the_number_of_its_training():
     trials = make_noisy_run(n=8, again=(2,))
     rows = [line.split()[:3] for line in printed(trials_table(trials, BOTH)).splitlines() if "complete" in line]
     assert rows == [[str(t.candidate.number), t.arch_id, str(t.replicate + 1)] for t in trials]

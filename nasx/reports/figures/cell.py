@@ -18,33 +18,34 @@ from nasx.reports.figures.style import WIDTH, styled
 from nasx.reports.palette import BLUE, CLOUD, INK, MUTED, ORANGE, PURPLE, SKY
 
 
-class Pen(NamedTuple):
-    """How an operation is drawn."""
+class OperationStyle(NamedTuple):
+    """Label and line style of an operation."""
 
     label: str
     color: str
     width: float  # points
-    dashes: tuple[float, tuple[float, ...]] | None = None  # a second sign beside the colour; None: solid
+    dashes: tuple[float, tuple[float, ...]] | None = None  # distinguishes operations without color; None: solid
 
 
-PENS: Final = {
-    CONV_3X3: Pen("3×3 convolution", BLUE, 3.4),
-    CONV_1X1: Pen("1×1 convolution", SKY, 3.4),
-    AVG_POOL: Pen("3×3 average pooling", ORANGE, 3.0, (0, (2.2, 0.9))),
-    SKIP: Pen("skip: passed on unchanged", MUTED, 1.2),
+OPERATION_STYLES: Final = {
+    CONV_3X3: OperationStyle("3×3 convolution", BLUE, 3.4),
+    CONV_1X1: OperationStyle("1×1 convolution", SKY, 3.4),
+    AVG_POOL: OperationStyle("3×3 average pooling", ORANGE, 3.0, (0, (2.2, 0.9))),
+    SKIP: OperationStyle("skip connection", MUTED, 1.2),
 }
-NODE_RADIUS: Final = 0.15  # in units of the distance between neighbouring nodes
+NODE_RADIUS: Final = 0.15  # in units of the distance between neighboring nodes
 HEAD: Final = 0.15  # length of an arrow head
-RISE: Final = 0.62  # of the curve's control point for every node that it passes
+RISE: Final = 0.62  # height of the curve's control point per node that the curve passes
 
 
 @styled
 def cell_figure(edges: Iterable[Edge], *, title: str = "", shares: Mapping[Edge, float] | None = None) -> Figure:
-    """The edges of a cell; those that carry nothing are left out. Node 0 is the input, the highest the output.
+    """Draw the edges of a cell. Arcs over one node alternate above and below: none cross in a cell of four nodes.
 
-    `shares`: how much of the decision each edge carries, written beside it.
-
-    Arcs over one node go above or below in turn, so that no two cross in a cell of four nodes.
+    Args:
+        edges: node 0 is the input, the highest node the output; edges with the operation "none" are left out.
+        title: of the figure.
+        shares: share of the decision that passes through each edge, in [0, 1], shown on the edge.
     """
     edges = [e for e in edges if e.operation != NONE]
     output = max((e.target for e in edges), default=1)
@@ -57,8 +58,10 @@ def cell_figure(edges: Iterable[Edge], *, title: str = "", shares: Mapping[Edge,
     for node in range(output + 1):
         _draw_node(axes, node, {0: "in", output: "out"}.get(node, str(node)), is_used=node in used)
     operations = {e.operation for e in edges}
-    pens = [_pen(o) for o in (*PENS, *sorted(operations - set(PENS))) if o in operations]
-    handles = [Line2D([], [], color=p.color, linewidth=p.width, linestyle=p.dashes or "-", label=p.label) for p in pens]
+    styles = [_style(o) for o in (*OPERATION_STYLES, *sorted(operations - set(OPERATION_STYLES))) if o in operations]
+    handles = [
+        Line2D([], [], color=s.color, linewidth=s.width, linestyle=s.dashes or "-", label=s.label) for s in styles
+    ]
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, handlelength=2.6)
     axes.set_aspect("equal")
     axes.set_axis_off()
@@ -67,9 +70,13 @@ def cell_figure(edges: Iterable[Edge], *, title: str = "", shares: Mapping[Edge,
     return figure
 
 
-def _pen(operation: str) -> Pen:
-    """The pen of an operation; those of other spaces share one and go by their own names."""
-    return PENS.get(operation, Pen(operation, PURPLE, 2.4))
+def _style(operation: str) -> OperationStyle:
+    """Return the style of an operation; unknown operations have one style and their own names."""
+    return OPERATION_STYLES.get(operation, OperationStyle(operation, PURPLE, 2.4))
+
+
+def _legend_line(style: OperationStyle) -> Line2D:
+    return Line2D([], [], color=style.color, linewidth=style.width, linestyle=style.dashes or "-", label=style.label)
 
 
 def _draw_edge(axes: Axes, edge: Edge, share: float | None) -> None:
@@ -80,19 +87,19 @@ def _draw_edge(axes: Axes, edge: Edge, share: float | None) -> None:
     start = source + _towards(source, control, NODE_RADIUS)
     tip = target + _towards(target, control, NODE_RADIUS + 0.02)
     neck = target + _towards(target, control, NODE_RADIUS + HEAD)
-    pen = _pen(edge.operation)
+    style = _style(edge.operation)
     curve = Path([start, control, neck], [Path.MOVETO, Path.CURVE3, Path.CURVE3])
     line = PathPatch(
-        curve, fill=False, edgecolor=pen.color, linewidth=pen.width, linestyle=pen.dashes or "-", capstyle="butt"
+        curve, fill=False, edgecolor=style.color, linewidth=style.width, linestyle=style.dashes or "-", capstyle="butt"
     )
     line.set_label(f"{edge.source}→{edge.target} {edge.operation}")
     axes.add_patch(line)
     if share is not None:
-        x, y = (start + 2 * control + neck) / 4  # of the curve
+        x, y = (start + 2 * control + neck) / 4  # midpoint of the curve
         box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}
         axes.text(x, y, f"{100 * share:.0f} %", ha="center", va="center", color=INK, bbox=box, zorder=4)
     across = 0.45 * (neck - tip)[::-1] * [1, -1]
-    axes.add_patch(Polygon([tip, neck + across, neck - across], closed=True, facecolor=pen.color, linewidth=0))
+    axes.add_patch(Polygon([tip, neck + across, neck - across], closed=True, facecolor=style.color, linewidth=0))
 
 
 def _towards(point: NDArray[np.float64], goal: NDArray[np.float64], length: float) -> NDArray[np.float64]:
@@ -102,7 +109,7 @@ def _towards(point: NDArray[np.float64], goal: NDArray[np.float64], length: floa
 
 
 def _draw_node(axes: Axes, node: int, name: str, *, is_used: bool) -> None:
-    """A circle with the node's name, faint where no edge ends."""
+    """Draw a circle with the node's name, in gray if no edge ends there."""
     color = INK if is_used else CLOUD
     circle = Circle((node, 0), NODE_RADIUS, facecolor="white", edgecolor=color, linewidth=1.4, zorder=3)
     axes.add_patch(circle)

@@ -1,4 +1,4 @@
-"""Figures of the classes inside a network: distances, profile, planes, tree, activity."""
+"""Figures of the classes inside a network: distances, layer profile, principal components, dendrogram, activations."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ from nasx.reports.text import shorten
 
 @styled
 def distances_figure(distances: NDArray[np.float64], class_names: Sequence[str], *, title: str = "") -> Figure:
-    """The distances between classes as a heat map, the closest and the farthest pair framed.
+    """Draw the distances between classes as a heat map, with frames around the closest and the farthest pair.
 
-    `distances`, (n_classes, n_classes), symmetric; a pair without a distance stays blank. Numbers are written where
-    there are few classes.
+    Args:
+        distances: (n_classes, n_classes), symmetric; NaN: blank.
+        class_names: up to 14 classes, the numbers are shown too.
+        title: of the figure.
     """
     n = len(class_names)
     side = float(np.clip(0.5 * n + 1.6, 4.4, 9.0))
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title or "How far apart the network holds its classes")
-    lower = np.where(np.tri(n, k=-1, dtype=bool), distances, np.nan)  # symmetric: half of it says all
+    axes.set_title(title or "Distances between classes")
+    lower = np.where(np.tri(n, k=-1, dtype=bool), distances, np.nan)  # symmetric: half is enough
     top = max(1.0, float(np.nanmax(lower)))
     image = axes.imshow(lower[1:, :-1], cmap=SEQUENTIAL, vmin=0, vmax=top)
     bar = figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
-    bar.set_label("cosine distance (0: the same)", color=INK)
+    bar.set_label("cosine distance (0: same evidence)", color=INK)
     bar.outline.set_visible(False)
     _name_classes(axes, class_names)
     if n <= 14:
@@ -48,7 +50,7 @@ def distances_figure(distances: NDArray[np.float64], class_names: Sequence[str],
 
 def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
     names = [shorten(name) for name in class_names]
-    step = 1 + (len(names) - 1) // 40  # more than forty names cannot be read
+    step = 1 + (len(names) - 1) // 40  # more than 40 names are illegible
     ticks = np.arange(0, len(names) - 1, step)
     long = max(map(len, names)) > 3
     axes.set_xticks(ticks, [names[i] for i in ticks], rotation=45 if long else 0, ha="right" if long else "center")
@@ -59,7 +61,7 @@ def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
 
 
 def _write_values(axes: Axes, values: NDArray[np.float64], dark: float) -> None:
-    """The values in their fields, white on fields above `dark`."""
+    """Write the values into their cells, in white if above `dark`."""
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             color = "white" if value > dark else INK
@@ -73,14 +75,14 @@ def _frame_pair(axes: Axes, pair: Sequence[Any], color: str, label: str) -> None
 
 @styled
 def profile_figure(profiles: Mapping[str, Mapping[str, float]], *, title: str = "") -> Figure:
-    """Introspectability layer by layer, from the input (top) to the output, one panel a scorer.
+    """Draw introspectability by layer, from the input (top) to the output, with one panel per scorer.
 
     `profiles`: scorer -> layer -> introspectability.
     """
     lengths = [len(profile) for profile in profiles.values()]
     height = float(np.clip(1.0 + 0.7 * len(profiles) + 0.26 * sum(min(n, 16 + n // 3) for n in lengths), 2.4, 10.0))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.suptitle(title or "Introspectability, layer by layer", x=0.015, ha="left", fontsize=11.5, fontweight="bold")
+    figure.suptitle(title or "Introspectability by layer", x=0.015, ha="left", fontsize=11.5, fontweight="bold")
     ratios = [1.0 + n for n in lengths]
     panels = figure.subplots(len(profiles), 1, squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
     for axes, (scorer, profile) in zip(panels, profiles.items(), strict=True):
@@ -109,15 +111,15 @@ def _draw_profile(axes: Axes, scorer: str, profile: Mapping[str, float]) -> None
 
 
 COLUMNS: Final = 2
-NAMED: Final = 30  # classes at most whose names are written
+NAMED: Final = 30  # with more classes, their names are left out
 
 
 @styled
 def map_figure(maps: Sequence[ClassMap], class_names: Sequence[str], *, title: str = "") -> Figure:
-    """One plane a stage, from the input to the output: images as dots, the mean of each class by its name."""
+    """Draw one plane per stage, from the input to the output: images as dots, class means as names."""
     rows = -(-len(maps) // COLUMNS)
     figure = Figure(figsize=(WIDTH, 0.5 + 3.1 * rows), layout="constrained")
-    heading = title or "Where the classes lie after each stage"
+    heading = title or "Classes after each stage (principal components)"
     figure.suptitle(heading, x=0.015, ha="left", fontsize=11.5, fontweight="bold")
     panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     colors = mpl.colormaps["tab20" if len(class_names) > 10 else "tab10"]
@@ -131,11 +133,12 @@ def map_figure(maps: Sequence[ClassMap], class_names: Sequence[str], *, title: s
 def _draw_map(axes: Axes, found: ClassMap, names: Sequence[str], colors: Sequence[object]) -> None:
     x, y = found.images.T
     axes.scatter(x, y, s=7, c=[colors[c] for c in found.labels], alpha=0.5, linewidths=0)
-    for c, (across, upright) in enumerate(found.centroids):
-        if np.isfinite(across) and len(names) <= NAMED:
+    for c, (center_x, center_y) in enumerate(found.centroids):
+        if np.isfinite(center_x) and len(names) <= NAMED:
             box = {"boxstyle": "round,pad=0.18", "facecolor": "white", "edgecolor": colors[c], "linewidth": 1.2}
-            axes.text(across, upright, shorten(names[c], 10), fontsize=8, ha="center", va="center", color=INK, bbox=box)
-    axes.set_title(f"{found.layer}: {100 * found.shown:.0f} % of the spread", fontsize=9.5, fontweight="normal")
+            name = shorten(names[c], 10)
+            axes.text(center_x, center_y, name, fontsize=8, ha="center", va="center", color=INK, bbox=box)
+    axes.set_title(f"{found.layer}: {100 * found.shown:.0f} % of the variance", fontsize=9.5, fontweight="normal")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
@@ -144,24 +147,30 @@ def _draw_map(axes: Axes, found: ClassMap, names: Sequence[str], colors: Sequenc
 
 @styled
 def tree_figure(tree: NDArray[np.float64], class_names: Sequence[str], *, title: str = "") -> Figure:
-    """The classes joined from the closest pair (left) to all of them (right), at their average distance."""
+    """Draw the dendrogram of the classes (average linkage), from the closest pair (left) to all classes (right).
+
+    Args:
+        tree: (n_classes - 1, 4) linkage matrix of scipy.
+        class_names: leaves of the tree.
+        title: of the figure.
+    """
     n = len(class_names)
     figure = Figure(figsize=(WIDTH, float(np.clip(0.9 + 0.24 * n, 2.2, 12.0))), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title or "Which classes are alike inside the network")
+    axes.set_title(title or "Similarity of the classes inside the network")
     drawn = dendrogram(tree, no_plot=True)
     for heights, places in zip(drawn["dcoord"], drawn["icoord"], strict=True):
         axes.plot(heights, places, color=BLUE, linewidth=1.6, solid_joinstyle="round")
-    step = 1 + (n - 1) // 60  # more names cannot be read
+    step = 1 + (n - 1) // 60  # more names are illegible
     ticks = np.arange(n)[::step]
     names = [shorten(class_names[drawn["leaves"][i]], 18) for i in ticks]
-    axes.set_yticks(5.0 + 10.0 * ticks, names)  # where scipy puts its leaves
+    axes.set_yticks(5.0 + 10.0 * ticks, names)  # positions of the leaves in scipy
     axes.set_ylim(0, 10 * n)
     axes.set_xlim(0, None)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("cosine distance at which they are joined", color=MUTED)
+    axes.set_xlabel("cosine distance at which clusters merge", color=MUTED)
     return figure
 
 
@@ -169,13 +178,13 @@ def tree_figure(tree: NDArray[np.float64], class_names: Sequence[str], *, title:
 def activity_figure(
     activity: Mapping[str, NDArray[np.float64]], class_names: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """How strongly each class (row) drives each block (column), from the input to the output."""
+    """Draw the mean activation of each block (column) for each class (row), from the input to the output."""
     values = np.stack(list(activity.values()), axis=1)
     n_classes, n_blocks = values.shape
     height = float(np.clip(1.5 + 0.24 * n_classes, 2.4, 12.0))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title or "Which classes drive which blocks")
+    axes.set_title(title or "Which classes activate which blocks")
     limit = float(np.abs(values).max()) or 1.0
     image = axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, pad=0.02)

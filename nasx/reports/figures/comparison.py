@@ -1,4 +1,4 @@
-"""Figure of a comparison of runs: attainment surfaces and hypervolume growth, with quartiles over seeds."""
+"""Figure of a comparison of runs: attainment surfaces and hypervolume growth, with quartiles over the runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from nasx.reports.figures.style import WIDTH, styled
 from nasx.reports.palette import BLUE, GREEN, MUTED, ORANGE, PURPLE, VERMILLION
 from nasx.reports.text import shorten
 
-LOOKS = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, (0, (5, 1, 1, 1, 1, 1))))
-LONGEST_LABEL = 60  # characters
+LINE_STYLES = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, (0, (5, 1, 1, 1, 1, 1))))
+MAX_LABEL = 60  # characters
 
 
 @styled
 def comparison_figure(comparison: Comparison) -> Figure:
-    """The groups' attainment surfaces (of two objectives) above the growth of their hypervolumes.
+    """Draw the attainment surfaces of the groups, if there are two objectives, above their hypervolume growth.
 
-    A line is the median over the runs of a group, the band around it contains the middle half.
+    A line is the median over the runs of a group, the band around it the interquartile range.
     """
     has_plane = len(comparison.objectives) == 2
     n_panels = 2 if has_plane else 1
@@ -38,7 +38,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
 
 
 def _caption(comparison: Comparison) -> str:
-    caption = "lines: median over the runs; bands: the middle half\nnetworks are judged by their estimates at the end"
+    caption = "lines: median over the runs; bands: interquartile range\nnetworks are evaluated by their final estimates"
     observed = sum(bool(run.why_observed) for group in comparison.groups for run in group.runs)
     runs = sum(len(group.runs) for group in comparison.groups)
     if not observed:
@@ -48,25 +48,25 @@ def _caption(comparison: Comparison) -> str:
 
 
 def _draw_surfaces(axes: Axes, comparison: Comparison) -> None:
-    upright, across = comparison.objectives
-    axes.set_title("What was attained")
-    for group, (color, line) in zip(comparison.groups, cycle(LOOKS), strict=False):
+    y_objective, x_objective = comparison.objectives
+    axes.set_title("Attainment surfaces")
+    for group, (color, line) in zip(comparison.groups, cycle(LINE_STYLES), strict=False):
         if not sum(len(run.front) for run in group.runs):
             continue
         steps, *surfaces = group.surfaces().T
-        x = across.sign * steps
-        low, median, high = (upright.sign * np.where(np.isfinite(s), s, np.nan) for s in surfaces)
+        x = x_objective.sign * steps
+        low, median, high = (y_objective.sign * np.where(np.isfinite(s), s, np.nan) for s in surfaces)
         axes.fill_between(x, low, high, step="post", color=color, alpha=0.18, linewidth=0)
         axes.step(x, median, where="post", color=color, linestyle=line, linewidth=1.6)
         corners = median != np.r_[np.nan, median[:-1]]
         axes.plot(x[corners], median[corners], ".", color=color, markersize=5)
-    label_axis(axes, "x", across)
-    label_axis(axes, "y", upright)
+    label_axis(axes, "x", x_objective)
+    label_axis(axes, "y", y_objective)
 
 
 def _draw_growths(axes: Axes, comparison: Comparison) -> None:
-    axes.set_title("How fast")
-    for group, (color, line) in zip(comparison.groups, cycle(LOOKS), strict=False):
+    axes.set_title("Hypervolume growth")
+    for group, (color, line) in zip(comparison.groups, cycle(LINE_STYLES), strict=False):
         quartiles = group.growths()
         x = np.arange(1, len(quartiles) + 1)
         low, median, high = quartiles.T
@@ -78,4 +78,4 @@ def _draw_growths(axes: Axes, comparison: Comparison) -> None:
 
 def _label(group: Group) -> str:
     n = len(group.runs)
-    return f"{shorten(group.label, LONGEST_LABEL)} ({n} run{'s' if n > 1 else ''})"
+    return f"{shorten(group.label, MAX_LABEL)} ({n} run{'s' if n > 1 else ''})"

@@ -17,31 +17,36 @@ from nasx.reports.summary import ArchitectureResult, FrontSummary
 from nasx.reports.text import COUNTS, certainty_sentence, format_value, hypervolume_sentence, trials_sentence
 from nasx.trial import OBJECTIVES, Direction, Objective
 
-CROWD = 0.9  # share of the trials that the axes are sure to hold; stragglers are counted, not shown
+VISIBLE_SHARE = 0.9  # of the networks, that the axes include at least; the others are counted in the caption
 
 
 @styled
 def front_figure(summary: FrontSummary, *, title: str = "", paper: PaperFront | None = None) -> Figure:
-    """All networks of a run in gray, its front in color with intervals, the knee named, hypervolume below.
+    """Draw all networks of a run, in gray, and its front, in color with intervals; name the knee and the hypervolume.
 
-    The axes are the first two objectives, the first one upright; a single objective is drawn against the metric
-    that the method pairs it with. Better is always below and to the right, or as the arrows say.
+    The first objective is the y axis, the second the x axis. A single objective is drawn against introspectability, or
+    against the error if it is introspectability. Arrows at the axes point to the better end.
+
+    Args:
+        summary: of the run.
+        title: of the figure.
+        paper: the paper's front, drawn as well.
     """
-    upright, across = _axes_objectives(summary)
+    y_objective, x_objective = _axes_objectives(summary)
     figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title or "Pareto front", pad=26)  # the legend is between title and axes
     if summary.front:
-        _draw_points(axes, summary, across, upright)
+        _draw_points(axes, summary, x_objective, y_objective)
     if paper is not None:
         _draw_paper(axes, paper)
-    label_axis(axes, "x", across)
-    label_axis(axes, "y", upright)
+    label_axis(axes, "x", x_objective)
+    label_axis(axes, "y", y_objective)
     if not summary.front:
         axes.text(0.5, 0.5, "no network on the front yet", transform=axes.transAxes, ha="center", color=MUTED)
         return figure
-    _draw_knee(axes, summary, across, upright)
-    hidden = _focus(axes, summary, across, upright, paper)
+    _draw_knee(axes, summary, x_objective, y_objective)
+    hidden = _focus(axes, summary, x_objective, y_objective, paper)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.995), ncols=4, columnspacing=1.4, handletextpad=0.4)
     figure.supxlabel(_caption(summary, hidden, paper), x=0.015, ha="left", fontsize=8, color=MUTED, linespacing=1.6)
     return figure
@@ -55,30 +60,32 @@ def _axes_objectives(summary: FrontSummary) -> tuple[Objective, Objective]:
 
 
 def _columns(results: Sequence[ArchitectureResult], *objectives: Objective) -> list[NDArray[np.float64]]:
-    """The values of the objectives, one array each, over the results that have them all."""
+    """Return one array per objective, over the results that have all of the objectives."""
     names = [o.name for o in objectives]
     rows = [[r.metrics[n] for n in names] for r in results if all(n in r.metrics for n in names)]
     return list(np.array(rows, dtype=float).reshape(-1, len(names)).T)
 
 
-def _draw_points(axes: Axes, summary: FrontSummary, across: Objective, upright: Objective) -> None:
+def _draw_points(axes: Axes, summary: FrontSummary, x_objective: Objective, y_objective: Objective) -> None:
     members = {m.arch_id for m in summary.front}
     others = [a for a in summary.architectures if a.arch_id not in members]
-    x, y = _columns(others, across, upright)
+    x, y = _columns(others, x_objective, y_objective)
     axes.scatter(x, y, s=22, color=CLOUD, alpha=0.75, linewidths=0, label="other networks")
-    x, y = _columns(summary.front, across, upright)
-    _draw_intervals(axes, summary, across, upright)
+    x, y = _columns(summary.front, x_objective, y_objective)
+    _draw_intervals(axes, summary, x_objective, y_objective)
     if len(summary.objectives) == 2:
         order = np.argsort(x, kind="stable")
-        # the best that is reached at x: of the next member if more is better, of the last one if less is
-        axes.step(x[order], y[order], where="pre" if across.sign < 0 else "post", color=BLUE, linewidth=1.4, zorder=3)
+        # the best value reached at x: that of the next member if more is better, of the last one if less is
+        axes.step(
+            x[order], y[order], where="pre" if x_objective.sign < 0 else "post", color=BLUE, linewidth=1.4, zorder=3
+        )
     once = [m for m in summary.front if _is_trained_once(m, summary)]
     often = [m for m in summary.front if m not in once]
     if often:
-        x, y = _columns(often, across, upright)
+        x, y = _columns(often, x_objective, y_objective)
         axes.scatter(x, y, s=46, color=BLUE, edgecolors="white", linewidths=0.8, zorder=4, label="front")
     if once:
-        x, y = _columns(once, across, upright)
+        x, y = _columns(once, x_objective, y_objective)
         label = "front, trained once"
         axes.scatter(x, y, s=40, facecolors="white", edgecolors=BLUE, linewidths=1.4, zorder=4, label=label)
 
@@ -87,14 +94,14 @@ def _is_trained_once(member: ArchitectureResult, summary: FrontSummary) -> bool:
     return summary.is_estimated and member.trainings == 1
 
 
-def _draw_intervals(axes: Axes, summary: FrontSummary, across: Objective, upright: Objective) -> None:
-    """Bars of one standard deviation to either side of the estimates; none for values that are exact or not known."""
+def _draw_intervals(axes: Axes, summary: FrontSummary, x_objective: Objective, y_objective: Objective) -> None:
+    """Draw error bars of ± one standard deviation, except for values that are exact or have no estimate."""
     for member in summary.front:
-        if not any(member.std.get(o.name) for o in (across, upright)):
+        if not any(member.std.get(o.name) for o in (x_objective, y_objective)):
             continue
-        (x,), (y,) = _columns([member], across, upright)
+        (x,), (y,) = _columns([member], x_objective, y_objective)
         color = VERMILLION if member.arch_id == summary.knee else BLUE
-        dx, dy = member.std.get(across.name), member.std.get(upright.name)
+        dx, dy = member.std.get(x_objective.name), member.std.get(y_objective.name)
         axes.errorbar(x, y, xerr=dx, yerr=dy, fmt="none", ecolor=color, elinewidth=0.8, alpha=0.55, zorder=3)
 
 
@@ -115,43 +122,45 @@ def _draw_paper(axes: Axes, paper: PaperFront) -> None:
     )
 
 
-def _draw_knee(axes: Axes, summary: FrontSummary, across: Objective, upright: Objective) -> None:
+def _draw_knee(axes: Axes, summary: FrontSummary, x_objective: Objective, y_objective: Objective) -> None:
     member = next(m for m in summary.front if m.arch_id == summary.knee)
-    (x,), (y,) = _columns([member], across, upright)
-    values = ", ".join(format_value(o, member.metrics[o.name]) for o in (upright, across))
-    label = f"knee {member.arch_id} ({values})"  # in the legend: next to the point it would cover other points
+    (x,), (y,) = _columns([member], x_objective, y_objective)
+    values = ", ".join(format_value(o, member.metrics[o.name]) for o in (y_objective, x_objective))
+    label = f"knee {member.arch_id} ({values})"  # in the legend, since a label at the point would cover others
     inside, line = ("white", VERMILLION) if _is_trained_once(member, summary) else (VERMILLION, "white")
     axes.scatter([x], [y], s=80, marker="D", facecolors=inside, edgecolors=line, linewidths=1.2, zorder=5, label=label)
 
 
-def _focus(axes: Axes, summary: FrontSummary, across: Objective, upright: Objective, paper: PaperFront | None) -> int:
+def _focus(
+    axes: Axes, summary: FrontSummary, x_objective: Objective, y_objective: Objective, paper: PaperFront | None
+) -> int:
     """Set the limits so that the front and most networks fill the axes; return how many networks are outside."""
-    overlay = _learned(summary, paper) if paper else {}
+    overlay = _above_chance(summary, paper) if paper else {}
     ranges = []
-    for objective in (across, upright):
+    for objective in (x_objective, y_objective):
         (front,), (everything,) = _columns(summary.front, objective), _columns(summary.architectures, objective)
-        crowd = objective.sign * np.quantile(objective.sign * everything, [0, CROWD])
+        bulk = objective.sign * np.quantile(objective.sign * everything, [0, VISIBLE_SHARE])
         std = np.array([m.std.get(objective.name, 0.0) for m in summary.front if objective.name in m.metrics])
-        shown = np.concatenate([front - std, front + std, crowd, overlay.get(objective.name, [])])
+        shown = np.concatenate([front - std, front + std, bulk, overlay.get(objective.name, [])])
         low, high = shown.min(), shown.max()
         margin = 0.07 * ((high - low) or abs(high) or 1.0)
         ranges.append((low - margin, high + margin))
     axes.set_xlim(ranges[0])
     axes.set_ylim(ranges[1])
-    points = _columns(summary.architectures, across, upright)
+    points = _columns(summary.architectures, x_objective, y_objective)
     inside = [(low <= values) & (values <= high) for values, (low, high) in zip(points, ranges, strict=True)]
     return int((~(inside[0] & inside[1])).sum())
 
 
-def _learned(summary: FrontSummary, paper: PaperFront) -> dict[str, NDArray[np.float64]]:
-    """The paper's points without those at chance level, which its fronts hold and which say nothing."""
+def _above_chance(summary: FrontSummary, paper: PaperFront) -> dict[str, NDArray[np.float64]]:
+    """Return the paper's points without those at chance level, which its fronts include."""
     chance = next(r for o, r in zip(summary.objectives, summary.reference, strict=True) if o.name == "error")
     kept = paper.error < 0.95 * (chance or 1.0)
     return {"error": paper.error[kept], "introspectability": paper.introspectability[kept]}
 
 
 def label_axis(axes: Axes, which: str, objective: Objective) -> None:
-    """Name, unit and direction of an objective on its axis; the arrow points to the better end."""
+    """Label an axis with name, unit and direction of an objective; the arrow points to the better end."""
     unit = f" ({objective.unit})" if objective.unit else ""
     axis = axes.xaxis if which == "x" else axes.yaxis
     name = f"{objective.label}{unit}"
@@ -166,7 +175,7 @@ def label_axis(axes: Axes, which: str, objective: Objective) -> None:
 def _caption(summary: FrontSummary, hidden: int, paper: PaperFront | None) -> str:
     trials = trials_sentence(summary)
     if hidden:
-        trials += f"; {hidden} network{'s' if hidden > 1 else ''} beyond the axes"
+        trials += f"; {hidden} network{'s' if hidden > 1 else ''} outside the axes"
     lines = [hypervolume_sentence(summary), certainty_sentence(summary), _meaning(summary), trials]
     if paper is not None:
         lines.append("the paper's front: Carmichael, Moon, Jacobs, AutoML 2023 workshop, Figure 2, CC BY 4.0")
@@ -174,7 +183,7 @@ def _caption(summary: FrontSummary, hidden: int, paper: PaperFront | None) -> st
 
 
 def _meaning(summary: FrontSummary) -> str:
-    """The meaning of points and bars; empty if every value is exact."""
+    """Return the meaning of points and bars; empty if every value is exact."""
     if summary.is_estimated:
         meaning = "points: estimates; bars: ± one standard deviation"
         return (

@@ -19,14 +19,14 @@ from nasx.reports.text import shorten
 
 if TYPE_CHECKING:
     from nasx.data.check import DataReport
-    from nasx.diagnostics.debug import Debugging
+    from nasx.diagnostics.debug import Diagnosis
 
 MARGIN: Final = 0.12  # inches
-GAP: Final = 0.06  # inches between pictures
+GAP: Final = 0.06  # inches between images
 
 
 class Sheet:
-    """A figure filled from the top down in inches, so that its pictures have one size whatever their number."""
+    """Figure that is filled from the top, in inches, so that all images have the same size, whatever their number."""
 
     def __init__(self, height: float) -> None:
         self.figure = Figure(figsize=(WIDTH, height))
@@ -40,7 +40,13 @@ class Sheet:
         self.figure.text(x / WIDTH, y, text, fontsize=size, color=color, fontweight=weight, va="top")
 
     def axes(self, x: float, drop: float, side: float) -> Axes:
-        """Square axes without marks, `x` from the left and `drop` below the top, in inches."""
+        """Add square axes without ticks.
+
+        Args:
+            x: from the left edge, in inches.
+            drop: below `top`, in inches.
+            side: length, in inches.
+        """
         bottom = self.height - self.top - drop - side
         axes = self.figure.add_axes((x / WIDTH, bottom / self.height, side / WIDTH, side / self.height))
         axes.set_xticks([])
@@ -52,13 +58,13 @@ class Sheet:
 
 
 def show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
-    """An image of (channels, height, width): grey for one channel, else the first three as colours."""
+    """Show an image of (channels, height, width): in gray if it has one channel, else the first three as colors."""
     shown = image[0] if len(image) < 3 else np.moveaxis(image[:3], 0, -1)
     axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
 
-CONTACT_COLUMNS: Final = 10  # images of a class
-MOST_CLASSES: Final = 40  # rows; of the other classes only the number is told
+CONTACT_COLUMNS: Final = 10  # images per class
+MOST_CLASSES: Final = 40  # rows; further classes are only counted
 CONTACT_NAMES: Final = 1.45  # inches, for the names
 CONTACT_SIDE: Final = (WIDTH - 2 * MARGIN - CONTACT_NAMES - (CONTACT_COLUMNS - 1) * GAP) / CONTACT_COLUMNS
 CONTACT_ROW: Final = CONTACT_SIDE + GAP  # inches
@@ -67,7 +73,7 @@ CONTACT_HEAD: Final = 0.62  # inches
 
 @styled
 def contact_sheet(report: DataReport) -> Figure:
-    """The training images that `nasx.data.check` has kept of each class."""
+    """Draw the sample images of each class in a data report."""
     part = report.train
     shown = min(len(part.class_names), MOST_CLASSES)
     sheet = Sheet(CONTACT_HEAD + max(shown, 1) * CONTACT_ROW + 0.1)
@@ -86,26 +92,29 @@ def contact_sheet(report: DataReport) -> Figure:
     return sheet.figure
 
 
-SHAP_COLUMNS: Final = 10  # of right samples: one a class
+SHAP_COLUMNS: Final = 10  # of correct predictions: one class each
 SHAP_HEADING: Final = 0.42  # inches for a section's heading
-RIVALRY: Final = SHAP_HEADING + 0.42  # inches above and below the pictures of a section of rivals
+RIVALRY: Final = SHAP_HEADING + 0.42  # inches above and below the images of a section of comparisons
 SHAP_SIDE: Final = (WIDTH - 2 * MARGIN - (SHAP_COLUMNS - 1) * GAP) / SHAP_COLUMNS
-RIVAL_SIDE: Final = (WIDTH - 2 * MARGIN - 0.9) / 12  # four samples of three pictures, with room between the samples
+RIVAL_SIDE: Final = (WIDTH - 2 * MARGIN - 0.9) / 12  # four samples of three images, with space between the samples
 
 
 @styled
 def shap_figure(explanation: Explanation, *, title: str = "") -> Figure:
-    """Sample images of each class with their SHAP images, then errors and doubtful successes beside their rivals."""
+    """Draw sample images of each class with their SHAP values, then errors and uncertain predictions.
+
+    For the latter, SHAP values are shown for the predicted class and for its rival: the true class or the runner-up.
+    """
     right = _by_class(explanation.of_kind(SampleKind.RIGHT))
     bands = [right[i : i + SHAP_COLUMNS] for i in range(0, len(right), SHAP_COLUMNS)]
     rivalries = [(kind, explanation.of_kind(kind)) for kind in (SampleKind.WRONG, SampleKind.UNSURE)]
     rivalries = [(kind, samples) for kind, samples in rivalries if samples]
     heights = [0.75, *(_band_height(b) for b in bands), *(RIVALRY + RIVAL_SIDE for _ in rivalries)]
     sheet = Sheet(sum(heights) + 0.1)
-    _draw_title(sheet, title or "What the decisions rest on: SHAP images")
+    _draw_title(sheet, title or "Evidence for the decisions: SHAP values")
     sheet.top = 0.75
     if bands:
-        sheet.text(MARGIN, "Classified rightly", 9.5, weight="bold")
+        sheet.text(MARGIN, "Correct predictions", 9.5, weight="bold")
         sheet.top += 0.24
     for band in bands:
         _draw_band(sheet, band, explanation.class_names)
@@ -130,7 +139,7 @@ def _band_height(band: Sequence[Sequence[ExplainedSample]]) -> float:
 def _draw_title(sheet: Sheet, title: str) -> None:
     sheet.top = 0.1
     sheet.text(MARGIN, title, 11.5, weight="bold")
-    sheet.text(MARGIN, "Each image beside what its pixels contribute to the logit of a class.", 8, MUTED, drop=0.26)
+    sheet.text(MARGIN, "Each image with the contributions of its pixels to the logit of a class.", 8, MUTED, drop=0.26)
     bar = sheet.figure.add_axes((1 - 2.05 / WIDTH, 1 - 0.32 / sheet.height, 1.1 / WIDTH, 0.12 / sheet.height))
     sheet.figure.colorbar(ScalarMappable(Normalize(-1, 1), DIVERGING), cax=bar, orientation="horizontal", ticks=[])
     bar.spines[:].set_visible(False)
@@ -139,7 +148,7 @@ def _draw_title(sheet: Sheet, title: str) -> None:
 
 
 def _draw_band(sheet: Sheet, band: Sequence[Sequence[ExplainedSample]], names: Sequence[str]) -> None:
-    """One column a class, each sample above its SHAP image."""
+    """Draw one column per class, each sample above its SHAP values."""
     for column, samples in enumerate(band):
         x = MARGIN + column * (SHAP_SIDE + GAP)
         sheet.text(x, shorten(names[samples[0].label], 11), 8)
@@ -150,27 +159,27 @@ def _draw_band(sheet: Sheet, band: Sequence[Sequence[ExplainedSample]], names: S
 
 
 def _draw_rivalries(sheet: Sheet, kind: SampleKind, samples: Sequence[ExplainedSample], names: Sequence[str]) -> None:
-    """Each sample with the SHAP images of the class that it was taken for and of its rival."""
+    """Draw each sample with the SHAP values of its predicted class and of its rival."""
     is_wrong = kind is SampleKind.WRONG
-    heading = "Classified wrongly, with most confidence" if is_wrong else "Classified rightly, with least confidence"
+    heading = "Most confident errors" if is_wrong else "Least confident correct predictions"
     sheet.text(MARGIN, heading, 9.5, weight="bold")
     for i, sample in enumerate(samples):
         x = MARGIN + i * (3 * RIVAL_SIDE + 0.3)
         (winner, rival) = sample.attributions
-        says = f"says {shorten(names[winner], 10)}, {100 * sample.confidence:.0f} %"
-        sheet.text(x, says, 8, VERMILLION if is_wrong else INK, drop=0.24)
+        prediction = f"predicted {shorten(names[winner], 10)}, {100 * sample.confidence:.0f} %"
+        sheet.text(x, prediction, 8, VERMILLION if is_wrong else INK, drop=0.24)
         drop = SHAP_HEADING
         show_image(sheet.axes(x, drop, RIVAL_SIDE), sample.image)
         for place, c in enumerate((winner, rival), start=1):
             axes = sheet.axes(x + place * RIVAL_SIDE, drop, RIVAL_SIDE)
             _show_values(axes, sample, c)
             axes.set_xlabel(f"for {shorten(names[c], 8)}", fontsize=7.5, labelpad=2)
-        truth = f"is {shorten(names[sample.label], 10)}" if is_wrong else ""
+        truth = f"true class {shorten(names[sample.label], 10)}" if is_wrong else ""
         sheet.text(x, truth, 8, drop=SHAP_HEADING + RIVAL_SIDE + 0.04)
 
 
 def _show_values(axes: Axes, sample: ExplainedSample, label: int) -> None:
-    """SHAP values of one class over a faint image; the scale is the sample's own, the same for its classes."""
+    """Draw the SHAP values of one class; each sample has its own scale, the same for all of its classes."""
     limit = max(float(np.abs(v).max()) for v in sample.attributions.values()) or 1.0
     values = sample.attributions[label]
     axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
@@ -179,19 +188,19 @@ def _show_values(axes: Axes, sample: ExplainedSample, label: int) -> None:
 SUSPECT_COLUMNS: Final = 8
 SUSPECT_SHOWN: Final = 40  # images
 SUSPECT_SIDE: Final = (WIDTH - 2 * MARGIN - (SUSPECT_COLUMNS - 1) * GAP) / SUSPECT_COLUMNS
-SUSPECT_ROW: Final = SUSPECT_SIDE + 0.4  # inches: an image and two lines above it
+SUSPECT_ROW: Final = SUSPECT_SIDE + 0.4  # inches: an image with two lines above it
 SUSPECT_HEAD: Final = 0.62  # inches
 
 
 @styled
-def suspects_figure(debugging: Debugging, images: NDArray[np.int64]) -> Figure:
-    """The most suspect training images with the label they bear and the class that they lie nearer to."""
+def suspects_figure(debugging: Diagnosis, images: NDArray[np.int64]) -> Figure:
+    """Draw the most suspect training images with label and closest other class; `images`: (n_train,) their indices."""
     chosen = debugging.suspicion.ranking()[:SUSPECT_SHOWN]
     sheet = Sheet(SUSPECT_HEAD + -(-len(chosen) // SUSPECT_COLUMNS) * SUSPECT_ROW + 0.1)
     sheet.top = 0.1
-    sheet.text(MARGIN, "Training images whose label to check first", 11.5, weight="bold")
-    told = "Its number, the label it bears, and the nearest other class: in orange where that is nearer than its own."
-    sheet.text(MARGIN, told, 8, MUTED, drop=0.26)
+    sheet.text(MARGIN, "Training images with the most suspect labels", 11.5, weight="bold")
+    note = "Index, label, and closest other class; in orange if that is closer than the class of the label."
+    sheet.text(MARGIN, note, 8, MUTED, drop=0.26)
     names = debugging.train.class_names
     for place, i in enumerate(chosen):
         row, column = divmod(place, SUSPECT_COLUMNS)

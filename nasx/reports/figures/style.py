@@ -1,4 +1,4 @@
-"""Style of all figures and how to save them, without global state."""
+"""Style of all figures, and saving them, without global state."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from matplotlib.figure import Figure
 from nasx.errors import ResourceError, SettingError
 from nasx.reports.palette import BLUE, FAINT, INK, MUTED, SKY, VERMILLION
 
-# distances: from none (white) to far (deep blue); lightness falls steadily, so that it survives black-and-white print
+# distances, from 0 (white) to far (dark blue); lightness falls steadily, so that it works in black-and-white print
 SEQUENTIAL: Final = LinearSegmentedColormap.from_list("nasx_sequential", ["#ffffff", "#cfe3f1", SKY, BLUE, "#08306b"])
-# SHAP values: against (blue), nothing (white), for (vermillion)
+# SHAP values: against (blue), none (white), for (vermillion)
 DIVERGING: Final = LinearSegmentedColormap.from_list(
     "nasx_diverging", ["#00487a", BLUE, "#ffffff", VERMILLION, "#8a3d00"]
 )
-WIDTH: Final = 7.6  # inches: at 200 dots an inch the width of a README twice over, sharp on dense screens
+WIDTH: Final = 7.6  # inches: at 200 dots per inch twice the width of a README, sharp on high-density screens
 SETTINGS: Final[dict[Any, Any]] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.family": "DejaVu Sans",  # part of matplotlib: the same figure on every machine
     "font.size": 9.5,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -50,8 +50,8 @@ SETTINGS: Final[dict[Any, Any]] = {
     "figure.facecolor": "white",
     "figure.dpi": 100,
     "savefig.dpi": 200,
-    "svg.hashsalt": "nasx",  # the same SVG for the same data
-    "text.parse_math": False,  # a class named $x$ stays text
+    "svg.hashsalt": "nasx",  # the same data result in the same SVG
+    "text.parse_math": False,  # class names such as $x$ are text
 }
 FORMATS: Final = (".png", ".svg", ".pdf")
 P = ParamSpec("P")
@@ -59,12 +59,12 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Runs a drawing function under the house's settings and puts the user's back."""
+    """Decorate a drawing function to use these settings; the user's settings are restored afterwards."""
 
     @wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
         with mpl.rc_context():
-            mpl.rcdefaults()  # whatever the user's matplotlibrc says
+            mpl.rcdefaults()  # ignore the user's matplotlibrc
             mpl.rcParams.update(SETTINGS)
             return draw(*args, **kwargs)
 
@@ -72,29 +72,32 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 def check_format(path: Path) -> None:
-    """Raises SettingError where the file name's suffix is no picture format that is written."""
+    """Raise SettingError if the suffix of the file name is not a supported format."""
     if path.suffix.lower() not in FORMATS:
-        raise SettingError("the picture's file name", f"must end in .png, .svg or .pdf, got {path.name!r}.")
+        raise SettingError("the figure's file name", f"must end in .png, .svg or .pdf, got {path.name!r}.")
 
 
 @styled
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure in the format of the suffix, folders made as needed.
+    """Write a figure in the format of the suffix; create missing directories.
 
-    Raises SettingError for an unknown suffix, ResourceError where the file cannot be written.
+    Raises SettingError if the suffix is unknown, ResourceError if the file cannot be written.
     """
     check_format(path)
-    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # the same data give the same file
+    undated = {
+        ".svg": {"Date": None},
+        ".pdf": {"CreationDate": None},
+    }  # no dates: the same data result in the same file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata=undated.get(path.suffix.lower()))
     except OSError as exc:
-        raise ResourceError(f"cannot write the picture {path}: {exc.strerror or exc}.") from exc
+        raise ResourceError(f"cannot write the figure {path}: {exc.strerror or exc}.") from exc
 
 
 @styled
 def as_png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG."""
+    """Return the bytes of a figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -1,1 +1,1 @@
-"""The HTML report of a run: load, compute, render, serve."""
+"""HTML report of a run: load, compute, render, serve."""

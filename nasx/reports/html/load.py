@@ -1,4 +1,4 @@
-"""Load everything that the report of a run shows: journal, config, edges, pictures, final trainings."""
+"""Load the input of a report: journal, config, edges, figures and final trainings of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from nasx.config.components import build, dataset_name
 from nasx.config.compose import load_resolved
 from nasx.networks.edge import NONE, Edge
-from nasx.protocols import SearchSpace
+from nasx.protocols import HasCells, SearchSpace
 from nasx.reports.text import format_value
 from nasx.runs.directory import ARCHS, CONFIG, arch_dir, kept_weights
 from nasx.runs.journal import Journal
@@ -28,45 +28,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RunMaterial:
-    """A run as the report is given it."""
+class ReportInput:
+    """Input of a report: one run, finished or not."""
 
     trials: Sequence[Trial]
     lineage: Sequence[Lineage]
     info: RunInfo
-    place: str  # the run directory, as it was named
-    dataset: str = ""  # its `Dataset.name`; empty: results were looked up in a table
-    edges: Mapping[str, Sequence[Edge]] = field(default_factory=dict)  # by arch_id; empty: a space without cells
-    traits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what motifs are made of, by arch_id
-    pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)  # by arch_id
-    tested: Mapping[str, str] = field(default_factory=dict)  # error on the test images in words, by arch_id
-    trained: frozenset[str] = frozenset()  # the networks whose weights are kept
-    commands: Sequence[Mapping[str, Any]] = ()  # what goes on from a network: text before its id, what, needs_weights
-    config: str = ""  # config.yaml
-    reproduce: Sequence[str] = ()  # commands that repeat the run
+    run_dir: str  # as given by the user
+    dataset: str = ""  # `Dataset.name`; empty: results come from a table
+    edges: Mapping[str, Sequence[Edge]] = field(default_factory=dict)  # by arch_id; empty: the space has no cells
+    traits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of motifs, by arch_id
+    figures: Mapping[str, Sequence[EmbeddedFigure]] = field(default_factory=dict)  # by arch_id
+    tested: Mapping[str, str] = field(default_factory=dict)  # test error as text, by arch_id
+    trained: frozenset[str] = frozenset()  # networks whose weights were kept
+    commands: Sequence[Mapping[str, Any]] = ()  # for one network: text (without its id), purpose, needs_weights
+    config: str = ""  # text of config.yaml
+    reproduce: Sequence[str] = ()  # commands that repeat or resume the run
 
 
-WIDEST = 900  # pixels: nearly twice what a panel is wide
-QUALITY = 75  # of WebP, in 0..100
-# folder of a network -> file -> what it shows; the names are those of `explanation.py` and `debugging.py`
-PICTURES = {
+MAX_WIDTH = 900  # pixels: nearly twice the width of a panel
+WEBP_QUALITY = 75  # in 0..100
+# folder of a network -> file -> caption; files of `explanation_page.py` and `debugging_page.py`
+FIGURES = {
     "explanation": {
-        "shap.png": "What its decisions rest on: sample images with what speaks for and against each class",
-        "maps.png": "Where the classes lie after each stage",
-        "tree.png": "Which classes are alike",
-        "activity.png": "How active each block is for each class",
+        "shap.png": "Evidence for its decisions: sample images with SHAP values",
+        "maps.png": "Classes after each stage (principal components)",
+        "tree.png": "Similarity of the classes",
+        "activity.png": "Activation of each block for each class",
     },
     "diagnostics": {
-        "reliability.png": "Can its confidence be trusted? Accuracy against confidence",
-        "risk_coverage.png": "Does its doubt find the errors? Errors among the images answered",
-        "suspects.png": "The training images whose labels look wrong",
+        "reliability.png": "Reliability of its confidence: accuracy against confidence",
+        "risk_coverage.png": "Error when the least confident images are rejected",
+        "suspects.png": "Training images with the most suspect labels",
     },
 }
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as a page carries it."""
+class EmbeddedFigure:
+    """Figure that is embedded in the page."""
 
     caption: str
     source: str  # data URI
@@ -74,74 +74,74 @@ class Picture:
     height: int
 
 
-def gallery(directory: Path) -> list[Picture]:
-    """The pictures that lie below the directory of one network, in the order of `PICTURES`.
+def load_figures(directory: Path) -> list[EmbeddedFigure]:
+    """Load the figures in the directory of one network, in the order of `FIGURES`.
 
-    The cell, the distances and the profile are left out: the page draws them itself.
+    Cell, distances and profile are not included: the page draws them itself.
     """
     return [
-        shrink(path, caption)
-        for folder, files in PICTURES.items()
+        compress_figure(path, caption)
+        for folder, files in FIGURES.items()
         for name, caption in files.items()
         if (path := directory / folder / name).is_file()
     ]
 
 
-def shrink(path: Path, caption: str) -> Picture:
-    """A picture file as WebP of at most `WIDEST` pixels across."""
+def compress_figure(path: Path, caption: str) -> EmbeddedFigure:
+    """Convert an image file to WebP, at most `MAX_WIDTH` pixels wide."""
     with Image.open(path) as image:
         flat = image.convert("RGB")
-    flat.thumbnail((WIDEST, 4 * WIDEST), Image.Resampling.HAMMING)  # half the time of LANCZOS, and fewer bytes
+    flat.thumbnail((MAX_WIDTH, 4 * MAX_WIDTH), Image.Resampling.HAMMING)  # half the time of LANCZOS, and fewer bytes
     buffer = io.BytesIO()
-    flat.save(buffer, "WEBP", quality=QUALITY, method=2)  # method 2 of 6: half the time for 5 % more bytes
+    flat.save(buffer, "WEBP", quality=WEBP_QUALITY, method=2)  # method 2 of 6: half the time for 5 % more bytes
     source = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return Picture(caption, source, *flat.size)
+    return EmbeddedFigure(caption, source, *flat.size)
 
 
-# what goes on from a network, by command: what it is for, and whether it takes the trained weights
-ONWARD = {
-    "explain": ("Explain it in pictures and plain words", True),
-    "debug": ("See how far it can be trusted, and which labels look wrong", True),
-    "train": ("Train it in full, and judge it on the test images", False),
-    "export": ("Hand it on", True),
+# command -> (purpose, whether it needs the trained weights)
+NEXT_COMMANDS = {
+    "explain": ("Explain it in figures and text", True),
+    "debug": ("Check its confidence and find suspect labels", True),
+    "train": ("Train it fully and evaluate it on the test images", False),
+    "export": ("Export it for use without nasx", True),
 }
 
 
-def gather(run: Path, commands: Sequence[str]) -> RunMaterial:
-    """All that is known of a run, also while it runs. `commands`: those that nasx has.
+def load_report_input(run: Path, commands: Sequence[str]) -> ReportInput:
+    """Load a run, finished or not; `commands`: names of the commands of nasx.
 
-    Raises RunError where the journal cannot be read, ConfigError where the run's config cannot.
+    Raises RunError if the journal cannot be read, ConfigError if the config cannot.
     """
     with Journal.open(run, read_only=True) as store:
         trials, lineage, info = store.trials(), store.candidates(), store.info
     config = load_resolved(run / CONFIG)
     space: Any = build(config["space"], "space")
-    has_cells = hasattr(space, "edges")  # not every space has cells
+    cells = space if isinstance(space, HasCells) else None
     genotypes = {t.arch_id: t.genotype for t in trials}
-    place = shlex.quote(str(run))
-    return RunMaterial(
+    run_dir = shlex.quote(str(run))
+    return ReportInput(
         trials=trials,
         lineage=lineage,
         info=info,
-        place=str(run),
+        run_dir=str(run),
         dataset=dataset_name(config),
-        edges={a: space.edges(g) for a, g in genotypes.items()} if has_cells else {},
-        traits={a: _traits(space, g, has_cells=has_cells) for a, g in genotypes.items()},
-        pictures=_pictures(run, trials),
+        edges={a: cells.edges(g) for a, g in genotypes.items()} if cells else {},
+        traits={a: _traits(space, g, has_cells=cells is not None) for a, g in genotypes.items()},
+        figures=_figures(run, trials),
         tested=_tested(run, trials),
         trained=frozenset(arch_id for arch_id, _ in kept_weights(run)),
         commands=[
-            {"text": f"nasx {name} --run-dir {place} --arch-id", "what": what, "needs_weights": needs_weights}
-            for name, (what, needs_weights) in ONWARD.items()
+            {"text": f"nasx {name} --run-dir {run_dir} --arch-id", "purpose": purpose, "needs_weights": needs_weights}
+            for name, (purpose, needs_weights) in NEXT_COMMANDS.items()
             if name in commands and not (config.get("evaluation") and name == "train")
         ],
         config=(run / CONFIG).read_text("utf-8"),
-        reproduce=_reproduce(config, place),
+        reproduce=_reproduce(config, run_dir),
     )
 
 
 def _traits(space: SearchSpace, genotype: Genotype, *, has_cells: bool) -> list[str]:
-    """What a network is made of, gene by gene; a gene that puts nothing on its edge is no trait."""
+    """Return the gene and allele names of a genotype, without edges that carry no operation."""
     names = [
         (gene, space.allele_names(i)[allele])
         for i, (gene, allele) in enumerate(zip(space.gene_names, genotype, strict=True))
@@ -149,13 +149,13 @@ def _traits(space: SearchSpace, genotype: Genotype, *, has_cells: bool) -> list[
     return [f"{gene}: {allele}" for gene, allele in names if not (has_cells and allele == NONE)]
 
 
-def _pictures(run: Path, trials: Sequence[Trial]) -> dict[str, list[Picture]]:
-    """The pictures of every network that has some; only directories of the run's own networks are looked into."""
-    return {a: found for a in dict.fromkeys(t.arch_id for t in trials) if (found := gallery(run / ARCHS / a))}
+def _figures(run: Path, trials: Sequence[Trial]) -> dict[str, list[EmbeddedFigure]]:
+    """Load the figures of all networks that have some; directories of unknown networks are ignored."""
+    return {a: found for a in dict.fromkeys(t.arch_id for t in trials) if (found := load_figures(run / ARCHS / a))}
 
 
 def _tested(run: Path, trials: Sequence[Trial]) -> dict[str, str]:
-    """The error on the test images of every network that has been trained to the end, over its seeds."""
+    """Return the test error of each fully trained network, as mean and standard deviation over its seeds."""
     found = {}
     for arch_id in dict.fromkeys(t.arch_id for t in trials):
         record = read_final_record(arch_dir(run, arch_id) / "final")
@@ -167,11 +167,11 @@ def _tested(run: Path, trials: Sequence[Trial]) -> dict[str, str]:
     return found
 
 
-def _reproduce(config: Mapping[str, Any], place: str) -> list[str]:
-    """The command that began the run, and the one that goes on with it."""
+def _reproduce(config: Mapping[str, Any], run_dir: str) -> list[str]:
+    """Return the command that started the run, and the one that resumes it."""
     provenance = config.get("provenance") or {}
-    goes_on = f"nasx search --resume --run-dir {place}"
-    if "config" not in provenance:  # begun from Python
-        return [goes_on]
+    resume = f"nasx search --resume --run-dir {run_dir}"
+    if "config" not in provenance:  # started from Python
+        return [resume]
     words = [str(provenance["config"]), *map(str, provenance.get("overrides", ()))]
-    return [f"nasx search --config {shlex.join(words)}", goes_on]
+    return [f"nasx search --config {shlex.join(words)}", resume]

@@ -1,4 +1,4 @@
-"""Motifs: operations on edges that recur in the networks of the front."""
+"""Motifs: combinations of operations on edges that are more frequent on the front than off it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST = 3  # traits of a motif at most
-MANY_TRAITS = 16  # of a network, from which motifs of three are too many to count
-SHOWN = 10  # motifs of each size
+LARGEST = 3  # traits of a motif, at most
+MANY_TRAITS = 16  # per network, from which motifs of three are too many to count
+SHOWN = 10  # motifs of each size, at most
 
 
 @dataclass(frozen=True)
 class Motif:
-    """Traits that occur together."""
+    """Set of traits that occur together."""
 
     traits: tuple[str, ...]  # e.g. ("0→1 skip_connect", "1→3 nor_conv_3x3")
-    on_front: int  # networks of the front that have them all
-    elsewhere: int  # other networks that have them all
+    on_front: int  # networks on the front that have all of them
+    elsewhere: int  # other networks that have all of them
 
 
 def motifs(traits: Mapping[str, Sequence[str]], front: Collection[str]) -> dict[int, list[Motif]]:
-    """By size, the motifs whose share among the front exceeds that among all others the most.
+    """Return, by size, the motifs whose frequency on the front exceeds that off the front the most.
 
-    `traits`: those of each network, by arch_id; `front`: ids of its members. A motif counts where at least two members
-    of the front have it. Ties go to the smaller number elsewhere, then to the alphabet.
+    A motif occurs in at least two members of the front. Ties: first the motif that is less frequent off the front, then
+    in alphabetical order. `traits`: of each network, by arch_id; `front`: ids of its members.
 
     >>> found = motifs({"a": ["x", "y"], "b": ["x", "y"], "c": ["x"]}, ["a", "b"])
     >>> [m.traits for m in found[1]], found[2]

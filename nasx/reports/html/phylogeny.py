@@ -1,4 +1,4 @@
-"""Lineage of the front: its ancestors, laid out generation by generation."""
+"""Lineage of the front: its ancestors, arranged by generation."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from nasx.trial import Trial, costs
 if TYPE_CHECKING:
     from nasx.runs.rows import Lineage
 
-SHOWN = 400  # networks at most; the ancestors nearest to the front are kept
+SHOWN = 400  # networks at most: the front and its nearest ancestors
 
 
 @dataclass(frozen=True)
 class Phylogeny:
-    """The front and its ancestors. A network is drawn in the generation in which it was first asked for."""
+    """Front and its ancestors; each network is in the generation in which it was first proposed."""
 
-    generations: Mapping[str, int]  # arch_id -> generation, of those that are shown
-    heights: Mapping[str, float]  # arch_id -> place within its generation, in [0, 1]
+    generations: Mapping[str, int]  # arch_id -> generation, of the networks shown
+    heights: Mapping[str, float]  # arch_id -> y coordinate within its generation, in [0, 1]
     links: tuple[tuple[str, str], ...]  # (parent, child)
-    led: frozenset[str]  # those that no network of their generation or an earlier one dominates, by the estimates
-    left_out: int  # ancestors beyond `SHOWN`
-    share_of_ancestors: float | None  # of the front's ancestors, how many led; None: no ancestors
-    share_of_all: float | None  # of all complete networks, how many led
+    leaders: frozenset[str]  # dominated by no network of their generation or an earlier one, by the estimates
+    left_out: int  # number of ancestors not shown
+    share_of_ancestors: float | None  # share of leaders among the front's ancestors; None: no ancestors
+    share_of_all: float | None  # share of leaders among all complete networks; None: no networks
 
 
 def phylogeny(trials: Sequence[Trial], lineage: Sequence[Lineage], summary: FrontSummary) -> Phylogeny:
     """Return the ancestors of the networks on the front.
 
-    A candidate that trains a known network again is no child of it, and no network of its own.
+    A candidate that trains a known network again is neither a child of it nor a new network.
 
     Args:
         trials: of the run.
-        lineage: all candidates; those that named a known network had no trial, but may have children.
+        lineage: of all candidates; repeats of a known network have no trial, but may have children.
         summary: of the same trials.
     """
     front = [member.arch_id for member in summary.front]
@@ -46,13 +46,13 @@ def phylogeny(trials: Sequence[Trial], lineage: Sequence[Lineage], summary: Fron
     names = {entry.candidate.number: entry.arch_id for entry in lineage}
     parents: dict[str, set[str]] = {}
     for entry in lineage:
-        # the parents of a repeat or a re-training did not make the network: it was there
+        # a repeat or a re-training does not create the network, so its parents are not the network's
         if not entry.answered and entry.candidate.replicate == 0:
             known = {names[n] for n in entry.candidate.parents if names.get(n) in firsts}
             parents.setdefault(entry.arch_id, set()).update(known - {entry.arch_id})
     order = _ancestors(front, parents)
     ancestors, shown = order[len(front) :], set(order[:SHOWN])
-    led = _leaders(firsts, summary)
+    leaders = _leaders(firsts, summary)
     generations = {a: firsts[a].candidate.generation for a in order if a in shown}
     complete = [a.arch_id for a in summary.architectures]
     links = tuple((p, c) for c in generations for p in sorted(parents.get(c, ())) if p in generations)
@@ -60,15 +60,15 @@ def phylogeny(trials: Sequence[Trial], lineage: Sequence[Lineage], summary: Fron
         generations=generations,
         heights=_heights(generations, links),
         links=links,
-        led=frozenset(led & shown),
+        leaders=frozenset(leaders & shown),
         left_out=len(order) - len(shown),
-        share_of_ancestors=_share(ancestors, led),
-        share_of_all=_share(complete, led),
+        share_of_ancestors=_share(ancestors, leaders),
+        share_of_all=_share(complete, leaders),
     )
 
 
 def _ancestors(front: Sequence[str], parents: Mapping[str, Collection[str]]) -> list[str]:
-    """The front, then its ancestors, the nearest first."""
+    """Return the front, then its ancestors, the nearest first."""
     found = dict.fromkeys(front)
     waiting = list(front)
     for child in waiting:
@@ -80,21 +80,21 @@ def _ancestors(front: Sequence[str], parents: Mapping[str, Collection[str]]) -> 
 
 
 def _leaders(firsts: Mapping[str, Trial], summary: FrontSummary) -> set[str]:
-    """The networks that nothing dominates which had been asked for by the end of their generation."""
+    """Return the networks that no network proposed by the end of their generation dominates."""
     complete = [a for a in summary.architectures if a.arch_id in firsts]
     points = np.array([costs(a.metrics, summary.objectives) for a in complete]).reshape(-1, len(summary.objectives))
     born = np.array([firsts[a.arch_id].candidate.generation for a in complete])
-    led: set[str] = set()
-    front = np.empty(0, dtype=int)  # of all that had been asked for so far
+    leaders: set[str] = set()
+    front = np.empty(0, dtype=int)  # of all networks proposed so far
     for generation in np.unique(born):
         known = np.concatenate([front, np.flatnonzero(born == generation)])
         front = known[pareto.front_mask(points[known])]
-        led.update(complete[i].arch_id for i in front if born[i] == generation)
-    return led
+        leaders.update(complete[i].arch_id for i in front if born[i] == generation)
+    return leaders
 
 
 def _heights(generations: Mapping[str, int], links: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Places that keep lines short: from the last generation back, parents are ordered by their children's mean."""
+    """Return y coordinates that keep links short: parents are sorted by the mean of their children's coordinates."""
     children: dict[str, list[str]] = {}
     for parent, child in links:
         children.setdefault(parent, []).append(child)
@@ -107,5 +107,5 @@ def _heights(generations: Mapping[str, int], links: Sequence[tuple[str, str]]) -
     return heights
 
 
-def _share(networks: Sequence[str], led: Collection[str]) -> float | None:
-    return sum(a in led for a in networks) / len(networks) if networks else None
+def _share(networks: Sequence[str], leaders: Collection[str]) -> float | None:
+    return sum(a in leaders for a in networks) / len(networks) if networks else None

@@ -1,4 +1,4 @@
-"""Data of the report as plain JSON values: every number on the page is computed here."""
+"""Data of the report as plain JSON values: all numbers on the page are computed here."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
 from nasx.reports import paper as papers
-from nasx.reports.html.load import RunMaterial
+from nasx.reports.html.load import ReportInput
 from nasx.reports.html.motifs import motifs
-from nasx.reports.html.network_data import Interned, network_data, origin, rounded
+from nasx.reports.html.network_data import LayerTable, first_training, network_data, rounded
 from nasx.reports.html.phylogeny import phylogeny
 from nasx.reports.summary import (
     ArchitectureResult,
     FrontSummary,
     hypervolume_growth,
-    in_order,
-    summarise,
-    summarise_run,
+    in_finishing_order,
+    summarize,
+    summarize_run,
 )
 from nasx.reports.text import COUNTS, certainty_sentence, clean, hypervolume_sentence, noise_sentence, trials_sentence
 from nasx.trial import OBJECTIVES, Trial, TrialStatus
@@ -26,20 +26,21 @@ from nasx.trial import OBJECTIVES, Trial, TrialStatus
 if TYPE_CHECKING:
     from nasx.runs.rows import RunInfo
 
-ALWAYS_WHOLE = 10  # classes: up to here every network brings the distances of all its pairs of classes,
-AT_MOST_WHOLE = 40  # ... up to here those of the front and those explained do, else only the extreme pairs
+# the distances of all pairs of classes are included for all networks up to the first number of classes, for the front
+# and explained networks up to the second; else only those of the closest and farthest pairs
+ALL_PAIRS_CLASSES, FRONT_PAIRS_CLASSES = 10, 40
 
 
-def run_data(material: RunMaterial) -> dict[str, Any]:
-    """Return everything on the page, ready for `json.dumps(..., allow_nan=False)`."""
-    info, trials = material.info, material.trials
-    summary = summarise_run(trials, info)
-    layers = Interned()
-    networks = _networks(material, summary, layers)
+def run_data(run: ReportInput) -> dict[str, Any]:
+    """Return all data of the page, ready for `json.dumps(..., allow_nan=False)`."""
+    info, trials = run.info, run.trials
+    summary = summarize_run(trials, info)
+    layers = LayerTable()
+    networks = _networks(run, summary, layers)
     front = [m.arch_id for m in summary.front]
     return {
         "name": info.name,
-        "place": material.place,
+        "run_dir": run.run_dir,
         "created": info.created,
         "class_names": [clean(name) for name in info.class_names],
         "statuses": [str(status) for status in TrialStatus],
@@ -56,57 +57,57 @@ def run_data(material: RunMaterial) -> dict[str, Any]:
         "networks": networks,
         "layers": layers.values,
         "growth": [rounded(v) for v in hypervolume_growth(trials, summary)],
-        "phylogeny": _phylogeny(material, summary),
-        "motifs": _motifs(material, front, summary.architectures),
-        "paper": _paper(material),
-        "pictures": {a: [asdict(p) for p in own] for a, own in material.pictures.items() if own},
-        "looked_up": not material.dataset,
-        "commands": [dict(c) for c in material.commands],
+        "phylogeny": _phylogeny(run, summary),
+        "motifs": _motifs(run, front, summary.architectures),
+        "paper": _paper(run),
+        "figures": {a: [asdict(f) for f in own] for a, own in run.figures.items() if own},
+        "looked_up": not run.dataset,
+        "commands": [dict(c) for c in run.commands],
         "facts": _facts(info),
-        "config": material.config,
-        "reproduce": list(material.reproduce),
+        "config": run.config,
+        "reproduce": list(run.reproduce),
     }
 
 
-def _networks(material: RunMaterial, summary: FrontSummary, layers: Interned) -> list[dict[str, Any]]:
-    """One record a network, in the order of finishing; failed ones too."""
+def _networks(run: ReportInput, summary: FrontSummary, layers: LayerTable) -> list[dict[str, Any]]:
+    """Return one record per network, including failed ones, in order of completion."""
     groups: dict[str, list[Trial]] = {}
-    for trial in in_order(material.trials):
+    for trial in in_finishing_order(run.trials):
         groups.setdefault(trial.arch_id, []).append(trial)
     results = {a.arch_id: a for a in summary.architectures}
-    noteworthy = {m.arch_id for m in (*summary.front, *summary.rivals)} | set(material.pictures)
-    n_classes = material.info.n_classes
-    whole = {a for a in groups if n_classes <= ALWAYS_WHOLE or (n_classes <= AT_MOST_WHOLE and a in noteworthy)}
-    parents = {arch_id: origin(group).candidate.parents for arch_id, group in groups.items()}
-    by_number = {entry.candidate.number: entry.arch_id for entry in material.lineage}
+    noteworthy = {m.arch_id for m in (*summary.front, *summary.rivals)} | set(run.figures)
+    n_classes = run.info.n_classes
+    limits = {a: FRONT_PAIRS_CLASSES if a in noteworthy else ALL_PAIRS_CLASSES for a in groups}
+    parents = {arch_id: first_training(group).candidate.parents for arch_id, group in groups.items()}
+    by_number = {entry.candidate.number: entry.arch_id for entry in run.lineage}
     return [
-        network_data(group, results.get(arch_id), layers, whole=arch_id in whole)
+        network_data(group, results.get(arch_id), layers, all_pairs=n_classes <= limits[arch_id])
         | {
-            "edges": [[e.source, e.target, e.operation] for e in material.edges.get(arch_id, ())],
+            "edges": [[e.source, e.target, e.operation] for e in run.edges.get(arch_id, ())],
             "parents": [by_number[n] for n in parents[arch_id] if n in by_number],
-            "has_weights": arch_id in material.trained,
-            "test_error": material.tested.get(arch_id, ""),
+            "has_weights": arch_id in run.trained,
+            "test_error": run.tested.get(arch_id, ""),
         }
         for arch_id, group in groups.items()
     ]
 
 
 def _metrics(networks: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The metrics that can be an axis: the objectives first, then every other one of some complete network."""
+    """Return the metrics that can be an axis: first the objectives, then the others of any complete network."""
     complete = [n["metrics"] for n in networks if n["status"] == "complete"]
     recorded = dict.fromkeys(name for metrics in complete for name in metrics)
     for name in [n for n in recorded if n.startswith("introspectability_")]:
         if all(metrics.get(name) == metrics.get("introspectability") for metrics in complete):
-            del recorded[name]  # the scorer that is the objective is listed under that name only
+            del recorded[name]  # the scorer of the objective is already listed as the objective
     if not any(metrics["train_seconds"] for metrics in complete):
-        recorded.pop("train_seconds", None)  # looked up
+        recorded.pop("train_seconds", None)  # results come from a table
     names = [*objectives, *(m for m in OBJECTIVES if m in recorded and m not in objectives)]
     names += [m for m in recorded if m not in names]
     return {name: _metric(name) for name in names}
 
 
 def _metric(name: str) -> dict[str, Any]:
-    """Label, unit and kind of a metric; `better`: +1 if more is better, -1 if less is, else 0."""
+    """Return label, unit and kind of a metric; `better`: 1 if more is better, -1 if less is better, else 0."""
     objective = OBJECTIVES.get(name)
     if objective is not None:
         kind = "share" if objective.unit == "%" else "count" if name in COUNTS else "number"
@@ -120,10 +121,10 @@ def _metric(name: str) -> dict[str, Any]:
     return {"label": clean(label), "unit": "", "kind": "number", "better": 1 if scorer != name else 0}
 
 
-def _phylogeny(material: RunMaterial, summary: FrontSummary) -> dict[str, Any]:
-    tree = phylogeny(material.trials, material.lineage, summary)
+def _phylogeny(run: ReportInput, summary: FrontSummary) -> dict[str, Any]:
+    tree = phylogeny(run.trials, run.lineage, summary)
     return {
-        "nodes": [[a, g, rounded(tree.heights[a], 3), a in tree.led] for a, g in tree.generations.items()],
+        "nodes": [[a, g, rounded(tree.heights[a], 3), a in tree.leaders] for a, g in tree.generations.items()],
         "links": tree.links,
         "left_out": tree.left_out,
         "share_of_ancestors": tree.share_of_ancestors,
@@ -131,11 +132,9 @@ def _phylogeny(material: RunMaterial, summary: FrontSummary) -> dict[str, Any]:
     }
 
 
-def _motifs(
-    material: RunMaterial, front: Sequence[str], complete: Sequence[ArchitectureResult]
-) -> list[dict[str, Any]]:
-    """Motifs of the front by size; empty if the parts of networks are not known."""
-    traits = {a.arch_id: material.traits[a.arch_id] for a in complete if a.arch_id in material.traits}
+def _motifs(run: ReportInput, front: Sequence[str], complete: Sequence[ArchitectureResult]) -> list[dict[str, Any]]:
+    """Return the motifs of the front by size; empty if the traits of the networks are unknown."""
+    traits = {a.arch_id: run.traits[a.arch_id] for a in complete if a.arch_id in run.traits}
     others = len(traits) - len(front)
     return [
         {"size": size, "rows": [[list(m.traits), m.on_front, len(front), m.elsewhere, others] for m in rows]}
@@ -143,19 +142,19 @@ def _motifs(
     ]
 
 
-def _paper(material: RunMaterial) -> dict[str, Any] | None:
-    """The paper's front and this run's in the same measure; None if either is missing."""
-    if material.dataset not in papers.MEASURES:
+def _paper(run: ReportInput) -> dict[str, Any] | None:
+    """Return the paper's front and this run's by the same scorer; None if either is missing."""
+    if run.dataset not in papers.SCORERS:
         return None
-    theirs = papers.paper_front(material.dataset)
+    theirs = papers.paper_front(run.dataset)
     try:
-        measured = papers.in_paper_measure(material.trials, theirs)
-    except NasxError:  # the run has not recorded the paper's score
+        measured = papers.with_paper_score(run.trials, theirs)
+    except NasxError:  # no scores by the paper's scorer
         return None
-    n_classes = material.info.n_classes
-    summary = summarise(measured, papers.OBJECTIVE_NAMES, n_classes=n_classes, alleles=material.info.alleles)
+    n_classes = run.info.n_classes
+    summary = summarize(measured, papers.OBJECTIVE_NAMES, n_classes=n_classes, alleles=run.info.alleles)
     return {
-        "sentence": papers.comparison(summary, theirs, n_classes=n_classes),
+        "sentence": papers.comparison_sentence(summary, theirs, n_classes=n_classes),
         "source": theirs.source,
         "scorer": theirs.scorer,
         "theirs": [[rounded(x), rounded(y)] for x, y in zip(theirs.introspectability, theirs.error, strict=True)],
@@ -171,7 +170,7 @@ def _facts(info: RunInfo) -> list[tuple[str, str]]:
     return [
         ("experiment", info.name),
         ("seed", str(info.seed)),
-        ("begun", info.created),
+        ("started", info.created),
         ("nasx", info.nasx_version),
         ("torch", info.torch_version),
         ("python", info.python_version),

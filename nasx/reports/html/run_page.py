@@ -1,4 +1,4 @@
-"""Report of a run as one HTML file that needs no network."""
+"""Report of a run as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCRIPTS: Final = (
     "cell",
     "charts",
     "views",
-    "descent",
+    "lineage",
     "panel",
     "lists",
     "main",
@@ -29,7 +29,7 @@ COLORS: Final = ("blue", "vermillion", "green", "sky", "orange", "purple")
 
 
 def run_page(data: Mapping[str, Any], *, live: bool = False) -> str:
-    """The page of `nasx.reports.html.run_data.run_data`; `live`: it asks its server for newer data."""
+    """Render the page of the data of `run_data`; `live`: the page polls its server for new data."""
     package = files("nasx.reports")
     templates = package / "html" / "templates" / "report"
     sources = [package / "vendor" / "plotly-basic.min.js", *(templates / f"{name}.js" for name in SCRIPTS)]
@@ -49,12 +49,12 @@ def run_page(data: Mapping[str, Any], *, live: bool = False) -> str:
 
 
 def json_in_html(data: Any) -> str:
-    """JSON that may stand in a script element: what HTML gives a meaning is written as an escape.
+    """Return JSON for a script element: characters with a meaning in HTML are escaped.
 
     >>> json_in_html(["</script>&"])
     '["\\\\u003c/script\\\\u003e\\\\u0026"]'
     """
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII: also without U+2028
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII: no U+2028
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

@@ -1,61 +1,65 @@
-"""Serve a report while its search runs: on this machine only, read-only."""
+"""Serve a report while its search runs: only to this machine, read-only."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nasx.errors import NasxError, SettingError
 
-if TYPE_CHECKING:
-    pass
-
 HOST: Final = "127.0.0.1"
-REST: Final = 5.0  # times as long as the data took to make, before they are made anew: the page asks by itself
+REBUILD_PAUSE: Final = 5.0  # after the data were built, in multiples of the time it took: the page polls every 3 s
 
 
 class Report:
-    """A page and its data, made anew where `version` says that something has changed."""
+    """Page and data of a report, cached until `version` changes."""
 
     def __init__(self, page: Callable[[], str], data: Callable[[], str], version: Callable[[], object]) -> None:
-        """`page` and `data` are costly; `version`, cheap, is equal as long as both would stay as they are."""
-        self._makers = {"/": (page, "text/html; charset=utf-8"), "/data.json": (data, "application/json")}
+        """Store the functions that build the report.
+
+        Args:
+            page: returns the HTML page; expensive.
+            data: returns the JSON data; expensive.
+            version: returns a value that changes whenever the page or the data do; cheap.
+        """
+        self._builders = {"/": (page, "text/html; charset=utf-8"), "/data.json": (data, "application/json")}
         self._version = version
-        self._made: dict[str, tuple[object, bytes, float]] = {}  # path -> version, content, when it may be made again
+        self._cache: dict[str, tuple[object, bytes, float]] = {}  # path -> version, content, earliest time to rebuild
         self._lock = Lock()
 
     def content(self, path: str) -> tuple[bytes, str] | None:
-        """What lies at a path and its media type; None: nothing. Raises NasxError where the run cannot be read."""
-        if path not in self._makers:
+        """Return the content of a path and its media type, or None. Raises NasxError if the run is unreadable."""
+        if path not in self._builders:
             return None
-        make, media_type = self._makers[path]
+        build, media_type = self._builders[path]
         with self._lock:
             version = self._version()
-            made = self._made.get(path)
-            if made is None or (made[0] != version and time.monotonic() >= made[2]):
+            cached = self._cache.get(path)
+            if cached is None or (cached[0] != version and time.monotonic() >= cached[2]):
                 started = time.monotonic()
-                content = make().encode()
+                content = build().encode()
                 ended = time.monotonic()
-                rest = REST * (ended - started) if path != "/" else 0.0
-                made = self._made[path] = (version, content, ended + rest)
-            return made[1], media_type
+                pause = REBUILD_PAUSE * (ended - started) if path != "/" else 0.0
+                cached = self._cache[path] = (version, content, ended + pause)
+            return cached[1], media_type
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD from the server's report."""
+    """Handler of GET and HEAD requests for the server's report."""
 
     server: Server
     server_version = "nasx"
     sys_version = ""
 
     def do_GET(self) -> None:
-        if self.headers.get("Host") not in self.server.hosts:  # another site's page in the user's own browser
-            self.send_error(HTTPStatus.FORBIDDEN, "This report answers to its own address alone")
+        if self.headers.get("Host") not in self.server.hosts:  # DNS rebinding by another site
+            self.send_error(HTTPStatus.FORBIDDEN, "The report is only served at its own address")
             return
         try:
             found = self.server.report.content(self.path.partition("?")[0])
@@ -86,21 +90,21 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing: the page asks every few seconds."""
+        """Log nothing: the page polls every few seconds."""
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a report on the loopback address."""
+    """HTTP server of a report, on the loopback address."""
 
     daemon_threads = True
 
     def __init__(self, report: Report, port: int) -> None:
-        """`port`: 0 takes a free one. Raises SettingError where the port is taken or may not be used."""
+        """Bind to `port`; 0: any free port. Raises SettingError if the port is in use or not allowed."""
         try:
             super().__init__((HOST, port), Handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise SettingError("--port", f"{port} cannot be used ({reason}); 0 takes a free one.") from error
+            raise SettingError("--port", f"{port} cannot be used ({reason}); 0 selects a free port.") from error
         self.report = report
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
         if self.server_port == 80:
@@ -111,8 +115,6 @@ class Server(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A reader who went away is no error; anything else is told as http.server does."""
-        import sys
-
+        """Ignore closed connections; report other errors as http.server does."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]

@@ -1,42 +1,43 @@
 "use strict";
-// The cell of a network: nodes in a row from input to output, an arc an edge, a colour and a stroke an operation.
+// Drawing of a cell: nodes in a row from input to output, one arc per edge, one color and dash pattern per operation.
 
-const PENS = {
+const OPERATION_STYLES = {
   nor_conv_3x3: { label: "3×3 convolution", color: "--blue", width: 5 },
   nor_conv_1x1: { label: "1×1 convolution", color: "--sky", width: 5 },
   avg_pool_3x3: { label: "3×3 average pooling", color: "--orange", width: 4, dashes: "9 4" },
-  skip_connect: { label: "skip", color: "--muted", width: 2 },
+  skip_connect: { label: "skip connection", color: "--muted", width: 2 },
 };
-const STEP = 100, RADIUS = 15, RISE = 62; // between nodes, of a node, of an arc for every node that it passes
+const STEP = 100, RADIUS = 15; // distance between nodes, radius of a node
+const RISE = 62; // height of an arc per node that it passes
 
-function pen(operation) {
-  return PENS[operation] ?? { label: operation, color: "--purple", width: 3, dashes: "2 3" };
+function styleOf(operation) {
+  return OPERATION_STYLES[operation] ?? { label: operation, color: "--purple", width: 3, dashes: "2 3" };
 }
 
 function cellInWords(edges) {
-  return edges.map(([source, target, operation]) => `${source} to ${target}: ${pen(operation).label}`).join(", ");
+  return edges.map(([source, target, operation]) => `${source} to ${target}: ${styleOf(operation).label}`).join(", ");
 }
 
 function drawCell(edges, { legend = true } = {}) {
   const output = Math.max(1, ...edges.map(([, target]) => target));
   const above = 20 + RISE / 2 * Math.max(...edges.map(([source, target]) => target - source - 1), 0);
   const below = edges.some(goesBelow) ? 25 + RISE / 2 : 20;
-  const picture = svg("svg", {
+  const drawing = svg("svg", {
     viewBox: `-30 ${-above} ${output * STEP + 60} ${above + below}`, role: "img", class: "cell", "aria-label": `cell: ${cellInWords(edges)}`,
   });
-  picture.append(...edges.map((edge) => drawEdge(edge)));
+  drawing.append(...edges.map((edge) => drawEdge(edge)));
   for (let node = 0; node <= output; node++) {
     const name = node === 0 ? "in" : node === output ? "out" : String(node);
     const isUsed = edges.some(([source, target]) => source === node || target === node);
-    picture.append(
+    drawing.append(
       svg("circle", { cx: node * STEP, cy: 0, r: RADIUS, class: isUsed ? "node" : "node unused" }),
       svg("text", { x: node * STEP, y: 5, "text-anchor": "middle" }, name));
   }
-  return legend ? element("figure", { class: "drawing" }, picture, legendOf(edges)) : picture;
+  return legend ? element("figure", { class: "drawing" }, drawing, legendOf(edges)) : drawing;
 }
 
 function drawEdge([source, target, operation]) {
-  const { label, color, width, dashes } = pen(operation);
+  const { label, color, width, dashes } = styleOf(operation);
   const span = target - source;
   const middle = (source + target) / 2 * STEP, rise = (goesBelow([source, target]) ? 1 : -1) * RISE * (span - 1);
   const [x0, y0] = towards(source * STEP, middle, rise, RADIUS);
@@ -53,7 +54,7 @@ function drawEdge([source, target, operation]) {
   return svg("g", {}, svg("title", {}, `${source} → ${target}: ${label}`), line, head);
 }
 
-// Neighbouring arcs lie on different sides: none cross in a cell of four nodes.
+// Neighboring arcs are on opposite sides, so that none cross in a cell of four nodes.
 function goesBelow([source, target]) {
   return target - source === 2 && source % 2 === 1;
 }
@@ -66,7 +67,7 @@ function towards(x, goalX, goalY, length) {
 function legendOf(edges) {
   const operations = [...new Set(edges.map(([, , operation]) => operation))].sort();
   return element("figcaption", { class: "legend" }, operations.map((operation) => {
-    const { label, color, width, dashes } = pen(operation);
+    const { label, color, width, dashes } = styleOf(operation);
     const line = svg("line", { x1: 0, x2: 30, y1: 6, y2: 6 });
     line.style.cssText = `stroke: var(${color}); stroke-width: ${width}; stroke-dasharray: ${dashes ?? "none"}`;
     return element("span", {}, svg("svg", { width: 30, height: 12, "aria-hidden": "true" }, line), ` ${label}`);

@@ -1,23 +1,23 @@
 "use strict";
-// Charts by plotly: drawn when they come into view, in the colours of the theme, each with its figures as a table.
+// Charts by plotly: drawn when they come into view, in the colors of the theme, each with its data as a table.
 
-const MANY_ROWS = 200; // of a table, before "more" is asked for
+const MANY_ROWS = 200; // of a table; a button shows more
 const charts = new Map(); // id -> chart
-const PAPER = { whole: 660, part: 310 }; // pixels: how wide a chart is in print, alone or beside others
+const PRINT_WIDTH = { whole: 660, part: 310 }; // pixels: of a chart that has a row of its own, or shares it
 let printing = false;
 
 function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-// `draw` gives {traces, layout, label}; `rows` gives {header, rows}. Points carry a network's id as customdata.
+// `draw` returns {traces, layout, label}, `rows` returns {header, rows}. The customdata of a point is its network's id.
 function addChart(id, draw, rows) {
   const place = byElementId(id);
   const chart = { id, draw, rows, place, isSeen: false, isStale: true };
   place.setAttribute("role", "img");
   place.setAttribute("aria-label", place.closest("section").querySelector("h2").textContent); // until it is drawn
   chart.details = element("details", { ontoggle: () => fillTable(chart) },
-    element("summary", {}, "These figures as a table"), element("div"));
+    element("summary", {}, "Data as a table"), element("div"));
   place.after(chart.details);
   charts.set(id, chart);
   observer.observe(place);
@@ -42,8 +42,8 @@ function drawChart(chart) {
   chart.place.setAttribute("aria-label", label);
   const isNew = !chart.place.classList.contains("js-plotly-plot");
   const { clientWidth: width, clientHeight: height } = chart.place;
-  // with both, plotly leaves the size alone: a resize that it has put off must not undo that of the paper
-  const size = printing ? { width: PAPER[chart.place.closest(".grid") ? "part" : "whole"], height } : { width };
+  // given both, plotly keeps the size: a resize that it has deferred must not undo the print width
+  const size = printing ? { width: PRINT_WIDTH[chart.place.closest(".grid") ? "part" : "whole"], height } : { width };
   Plotly.react(chart.place, traces, { ...baseLayout(), ...size, ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) },
     { displayModeBar: false, responsive: true, doubleClick: "reset+autosize" });
   if (!isNew) return;
@@ -59,8 +59,8 @@ function baseLayout() {
     margin: { l: 62, r: 12, t: 12, b: 52 },
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
     hovermode: "closest",
-    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
-    uirevision: "keep", // what the reader has zoomed to stays when trials are added
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // on touch screens, dragging scrolls the page
+    uirevision: "keep", // keeps the zoom when trials are added
   };
 }
 
@@ -76,7 +76,7 @@ function axis(settings = {}) {
   };
 }
 
-// plotly reads some HTML in its labels: text from outside must not be any.
+// Escape text for plotly, which interprets some HTML in its labels.
 function plain(text) {
   return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
@@ -85,14 +85,14 @@ const MARKERS = {
   complete: { name: "other networks", color: "cloud", symbol: "circle", size: 7 },
   infeasible: { name: "infeasible", color: "orange", symbol: "triangle-up-open", size: 8 },
   failed: { name: "failed", color: "vermillion", symbol: "x-thin-open", size: 8 },
-  rival: { name: "perhaps on the front", color: "front", symbol: "square-open", size: 8 },
+  rival: { name: "possibly on the true front", color: "front", symbol: "square-open", size: 8 },
   once: { name: "front, trained once", color: "front", symbol: "circle-open", size: 11 },
   front: { name: "front", color: "front", symbol: "circle", size: 11 },
   knee_once: { name: "knee, trained once", color: "vermillion", symbol: "diamond-open", size: 13 },
   knee: { name: "knee", color: "vermillion", symbol: "diamond", size: 14 },
 };
 
-// A trace for each role that some of the networks have, and rings around those that are open.
+// One trace per role that occurs, and rings around the networks that are open.
 function networkTraces(shown, x, y) {
   const traces = Object.entries(MARKERS).map(([kind, marker]) => {
     const own = shown.filter((network) => markerOf(network) === kind);
@@ -120,11 +120,11 @@ function isTrainedOnce(network) {
 }
 
 function roleOf(network) {
-  return ["knee", "front", "rival"].includes(network.role) && isTrainedOnce(network)
-    ? `${network.role}, trained once` : network.role;
+  const name = network.role === "rival" ? "possibly on the true front" : network.role;
+  return ["knee", "front", "rival"].includes(network.role) && isTrainedOnce(network) ? `${name}, trained once` : name;
 }
 
-// Bars of one standard deviation to either side of the front's estimates; `x`, `y`: metrics.
+// Error bars of ± one standard deviation for the estimates of the front; `x`, `y`: metrics.
 function intervals(shown, x, y) {
   const own = shown.filter(({ role }) => role === "front" || role === "knee");
   const bars = (metric) => ({
@@ -154,7 +154,7 @@ function fillTable({ details, rows, id }) {
   const { header, rows: all } = rows();
   const place = details.lastElementChild;
   const fill = (n) => {
-    place.replaceChildren(table(header, all.slice(0, n), `figures of the chart ${id}`));
+    place.replaceChildren(table(header, all.slice(0, n), `data of ${id}`));
     if (all.length > n) {
       place.append(element("button", { type: "button", onclick: () => fill(n + 5 * MANY_ROWS) },
         `Show more: ${count(all.length - n, "row")} left`));
@@ -163,8 +163,8 @@ function fillTable({ details, rows, id }) {
   fill(MANY_ROWS);
 }
 
-// A button that opens a network: for the keyboard, what a click on a point is for the mouse.
-function opener(id) {
+// A button that opens a network: the keyboard's way to do what clicking a point does.
+function openButton(id) {
   return element("button", { type: "button", class: "link", onclick: () => openNetwork(id) }, id);
 }
 
@@ -172,9 +172,9 @@ function networkRows(shown, metrics) {
   const order = { knee: 0, front: 1, rival: 2 };
   const sorted = [...shown].sort((a, b) => (order[a.role] ?? 3) - (order[b.role] ?? 3) || a.place - b.place);
   return {
-    header: ["network", "what", ...metrics.map((metric) => metricLabel(metric)), "trainings",
+    header: ["network", "status", ...metrics.map((metric) => metricLabel(metric)), "trainings",
       ...(report.estimated ? ["P(front)"] : []), "generation"],
-    rows: sorted.map((network) => [opener(network.id), roleOf(network),
+    rows: sorted.map((network) => [openButton(network.id), roleOf(network),
       ...metrics.map((metric) => formatEstimate(network, metric)), String(network.trainings),
       ...(report.estimated ? [percent(network.p_front)] : []), String(network.generation)]),
   };

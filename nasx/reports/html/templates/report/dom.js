@@ -1,5 +1,5 @@
 "use strict";
-// Elements and figures. Whatever comes from the data becomes a text node: names from outside never are markup.
+// Elements, numbers and tables. All text from the data becomes a text node, so that names are never parsed as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -38,7 +38,7 @@ function withPrefix(value) {
   return value.toFixed(0);
 }
 
-// A value of a metric with its unit, as the tables of `nasx pareto` write it; the two are not parted at a line's end.
+// A value of a metric with its unit, as `nasx pareto` prints it; a no-break space keeps the two on one line.
 function format(metric, value) {
   if (value === null || value === undefined) return "-";
   const { kind, unit } = report.metrics[metric];
@@ -48,7 +48,7 @@ function format(metric, value) {
   return `${value.toFixed(unit === "s" ? 1 : 3)}\u00a0${unit}`.trim();
 }
 
-// The estimate of a metric with its standard deviation, if it has one: exact values and observed means have none.
+// The value of a metric, with its standard deviation unless it is exact or an observed mean.
 function formatEstimate(network, metric) {
   const value = format(metric, network.metrics[metric]), std = network.std[metric];
   if (!std) return value;
@@ -60,9 +60,9 @@ function percent(share) {
   return isNumber(share) ? `${(100 * share).toFixed(0)}\u00a0%` : "-";
 }
 
-const NARROW = 600; // pixels: below it an axis has room for an arrow, but not for what it means
+const NARROW = 600; // pixels: a narrower page has room for an axis's arrow, but not for its meaning
 
-// The name of a metric with its unit and, for an axis, the direction in which it is better.
+// The name of a metric with its unit and, for an axis, an arrow that points to the better end.
 function metricLabel(metric, { arrow = false } = {}) {
   const { label, unit, better } = report.metrics[metric];
   const name = unit ? `${label} (${unit})` : label;
@@ -71,7 +71,7 @@ function metricLabel(metric, { arrow = false } = {}) {
   return better < 0 ? `← ${name}, lower is better` : `${name}, higher is better →`;
 }
 
-// A table in a box that scrolls by itself; the first cell of a row names the row.
+// A table in a scrollable box; the first cell of each row is its header.
 function table(header, rows, label) {
   const head = element("tr", {}, header.map((name) => element("th", { scope: "col" }, name)));
   const body = rows.map(([first, ...rest]) =>

@@ -1,7 +1,7 @@
 "use strict";
-// Wires the page: filters, theme, printing, and the poll that keeps a served page up to date.
+// Page setup: filters, theme, printing, and polling to keep a served page up to date.
 
-const POLL_EVERY = 3000; // milliseconds
+const POLL_INTERVAL = 3000; // milliseconds
 
 function numberField(label, read) {
   const field = element("input", { type: "number", step: "any", "aria-label": label, oninput: () => { read(field.value); refresh(); } });
@@ -60,7 +60,7 @@ function addTheme() {
   addEventListener("beforeprint", () => {
     before = isDark() ? "dark" : "light";
     printing = true;
-    setTheme("light"); // ink on paper
+    setTheme("light"); // dark text on white paper
     drawAllCharts();
   });
   addEventListener("afterprint", () => {
@@ -69,18 +69,18 @@ function addTheme() {
   });
 }
 
-// A served page asks whether there is anything new; the answer is 304 where there is not.
+// Poll the server for new data; it answers 304 (not modified) if there are none.
 async function poll() {
   const state = byElementId("live");
   try {
-    const answer = await fetch("data.json", { cache: "no-cache" });
-    if (!answer.ok) throw new Error(answer.statusText);
-    const text = await answer.text();
+    const response = await fetch("data.json", { cache: "no-cache" });
+    if (!response.ok) throw new Error(response.statusText);
+    const text = await response.text();
     if (text !== poll.last) {
       poll.last = text;
       const before = Object.keys(report.metrics).join();
       setReport(JSON.parse(text));
-      if (Object.keys(report.metrics).join() !== before) { // the first results: other choices, so all anew
+      if (Object.keys(report.metrics).join() !== before) { // the first results: the menus need other entries
         location.reload();
         return;
       }
@@ -89,9 +89,9 @@ async function poll() {
     }
     state.textContent = `up to date, ${new Date().toLocaleTimeString("en-GB")}`;
   } catch {
-    state.textContent = "the server does not answer: this page shows what it last knew";
+    state.textContent = "no response from the server: this page shows the last data received";
   }
-  setTimeout(poll, POLL_EVERY);
+  setTimeout(poll, POLL_INTERVAL);
 }
 
 function start() {

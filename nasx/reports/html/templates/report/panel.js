@@ -1,5 +1,5 @@
 "use strict";
-// One network in full, or two side by side.
+// Panels: all details of one network, or of two side by side.
 
 function drawPanels() {
   byElementId("panels").replaceChildren(...opened.map((id) => panel(networks.get(id))));
@@ -7,50 +7,50 @@ function drawPanels() {
   const compare = byElementId("compare");
   compare.hidden = opened.length === 0;
   compare.setAttribute("aria-pressed", String(comparing));
-  compare.textContent = comparing ? "Now choose the second network" : "Show another beside it";
+  compare.textContent = comparing ? "Now click the second network" : "Compare with another network";
 }
 
 function panel(network) {
   const { id, status, reason, detail } = network;
-  const what = network.role === status ? status : `${status}, ${network.role}`;
+  const summary = network.role === status ? status : `${status}, ${roleOf(network)}`;
   const heading = element("h3", { id: `network-${id}`, tabindex: -1 }, `Network ${id}`);
   const shut = element("button", { type: "button", class: "close", "aria-label": `Close network ${id}`,
     onclick: () => { closeNetwork(id); refresh(); } }, "×");
   return element("article", { class: "panel", "aria-labelledby": `network-${id}` },
     element("header", {}, heading, shut),
-    element("p", { class: "what" }, reason ? `${what}: ${reason.replaceAll("_", " ")}` : what),
+    element("p", {}, reason ? `${summary}: ${reason.replaceAll("_", " ")}` : summary),
     detail && element("pre", {}, detail),
     network.edges.length ? drawCell(network.edges) : null,
     element("p", { class: "architecture" }, network.architecture),
-    figures(network), descent(network), ...network.scores.map((score) => scoreSection(score, id)),
-    ...(report.pictures[id] ?? []).map(pictureOf), commands(network));
+    metricsTable(network), originOf(network), ...network.scores.map((score) => scoreSection(score, id)),
+    ...(report.figures[id] ?? []).map(figureOf), commands(network));
 }
 
-function figures(network) {
+function metricsTable(network) {
   const known = Object.keys(report.metrics).filter((metric) => isNumber(network.metrics[metric]));
   const other = opened.length === 2 && opened[1] === network.id ? networks.get(opened[0]) : null;
   const hasMeans = Object.keys(network.observed).length > 0;
-  const optional = (mean, apart) => [...(hasMeans ? [mean] : []), ...(other ? [apart] : [])];
+  const optional = (mean, change) => [...(hasMeans ? [mean] : []), ...(other ? [change] : [])];
   const rows = known.map((metric) => [metricLabel(metric), formatEstimate(network, metric),
     ...optional(metric in network.observed ? format(metric, network.observed[metric]) : "", other && difference(metric, network, other))]);
   const row = (name, text) => rows.push([name, text, ...optional("", "")]);
-  if (network.test_error) row("test error, trained to the end", network.test_error);
+  if (network.test_error) row("test error after full training", network.test_error);
   row("trainings", network.failed_trainings ? `${network.trainings}, ${network.failed_trainings} without a result`
     : String(network.trainings));
-  if (network.p_front !== null) row("probability of the front", percent(network.p_front));
-  const header = ["figure", hasMeans ? "estimate" : "value", ...optional("mean of its trainings", other && `against ${other.id}`)];
-  return table(header, rows, `figures of network ${network.id}`);
+  if (network.p_front !== null) row("probability of being on the true front", percent(network.p_front));
+  const header = ["metric", hasMeans ? "estimate" : "value", ...optional("mean of its trainings", other && `difference from ${other.id}`)];
+  return table(header, rows, `metrics of network ${network.id}`);
 }
 
 function difference(metric, network, other) {
   const a = network.metrics[metric], b = other.metrics[metric];
   if (!isNumber(a) || !isNumber(b)) return "-";
-  const apart = format(metric, Math.abs(a - b));
-  return apart === format(metric, 0) ? "the same" : `${a > b ? "+" : "−"}${apart}`;
+  const size = format(metric, Math.abs(a - b));
+  return size === format(metric, 0) ? "equal" : `${a > b ? "+" : "−"}${size}`;
 }
 
-function descent({ operator, generation, parents }) {
-  const from = parents.length ? [" from ", parents.flatMap((id) => [networks.has(id) ? opener(id) : id, " "])] : [];
+function originOf({ operator, generation, parents }) {
+  const from = parents.length ? [" from ", parents.flatMap((id) => [networks.has(id) ? openButton(id) : id, " "])] : [];
   return element("p", {}, `Generation ${generation}, by ${operator}`, ...from.flat(2));
 }
 
@@ -58,11 +58,11 @@ function scoreSection(score, id) {
   const scorer = `${score.scorer}: ${score.value === null ? "-" : score.value.toFixed(3)}`;
   const quality = score.completeness_error === null ? ""
     : `, completeness error ${(100 * score.completeness_error).toFixed(0)} %`;
-  const training = networks.get(id).trainings > 1 ? ", after its first training" : "";
+  const training = networks.get(id).trainings > 1 ? ", after the first training" : "";
   return element("details", { class: "score", open: score === networks.get(id).scores[0] },
     element("summary", {}, `Introspectability by ${scorer}`),
-    element("p", { class: "note" }, `From ${count(score.samples, "validation image")}${quality}${training}.`),
-    element("h4", {}, "Layer by layer, from the input"), profile(score, id),
+    element("p", { class: "note" }, `Measured on ${count(score.samples, "validation image")}${quality}${training}.`),
+    element("h4", {}, "By layer, from the input to the output"), profile(score, id),
     element("h4", {}, "Distances between classes"),
     score.thousandths ? distanceTable(score, id) : null, pairs(score));
 }
@@ -74,14 +74,14 @@ function profile({ layers, profile: values, scorer }, id) {
     bar.style.width = `${100 * (values[place] ?? 0) / highest}%`;
     return [layer, values[place]?.toFixed(3) ?? "-", bar];
   });
-  return table(["layer", "value", "share of the highest"], rows, `layer profile by ${scorer} of network ${id}`);
+  return table(["layer", "value", "relative to the highest"], rows, `layer profile by ${scorer} of network ${id}`);
 }
 
 function className(place) {
   return report.class_names[place] ?? String(place);
 }
 
-// [first, second, distance] of every pair that has a distance; the upper triangle is kept row by row, in thousandths.
+// Unpack the upper triangle, stored row by row in thousandths, as [first, second, distance]; pairs without a distance are left out.
 function allPairs(thousandths) {
   const n = (1 + Math.sqrt(1 + 8 * thousandths.length)) / 2, found = [];
   for (let a = 0, i = 0; a < n; a++) {
@@ -113,35 +113,35 @@ function pairs({ thousandths, closest, farthest }) {
     closest = sorted.slice(0, 5);
     farthest = sorted.slice(-5).reverse();
   }
-  const told = (chosen) => chosen.map(([a, b, d]) => `${className(a)} and ${className(b)} (${d.toFixed(2)})`).join("; ");
-  return element("ul", {}, element("li", {}, `Closest: ${told(closest)}`), element("li", {}, `Farthest: ${told(farthest)}`));
+  const listed = (chosen) => chosen.map(([a, b, d]) => `${className(a)} and ${className(b)} (${d.toFixed(2)})`).join("; ");
+  return element("ul", {}, element("li", {}, `Closest: ${listed(closest)}`), element("li", {}, `Farthest: ${listed(farthest)}`));
 }
 
-function pictureOf({ caption, source, width, height }) {
+function figureOf({ caption, source, width, height }) {
   return element("figure", {},
     element("img", { src: source, alt: caption, width, height }), element("figcaption", {}, caption));
 }
 
 function commands({ id, has_weights }) {
   const usable = report.commands.filter(({ needs_weights }) => has_weights || !needs_weights);
-  const why = report.looked_up ? "Looked up in a table: there is no trained network."
-    : "Its weights are not kept: only those of the front are.";
+  const why = report.looked_up ? "Its results come from a table: there is no trained network."
+    : "Its weights were not kept: only networks on the front keep theirs.";
   if (!usable.length) return element("p", { class: "note" }, why);
-  return element("div", { class: "commands" }, element("h4", {}, "Go on from here"),
-    usable.map(({ text, what }) => copyable(`${text} ${id}`, what)));
+  return element("div", { class: "commands" }, element("h4", {}, "Commands for this network"),
+    usable.map(({ text, purpose }) => copyable(`${text} ${id}`, purpose)));
 }
 
-function copyable(text, what) {
+function copyable(text, purpose) {
   const code = element("code", {}, text);
   const button = element("button", { type: "button", "aria-label": `Copy: ${text}`, onclick: () => copy(text, code, button) }, "Copy");
-  return element("div", { class: "copyable" }, what && element("p", {}, what), element("div", {}, code, button));
+  return element("div", { class: "copyable" }, purpose && element("p", {}, purpose), element("div", {}, code, button));
 }
 
 async function copy(text, code, button) {
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
-  } catch { // not allowed here: select it, so that a key press will do
+  } catch { // no permission: select the text, so that Ctrl-C copies it
     getSelection().selectAllChildren(code);
     button.textContent = "Selected";
   }

@@ -1,16 +1,16 @@
 "use strict";
-// What is shown: the data, the filters, the networks that are open. Whoever changes one of them calls `refresh`.
+// State of the page: data, filters, open networks. Every change is followed by a call of `refresh`.
 
-let report = null;          // what run_data.py made
+let report = null;          // data of run_data.py
 let networks = new Map();   // id -> network
 
 const filters = {
-  hidden: new Set(),        // statuses that are not shown
+  hidden: new Set(),        // statuses filtered out
   generation: [null, null], // lowest and highest; null: no bound
   ranges: {},               // objective -> [lowest, highest], in the metric's own unit
 };
 const opened = [];            // ids of the networks shown, one or two
-let comparing = false;      // the next network opens beside the first
+let comparing = false;      // true: the next network opens next to the first
 const views = [];           // functions that redraw after a change
 
 function refresh() {
@@ -61,7 +61,7 @@ function closeNetwork(id) {
   rememberOpen();
 }
 
-// The address names what is open: a link to a report can point to two networks.
+// Store the open networks in the address, so that a link to the report opens them.
 function rememberOpen() {
   history.replaceState(null, "", opened.length ? `#open=${opened.join(",")}` : location.pathname + location.search);
 }

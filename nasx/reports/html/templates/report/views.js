@@ -1,7 +1,7 @@
 "use strict";
-// The charts of the page. Each says what it draws and what its table holds; `charts.js` does the rest.
+// The charts of the page: traces, layout and table rows of each; `charts.js` draws them.
 
-const CROWD = 0.9; // share of the networks that the axes are sure to hold; stragglers are counted, not shown
+const VISIBLE_SHARE = 0.9; // of the networks, that the axes include at least; the others are counted in a note
 
 function value(metric) {
   return (network) => network.metrics[metric];
@@ -11,8 +11,8 @@ function choice(id) {
   return byElementId(id).value;
 }
 
-// Fills a <select> with metrics and redraws when another is chosen.
-function offer(id, metrics, chosen) {
+// Fill a <select> with metrics; redraw when another is selected.
+function addChoices(id, metrics, chosen) {
   const select = byElementId(id);
   select.replaceChildren(...metrics.map((metric) =>
     element("option", { value: metric, selected: metric === chosen }, metricLabel(metric))));
@@ -22,10 +22,10 @@ function offer(id, metrics, chosen) {
 function addViews() {
   const metrics = Object.keys(report.metrics), [first, second] = report.objectives;
   const partner = second ?? metrics.find((metric) => metric !== first) ?? first;
-  offer("front-x", metrics, partner);
-  offer("front-y", metrics, first);
-  offer("time-y", metrics, first);
-  offer("costs-y", report.objectives, first);
+  addChoices("front-x", metrics, partner);
+  addChoices("front-y", metrics, first);
+  addChoices("time-y", metrics, first);
+  addChoices("costs-y", report.objectives, first);
   addChart("front-chart", frontChart, () => networkRows(shownNetworks(), metrics));
   addChart("time-chart", timeChart, () => networkRows(shownNetworks(), [choice("time-y")]));
   addChart("growth-chart", growthChart, () => ({
@@ -49,9 +49,9 @@ function frontChart() {
   if (isPlane && x !== y) traces.unshift(staircase(shown, x, y));
   if (report.estimated && x !== y) traces.unshift(intervals(shown, x, y));
   const ranges = { [x]: focus(x), [y]: focus(y) };
-  const hidden = beyond(shown, ranges);
+  const hidden = outside(shown, ranges);
   const notes = report.estimated ? ["Points are estimates; bars: ± one standard deviation."] : [];
-  if (hidden) notes.push(`${count(hidden, "network")} beyond the axes: a double click shows all, another one the front again.`);
+  if (hidden) notes.push(`${count(hidden, "network")} outside the axes: double-click to show all, again to return to the front.`);
   byElementId("front-note").textContent = notes.join(" ");
   return {
     traces,
@@ -61,7 +61,7 @@ function frontChart() {
   };
 }
 
-// The best that is reached at x: of the next member where more is better, of the last one where less is.
+// The best value reached at x: that of the next member if more is better, of the last one if less is.
 function staircase(shown, x, y) {
   const members = shown.filter(({ id }) => report.front.includes(id)).sort((a, b) => a.metrics[x] - b.metrics[x]);
   return {
@@ -70,22 +70,22 @@ function staircase(shown, x, y) {
   };
 }
 
-// The range that holds the front and nine in ten networks, the worst left out; undefined where there is no front.
+// The range that contains the front and VISIBLE_SHARE of the networks, without the worst; undefined if there are none.
 function focus(metric) {
   const { better } = report.metrics[metric];
   const known = [...networks.values()].filter(({ status }) => status === "complete").map(value(metric)).filter(isNumber);
   if (!known.length) return undefined;
   const cost = better > 0 ? -1 : 1;
   const sorted = known.map((v) => cost * v).sort((a, b) => a - b);
-  const crowd = better ? [sorted[0], sorted[Math.ceil(CROWD * (sorted.length - 1))]] : [sorted[0], sorted.at(-1)];
+  const bulk = better ? [sorted[0], sorted[Math.ceil(VISIBLE_SHARE * (sorted.length - 1))]] : [sorted[0], sorted.at(-1)];
   const front = report.front.map((id) => networks.get(id)).filter(({ metrics }) => isNumber(metrics[metric]));
   const ends = front.flatMap(({ metrics, std }) => [-1, 1].map((side) => metrics[metric] + side * (std[metric] ?? 0)));
-  const all = [...crowd.map((v) => cost * v), ...ends];
+  const all = [...bulk.map((v) => cost * v), ...ends];
   const low = Math.min(...all), high = Math.max(...all), margin = 0.07 * (high - low || Math.abs(high) || 1);
   return [low - margin, high + margin];
 }
 
-function beyond(shown, ranges) {
+function outside(shown, ranges) {
   return shown.filter(({ metrics }) => Object.entries(ranges).some(([metric, range]) =>
     range && isNumber(metrics[metric]) && (metrics[metric] < range[0] || metrics[metric] > range[1]))).length;
 }
@@ -99,14 +99,14 @@ function timeChart() {
   return {
     traces: [...networkTraces(shown, place, value(y)), ...(without.length ? [rug] : [])],
     layout: {
-      xaxis: { title: { text: "networks, in the order of finishing" } }, yaxis: { metric: y },
+      xaxis: { title: { text: "networks, in order of completion" } }, yaxis: { metric: y },
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
     },
-    label: `${metricLabel(y)} of ${count(shown.length, "network")} in the order of finishing.`,
+    label: `${metricLabel(y)} of ${count(shown.length, "network")} in order of completion.`,
   };
 }
 
-// [number of trials, volume] wherever the volume has grown, and the end.
+// [number of trials, hypervolume] of the first and last trial and of every trial at which it grew.
 function steps(growth) {
   return growth.map((volume, place) => [place + 1, volume])
     .filter(([n, volume]) => n === 1 || n === growth.length || volume !== growth[n - 2]);
@@ -140,7 +140,7 @@ function costChart(metric) {
 
 function paperChart() {
   const { ours, theirs, scorer, chance } = report.paper;
-  const learned = [...ours, ...theirs].filter(([, error]) => error < 0.95 * chance); // the paper's fronts hold guessing
+  const learned = [...ours, ...theirs].filter(([, error]) => error < 0.95 * chance); // the paper's fronts include networks at chance level
   const margin = (values) => [Math.min(...values), Math.max(...values)].map((v, i, [low, high]) =>
     v + (i ? 0.07 : -0.07) * (high - low || 0.1));
   const line = (points, name, shade, symbol, dash) => ({
@@ -152,20 +152,20 @@ function paperChart() {
   return {
     traces: [
       line(ascending(theirs), "the paper's front", "green", "triangle-up", "dash"),
-      line(ascending(ours), "this run's front, measured alike", "front", "circle", "solid"),
+      line(ascending(ours), "this run's front, by the same scorer", "front", "circle", "solid"),
     ],
     layout: {
       xaxis: { title: { text: plain(`introspectability by ${scorer}, higher is better →`) }, range: margin(learned.map(([x]) => x)) },
       yaxis: { title: { text: "← validation error, lower is better" }, tickformat: ".0%", range: margin(learned.map(([, y]) => y)) },
     },
-    label: `This run's front beside the paper's: ${report.paper.sentence}.`,
+    label: `This run's front and the paper's: ${report.paper.sentence}.`,
   };
 }
 
 function paperRows() {
-  const row = (whose) => ([x, y, id]) => [id ? opener(id) : whose, whose, `${(100 * y).toFixed(2)} %`, x.toFixed(3)];
+  const row = (source) => ([x, y, id]) => [id ? openButton(id) : source, source, `${(100 * y).toFixed(2)} %`, x.toFixed(3)];
   return {
-    header: ["network", "whose", "validation error", "introspectability"],
+    header: ["network", "source", "validation error", "introspectability"],
     rows: [...report.paper.ours.map(row("this run")), ...report.paper.theirs.map(row("the paper"))],
   };
 }

@@ -9,22 +9,22 @@ from matplotlib.patches import PathPatch, Rectangle
 from nasx.errors import ResourceError, SettingError
 from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, NONE, SKIP, Edge
 from nasx.reports.figures import classes, front, style
-from nasx.reports.figures.cell import PENS, cell_figure
+from nasx.reports.figures.cell import OPERATION_STYLES, cell_figure
 from nasx.reports.figures.image_grid import shap_figure
 from nasx.reports.palette import BLUE, CLOUD, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 from nasx.reports.paper import paper_front
-from nasx.reports.summary import summarise
+from nasx.reports.summary import summarize
 
 BOTH = ("error", "introspectability")
 
 
 @pytest.fixture
 def summary():
-    return summarise(make_run(), BOTH, n_classes=10)
+    return summarize(make_run(), BOTH, n_classes=10)
 
 
 def points(axes, label):
-    """The points of the scatter whose label begins so, (n, 2)."""
+    """Return the points of the scatters whose label starts with `label`, (n, 2)."""
     found = [c for c in axes.collections if isinstance(c, PathCollection) and c.get_label().startswith(label)]
     return np.concatenate([np.asarray(c.get_offsets()) for c in found])
 
@@ -34,7 +34,7 @@ def step_line(axes):
     return line
 
 
-def test_every_network_is_drawn_once_on_the_front_or_off_it(summary):
+def test_every_network_is_drawn_once_on_or_off_the_front(summary):
     (axes,) = front.front_figure(summary).axes
     assert len(points(axes, "front")) == len(summary.front)
     assert len(points(axes, "other networks")) == len(summary.architectures) - len(summary.front)
@@ -59,17 +59,17 @@ def test_the_knee_is_marked_and_named_with_its_values(summary):
     ]
 
 
-def test_the_caption_tells_the_hypervolume(summary):
+def test_the_caption_has_the_hypervolume(summary):
     assert "hypervolume 0.8509" in front.front_figure(summary).get_supxlabel()
 
 
 @pytest.fixture(scope="module")
 def noisy():
-    return summarise(make_noisy_run(), BOTH, n_classes=10)
+    return summarize(make_noisy_run(), BOTH, n_classes=10)
 
 
 def bars(axes):
-    """The ends of all error bars: (n, 2, 2)."""
+    """Return the ends of all error bars, (n, 2, 2)."""
     return np.array([s for c in axes.collections if isinstance(c, LineCollection) for s in c.get_segments()])
 
 
@@ -103,7 +103,7 @@ def test_members_trained_once_are_hollow(noisy):
 
 
 def test_an_exact_objective_has_no_interval():
-    summary = summarise(make_noisy_run(), ("error", "parameters"), n_classes=10)
+    summary = summarize(make_noisy_run(), ("error", "parameters"), n_classes=10)
     (axes,) = front.front_figure(summary).axes
     starts, ends = bars(axes).transpose(1, 0, 2)
     assert np.all(starts[:, 0] == ends[:, 0])
@@ -117,8 +117,8 @@ def test_without_a_model_there_are_no_intervals_and_the_caption_says_what_the_po
 
 @pytest.mark.parametrize(("second", "where"), [("introspectability", "steps-pre"), ("parameters", "steps-post")])
 def test_the_step_line_bounds_what_the_front_dominates(second, where):
-    """More is better: what is reached at x is the next member's value; less is better: the last member's."""
-    (axes,) = front.front_figure(summarise(make_run(), ("error", second), n_classes=10)).axes
+    """At x, the next member's value is reached if more is better, the last member's if less is better."""
+    (axes,) = front.front_figure(summarize(make_run(), ("error", second), n_classes=10)).axes
     line = step_line(axes)
     assert line.get_drawstyle() == where
     assert np.all(np.diff(line.get_xdata()) >= 0)
@@ -131,26 +131,26 @@ def test_the_whole_front_is_inside_the_axes(summary):
     assert axes.get_ylim()[0] < y.min() <= y.max() < axes.get_ylim()[1]
 
 
-def test_networks_beyond_the_axes_are_counted_in_the_caption():
+def test_networks_outside_the_axes_are_counted_in_the_caption():
     trials = [make_trial(i, error=0.1 + i / 100, introspectability=0.5 + i / 100) for i in range(20)]
     stray = make_trial(99, error=0.9, introspectability=0.1)
-    figure = front.front_figure(summarise([*trials, stray], BOTH, n_classes=10))
-    assert "; 1 network beyond the axes" in figure.get_supxlabel()
+    figure = front.front_figure(summarize([*trials, stray], BOTH, n_classes=10))
+    assert "; 1 network outside the axes" in figure.get_supxlabel()
 
 
-def test_one_objective_is_drawn_beside_the_metric_that_the_method_pairs_it_with():
-    (axes,) = front.front_figure(summarise(make_run(), ("error",), n_classes=10)).axes
+def test_error_as_the_only_objective_is_drawn_against_introspectability():
+    (axes,) = front.front_figure(summarize(make_run(), ("error",), n_classes=10)).axes
     assert axes.get_xlabel().startswith("introspectability")
     assert not [line for line in axes.lines if line.get_color() == BLUE]
 
 
 def test_three_objectives_are_drawn_without_a_step_line():
-    (axes,) = front.front_figure(summarise(make_run(), (*BOTH, "parameters"), n_classes=10)).axes
+    (axes,) = front.front_figure(summarize(make_run(), (*BOTH, "parameters"), n_classes=10)).axes
     assert not [line for line in axes.lines if line.get_color() == BLUE]
 
 
 def test_an_empty_front_says_so():
-    (axes,) = front.front_figure(summarise([], BOTH, n_classes=10)).axes
+    (axes,) = front.front_figure(summarize([], BOTH, n_classes=10)).axes
     assert [t.get_text() for t in axes.texts] == ["no network on the front yet"]
 
 
@@ -208,37 +208,39 @@ def test_a_cell_shows_its_edges_and_leaves_out_those_that_carry_nothing():
     edges = [Edge(0, 1, CONV_3X3), Edge(0, 2, NONE), Edge(1, 2, SKIP), Edge(2, 3, AVG_POOL)]
     (axes,) = cell_figure(edges).axes
     assert edges_drawn(axes) == ["0→1 nor_conv_3x3", "1→2 skip_connect", "2→3 avg_pool_3x3"]
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == [PENS[o].label for o in (CONV_3X3, AVG_POOL, SKIP)]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == [
+        OPERATION_STYLES[o].label for o in (CONV_3X3, AVG_POOL, SKIP)
+    ]
 
 
-def test_operations_have_each_their_own_colour_and_a_skip_is_the_thinnest():
-    assert len({pen.color for pen in PENS.values()}) == len(PENS) == 4
-    assert min(PENS.values(), key=lambda pen: pen.width) is PENS[SKIP]
+def test_operations_differ_in_color_and_a_skip_is_the_thinnest():
+    assert len({style.color for style in OPERATION_STYLES.values()}) == len(OPERATION_STYLES) == 4
+    assert min(OPERATION_STYLES.values(), key=lambda style: style.width) is OPERATION_STYLES[SKIP]
 
 
-def test_an_operation_of_another_space_goes_by_its_own_name():
+def test_an_unknown_operation_is_labeled_with_its_name():
     (axes,) = cell_figure([Edge(0, 1, "my_operation")]).axes
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["my_operation"]
 
 
-def test_the_longest_arc_of_a_cell_stays_inside_the_picture():
+def test_the_longest_arc_of_a_cell_is_inside_the_axes():
     (axes,) = cell_figure([Edge(0, 3, CONV_1X1)]).axes
     (arc,) = [p for p in axes.patches if isinstance(p, PathPatch)]
     middle = arc.get_path().vertices[:, 1].max() / 2  # a quadratic curve rises to half of its control point
     assert middle < axes.get_ylim()[1]
 
 
-def test_every_sample_has_its_image_and_a_shap_image_for_each_class_explained():
+def test_every_sample_has_its_image_and_shap_values_for_each_explained_class():
     explanation = make_explanation()
     figure = shap_figure(explanation)
-    pictures = sum(len(axes.images) for axes in figure.axes)
-    assert pictures == sum(1 + len(s.attributions) for s in explanation.samples)
+    images = sum(len(axes.images) for axes in figure.axes)
+    assert images == sum(1 + len(s.attributions) for s in explanation.samples)
 
 
-def test_a_wrong_decision_names_what_it_was_taken_for_and_what_it_is():
+def test_an_incorrect_prediction_names_predicted_and_true_class():
     texts = [t.get_text() for t in shap_figure(make_explanation()).texts]
-    assert "says dog, 75 %" in texts
-    assert "is cat" in texts
+    assert "predicted dog, 75 %" in texts
+    assert "true class cat" in texts
 
 
 def test_the_palette_is_of_okabe_and_ito():
@@ -256,7 +258,7 @@ def test_the_palette_is_of_okabe_and_ito():
 @pytest.mark.parametrize(
     ("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".PNG", b"\x89PNG")]
 )
-def test_a_picture_is_written_in_the_format_of_its_suffix(tmp_path, summary, suffix, start):
+def test_a_figure_is_written_in_the_format_of_its_suffix(tmp_path, summary, suffix, start):
     path = tmp_path / "new" / f"front{suffix}"
     style.save(front.front_figure(summary), path)
     assert path.read_bytes().startswith(start)
@@ -271,17 +273,17 @@ def test_the_same_data_give_the_same_file(tmp_path, summary, suffix):
 
 
 def test_an_unknown_suffix_is_refused(summary, tmp_path):
-    with pytest.raises(SettingError, match=r"the picture's file name must end in .png, .svg or .pdf, got 'front.jpg'"):
+    with pytest.raises(SettingError, match=r"the figure's file name must end in .png, .svg or .pdf, got 'front.jpg'"):
         style.save(front.front_figure(summary), tmp_path / "front.jpg")
 
 
-def test_a_place_that_cannot_be_written_is_named(summary, tmp_path):
+def test_a_path_that_cannot_be_written_is_named(summary, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ResourceError, match=r"cannot write the picture .*front.png: (File exists|Not a directory)"):
+    with pytest.raises(ResourceError, match=r"cannot write the figure .*front.png: (File exists|Not a directory)"):
         style.save(front.front_figure(summary), tmp_path / "file" / "front.png")
 
 
-def test_the_users_own_settings_of_matplotlib_are_neither_used_nor_changed(summary):
+def test_the_users_settings_of_matplotlib_are_neither_used_nor_changed(summary):
     with mpl.rc_context({"axes.grid": False, "axes.edgecolor": "red"}):
         before = dict(mpl.rcParams)
         (axes,) = front.front_figure(summary).axes
