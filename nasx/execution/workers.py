@@ -1,4 +1,4 @@
-"""Plan workers (how many trials at a time, with which cores and GPUs) and replace the broken ones."""
+"""Workers: plan them (number of trials at a time, cores and GPUs of each), and replace broken ones."""
 
 from __future__ import annotations
 
@@ -8,32 +8,62 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
+from pydantic import AfterValidator, Field
+
+from nasx.config.settings import settings
 from nasx.errors import ResourceError, SettingError
 from nasx.execution.budget import last_line
 from nasx.execution.jobs import Key, key
 from nasx.trial import Evaluation, Job, Reason, TrialStatus
 
-if TYPE_CHECKING:
-    pass
-
 TRIALS_PER_GPU = 4  # by default: small networks leave most of a GPU idle
 SHARES = 10_000  # of a GPU: Ray counts in ten-thousandths
 
 
+def _divisible(gpus: float) -> float:
+    """Check a number of GPUs of a trial: a whole number, or a share that Ray can count."""
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(f"must be a whole number if it is above 1, got {gpus:g}")
+    if 0 < gpus < 1 / SHARES:
+        raise ValueError(f"must be 0 or at least {1 / SHARES:g}, got {gpus:g}")
+    return gpus
+
+
+Device = Literal["auto", "cpu", "cuda"]  # of trials; auto: GPUs if there are any
+GPUsPerTrial = Annotated[float, Field(ge=0), AfterValidator(_divisible)]
+
+
+@settings
+class WorkerSettings:
+    """Settings of the workers of a search."""
+
+    device: Device = "auto"
+    workers: Annotated[int, Field(ge=1)] | None = None  # trials at a time; None: as many as cores and GPUs allow
+    cpus_per_trial: Annotated[int, Field(ge=1)] = 1
+    gpus_per_trial: GPUsPerTrial | None = None  # a share of a GPU or a whole number; 0: the CPU; None: an even share
+
+    def __post_init__(self) -> None:
+        gpus = self.gpus_per_trial
+        if self.device == "cpu" and gpus is not None and gpus > 0:
+            raise SettingError("gpus_per_trial", f"must be 0 or null on execution.device=cpu, got {gpus:g}")
+        if self.device == "cuda" and gpus == 0:
+            raise SettingError("gpus_per_trial", "must be above 0 or null on execution.device=cuda, got 0")
+
+
 @dataclass(frozen=True)
 class WorkerPlan:
-    """The workers of a search, and the resources of each trial."""
+    """Number of workers of a search, and resources of each trial."""
 
     workers: int  # trials at a time
-    cpus: int  # cores of a trial, and its threads
-    gpus: float  # GPUs of a trial: a share of one, or a whole number; 0: it runs on the CPU
+    cpus: int  # cores and threads of a trial
+    gpus: float  # GPUs of a trial, a share of one or a whole number; 0: it runs on the CPU
     all_gpus: int = 0  # GPUs that trials may use, of this machine or of the cluster
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
-        """The device of every trial."""
+        """Device of every trial."""
         return "cuda" if self.gpus else "cpu"
 
     def __str__(self) -> str:
@@ -53,7 +83,7 @@ def plan_workers(
     all_gpus: int | None = None,
     place: str = "this machine",
 ) -> WorkerPlan:
-    """Return the workers that fill this machine, or a cluster, or as many as are asked for.
+    """Return the requested number of workers, or as many as this machine or cluster has resources for.
 
     Without `gpus_per_trial`, the trials share the GPUs evenly: 8 workers on one GPU get 0.125 of it each.
 
@@ -77,12 +107,8 @@ def plan_workers(
     found = _count_gpus() if all_gpus is None else all_gpus
     if found < (gpus_per_trial or (device == "cuda")):
         count = f"{found or 'no'} GPU{'s' * (found > 1)}"
-        sees = f"torch sees {count} on {place}" if all_gpus is None else f"{place} has {count}"
-        if gpus_per_trial is None:
-            raise ResourceError(f"execution.device is cuda, but {sees}: set execution.device to cpu or auto.")
-        raise ResourceError(
-            f"a trial needs {gpus_per_trial:g} GPU{'s' * (gpus_per_trial > 1)} (execution.gpus_per_trial), but {sees}: "
-            "set it to null, or to 0 for the CPU."
+        raise _too_few_gpus(
+            f"torch sees {count} on {place}" if all_gpus is None else f"{place} has {count}", gpus_per_trial
         )
     if found == 0:
         return WorkerPlan(workers or by_cores, cpus_per_trial, 0.0)
@@ -98,27 +124,21 @@ def plan_workers(
 
 
 def check_settings(device: str, workers: int | None, cpus_per_trial: int, gpus_per_trial: float | None) -> None:
-    """Raise SettingError if a setting is out of range, or contradicts another."""
-    if workers is not None and workers < 1:
-        raise SettingError("workers", f"must be at least 1, got {workers}")
-    if cpus_per_trial < 1:
-        raise SettingError("cpus_per_trial", f"must be at least 1, got {cpus_per_trial}")
+    """Raise SettingError if a setting is out of range, or contradicts another. Arguments as of `plan_workers`."""
+    WorkerSettings(device=device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)  # type: ignore[arg-type]
+
+
+def _too_few_gpus(found: str, gpus_per_trial: float | None) -> ResourceError:
     if gpus_per_trial is None:
-        return
-    if not 0 <= gpus_per_trial < math.inf:
-        raise SettingError("gpus_per_trial", f"must be at least 0, got {gpus_per_trial}")
-    if gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial):
-        raise SettingError("gpus_per_trial", f"must be a whole number if it is above 1, got {gpus_per_trial:g}")
-    if 0 < gpus_per_trial < 1 / SHARES:
-        raise SettingError("gpus_per_trial", f"must be 0 or at least {1 / SHARES:g}, got {gpus_per_trial:g}")
-    if device == "cpu" and gpus_per_trial > 0:
-        raise SettingError("gpus_per_trial", f"must be 0 or null on execution.device=cpu, got {gpus_per_trial:g}")
-    if device == "cuda" and gpus_per_trial == 0:
-        raise SettingError("gpus_per_trial", "must be above 0 or null on execution.device=cuda, got 0")
+        return ResourceError(f"execution.device is cuda, but {found}: set execution.device to cpu or auto.")
+    return ResourceError(
+        f"a trial needs {gpus_per_trial:g} GPU{'s' * (gpus_per_trial > 1)} (execution.gpus_per_trial), but {found}: "
+        "set it to null, or to 0 for the CPU."
+    )
 
 
 def _even_share(workers: int, gpus: int) -> float:
-    """The GPUs of a trial if `workers` trials share `gpus` GPUs and none spans two; rounded down as Ray counts.
+    """Return the GPUs of a trial if `workers` trials share `gpus` GPUs and none spans two; rounded down to Ray's unit.
 
     >>> _even_share(8, 1), _even_share(3, 2), _even_share(3, 1), _even_share(1, 4)
     (0.125, 0.5, 0.3333, 1.0)
@@ -128,7 +148,7 @@ def _even_share(workers: int, gpus: int) -> float:
 
 
 def _capacity(gpus: int, share: float) -> int:
-    """How many trials run at a time on `gpus` GPUs if each needs `share`; a share never spans two GPUs.
+    """Return the number of trials at a time on `gpus` GPUs if each needs `share`; a share never spans two GPUs.
 
     >>> _capacity(2, 0.4), _capacity(1, 0.25), _capacity(4, 2), _capacity(1, 0.3333)
     (4, 4, 2, 3)
@@ -137,29 +157,29 @@ def _capacity(gpus: int, share: float) -> int:
 
 
 def _count_gpus() -> int:
-    # of NVIDIA on Linux, of NVIDIA on Windows' Linux, of AMD: without any, torch's seconds of import can come later
+    # device files of NVIDIA, of NVIDIA in WSL, of AMD: if there are none, the import of torch can wait
     if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in ("nvidiactl", "dxg", "kfd")):
         return 0
-    import torch
+    import torch  # takes seconds to load
 
     return torch.cuda.device_count()
 
 
-MAX_IN_A_ROW = 3  # failures for one reason, after which a worker is replaced
+MAX_IN_A_ROW = 3  # failures for one reason before a worker is replaced
 
 
 class FailureStreak:
-    """Failures in a row, for one reason, of the jobs of one worker."""
+    """Number of failures in a row, for one reason, of the jobs of one worker."""
 
     def __init__(self) -> None:
         self._reason: Reason | None = None
         self._jobs: list[Key] = []
 
     def add(self, job: Job, evaluation: Evaluation) -> str | None:
-        """Count an evaluation. Returns why the worker must be replaced, or None.
+        """Count an evaluation. Returns why the worker must be replaced; None if it need not be.
 
-        It must be replaced after three failures in a row for one reason, and if the same job raises twice: a second
-        attempt in the same process is no evidence against the network.
+        A worker is replaced after three failures in a row for one reason. It is also replaced if the same job raises
+        twice: the process may be broken, so that a second attempt in it says little about the network.
         """
         if evaluation.status is not TrialStatus.FAILED:
             self._reason, self._jobs = None, []
@@ -175,17 +195,17 @@ class FailureStreak:
 
 
 def end_worker(job: Job, why: str) -> NoReturn:
-    """End this process, and leave `why` in a file for the search."""
-    file = _file(job.weights_file)
-    with suppress(OSError):  # without the file the attempt counts as one whose worker died
+    """End this process, and write the reason into a file for the search."""
+    file = _reason_file(job.weights_file)
+    with suppress(OSError):  # without the file, the attempt counts as failed
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(why)
     os._exit(1)  # no cleanup: it may wait for a broken device forever
 
 
 def why_ended(weights_file: Path) -> str | None:
-    """Return why the worker of a job ended itself; None if it did not."""
-    file = _file(weights_file)
+    """Return why the worker of a job ended itself, and delete the file; None if it did not."""
+    file = _reason_file(weights_file)
     if not file.is_file():
         return None
     why = file.read_text(errors="replace")
@@ -195,5 +215,5 @@ def why_ended(weights_file: Path) -> str | None:
     return why
 
 
-def _file(weights_file: Path) -> Path:
+def _reason_file(weights_file: Path) -> Path:
     return weights_file.with_suffix(".broken")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nasx.algorithms.nsga2 import NSGA2
 from nasx.errors import TrialFailure
-from nasx.evaluation.early_stopping import judge
+from nasx.evaluation.early_stopping import check_rung
 from nasx.execution.budget import SearchLimits
 from nasx.execution.jobs import Key, key
 from nasx.execution.loop import SearchLoop
@@ -142,7 +142,7 @@ def trained(job: Job) -> Evaluation:
         error = end + (4 - epoch) * (0.01 + 0.002 * ((a + 2 * b) % 3))
         history.append({"epoch": epoch, "validation_error": error, "validation_macro_error": error})
         try:
-            judge(job, history, parameters, {}, lambda errors: True)
+            check_rung(job, history, parameters, {}, lambda errors: True)
         except TrialFailure as cut:
             return Evaluation(
                 TrialStatus.INFEASIBLE, Reason(cut.reason), cut.detail, parameters, history=tuple(history)

@@ -148,7 +148,7 @@ def test_replicates_follow_when_patience_ends_a_search_also_after_a_kill(tmp_pat
 
 
 def test_replicates_follow_when_the_space_is_exhausted(tmp_path, monkeypatch):
-    monkeypatch.setattr("nasx.execution.loop.MAX_FREE_ANSWERS", 5)
+    monkeypatch.setattr("nasx.execution.candidates.MAX_KNOWN_IN_A_ROW", 5)
     loop = make_loop(tmp_path, Script((0, 0), (0, 1), *[(0, 0)] * 5), replicates=1)
 
     drive(loop)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nasx.execution.front import due_replicates
+from nasx.execution.replicates import due_replicates
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Trial, TrialStatus
 
 BOTH = [OBJECTIVES["error"], OBJECTIVES["introspectability"]]

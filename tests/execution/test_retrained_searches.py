@@ -26,7 +26,9 @@ def trainings(loop) -> list:
 
 
 def journal_problems(run_dir) -> list:
-    return [problem for problem in check_run(run_dir) if not problem.where.startswith("archs/")]  # weights are made up
+    return [
+        problem for problem in check_run(run_dir) if not problem.location.startswith("archs/")
+    ]  # weights are made up
 
 
 def test_they_are_candidates_with_trials_of_their_own_and_seeds_of_their_own(tmp_path):
@@ -239,7 +241,7 @@ def test_a_candidate_bred_from_an_answer_that_is_missing_is_damage(tmp_path):
     assert loop.next_job().replicate == 0  # the training that is missing
     with pytest.raises(
         RunError,
-        match=r"^the journal is damaged: candidate \d+ was bred from an answer that is missing\. `nasx runs check` ",
+        match=r"^the journal is damaged: candidate \d+ depends on a result that is missing\. `nasx runs check` ",
     ):
         loop.next_job()
 

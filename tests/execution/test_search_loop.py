@@ -179,7 +179,7 @@ def test_most_trials_failing_for_one_reason_stop_the_search_and_say_so(tmp_path)
     with pytest.raises(
         RunError,
         match=r"^4 of the last 4 trials failed for the same reason, error: ValueError: broken scorer\. "
-        r"The search stops; what has finished is kept in ",
+        r"The search stops; finished trials are kept in ",
     ):
         drive(loop, lambda job: BROKEN)
 
@@ -262,7 +262,7 @@ def test_weights_are_kept_of_all_trainings_of_the_front_and_of_its_rivals(tmp_pa
 
 
 def test_too_many_weights_are_cleared_but_those_of_the_front_and_of_running_trials(tmp_path, monkeypatch):
-    monkeypatch.setattr("nasx.execution.front.KEPT_BYTES", 2 * len(b"weights"))
+    monkeypatch.setattr("nasx.execution.front.MAX_WEIGHT_BYTES", 2 * len(b"weights"))
     loop = make_loop(tmp_path, Script((1, 1), (0, 0), (2, 2), (3, 3)), evaluations=4)
     bad, good, worse, running = [loop.next_job() for _ in range(4)]
     measured(running)  # its weights are there, its evaluation is not
@@ -276,7 +276,7 @@ def test_too_many_weights_are_cleared_but_those_of_the_front_and_of_running_tria
 def test_a_resumed_search_clears_no_weights_before_it_knows_all_trials(tmp_path, monkeypatch):
     genotypes = (1, 1), (0, 0), (2, 2), (0, 1), (0, 2)
     drive(make_loop(tmp_path, Script(*genotypes), evaluations=5))
-    monkeypatch.setattr("nasx.execution.front.KEPT_BYTES", 5 * len(b"weights"))
+    monkeypatch.setattr("nasx.execution.front.MAX_WEIGHT_BYTES", 5 * len(b"weights"))
 
     loop = make_loop(tmp_path, Script(*genotypes), evaluations=5)
 
@@ -318,7 +318,7 @@ def test_a_finished_run_can_be_extended(tmp_path):
 
 
 def test_a_journal_of_thousands_is_replayed(tmp_path, monkeypatch):
-    monkeypatch.setattr("nasx.execution.loop.MAX_FREE_ANSWERS", 5)
+    monkeypatch.setattr("nasx.execution.candidates.MAX_KNOWN_IN_A_ROW", 5)
     genotypes = [(a, b) for a in range(4) for b in range(a, 5)]
     drive(make_loop(tmp_path, Script(*genotypes[:-1]), evaluations=13))
 
@@ -326,7 +326,7 @@ def test_a_journal_of_thousands_is_replayed(tmp_path, monkeypatch):
 
 
 def test_a_space_without_new_networks_ends_the_search(tmp_path, monkeypatch):
-    monkeypatch.setattr("nasx.execution.loop.MAX_FREE_ANSWERS", 5)
+    monkeypatch.setattr("nasx.execution.candidates.MAX_KNOWN_IN_A_ROW", 5)
     loop = make_loop(tmp_path, Script((0, 0), *[(0, 0)] * 12))
     job = loop.next_job()
 
@@ -341,7 +341,7 @@ def test_a_space_without_new_networks_ends_the_search(tmp_path, monkeypatch):
 def test_an_algorithm_that_asks_nothing_though_all_is_answered_is_a_bug(tmp_path):
     loop = make_loop(tmp_path, Script(None))
 
-    with pytest.raises(RuntimeError, match=r"^Script\.ask gives nothing though all is answered$"):
+    with pytest.raises(RuntimeError, match=r"^Script\.ask returned None although no training is pending$"):
         loop.next_job()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nasx.errors import ResourceError
+from nasx.errors import ResourceError, SettingError
 from nasx.execution.serial import SerialExecution
 from tests.execution.evaluators import no_disk
 from tests.execution.searches import Script, drive, make_loop, measured, nsga2
@@ -37,3 +37,8 @@ def test_it_plans_for_the_workers_that_ray_would_have(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(6), raising=False)
 
     assert SerialExecution(device="cpu").plan.workers == 6
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(SettingError, match=r"^device must be auto, cpu or cuda, got 'tpu'$"):
+        SerialExecution(device="tpu")

@@ -70,7 +70,7 @@ def test_workers_and_shares_agree(machine, cores, gpus, settings, plan):
     [
         ({"workers": 0}, SettingError, "workers must be at least 1, got 0"),
         ({"gpus_per_trial": -0.5}, SettingError, "gpus_per_trial must be at least 0, got -0.5"),
-        ({"gpus_per_trial": float("nan")}, SettingError, "gpus_per_trial must be at least 0, got nan"),
+        ({"gpus_per_trial": float("nan")}, SettingError, "gpus_per_trial must be at least 0, got NaN"),
         ({"gpus_per_trial": 1.5}, SettingError, "gpus_per_trial must be a whole number if it is above 1, got 1.5"),
         ({"gpus_per_trial": 1e-5}, SettingError, "gpus_per_trial must be 0 or at least 0.0001, got 1e-05"),
         (
