@@ -1,4 +1,4 @@
-"""Evaluating one candidate: what comes back when all goes well, and when it does not."""
+"""Evaluation of one candidate: complete results, and failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, Pixels
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.data.splits import split
 from nasx.data.synthetic import Lines
 from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure
@@ -41,7 +41,7 @@ class Exploding:
 
 
 class Sleeping:
-    """A scorer that never ends."""
+    """A scorer that does not end."""
 
     name = "sleeping"
 
@@ -73,7 +73,7 @@ def job(tmp_path) -> Job:
     )
 
 
-def test_a_complete_evaluation_holds_every_metric_both_scores_and_the_weights(job, spec, data):
+def test_a_complete_evaluation_has_every_metric_both_scores_and_the_weights(job, spec, data):
     evaluation = evaluate(job, spec, data)
 
     assert evaluation.status is TrialStatus.COMPLETE
@@ -95,7 +95,7 @@ def test_spec_and_evaluation_can_be_sent_to_another_process(job, spec, data):
     assert pickle.loads(pickle.dumps(evaluation)).metrics == evaluation.metrics
 
 
-def test_the_same_job_gives_the_same_numbers(job, spec, data):
+def test_the_same_job_has_the_same_result(job, spec, data):
     one, other = evaluate(job, spec, data), evaluate(job, spec, data)
 
     assert one.metrics == other.metrics
@@ -103,7 +103,7 @@ def test_the_same_job_gives_the_same_numbers(job, spec, data):
     np.testing.assert_array_equal(one.scores[0].distances, other.scores[0].distances)
 
 
-def test_a_bug_in_a_scorer_costs_this_trial_alone_and_keeps_its_traceback(job, spec, data):
+def test_a_bug_in_a_scorer_fails_only_this_trial_and_keeps_its_traceback(job, spec, data):
     evaluation = evaluate(job, replace(spec, scorer=Exploding()), data)
 
     assert (evaluation.status, evaluation.reason) == (TrialStatus.FAILED, Reason.ERROR)
@@ -132,7 +132,7 @@ def test_a_bug_in_a_scorer_costs_this_trial_alone_and_keeps_its_traceback(job, s
     ],
     ids=lambda error: str(error)[:40],
 )
-def test_lack_of_memory_is_recognised_in_each_of_its_forms(job, spec, data, monkeypatch, error):
+def test_out_of_memory_errors_of_all_kinds_are_recognized(job, spec, data, monkeypatch, error):
     def fit(*_, **__):
         raise error
 
@@ -142,7 +142,7 @@ def test_lack_of_memory_is_recognised_in_each_of_its_forms(job, spec, data, monk
     assert found.detail
 
 
-def test_another_error_of_a_gpu_is_no_lack_of_memory(job, spec, data, monkeypatch):
+def test_another_error_of_a_gpu_is_not_out_of_memory(job, spec, data, monkeypatch):
     def fit(*_, **__):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
@@ -152,9 +152,9 @@ def test_another_error_of_a_gpu_is_no_lack_of_memory(job, spec, data, monkeypatc
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Makes trainings fail with an error, on a pretended GPU whose calls raise `sticky` from then on."""
+    """Make trainings fail with an error, on a fake GPU whose later calls raise `persistent`."""
 
-    def fail(error: Exception, sticky: Exception | None = None) -> list[str]:
+    def fail(error: Exception, persistent: Exception | None = None) -> list[str]:
         calls = []
 
         def fit(*_, **__):
@@ -162,8 +162,8 @@ def failing(monkeypatch):
 
         def call(name: str) -> None:
             calls.append(name)
-            if sticky is not None:
-                raise sticky
+            if persistent is not None:
+                raise persistent
 
         monkeypatch.setattr("nasx.training.fit.fit", fit)
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
@@ -180,8 +180,8 @@ ILLEGAL = "CUDA error: an illegal memory access was encountered"
 @pytest.mark.parametrize(
     "error", [ValueError("of a later call"), TrialFailure(Reason.TIMEOUT, "too slow"), torch.OutOfMemoryError("CUDA")]
 )
-def test_a_device_that_is_broken_after_any_error_ends_the_process_not_the_trial(job, spec, data, failing, error):
-    calls = failing(error, sticky=RuntimeError(f"{ILLEGAL}\nCUDA kernel errors might be asynchronously reported"))
+def test_a_broken_device_ends_the_process_instead_of_the_trial(job, spec, data, failing, error):
+    calls = failing(error, persistent=RuntimeError(f"{ILLEGAL}\nCUDA kernel errors might be asynchronously reported"))
 
     with pytest.raises(DeviceError, match=f"^this process can no longer use the GPU: {ILLEGAL}") as raised:
         evaluate(job, spec, data)
@@ -190,7 +190,7 @@ def test_a_device_that_is_broken_after_any_error_ends_the_process_not_the_trial(
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
-def test_an_error_of_the_accelerator_ends_the_process_whatever_comes_after(job, spec, data, failing):
+def test_an_accelerator_error_ends_the_process(job, spec, data, failing):
     failing(torch.AcceleratorError(ILLEGAL))
 
     with pytest.raises(DeviceError, match="illegal memory access"):
@@ -205,7 +205,7 @@ def test_an_error_of_the_accelerator_ends_the_process_whatever_comes_after(job, 
         (TrialFailure(Reason.DIVERGED, "the loss was nan"), Reason.DIVERGED),
     ],
 )
-def test_an_error_that_leaves_the_device_whole_costs_the_trial_and_frees_its_memory(
+def test_an_error_that_does_not_break_the_device_fails_the_trial_and_frees_its_memory(
     job, spec, data, failing, error, reason
 ):
     calls = failing(error)
@@ -215,7 +215,7 @@ def test_an_error_that_leaves_the_device_whole_costs_the_trial_and_frees_its_mem
 
 
 class Cyclic(ShapScorer):
-    """A scorer that fails and leaves the network in a cycle."""
+    """A scorer that fails and keeps the network in a reference cycle."""
 
     left: ClassVar[list[weakref.ref]] = []
 
@@ -234,7 +234,7 @@ def test_after_a_failure_nothing_is_left_in_memory(job, spec, data):
     finally:
         gc.enable()
     assert failed.reason is Reason.OUT_OF_MEMORY
-    assert len(left) == 11  # the batches were halved ten times
+    assert len(left) == 11  # batches were halved ten times
     assert left == [None] * len(left)
 
 
@@ -278,7 +278,7 @@ def test_a_trial_that_takes_too_long_is_stopped(job, spec, data):
     assert signal.getsignal(signal.SIGALRM) is handler
 
 
-def test_a_training_that_can_no_longer_reach_the_front_is_cut_and_keeps_its_history(job, spec, data):
+def test_a_training_that_can_no_longer_reach_the_front_is_stopped_and_keeps_its_history(job, spec, data):
     whole = evaluate(job, spec, data)
     job.weights_file.unlink()
     rungs = tuple(Rung(epoch, {"error": 0.0, "macro_error": 0.0}) for epoch in (2, 3))
@@ -295,14 +295,14 @@ def test_a_training_that_can_no_longer_reach_the_front_is_cut_and_keeps_its_hist
     assert not job.weights_file.exists()
 
 
-def test_a_training_that_may_reach_the_front_ends_as_if_nobody_had_looked(job, spec, data):
+def test_rungs_do_not_change_a_training_that_may_reach_the_front(job, spec, data):
     rungs = tuple(Rung(epoch, {"error": 1.0, "macro_error": 1.0}) for epoch in (1, 2, 3))
     watched = replace(job, rungs=rungs, rivals=(Rival("best", {"error": 0.01}),))
 
     assert evaluate(watched, spec, data).metrics == evaluate(job, spec, data).metrics
 
 
-def test_a_trial_that_gets_nowhere_is_stopped_and_keeps_what_it_has(job, spec, data):
+def test_a_trial_without_progress_is_stopped_and_keeps_its_partial_result(job, spec, data):
     evaluation = evaluate(job, replace(spec, scorer=Sleeping(), stall_limit=2.0), data)
 
     assert (evaluation.status, evaluation.reason) == (TrialStatus.FAILED, Reason.TIMEOUT)
@@ -312,12 +312,12 @@ def test_a_trial_that_gets_nowhere_is_stopped_and_keeps_what_it_has(job, spec, d
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
-def test_a_missing_gpu_is_the_users_to_mend(job, spec, data):
+def test_a_missing_gpu_is_reported_to_the_user(job, spec, data):
     with pytest.raises(ResourceError, match=r"execution\.device is cuda, but torch sees no GPU"):
         evaluate(job, replace(spec, device="cuda"), data)
 
 
-def test_damaged_weights_are_told(job, spec, data):
+def test_corrupt_weights_are_reported(job, spec, data):
     evaluate(job, spec, data)
     job.weights_file.write_bytes(job.weights_file.read_bytes()[:-8])
 
@@ -328,16 +328,16 @@ def test_damaged_weights_are_told(job, spec, data):
 @pytest.mark.parametrize(
     ("counts", "error", "learned"),
     [
-        ([50, 50], 0.5, False),  # a coin
+        ([50, 50], 0.5, False),  # a random guess
         ([50, 50], 0.36, False),  # within three standard errors, 0.15
         ([50, 50], 0.34, True),
-        ([90, 10], 0.1, False),  # always the commonest class
+        ([90, 10], 0.1, False),  # always the most common class
         ([90, 10], 0.005, True),
     ],
 )
-def test_chance_is_the_commonest_class_within_three_standard_errors(counts, error, learned):
+def test_chance_is_the_most_common_class_within_three_standard_errors(counts, error, learned):
     labels = np.repeat(np.arange(2), counts)
-    images = LabelledImages(np.zeros((100, 1, 1, 1), np.uint8), labels, ("a", "b"))
+    images = LabeledImages(np.zeros((100, 1, 1, 1), np.uint8), labels, ("a", "b"))
 
     assert better_than_chance(error, images) is learned
 
@@ -357,7 +357,7 @@ def network(data):
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=lambda scorer: scorer.name)
-def test_scorers_that_fetch_their_batches_find_what_they_find_in_a_tensor(scorer, data, network):
+def test_scorers_have_the_same_score_for_batches_and_for_a_tensor(scorer, data, network):
     pixels = Pixels(data.validation, mean=data.mean, std=data.std)
     settings = {"n_classes": data.n_classes, "seed": 3}
 
@@ -387,8 +387,8 @@ def test_a_scorer_in_parts_needs_smaller_batches_for_the_same_score(scorer, data
     assert split.value == pytest.approx(whole.value, rel=1e-4)
 
 
-class Asks(ActivationScorer):
-    """A scorer that notes what it is given."""
+class Recording(ActivationScorer):
+    """A scorer that records its arguments."""
 
     seen: ClassVar[list[object]] = []
 
@@ -398,7 +398,7 @@ class Asks(ActivationScorer):
 
 
 class Own:
-    """A user's own scorer."""
+    """A scorer of a user."""
 
     name = "own"
     seen: ClassVar[list[object]] = []
@@ -408,15 +408,15 @@ class Own:
         return ActivationScorer().score(network, images, labels, n_classes=n_classes, seed=seed)
 
 
-def test_a_users_scorer_is_given_a_tensor_and_ours_fetch_batches_in_as_many_parts_as_the_training(job, spec, data):
-    evaluate(replace(job, micro_batches=4), replace(spec, scorer=Asks(), also_scored=(Own(),)), data)
+def test_scorers_of_users_receive_a_tensor_and_others_batches_in_the_parts_of_the_training(job, spec, data):
+    evaluate(replace(job, micro_batches=4), replace(spec, scorer=Recording(), also_scored=(Own(),)), data)
 
-    assert Asks.seen == [(Pixels, 4)]
+    assert Recording.seen == [(Pixels, 4)]
     assert Own.seen == [(torch.Tensor, (len(data.validation), *data.shape))]
 
 
 class Tight(ShapScorer):
-    """A scorer for which memory is short unless it takes its batches in eight parts."""
+    """A scorer that runs out of memory unless its batches have eight parts."""
 
     tried: ClassVar[list[int]] = []
 
@@ -427,7 +427,7 @@ class Tight(ShapScorer):
         return super().score(*arguments, **settings)
 
 
-def test_a_scorer_for_which_memory_is_short_halves_its_batches_and_nothing_is_trained_again(job, spec, data):
+def test_a_scorer_that_runs_out_of_memory_halves_its_batches_without_another_training(job, spec, data):
     tight = evaluate(job, replace(spec, scorer=Tight(samples_per_class=4, draws=4, background=8)), data)
     ample = evaluate(job, spec, data)
 
@@ -437,7 +437,7 @@ def test_a_scorer_for_which_memory_is_short_halves_its_batches_and_nothing_is_tr
     assert tight.metrics["introspectability"] == pytest.approx(ample.metrics["introspectability"], rel=1e-4)
 
 
-def test_many_samples_are_explained_a_part_at_a_time_to_the_same_score(data, network, monkeypatch):
+def test_samples_that_are_explained_in_parts_have_the_same_score(data, network, monkeypatch):
     pixels = Pixels(data.validation, mean=data.mean, std=data.std)
     settings = {"n_classes": data.n_classes, "seed": 3}
     for path in ("random", "quadrature"):
@@ -449,7 +449,7 @@ def test_many_samples_are_explained_a_part_at_a_time_to_the_same_score(data, net
         np.testing.assert_allclose(in_turn.distances, at_once.distances, rtol=1e-4)
 
 
-def test_batches_of_validation_follow_those_of_training(job, spec, data, monkeypatch):
+def test_validation_batches_are_split_like_training_batches(job, spec, data, monkeypatch):
     sizes: list[int] = []
     finish = EvaluationBatches._finish
 

@@ -1,4 +1,4 @@
-"""Answers from a table: what is read, what counts, and what is said of a table that will not do."""
+"""Results from a table: parsing, precedence of rows, and messages about invalid tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nasx.spaces.nb201 import NASBench201
 from nasx.trial import Bounds, Job, Reason, TrialStatus
 
 SPACE = NASBench201(channels=16, cells=5)
-CONV = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"  # a dead convolution: the cell is a skip
+CONV = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"  # a dead convolution: only the skip counts
 SKIP = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
 POOL = "|none~0|+|none~0|none~1|+|avg_pool_3x3~0|none~1|none~2|"
 
@@ -49,7 +49,7 @@ def test_a_number_becomes_a_metric_by_factor_and_offset(tmp_path):
 
 
 @pytest.mark.parametrize("lines", [(f"90,{CONV}", f"80,{SKIP}"), (f"80,{SKIP}", f"90,{CONV}")])
-def test_all_encodings_of_a_network_get_the_canonical_ones_answer(tmp_path, lines):
+def test_all_encodings_of_a_network_have_the_result_of_the_canonical_one(tmp_path, lines):
     answers = table(tmp_path, *lines).read(SPACE, ["error"])
 
     assert answers(job(CONV)).metrics == answers(job(SKIP)).metrics == {"error": pytest.approx(0.2)}
@@ -69,13 +69,13 @@ def test_a_network_without_a_line_fails(tmp_path):
     assert answer.detail.endswith("table.csv has no line for this network")
 
 
-def test_constraints_hold_for_answers_too(tmp_path):
+def test_constraints_apply_to_results_from_a_table(tmp_path):
     answers = table(tmp_path, f"90,{POOL}").read(SPACE, ["error"], {"error": Bounds(max=0.05)})
 
     assert answers(job(POOL)).reason is Reason.CONSTRAINT
 
 
-def test_training_k_of_a_network_is_answered_by_its_row_k_in_the_order_of_the_replicate_column(tmp_path):
+def test_training_k_of_a_network_has_the_results_of_its_row_k_in_the_order_of_the_replicate_column(tmp_path):
     lines = [f"70,30,{POOL}", f"90,-4,{POOL}", f"50,1,{SKIP}", f"80,7,{POOL}"]
     answers = replicates(tmp_path, *lines)
 
@@ -85,7 +85,7 @@ def test_training_k_of_a_network_is_answered_by_its_row_k_in_the_order_of_the_re
 
 
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
-def test_the_rows_of_the_canonical_encoding_count_and_those_of_other_encodings_do_not(tmp_path, order):
+def test_the_rows_of_the_canonical_encoding_are_used_instead_of_those_of_other_encodings(tmp_path, order):
     lines = [f"90,1,{CONV}", f"80,2,{SKIP}", f"70,1,{SKIP}", f"60,3,{CONV}", f"50,0,{CONV}"]
     answers = replicates(tmp_path, *lines[order])
 
@@ -94,21 +94,21 @@ def test_the_rows_of_the_canonical_encoding_count_and_those_of_other_encodings_d
         answers(job(CONV, replicate=2))
 
 
-def test_without_a_canonical_encoding_the_rows_of_the_first_encoding_count(tmp_path):
+def test_without_a_canonical_encoding_the_rows_of_the_first_encoding_are_used(tmp_path):
     other = CONV.replace("nor_conv_3x3~0", "nor_conv_1x1~0")
     answers = replicates(tmp_path, f"90,2,{other}", f"10,0,{CONV}", f"80,1,{other}", f"20,1,{CONV}")
 
     assert errors(answers, SKIP, trainings=2) == pytest.approx([0.2, 0.1])
 
 
-def test_without_a_replicate_column_one_row_answers_every_training(tmp_path):
+def test_without_a_replicate_column_one_row_is_used_for_every_training(tmp_path):
     answers = table(tmp_path, f"90,{POOL}").read(SPACE, ["error"])
 
     assert errors(answers, POOL, trainings=3) == pytest.approx([0.1, 0.1, 0.1])
 
 
 @pytest.mark.parametrize(("encoding", "accuracies"), [(SKIP, (70, 80)), (CONV, (80, 70))])
-def test_without_a_replicate_column_the_last_row_of_a_canonical_encoding_counts_and_the_first_of_another(
+def test_without_a_replicate_column_the_last_row_of_a_canonical_and_the_first_of_another_encoding_is_used(
     tmp_path, encoding, accuracies
 ):
     answers = table(tmp_path, *(f"{accuracy},{encoding}" for accuracy in accuracies)).read(SPACE, ["error"])
@@ -124,7 +124,7 @@ def test_parameters_are_counted_for_every_row(tmp_path):
     assert found == [SPACE.parameters(SPACE.parse(POOL), n_classes=10)] * 2
 
 
-def test_constraints_hold_for_each_row(tmp_path):
+def test_constraints_apply_to_each_row(tmp_path):
     lines = [f"90,1,{POOL}", f"97,2,{POOL}"]
     evaluation = table(tmp_path, *lines, header="accuracy,seed,architecture", replicate="seed")
     answers = evaluation.read(SPACE, ["error"], {"error": Bounds(max=0.05)})
@@ -132,7 +132,7 @@ def test_constraints_hold_for_each_row(tmp_path):
     assert [answers(job(POOL, k)).status for k in range(2)] == [TrialStatus.INFEASIBLE, TrialStatus.COMPLETE]
 
 
-def test_answers_are_noisy_only_if_a_network_has_several_rows(tmp_path):
+def test_results_are_noisy_only_if_a_network_has_several_rows(tmp_path):
     assert not table(tmp_path, f"90,{POOL}", f"80,{POOL}").read(SPACE, ["error"]).is_noisy
     assert not replicates(tmp_path, f"90,1,{POOL}", f"80,2,{SKIP}").is_noisy
     assert replicates(tmp_path, f"90,1,{POOL}", f"80,1,{SKIP}", f"80,2,{SKIP}").is_noisy
@@ -159,7 +159,7 @@ def test_a_training_without_a_row_is_an_error_that_can_be_pickled(tmp_path, rows
     assert (type(copy), str(copy)) == (DataError, str(caught.value))
 
 
-def test_answers_survive_the_way_to_a_worker(tmp_path):
+def test_a_table_can_be_pickled_for_a_worker(tmp_path):
     answers = replicates(tmp_path, f"90,1,{POOL}", f"80,2,{POOL}")
 
     copy = pickle.loads(pickle.dumps(answers))
@@ -243,10 +243,10 @@ def test_a_search_that_needs_a_missing_row_exits_with_2_and_one_line_and_keeps_w
         ([f"nan,{POOL}"], None, r"line 2: error would be nan, outside \[0, 1\]"),
         ([f"9000,{POOL}"], None, r"error would be -89, outside \[0, 1\]\. evaluation\.metrics\.error sets the factor"),
         (["90"], None, r"line 2: expected 3 nodes"),
-        ([], None, r"table\.csv holds no architecture: nothing comes after its header"),
+        ([], None, r"table\.csv has no architectures: there are no lines after the header\."),
     ],
 )
-def test_a_table_that_will_not_do_is_told_by_file_and_line(tmp_path, lines, header, message):
+def test_an_invalid_table_is_reported_by_file_and_line(tmp_path, lines, header, message):
     with pytest.raises(DataError, match=message):
         table(tmp_path, *lines, header=header or "accuracy,architecture").read(SPACE, ["error"])
 
@@ -261,7 +261,7 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path):
         evaluation.read(SPACE, ["error"])
 
 
-def test_an_objective_from_nowhere_is_named(tmp_path):
+def test_an_objective_without_a_column_is_reported(tmp_path):
     with pytest.raises(
         SettingError, match=r"^metrics\.macs is missing: macs is an objective, and the space nb201 cannot compute it$"
     ):
@@ -272,13 +272,13 @@ def test_an_objective_from_nowhere_is_named(tmp_path):
     ("settings", "message"),
     [
         ({"n_classes": 1}, "n_classes must be at least 2, got 1"),
-        ({"seconds": -1.0}, "seconds must be at least 0, got -1"),
+        ({"seconds": -1.0}, r"seconds must be at least 0, got -1\.0"),
         (
             {"metrics": {"eror": Column(column="e")}},
             r"metrics must be known metrics, got 'eror'\. Did you mean error\?",
         ),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message):
+def test_settings_out_of_range_are_rejected(settings, message):
     with pytest.raises(SettingError, match=f"^{message}$"):
         TabularEvaluation(**{"table": Path("t.csv"), "metrics": {}, **settings})

@@ -1,4 +1,4 @@
-"""Trials that take too long or get nowhere are stopped: by an alarm, or where that is not heard, with their process."""
+"""The watchdog stops trials that take too long or make no progress: by an alarm, or by ending their process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import pytest
 
 from nasx.errors import TrialFailure
-from nasx.evaluation.watchdog import hang_file, watchdog, why_it_hung
+from nasx.evaluation.watchdog import hang_file, read_hang_report, watchdog
 
 
 def wait(seconds: float) -> None:
@@ -20,7 +20,7 @@ def wait(seconds: float) -> None:
         time.sleep(0.005)
 
 
-def test_what_takes_too_long_is_stopped_and_the_handler_put_back():
+def test_a_block_that_takes_too_long_is_stopped_and_the_handler_restored():
     before = signal.getsignal(signal.SIGALRM)
 
     with (
@@ -35,7 +35,7 @@ def test_what_takes_too_long_is_stopped_and_the_handler_put_back():
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
-def test_what_gets_nowhere_is_stopped():
+def test_a_block_without_progress_is_stopped():
     with (
         pytest.raises(TrialFailure, match=r"^timeout: no progress within search\.stall_limit, 0\.1 s$"),
         watchdog(60, 0.1),
@@ -43,14 +43,14 @@ def test_what_gets_nowhere_is_stopped():
         wait(5)
 
 
-def test_what_gets_on_is_left_alone():
+def test_a_block_with_progress_is_not_stopped():
     with watchdog(60, 0.2) as progress:
         for _ in range(6):
             wait(0.05)
             progress()
 
 
-def test_the_nearer_limit_comes_first():
+def test_the_earlier_limit_applies():
     with (
         pytest.raises(TrialFailure, match=r"search\.time_limit, 0\.15 s"),
         watchdog(0.15, 0.1) as progress,
@@ -60,7 +60,7 @@ def test_the_nearer_limit_comes_first():
         wait(5)
 
 
-def test_without_limits_and_beside_the_main_thread_nothing_is_watched():
+def test_without_limits_and_outside_the_main_thread_nothing_is_stopped():
     before = signal.getsignal(signal.SIGALRM)
     with watchdog(None, None) as progress:
         assert signal.getsignal(signal.SIGALRM) is before
@@ -75,35 +75,35 @@ def test_without_limits_and_beside_the_main_thread_nothing_is_watched():
     thread.join()
 
 
-def test_a_trial_that_ends_leaves_no_word(tmp_path):
+def test_a_trial_that_ends_leaves_no_file(tmp_path):
     weights = tmp_path / "archs" / "a" / "weights_0.safetensors"
 
     with watchdog(None, 5, hang_file(weights)):
         assert hang_file(weights).exists()
 
     assert not weights.parent.exists()
-    assert why_it_hung(weights, 5) is None
+    assert read_hang_report(weights, 5) is None
 
 
 STUCK = """
 import ctypes, pathlib, signal, sys
-from nasx import watchdog
+from nasx.evaluation import watchdog
 watchdog.GRACE = 0.1
 def stuck_outside_python():
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
-    ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock
+    ctypes.PyDLL(None).sleep(60)  # holds the GIL
 with watchdog.watchdog(None, 0.1, watchdog.hang_file(pathlib.Path(sys.argv[1]))):
     stuck_outside_python()
 """
 
 
-def test_a_process_that_hears_no_alarm_is_ended_and_tells_where_it_hung(tmp_path):
+def test_a_process_that_ignores_the_alarm_is_ended_and_leaves_a_traceback(tmp_path):
     weights = tmp_path / "archs" / "a" / "weights_0.safetensors"
 
     done = subprocess.run([sys.executable, "-c", STUCK, str(weights)], timeout=30)
 
     assert done.returncode == 1
-    why = why_it_hung(weights, 0.1)
+    why = read_hang_report(weights, 0.1)
     assert "in stuck_outside_python" in why
     assert why.endswith("\nno progress within search.stall_limit, 0.1 s, and would not stop")
     assert not weights.parent.exists()

@@ -323,7 +323,7 @@ def expected_improvements(
 ) -> NDArray[np.float64]:
     """Return the expected hypervolume improvement of the front by each uncertain point, (n_points,).
 
-    Costs are scaled to the range of the front and of the optimistic points, mean minus one standard deviation. The
+    Costs are scaled to the range of the front and of the points at mean minus one standard deviation. The
     reference point is 1.1 in each objective, so that new extreme points have an improvement, too.
 
     Args:

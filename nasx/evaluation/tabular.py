@@ -1,7 +1,7 @@
-"""Evaluate networks by a table instead of training: thousands of evaluations in seconds, for research and tests.
+"""Look evaluations up in a table instead of training: thousands in seconds, for research and tests.
 
 The table is a CSV file with a header line. Each row has an architecture in the string form of the search space and its
-metrics. Networks are looked up by their canonical genotype, so all encodings of a network get the same answers.
+metrics. Networks are looked up by their canonical genotype, so all encodings of a network have the same results.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import AfterValidator, Field
+
+from nasx.config.settings import checked, settings
 from nasx.errors import ArchitectureError, DataError, SettingError, did_you_mean
 from nasx.protocols import CountsParameters, SearchSpace
 from nasx.trial import OBJECTIVES, Bounds, Evaluation, Genotype, Job, Reason, TrialStatus
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Column:
     """Column of a metric: value = offset + factor * number in the column."""
 
@@ -36,37 +39,40 @@ class _Row(NamedTuple):
     metrics: dict[str, float]
 
 
-class TabularEvaluation:
-    """Looks trials up in a CSV file."""
+def _check_metric(name: str) -> str:
+    if name not in OBJECTIVES:
+        raise ValueError(f"must be known metrics, got {name!r}. {did_you_mean(name, OBJECTIVES)}")
+    return name
 
+
+MetricName = Annotated[str, AfterValidator(_check_metric)]
+
+
+class TabularEvaluation:
+    """Evaluation by a CSV file."""
+
+    @checked
     def __init__(
         self,
         *,
         table: Path,
         architecture: str = "architecture",
-        metrics: Mapping[str, Column],
+        metrics: Mapping[MetricName, Column],
         replicate: str | None = None,
-        n_classes: int = 10,
-        seconds: float = 0.0,
+        n_classes: Annotated[int, Field(ge=2)] = 10,
+        seconds: Annotated[float, Field(ge=0)] = 0.0,
     ) -> None:
-        """Check the settings; `read` opens the file.
+        """Store the settings; `read` opens the file.
 
         Args:
             table: CSV file with a header line.
-            architecture: Column of architectures, in the string form of the space.
-            metrics: Column of each metric.
-            replicate: Column of integers that number the trainings of a network. None: one row per network, which
-                answers every training.
-            n_classes: Classes of the task, at least 2.
-            seconds: Duration of an evaluation, at least 0, to try an execution.
+            architecture: column of architectures, in the string form of the space.
+            metrics: column of each metric.
+            replicate: column of integers that number the trainings of a network. None: one row per network, used for
+                all of its trainings.
+            n_classes: number of classes of the task.
+            seconds: duration of an evaluation, to test an execution.
         """
-        if n_classes < 2:
-            raise SettingError("n_classes", f"must be at least 2, got {n_classes}")
-        if not 0 <= seconds < math.inf:
-            raise SettingError("seconds", f"must be at least 0, got {seconds:g}")
-        for name in metrics:
-            if name not in OBJECTIVES:
-                raise SettingError("metrics", f"must be known metrics, got {name!r}. {did_you_mean(name, OBJECTIVES)}")
         self.table = table
         self.architecture = architecture
         self.metrics = metrics
@@ -76,21 +82,21 @@ class TabularEvaluation:
 
     def read(
         self, space: SearchSpace, objectives: Sequence[str], constraints: Mapping[str, Bounds] | None = None
-    ) -> TableAnswers:
+    ) -> TableEvaluator:
         """Read the whole table.
 
-        If several encodings of a network are in the table, the rows of the canonical encoding count, else those of the
-        first encoding. With `replicate`, the rows of a network are ordered by the number in that column. An objective
-        without a column is computed by the space if possible (parameters).
+        If the table has several encodings of a network, the rows of the canonical encoding are used, else those of the
+        first encoding. With `replicate`, the rows of a network are sorted by the number in that column. The space
+        computes the parameters if there is no such column.
 
         Args:
-            space: Parses the architectures.
-            objectives: Names of the metrics that every row must have.
-            constraints: Bounds by metric.
+            space: parses the architectures.
+            objectives: names of the metrics that every row must have.
+            constraints: allowed range of metrics.
 
         Raises:
-            DataError: The file cannot be read, or a row is wrong. Names the file and the line.
-            SettingError: An objective has neither a column nor a method of the space.
+            DataError: the file cannot be read, or a row is invalid. Names the file and the line.
+            SettingError: an objective has no column, and the space does not compute it.
         """
         computed = [name for name in objectives if name not in self.metrics]
         counter = space if isinstance(space, CountsParameters) else None
@@ -99,21 +105,21 @@ class TabularEvaluation:
                 problem = f"is missing: {name} is an objective, and the space {space.name} cannot compute it"
                 raise SettingError(f"metrics.{name}", problem)
         encodings = self._rows_by_encoding(space)
-        counted: dict[Genotype, Genotype] = {}  # canonical genotype -> encoding whose rows count
+        used: dict[Genotype, Genotype] = {}  # canonical genotype -> encoding whose rows are used
         for encoding in encodings:
             canonical = space.canonical(encoding)
-            if canonical == encoding or canonical not in counted:
-                counted[canonical] = encoding
-        if not counted:
-            raise DataError(f"{self.table} holds no architecture: nothing comes after its header.")
+            if canonical == encoding or canonical not in used:
+                used[canonical] = encoding
+        if not used:
+            raise DataError(f"{self.table} has no architectures: there are no lines after the header.")
         found: dict[Genotype, tuple[Mapping[str, float], ...]] = {}
-        for canonical, encoding in counted.items():
+        for canonical, encoding in used.items():
             rows = encodings[encoding]
             of_space = {}
             if counter is not None and computed:
                 of_space["parameters"] = counter.parameters(canonical, n_classes=self.n_classes)
             found[canonical] = tuple({**rows[number], **of_space} for number in sorted(rows))
-        return TableAnswers(
+        return TableEvaluator(
             table=str(self.table),
             space=space,
             metrics=found,
@@ -135,12 +141,12 @@ class TabularEvaluation:
                     f"{space.describe(row.genotype)}. Number the rows of an architecture differently."
                 )
             elif space.canonical(row.genotype) == row.genotype:
-                rows[row.number] = row.metrics  # the last row of a canonical encoding counts, the first of any other
+                rows[row.number] = row.metrics  # use the last row of a canonical encoding, the first of any other
         return encodings
 
     def _rows(self, space: SearchSpace) -> Iterator[_Row]:
         """Yield every row of the file."""
-        genotypes: dict[str, Genotype] = {}  # parsing takes longer than all else, and replicates repeat the text
+        genotypes: dict[str, Genotype] = {}  # cache: parsing dominates the time, and replicates repeat the text
         try:
             with self.table.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
@@ -162,11 +168,11 @@ class TabularEvaluation:
             raise DataError(f"{self.table} cannot be read as CSV: {error}.") from error
 
     def _check_header(self, header: Sequence[str] | None) -> None:
-        wanted = {"evaluation.architecture": self.architecture}
+        required = {"evaluation.architecture": self.architecture}
         if self.replicate is not None:
-            wanted["evaluation.replicate"] = self.replicate
-        wanted |= {f"evaluation.metrics.{name}.column": spec.column for name, spec in self.metrics.items()}
-        for key, column in wanted.items():
+            required["evaluation.replicate"] = self.replicate
+        required |= {f"evaluation.metrics.{name}.column": spec.column for name, spec in self.metrics.items()}
+        for key, column in required.items():
             if column not in (header or ()):
                 hint = did_you_mean(column, header or ())
                 raise DataError(f"{self.table} has no column {column!r}, which {key} names. {hint}".rstrip())
@@ -194,23 +200,23 @@ def _number(row: Mapping[str, str | None], metric: str, spec: Column, where: str
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TableAnswers:
-    """A table in memory, as an evaluator. Training k of a network is answered by its row k."""
+class TableEvaluator:
+    """Table in memory, as an evaluator: row k of a network has the results of its training k."""
 
     table: str  # path, for messages
     space: SearchSpace
     metrics: Mapping[Genotype, tuple[Mapping[str, float], ...]]  # canonical genotype -> rows, each metric -> value
-    has_replicates: bool  # False: one row per network answers every training
+    has_replicates: bool  # False: one row per network is used for all its trainings
     constraints: Mapping[str, Bounds]  # by metric
     seconds: float  # duration of an evaluation
 
     @cached_property
     def is_noisy(self) -> bool:
-        """Return whether any network has more than one answer."""
+        """Return whether any network has more than one row."""
         return any(len(rows) > 1 for rows in self.metrics.values())
 
     def __call__(self, job: Job) -> Evaluation:
-        """Look a training up. Raises DataError if the network has fewer rows than trainings."""
+        """Return the results of a training. Raises DataError if the network has fewer rows than trainings."""
         if self.seconds:
             time.sleep(self.seconds)
         rows = self.metrics.get(job.genotype)
@@ -218,7 +224,7 @@ class TableAnswers:
             return Evaluation.failed(Reason.ERROR, f"{self.table} has no line for this network")
         metrics = self._row(rows, job) if self.has_replicates else rows[0]
         for name, bounds in self.constraints.items():
-            if name in metrics and not bounds.hold(metrics[name]):
+            if name in metrics and not bounds.contains(metrics[name]):
                 detail = f"{name} {metrics[name]:.6g} is outside [{bounds.min}, {bounds.max}]"
                 return Evaluation.infeasible(Reason.CONSTRAINT, detail, metrics)
         return Evaluation(TrialStatus.COMPLETE, metrics=metrics, train_seconds=self.seconds)
@@ -226,7 +232,7 @@ class TableAnswers:
     def _row(self, rows: Sequence[Mapping[str, float]], job: Job) -> Mapping[str, float]:
         if job.replicate < len(rows):
             return rows[job.replicate]
-        # no failed trial: the table is too small for these settings, whatever network is next
+        # an error, not a failed trial: the table is too small for these settings
         raise DataError(
             f"{self.table} has {len(rows)} row{'s' * (len(rows) > 1)} for network {job.arch_id}, "
             f"{self.space.describe(job.genotype)}, but the search requests training {job.replicate + 1} of it. "

@@ -1,6 +1,6 @@
-"""Evaluating a candidate: build the network, train it, score it, save it. A plain function of a picklable spec.
+"""Evaluate a candidate: build, train and score the network, save its weights. A function of a picklable spec.
 
-It needs neither Ray nor Hydra: any process that holds the data can run it, here or on another machine.
+It needs neither Ray nor Hydra: any process with the data can run it, on this or another machine.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import gc
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import torch
@@ -23,67 +23,78 @@ from torch import nn
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import Pixels, as_tensor
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure, first_line, is_out_of_memory
-from nasx.evaluation.early_stopping import judge
+from nasx.evaluation.early_stopping import check_rung
 from nasx.evaluation.watchdog import Progress, hang_file, watchdog
-from nasx.files import damage, seal, write_atomically
+from nasx.files import add_checksum, find_corruption, write_atomically
 from nasx.introspection.base import BatchedScorer
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
 from nasx.training.recipe import Recipe
 from nasx.trial import INFEASIBLE_REASONS, Bounds, Evaluation, Job, Reason, Score, TrialStatus
 
-# absent before torch 2.8, whose CUDA errors are plain RuntimeErrors: there the synchronization decides
+if TYPE_CHECKING:
+    from nasx.training.fit import FitResult
+
+# Absent before torch 2.8, which raises plain RuntimeErrors: then the synchronization shows the problem
 ACCELERATOR_ERRORS: Final[tuple[type[Exception], ...]] = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))
-MOST_PARTS: Final = 1024  # of a scorer's batch: then it is a single image
-MOST_SCORED: Final = 25_000  # images of a dataset that does not fit into memory
+MAX_PARTS: Final = 1024  # of a scorer's batch: a part is then a single image
+MAX_SCORED_IMAGES: Final = 25_000  # images of a dataset that does not fit into memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSpec:
-    """All that an evaluation depends on, beside the data."""
+    """Settings of an evaluation: everything that it depends on except the data and the job."""
 
     space: SearchSpace
     recipe: Recipe
     augmentation: Augmentation
     scorer: Scorer  # its value is the metric "introspectability"
-    also_scored: tuple[Scorer, ...] = ()  # recorded beside it
+    also_scored: tuple[Scorer, ...] = ()  # recorded, too
     constraints: Mapping[str, Bounds] | None = None  # metric -> allowed range
-    score_seed: int = 0  # one for all trials: equal samples and draws make scores comparable
+    score_seed: int = 0  # the same for all trials: equal samples and draws make scores comparable
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpu_share: float = 1.0  # of a GPU's memory, in (0, 1], that a trial may use
     time_limit: float | None = None  # seconds a trial may take
     stall_limit: float | None = None  # seconds that may pass without an epoch or a score
-    in_process: bool = True  # whether the process is the search's own, and must not be ended where a trial hangs
-    threads: int = 1  # of torch; another number adds up in another order, and gives another result
+    in_process: bool = True  # True in the process of the search, which must not be ended if a trial hangs
+    threads: int = 1  # of torch; the order of sums, and so the result, depends on it
 
 
 def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
-    """Train and score the network of `job` once. What goes wrong with the network comes back as a status.
+    """Train and score the network of `job` once.
 
-    A failure that is the network's (diverged, out of memory, no score, too slow) or an exception out of foreign code
-    (a scorer, a space) is an Evaluation that says so, with the traceback: it costs this trial alone. What is the
-    machine's (no GPU, no space left) raises a NasxError; DeviceError if this process can no longer use its GPU.
+    Failures of the network (divergence, out of memory, no score, timeout) and exceptions in user code (a scorer, a
+    space) are returned as the status of the evaluation, with the traceback; only this trial fails.
+
+    Args:
+        job: the trial.
+        spec: settings of the evaluation.
+        data: training and validation images.
+
+    Raises:
+        NasxError: for problems of the machine: no GPU, no space left on the disk.
+        DeviceError: this process can no longer use its GPU.
     """
-    evaluation = _guarded(job, spec, data)
+    evaluation = _evaluate_safely(job, spec, data)
     free_memory(after_failure=evaluation.status is TrialStatus.FAILED)
     return evaluation
 
 
-def _guarded(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
-    """The evaluation of a job, whatever is raised meanwhile."""
-    # here: who only plans trials need not load Lightning; not within the watchdog: its alarm would leave half a module
+def _evaluate_safely(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
+    """Return the evaluation of a job; translate exceptions into its status."""
+    # Lightning takes seconds to load. Outside the watchdog: an alarm would leave a half-initialized module
     import nasx.training.fit  # noqa: F401
 
-    so_far = _SoFar()
+    so_far = _PartialResult()
     hang = None if spec.in_process else hang_file(job.weights_file)
     try:
         with watchdog(spec.time_limit, spec.stall_limit, hang) as progress, _threads(spec.threads):
             try:
                 return _evaluate(job, spec, data, so_far, progress)
             except Exception as error:
-                check_device(error)  # within the watchdog: it waits for the device
+                check_device(error)  # inside the watchdog, because it waits for the device
                 raise
     except TrialFailure as failure:
         return so_far.ended(Reason(failure.reason), failure.detail)
@@ -91,33 +102,33 @@ def _guarded(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
         raise
     except Exception as error:
         if is_out_of_memory(error):
-            return so_far.ended(Reason.OUT_OF_MEMORY, str(error) or "no memory left")
+            return so_far.ended(Reason.OUT_OF_MEMORY, str(error) or "out of memory")
         return so_far.ended(Reason.ERROR, traceback.format_exc())
 
 
 def check_device(error: Exception) -> None:
     """Raise DeviceError if `error` shows that this process can no longer use its GPU.
 
-    Most CUDA errors are sticky, and are raised by a later call than the one at fault: hence the synchronization.
+    Most CUDA errors are persistent and asynchronous: a later call raises them. Therefore synchronize first.
     """
     problem = error if isinstance(error, ACCELERATOR_ERRORS) and not is_out_of_memory(error) else None
     if problem is None and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         try:
             torch.cuda.synchronize()
-        except RuntimeError as sticky:
-            problem = sticky
+        except RuntimeError as persistent:
+            problem = persistent
     if problem is not None:
         raise DeviceError(first_line(problem)) from problem
 
 
 def free_memory(*, after_failure: bool) -> None:
-    """Free what this process no longer needs; return GPU memory to the trials that share the GPU.
+    """Free unused memory of this process, on the GPU for the trials that share it.
 
-    Raises DeviceError if the GPU cannot be used any more.
+    Raises DeviceError if the GPU can no longer be used.
     """
     is_on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     if is_on_gpu or after_failure:
-        gc.collect()  # what foreign code leaves behind may be parts of cycles
+        gc.collect()  # objects of user code may be parts of cycles
     if is_on_gpu:
         try:
             torch.cuda.empty_cache()
@@ -126,74 +137,47 @@ def free_memory(*, after_failure: bool) -> None:
 
 
 @dataclass
-class _SoFar:
-    """What an evaluation has measured: it fills up on the way, so that a trial that ends early keeps it."""
+class _PartialResult:
+    """Measurements of a running evaluation, kept if the trial ends early."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     history: list[Mapping[str, float]] = field(default_factory=list)
     train_seconds: float = 0.0  # when the last epoch ended
 
     def ended(self, reason: Reason, detail: str) -> Evaluation:
+        """Return the evaluation of a trial that ended early."""
         status = TrialStatus.INFEASIBLE if reason in INFEASIBLE_REASONS else TrialStatus.FAILED
         history = tuple(self.history)
         return Evaluation(status, reason, detail, self.metrics, history=history, train_seconds=self.train_seconds)
 
 
-def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, so_far: _SoFar, progress: Progress) -> Evaluation:
-    """The steps of an evaluation."""
-    from nasx.training.fit import fit
-
+def _evaluate(
+    job: Job, spec: EvaluationSpec, data: SearchData, so_far: _PartialResult, progress: Progress
+) -> Evaluation:
+    """Build, train and score the network of a job; save its weights if the trial is complete."""
     metrics = so_far.metrics
     device = resolve_device(spec.device)
-    with torch.random.fork_rng(devices=[]):  # initialisation draws from torch's generator; give it back as it was
+    with torch.random.fork_rng(devices=[]):  # initialization uses torch's global generator
         torch.manual_seed(job.seed)
         network = spec.space.build(job.genotype, input_shape=data.shape, n_classes=data.n_classes)
     metrics["parameters"] = count_parameters(network)
     metrics["macs"] = count_macs(network, data.shape)
     constraints = spec.constraints or {}
-    if broken := _broken(metrics, constraints):
-        return Evaluation.infeasible(Reason.CONSTRAINT, broken, metrics)
-
-    started = time.perf_counter()
-
-    def after_epoch(record: Mapping[str, float]) -> None:
-        so_far.history.append(record)
-        so_far.train_seconds = time.perf_counter() - started
-        progress()
-        judge(job, so_far.history, metrics, constraints, lambda errors: has_learned(errors, data.validation))
-
-    trained = fit(
-        network,
-        data,
-        spec.recipe,
-        augmentation=spec.augmentation,
-        seed=job.seed,
-        device=device,
-        micro_batches=job.micro_batches,
-        gpu_share=spec.gpu_share,
-        report=after_epoch,
-    )
-    metrics["error"] = trained.validation_error
-    metrics["macro_error"] = trained.macro_error
-    metrics["train_error"] = trained.history[-1]["train_error"]
+    if violated := _violated_constraint(metrics, constraints):
+        return Evaluation.infeasible(Reason.CONSTRAINT, violated, metrics)
+    trained = _train(network, job, spec, data, so_far, progress)
     learned = has_learned(metrics, data.validation)
     scores: tuple[Score, ...] = ()
     if learned:
         scores = take_scores(network, data.validation, data, spec, device, progress, parts=job.micro_batches)
-    for score in scores:
-        if not math.isfinite(score.value):
-            raise TrialFailure(Reason.NO_SCORE, f"the score of {score.scorer} is {score.value}")
-        metrics[f"introspectability_{score.scorer}"] = score.value
-    if scores:
-        metrics["introspectability"] = scores[0].value
-
+    _add_scores(metrics, scores)
     status, reason = TrialStatus.COMPLETE, None
     detail = f"trained without CUDA graphs: {trained.graph_failure}" if trained.graph_failure else ""
     if not learned:
         status, reason = TrialStatus.INFEASIBLE, Reason.CHANCE_LEVEL
-        detail = f"validation error {trained.validation_error:.1%} is not better than guessing the commonest class"
-    elif broken := _broken(metrics, constraints):
-        status, reason, detail = TrialStatus.INFEASIBLE, Reason.CONSTRAINT, broken
+        detail = f"validation error {trained.validation_error:.1%} is not better than guessing the most common class"
+    elif violated := _violated_constraint(metrics, constraints):
+        status, reason, detail = TrialStatus.INFEASIBLE, Reason.CONSTRAINT, violated
     else:
         save_weights(network, job.weights_file)
     return Evaluation(
@@ -208,9 +192,61 @@ def _evaluate(job: Job, spec: EvaluationSpec, data: SearchData, so_far: _SoFar, 
     )
 
 
+def _train(
+    network: nn.Sequential,
+    job: Job,
+    spec: EvaluationSpec,
+    data: SearchData,
+    so_far: _PartialResult,
+    progress: Progress,
+) -> FitResult:
+    """Train a network; add history and errors to `so_far`. Stop early at a rung of the job."""
+    from nasx.training.fit import fit  # Lightning takes seconds to load
+
+    started = time.perf_counter()
+
+    def after_epoch(record: Mapping[str, float]) -> None:
+        so_far.history.append(record)
+        so_far.train_seconds = time.perf_counter() - started
+        progress()
+        check_rung(
+            job,
+            so_far.history,
+            so_far.metrics,
+            spec.constraints or {},
+            lambda errors: has_learned(errors, data.validation),
+        )
+
+    trained = fit(
+        network,
+        data,
+        spec.recipe,
+        augmentation=spec.augmentation,
+        seed=job.seed,
+        device=resolve_device(spec.device),
+        micro_batches=job.micro_batches,
+        gpu_share=spec.gpu_share,
+        report=after_epoch,
+    )
+    so_far.metrics["error"] = trained.validation_error
+    so_far.metrics["macro_error"] = trained.macro_error
+    so_far.metrics["train_error"] = trained.history[-1]["train_error"]
+    return trained
+
+
+def _add_scores(metrics: dict[str, float], scores: Sequence[Score]) -> None:
+    """Add scores to the metrics; the first one is the objective. Raises TrialFailure if one is not finite."""
+    for score in scores:
+        if not math.isfinite(score.value):
+            raise TrialFailure(Reason.NO_SCORE, f"the score of {score.scorer} is {score.value}")
+        metrics[f"introspectability_{score.scorer}"] = score.value
+    if scores:
+        metrics["introspectability"] = scores[0].value
+
+
 def take_scores(
     network: nn.Sequential,
-    images: LabelledImages,
+    images: LabeledImages,
     data: SearchData,
     spec: EvaluationSpec,
     device: torch.device,
@@ -218,19 +254,21 @@ def take_scores(
     *,
     parts: int = 1,
 ) -> tuple[Score, ...]:
-    """Return the scores of a trained network on labelled images: the objective's scorer first, each name once.
+    """Return the scores of a trained network on labeled images: the objective's scorer first, each name once.
 
     Args:
         network: trained, on `device`.
-        images: to score it on.
-        data: the images that it was trained on, for their mean and standard deviation.
-        spec: the scorers, their seed, and the share of the GPU.
+        images: on which it is scored.
+        data: images on which it was trained, for their mean and standard deviation.
+        spec: scorers, their seed, and the share of the GPU.
         device: of the network.
         progress: called after each score.
-        parts: parts into which scorers split their batches, if memory is short.
+        parts: number of parts into which scorers split their batches, to save memory.
     """
-    if images.on_disk and len(images) > MOST_SCORED:  # a user's scorer is given its images in memory
-        images = images.take(np.sort(np.random.default_rng(spec.score_seed).permutation(len(images))[:MOST_SCORED]))
+    if images.on_disk and len(images) > MAX_SCORED_IMAGES:  # scorers of users receive a tensor in memory
+        images = images.take(
+            np.sort(np.random.default_rng(spec.score_seed).permutation(len(images))[:MAX_SCORED_IMAGES])
+        )
     pixels = Pixels(images, mean=data.mean, std=data.std, device=device, gpu_share=spec.gpu_share)
     scorers: dict[str, Scorer] = {}
     for scorer in (spec.scorer, *spec.also_scored):
@@ -249,33 +287,34 @@ def take_scores(
 def _in_parts(
     scorer: BatchedScorer, network: nn.Sequential, pixels: Pixels, n_classes: int, seed: int, parts: int
 ) -> Score:
-    """A score whose batches are halved until they fit into memory: the network need not be trained again."""
+    """Return a score; halve its batches until they fit into memory, so that the training is not lost."""
     while True:
         try:
             return scorer.in_parts(parts).score(network, pixels, pixels.labels, n_classes=n_classes, seed=seed)
         except Exception as error:
-            if not is_out_of_memory(error) or parts >= MOST_PARTS:
+            if not is_out_of_memory(error) or parts >= MAX_PARTS:
                 raise
         parts *= 2
         free_memory(after_failure=True)
 
 
-def has_learned(errors: Mapping[str, float], images: LabelledImages) -> bool:
-    """Whether the `error` or the `macro_error` is better than chance."""
+def has_learned(errors: Mapping[str, float], images: LabeledImages) -> bool:
+    """Return whether the `error` or the `macro_error` is better than chance."""
     return better_than_chance(errors["error"], images) or balanced_better_than_chance(errors["macro_error"], images)
 
 
-def better_than_chance(error: float, images: LabelledImages) -> bool:
-    """Whether an error is lower than by always naming the commonest class, by more than three standard errors."""
+def better_than_chance(error: float, images: LabeledImages) -> bool:
+    """Return whether an error is more than three standard errors below that of predicting the most common class."""
     counts = torch.bincount(as_tensor(images.labels))
     chance = 1 - counts.max().item() / len(images)
     return error < chance - 3 * math.sqrt(chance * (1 - chance) / len(images))
 
 
-def balanced_better_than_chance(macro_error: float, images: LabelledImages) -> bool:
-    """The same where every class counts alike: whoever names one class alone has a macro error of 1 - 1/classes.
+def balanced_better_than_chance(macro_error: float, images: LabeledImages) -> bool:
+    """Return whether a macro error is more than three standard errors below that of predicting one class.
 
-    On unbalanced data a network may have learned the rare classes and yet err more often than who names the commonest.
+    The latter is 1 - 1 / n_classes. On unbalanced data, a network that has learned the rare classes may have a larger
+    error than predicting the most common class.
     """
     counts = torch.bincount(as_tensor(images.labels)).double()
     chance = 1 - 1 / len(counts)
@@ -283,16 +322,16 @@ def balanced_better_than_chance(macro_error: float, images: LabelledImages) -> b
     return macro_error < chance - 3 * standard_error
 
 
-def _broken(metrics: Mapping[str, float], constraints: Mapping[str, Bounds]) -> str:
-    """The first constraint that a metric measured so far breaks, in words; empty where all hold."""
+def _violated_constraint(metrics: Mapping[str, float], constraints: Mapping[str, Bounds]) -> str:
+    """Return a message about the first violated constraint of the given metrics; "" if there is none."""
     for name, bounds in constraints.items():
-        if name in metrics and not bounds.hold(metrics[name]):
+        if name in metrics and not bounds.contains(metrics[name]):
             return f"{name} {metrics[name]:.6g} is outside [{bounds.min}, {bounds.max}]"
     return ""
 
 
 def resolve_device(device: str, setting: str = "execution.device") -> torch.device:
-    """Return the torch device meant by "auto", "cpu" or "cuda".
+    """Return the torch device of "auto", "cpu" or "cuda".
 
     Raises ResourceError, which names the `setting`, if a GPU is asked for and there is none.
     """
@@ -302,26 +341,29 @@ def resolve_device(device: str, setting: str = "execution.device") -> torch.devi
 
 
 def save_weights(network: nn.Module, file: Path) -> None:
-    """Write the weights as safetensors with a hash, the whole file or none."""
-    write_atomically(file, seal(save({name: t.contiguous().cpu() for name, t in network.state_dict().items()})))
+    """Write the weights atomically as safetensors with a checksum."""
+    write_atomically(file, add_checksum(save({name: t.contiguous().cpu() for name, t in network.state_dict().items()})))
 
 
 def load_weights(network: nn.Module, file: Path) -> None:
-    """Read what `save_weights` wrote into a network of the same architecture. Raises RunError where it is damaged."""
-    if problem := damage(file):
+    """Load weights that `save_weights` wrote into a network of the same architecture.
+
+    Raises RunError if the file is corrupt or its weights do not fit.
+    """
+    if problem := find_corruption(file):
         raise RunError(f"the weights {file} cannot be used: {problem}. Train the network again in a new run.")
     try:
         network.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:  # RuntimeError is torch's word for other names or shapes
+    except (SafetensorError, RuntimeError) as error:  # torch raises RuntimeError for other names or shapes
         raise RunError(
-            f"the weights {file} cannot be used: they are of another network than the run's config builds. "
+            f"the weights {file} cannot be used: they do not fit the network of the run's config. "
             "Restore both from a copy, or train the network again in a new run."
         ) from error
 
 
 @contextmanager
 def _threads(n: int) -> Iterator[None]:
-    """Torch with `n` threads in the block."""
+    """Set the number of torch threads in the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

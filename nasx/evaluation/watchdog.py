@@ -1,10 +1,9 @@
-"""Ends a trial that takes too long, or gets nowhere.
+"""Watchdog: stops a trial that takes too long or makes no progress.
 
-Two limits in one alarm: the seconds that a trial may take, and the seconds that may pass without progress, which the
-trial tells itself: an epoch has ended, a score is taken. The alarm is SIGALRM: it interrupts whatever Python does, and
-the process lives on. Code that is stuck outside Python never hears it. So a worker process has a last resort: a thread
-of the interpreter's, which needs no lock of Python's, ends the process `GRACE` seconds later, and leaves word in a file
-where it hung.
+One alarm implements two limits: the duration of a trial, and the time without progress. A trial reports progress when
+an epoch ends or a score is computed. The alarm is SIGALRM, which interrupts Python code; the process continues. It does
+not interrupt code that hangs outside Python. Therefore a worker process has a second line of defense: a thread of the
+interpreter that does not need the GIL ends the process `GRACE` seconds later and writes the traceback to a file.
 """
 
 from __future__ import annotations
@@ -22,16 +21,20 @@ from nasx.errors import TrialFailure
 from nasx.files import translate_disk_errors
 from nasx.trial import Reason
 
-GRACE = 30.0  # seconds beyond a limit, within which a trial must stop by itself before its process is ended
-Progress = Callable[[], None]  # tells that a trial has got on
+GRACE = 30.0  # seconds after a limit, within which the alarm must stop a trial before its process is ended
+Progress = Callable[[], None]  # reports that a trial makes progress
 
 
 @contextmanager
 def watchdog(time_limit: float | None, stall_limit: float | None, hang: Path | None = None) -> Iterator[Progress]:
-    """Raise TrialFailure(Reason.TIMEOUT) in the block when it is too late; gives the function that tells of progress.
+    """Raise TrialFailure(Reason.TIMEOUT) in the block when a limit is reached; yield the function to report progress.
 
-    Limits are in seconds; None: no limit. `hang`: the file that tells where the process hung when it had to be ended;
-    None: it is never ended. Only a main thread can take the alarm; elsewhere nothing is watched.
+    Only the main thread receives the alarm; in other threads there are no limits.
+
+    Args:
+        time_limit: seconds that the block may take; None: no limit.
+        stall_limit: seconds that may pass without progress; None: no limit.
+        hang: file for the traceback of a process that hangs and is ended; None: it is never ended.
     """
     if (time_limit is None and stall_limit is None) or threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -46,7 +49,7 @@ def watchdog(time_limit: float | None, stall_limit: float | None, hang: Path | N
 
         def progress() -> None:
             nonlocal message
-            left = max(deadline - time.monotonic(), 1e-3)  # 0 would switch the alarm off
+            left = max(deadline - time.monotonic(), 1e-3)  # 0 would disable the alarm
             if stall_limit is not None and stall_limit < left:
                 left, message = stall_limit, stalled(stall_limit)
             else:
@@ -65,7 +68,7 @@ def watchdog(time_limit: float | None, stall_limit: float | None, hang: Path | N
 
 @contextmanager
 def _last_resort(stall_limit: float | None, hang: Path | None) -> Iterator[Progress]:
-    """End this process where the function given is not called for `stall_limit` seconds and `GRACE`."""
+    """End this process if the yielded function is not called for `stall_limit` + `GRACE` seconds."""
     if stall_limit is None or hang is None:
         yield lambda: None
         return
@@ -81,12 +84,15 @@ def _last_resort(stall_limit: float | None, hang: Path | None) -> Iterator[Progr
 
 
 def hang_file(weights_file: Path) -> Path:
-    """Where a trial leaves word of its hanging, by the file of its weights."""
+    """Return the file for the traceback of a hanging trial, which is next to the file of its weights."""
     return weights_file.with_suffix(".hang")
 
 
-def why_it_hung(weights_file: Path, stall_limit: float | None) -> str | None:
-    """What is known of a trial whose process is gone: where it hung; None where it died of something else."""
+def read_hang_report(weights_file: Path, stall_limit: float | None) -> str | None:
+    """Return the traceback of a trial whose process hung and was ended, and delete its file; None if it did not hang.
+
+    `stall_limit`: seconds without progress, for the message.
+    """
     file = hang_file(weights_file)
     trace = file.read_text(errors="replace") if file.is_file() else ""
     _remove(file)
@@ -94,10 +100,11 @@ def why_it_hung(weights_file: Path, stall_limit: float | None) -> str | None:
 
 
 def stalled(stall_limit: float) -> str:
+    """Return the message of a trial without progress."""
     return f"no progress within search.stall_limit, {stall_limit:g} s"
 
 
 def _remove(file: Path) -> None:
     file.unlink(missing_ok=True)
-    with suppress(OSError):  # the directory has something else in it
+    with suppress(OSError):  # the directory is not empty
         file.parent.rmdir()
