@@ -78,7 +78,7 @@ def read_state(weights: Path) -> dict[str, Tensor]:
             "save only the weights, torch.save(model.state_dict(), FILE)"
         ) from exc
     except (RuntimeError, EOFError, ValueError, LookupError) as exc:
-        raise DataError(f"{weights} is damaged or not a file of torch.save: {' '.join(str(exc).split())}") from exc
+        raise DataError(f"{weights} is damaged or not a file of torch.save: {_on_one_line(exc)}") from exc
     if isinstance(state, Mapping):
         state = next((state[key] for key in _STATE_DICT_KEYS if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
