@@ -382,7 +382,7 @@ CONFIGS = {
     "eval for a space": (override("space._target_=builtins.eval"), "builtins.eval cannot be used as space"),
     "a process for an operation": (
         override("space=cell_yaml", '+space.operations.x={_target_: subprocess.Popen, args: [touch, "CANARY"]}'),
-        "must be a torch module, and subprocess.Popen is none",
+        "must be a torch module, got subprocess.Popen",
     ),
     "not a number": (override("training.learning_rate=.nan"), "training.learning_rate"),
     "infinity": (override("training.learning_rate=.inf"), "training.learning_rate"),
@@ -578,8 +578,8 @@ MODELS = {
     "weights by torch.save that run a command": (state_of("x.pt", evil_zip), "contains Python objects"),
     "weights of an old torch that run a command": (state_of("x.pt", evil_opcodes), "contains Python objects"),
     "weights that are a list": (state_of("x.pt", saved([1, 2])), "contains no state_dict"),
-    "weights by torch.save cut short": (state_of("x.pt", lambda case: saved({})(case)[:50]), "Python objects|no whole"),
-    "weights without content": (state_of("x.pt", lambda case: b""), "no whole file|Python objects"),
+    "weights by torch.save cut short": (state_of("x.pt", lambda case: saved({})(case)[:50]), "Python obj|is damaged"),
+    "weights without content": (state_of("x.pt", lambda case: b""), "torch.save: EOFError|Python objects"),
     "safetensors that are a pickle": (state_of("x.safetensors", evil_pickle), "cannot be used"),
     "safetensors of an endless header": (
         state_of("x.safetensors", lambda case: header_of(90_000, b"[" * 90_000)),
