@@ -1,11 +1,11 @@
-"""Networks that leave the house: files that take pixels and give probabilities and a confidence, and their use.
+"""Export of trained networks to files that map pixels to probabilities and a confidence, and prediction with them.
 
 ::
 
-    archs/<arch_id>/export/        or wherever --out says
+    archs/<arch_id>/export/        or the directory of --out
         model.onnx                 preprocessing, network and confidence in one graph, for any ONNX runtime
-        model.pt2                  the same for torch alone (torch.export)
-        model.safetensors          weights alone, without pickle; the architecture in its header
-        model.json                 what every one of these files says of itself as well (`nasx.export.deployed`)
-        README.md                  the model card
+        model.pt2                  the same for torch.export, needs only torch
+        model.safetensors          only weights, without pickle; the architecture is in its header
+        model.json                 description of the model, also contained in each model file (`nasx.export.deployed`)
+        README.md                  model card
 """

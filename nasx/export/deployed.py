@@ -1,52 +1,57 @@
-"""The network as others use it: pixels in, probabilities and a confidence out; and its description as JSON."""
+"""Deployed network: maps pixels to probabilities and a confidence; and its description as JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from nasx.data.dataset import SIZES
+from nasx.data.dataset import IMAGE_SIZES
 from nasx.diagnostics.confidence import Confidence, WithConfidence
 from nasx.errors import DataError
+from nasx.files import FileName, parse_record
 
-KEY = "nasx"  # under which every format keeps the description in its own metadata
+METADATA_KEY = "nasx"  # key of the description in the metadata of every format
 VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Description:
-    """An exported network, to those who use it."""
+    """Description of an exported network."""
 
     arch_id: str
     architecture: str  # string form
-    class_names: tuple[str, ...]  # in the order of the probabilities
+    class_names: tuple[FileName, ...]  # in the order of the probabilities
     shape: tuple[int, int, int]  # (channels, height, width) of an image, uint8, 0 to 255
-    dataset: str  # name of the dataset that it was trained on
-    nasx: str  # version that exported it
-    rebuild: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # safetensors alone: space, genotype, mean, std, confidence
-    version: int = VERSION  # of this record
+    dataset: str  # name of the training dataset
+    nasx: str  # version of nasx that exported it
+    # only for safetensors: space, genotype, mean, std, confidence
+    rebuild: Mapping[str, Any] = field(default_factory=dict)
+    version: int = VERSION  # of this description
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        """Return the description as one line of JSON."""
+        return json.dumps(DESCRIPTION.dump_python(self))
+
+
+DESCRIPTION = TypeAdapter(Description)
 
 
 def read_description(text: str | None, file: str) -> Description:
-    """The inverse of `Description.to_json`. Raises DataError where it is missing or not of that form."""
+    """Return the description of the model in `file`. Raises DataError if `text` is not a valid one."""
+    if text is None:
+        raise DataError(f"{file} is not a model written by `nasx export`: it has no description.")
     try:
-        values = json.loads(text or "")
-        known = {name: values[name] for name in Description.__dataclass_fields__}
-        found = Description(**{**known, "class_names": tuple(values["class_names"]), "shape": tuple(values["shape"])})
-    except (ValueError, TypeError, KeyError) as exc:
-        raise DataError(f"{file} is no model that `nasx export` wrote: it has no description of itself.") from exc
-    low, high = SIZES
-    channels, *sides = found.shape if len(found.shape) == 3 else (0, 0)
+        found = parse_record(text, DESCRIPTION)
+    except ValueError as exc:
+        raise DataError(f"{file} is not a model written by `nasx export`: its description is invalid ({exc}).") from exc
+    low, high = IMAGE_SIZES
+    channels, *sides = found.shape
     if found.version != VERSION or channels not in (1, 3) or not all(low <= side <= high for side in sides):
         raise DataError(
             f"{file} describes a model of version {found.version} for images of shape {found.shape}; "
@@ -56,7 +61,7 @@ def read_description(text: str | None, file: str) -> Description:
 
 
 class Deployed(nn.Module):
-    """uint8 images (n, channels, height, width) to (probabilities (n, n_classes), confidence (n,)), both float32."""
+    """Maps uint8 images (n, channels, height, width) to float32 (probabilities (n, n_classes), confidence (n,))."""
 
     mean: Tensor  # (channels, 1, 1)
     std: Tensor
@@ -64,12 +69,20 @@ class Deployed(nn.Module):
     def __init__(
         self, network: nn.Sequential, confidence: Confidence, *, mean: Sequence[float], std: Sequence[float]
     ) -> None:
-        """`mean` and `std`, (channels,): of the training images, scaled to [0, 1]."""
+        """Put preprocessing, network and confidence together.
+
+        Args:
+            network: Trained network.
+            confidence: Calibrated confidence of its predictions.
+            mean: (channels,), of the training images, scaled to [0, 1].
+            std: (channels,), of the same images.
+        """
         super().__init__()
         self.model = WithConfidence(network, confidence)
         self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        answer: tuple[Tensor, Tensor] = self.model((images.float() / 255 - self.mean) / self.std)
-        return answer
+        """Return probabilities and confidence of the images."""
+        outputs: tuple[Tensor, Tensor] = self.model((images.float() / 255 - self.mean) / self.std)
+        return outputs

@@ -1,14 +1,14 @@
-"""Export a network: the file in one format, its description, and its model card."""
+"""Export of a network: the model file in one format, its description and its model card."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from nasx.export.deployed import Deployed
+from nasx.export.deployed import DESCRIPTION, Deployed
 from nasx.export.formats import WRITERS
 from nasx.export.source import Source
-from nasx.files import write_atomically
+from nasx.files import write_atomically, write_record
 from nasx.reports.text import clean
 
 LOADING = {
@@ -28,35 +28,41 @@ print({classes}[probabilities[0].argmax()], probabilities[0].max().item(), confi
 import json
 from safetensors import safe_open
 with safe_open("model.safetensors", "pt") as file:
-    about = json.loads(file.metadata()["nasx"])  # architecture, classes, normalisation, confidence
+    about = json.loads(file.metadata()["nasx"])  # architecture, classes, normalization, confidence
     weights = {{name: file.get_tensor(name) for name in file.keys()}}""",
 }
 NOTES = {
-    "onnx": "The file takes uint8 pixels and does the normalisation itself; any number of images at a time.",
-    "torch": "The file takes uint8 pixels and does the normalisation itself; torch unpickles such files: "
-    "load none of unknown origin.",
-    "safetensors": "These are weights alone: to classify, `nasx predict` builds the network around them.",
+    "onnx": "The model takes any number of images as uint8 pixels, and normalizes them itself.",
+    "torch": "The model takes uint8 pixels and normalizes them itself. torch unpickles such files: "
+    "do not load files of unknown origin.",
+    "safetensors": "The file contains only weights: `nasx predict` builds the network from its header.",
 }
 
 
 def model_card(source: Source, format_name: str, file: str) -> str:
-    """The card of an exported file as Markdown. Names from outside are made harmless."""
-    described = source.description
-    channels, height, width = described.shape
-    names = [_plain(name) for name in described.class_names]
+    """Return the model card of an exported file as Markdown. External names are escaped.
+
+    Args:
+        source: The exported network.
+        format_name: onnx, torch or safetensors.
+        file: Name of the model file.
+    """
+    description = source.description
+    channels, height, width = description.shape
+    names = [_plain(name) for name in description.class_names]
     code = LOADING[format_name].format(
         mode="L" if channels == 1 else "RGB",
         width=width,
         height=height,
         to_batch="[None, None]" if channels == 1 else ".transpose(2, 0, 1)[None]",
-        classes=[clean(name) for name in described.class_names],
+        classes=[clean(name) for name in description.class_names],
     )
     figures = "\n".join(f"| {name} | {value} |" for name, value in source.facts.items())
     recipe = ", ".join(f"{name} {value}" for name, value in source.recipe.items())
     return f"""\
-# {described.arch_id}: {described.dataset} in {len(names)} classes
+# {description.arch_id}: {description.dataset} in {len(names)} classes
 
-`{file}`, written by nasx {described.nasx}. {source.origin}
+`{file}`, written by nasx {description.nasx}. {source.origin}
 
 ## Use
 
@@ -66,14 +72,14 @@ def model_card(source: Source, format_name: str, file: str) -> str:
 
 {NOTES[format_name]}
 
-- Input: uint8 images (n, {channels}, {height}, {width}), 0 to 255: {"grey" if channels == 1 else "red, green, blue"}.
-- Output: probabilities (n, {len(names)}), and confidence (n,): the chance that the likeliest class is right.
+- Input: uint8 images (n, {channels}, {height}, {width}), 0 to 255: {"gray" if channels == 1 else "red, green, blue"}.
+- Output: probabilities (n, {len(names)}), and confidence (n,): the probability that the likeliest class is correct.
 - Classes, in order: {", ".join(names)}.
 
 ## Data
 
-{described.dataset}. Its test images took no part in the search, nor in training.
-The confidence was fitted to {source.n_calibration:,} images on which the network was not trained.
+{description.dataset}. Its test images were used neither in the search nor for training.
+The confidence was calibrated on {source.n_calibration:,} images that were not used for training.
 
 ## Figures
 
@@ -85,37 +91,46 @@ The confidence was fitted to {source.n_calibration:,} images on which the networ
 
 {recipe}.
 
-Architecture: `{described.architecture}`
+Architecture: `{description.architecture}`
 
 ## Limits
 
-- It knows {len(names)} classes: a picture of anything else is given one of them, and confidence need not tell.
-- Figures hold for images like those of {described.dataset}; other cameras, crops or colours are another task.
-- Pictures of other sizes must be resized to {height} x {width} pixels; `nasx predict` cuts what juts out first.
+- Images of anything else are assigned to one of the {len(names)} classes, possibly with high confidence.
+- The figures apply to images like those of {description.dataset}, not to other cameras, crops or colors.
+- Images of other sizes must be resized to {height} x {width} pixels; `nasx predict` crops to this aspect ratio first.
 """
 
 
 def _plain(name: str) -> str:
-    """A class name on one line, without what Markdown or HTML would take for its own."""
+    """Return a class name on one line, with the control characters of Markdown and HTML escaped."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else c for c in clean(name))
 
 
 CARD = "README.md"
-DESCRIPTION = "model.json"
+DESCRIPTION_FILE = "model.json"
 
 
 def export(source: Source, format_name: str, directory: Path) -> list[Path]:
-    """Write the model (`onnx`, `torch` or `safetensors`), its description and its card; returns the files.
+    """Write a model file, its description and its model card. Models other than safetensors are loaded and checked.
 
-    A model that computes is loaded again and compared with the network. Raises RunError where they differ.
+    Args:
+        source: The network to export.
+        format_name: onnx, torch or safetensors.
+        directory: Destination.
+
+    Returns:
+        The files written, the model first.
+
+    Raises:
+        RunError: If the outputs of the loaded model differ from those of the network.
     """
     name, write = WRITERS[format_name]
     model = Deployed(source.network, source.confidence, mean=source.mean, std=source.std).eval()
     description = source.description
-    if format_name != "safetensors":  # the others are whole: nothing is rebuilt from them
+    if format_name != "safetensors":  # the other formats contain the architecture
         description = replace(description, rebuild={})
-    files = [directory / name, directory / DESCRIPTION, directory / CARD]
+    files = [directory / name, directory / DESCRIPTION_FILE, directory / CARD]
     write(model, description, files[0])
-    write_atomically(files[1], (description.to_json() + "\n").encode())
+    write_record(files[1], description, DESCRIPTION, indent=None)
     write_atomically(files[2], model_card(source, format_name, name).encode())
     return files

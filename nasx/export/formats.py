@@ -1,7 +1,8 @@
-"""The formats of exported networks: each written, then loaded again and compared with the network that it came from."""
+"""Formats of exported networks: writing, loading, and comparison of the loaded model with the network."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,72 +17,97 @@ from numpy.typing import NDArray
 from safetensors.torch import save as save_tensors
 
 from nasx.errors import ResourceError, RunError
-from nasx.export.deployed import KEY, Deployed, Description
-from nasx.files import seal, write_atomically
+from nasx.export.deployed import METADATA_KEY, Deployed, Description
+from nasx.files import add_checksum, write_atomically
 
-TOLERANCE = 1e-4  # between the answers of a file and those of the network, at most
+TOLERANCE = 1e-4  # largest difference between the outputs of a file and those of the network
 EXTRA = "pip install 'nasx[onnx]'"
 
-Answers = tuple[NDArray[np.float32], NDArray[np.float32]]  # probabilities (n, n_classes), confidence (n,)
-Run = Callable[[NDArray[np.uint8]], Answers]
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # probabilities (n, n_classes), confidence (n,)
+Inference = Callable[[NDArray[np.uint8]], Outputs]
 
 
 def write_onnx(model: Deployed, description: Description, file: Path) -> None:
-    """The model as one ONNX graph with a free number of images. Raises ResourceError where its packages are missing."""
+    """Write the model as one ONNX graph for any number of images.
+
+    Args:
+        model: The model.
+        description: Stored in the metadata of the file.
+        file: Destination.
+
+    Raises:
+        ResourceError: If the packages of the extra `onnx` are missing.
+        RunError: If the outputs of the file differ from those of the model.
+    """
     require_onnx("onnxscript")
     program = _program(model, description)
     with _quiet():
         graph: Any = torch.onnx.export(
             program, dynamo=True, output_names=["probabilities", "confidence"], verbose=False
         )
-    graph.model.metadata_props[KEY] = description.to_json()
+    graph.model.metadata_props[METADATA_KEY] = description.to_json()
     write_atomically(file, graph.model_proto.SerializeToString())
-    compare(model, open_onnx(file)[0], description, file)
+    check_outputs(model, open_onnx(file)[0], description, file)
 
 
 def write_torch(model: Deployed, description: Description, file: Path) -> None:
-    """The model as a program of torch.export: torch alone loads it, without the classes that it was made of."""
+    """Write the model as a program of torch.export, which torch loads without the classes of nasx.
+
+    Args:
+        model: The model.
+        description: Stored in the file.
+        file: Destination.
+
+    Raises:
+        RunError: If the outputs of the file differ from those of the model.
+    """
     buffer = BytesIO()
     with _quiet():
-        torch.export.save(_program(model, description), buffer, extra_files={KEY: description.to_json()})
+        torch.export.save(_program(model, description), buffer, extra_files={METADATA_KEY: description.to_json()})
     write_atomically(file, buffer.getvalue())
-    compare(model, open_torch(file)[0], description, file)
+    check_outputs(model, open_torch(file)[0], description, file)
 
 
 def write_safetensors(model: Deployed, description: Description, file: Path) -> None:
-    """The network's weights alone; `description.rebuild` says of which architecture."""
+    """Write the weights of the network.
+
+    Args:
+        model: The model.
+        description: Stored in the header of the file; `rebuild` contains the architecture.
+        file: Destination.
+    """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.model.network.state_dict().items()}
-    write_atomically(file, seal(save_tensors(tensors, {KEY: description.to_json()})))
+    write_atomically(file, add_checksum(save_tensors(tensors, {METADATA_KEY: description.to_json()})))
 
 
-def open_onnx(file: Path) -> tuple[Run, str | None]:
-    """The function that an ONNX file computes, and what it says of itself."""
+def open_onnx(file: Path) -> tuple[Inference, str | None]:
+    """Return the function that an ONNX file computes, and the text of its description."""
     onnxruntime = require_onnx("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised
-    # from memory: a graph that keeps its weights in other files must not have them read
+    options.log_severity_level = 4  # errors are raised as exceptions
+    # from memory, so that the graph cannot read other files as its weights
     session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
-    def run(images: NDArray[np.uint8]) -> Answers:
+    def run(images: NDArray[np.uint8]) -> Outputs:
         probabilities, confidence = session.run(None, {name: images})
         return probabilities, confidence
 
-    return run, session.get_modelmeta().custom_metadata_map.get(KEY)
+    return run, session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
 
 
-def open_torch(file: Path) -> tuple[Run, str | None]:
-    """The same of a .pt2 file. torch unpickles such files: never call it on one of unknown origin."""
-    extra = {KEY: ""}
+def open_torch(file: Path) -> tuple[Inference, str | None]:
+    """Return the same for a .pt2 file. torch unpickles such files: do not open files of unknown origin."""
+    extra = {METADATA_KEY: ""}
     with _quiet():
         program = torch.export.load(file, extra_files=extra).module()
-    return run_module(program), extra[KEY]
+    return run_module(program), extra[METADATA_KEY]
 
 
-def run_module(module: torch.nn.Module) -> Run:
-    """What a module computes, on arrays."""
+def run_module(module: torch.nn.Module) -> Inference:
+    """Return the function that a module computes, on arrays."""
 
-    def run(images: NDArray[np.uint8]) -> Answers:
+    def run(images: NDArray[np.uint8]) -> Outputs:
         with torch.no_grad():
             probabilities, confidence = module(torch.from_numpy(images))
         return probabilities.numpy(), confidence.numpy()
@@ -89,24 +115,29 @@ def run_module(module: torch.nn.Module) -> Run:
     return run
 
 
-def compare(model: Deployed, run: Run, description: Description, file: Path) -> None:
-    """Raise RunError unless the file answers as the model does, to `TOLERANCE`, for one image and for several."""
+def check_outputs(model: Deployed, run: Inference, description: Description, file: Path) -> None:
+    """Raise RunError if outputs of a file and of the model differ by more than `TOLERANCE`, for one or several images.
+
+    Args:
+        model: The model.
+        run: Function that the file computes.
+        description: Contains the shape of an image.
+        file: The file, for the error message.
+    """
     rng = np.random.default_rng(0)
     for n in (1, 33):
         images = rng.integers(0, 256, size=(n, *description.shape), dtype=np.uint8)
-        expected, got = run_module(model)(images), run(images)
-        gap = max(float(np.abs(a - b).max()) for a, b in zip(expected, got, strict=True))
-        if not gap <= TOLERANCE:  # NaN is no agreement
+        expected, received = run_module(model)(images), run(images)
+        gap = max(float(np.abs(a - b).max()) for a, b in zip(expected, received, strict=True))
+        if not gap <= TOLERANCE:  # also if the gap is NaN
             raise RunError(
-                f"{file} does not compute what the network computes: its answers to {n} images differ by {gap:.2g}, "
-                f"more than {TOLERANCE:g}. Do not use it; try another --format."
+                f"{file} and the network have different outputs: for {n} images they differ by {gap:.2g}, "
+                f"more than {TOLERANCE:g}. Do not use the file; try another --format."
             )
 
 
 def require_onnx(name: str) -> Any:
-    """A package of the extra `onnx`. Raises ResourceError naming the command that installs it."""
-    import importlib
-
+    """Import a package of the extra `onnx`. Raises ResourceError with the command that installs it."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
@@ -114,13 +145,13 @@ def require_onnx(name: str) -> Any:
 
 
 def _program(model: Deployed, description: Description) -> torch.export.ExportedProgram:
-    example = torch.zeros(2, *description.shape, dtype=torch.uint8)  # 2: one image would fix their number
+    example = torch.zeros(2, *description.shape, dtype=torch.uint8)  # 2 images: with 1, torch fixes the batch size
     return torch.export.export(model.cpu().eval(), (example,), dynamic_shapes={"images": {0: torch.export.Dim.DYNAMIC}})
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters without their remarks on packages that are not used and on their own deprecations."""
+    """Suppress warnings of the exporters about unused packages and their own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -132,6 +163,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+# name of the format -> name of the file, function that writes it
 WRITERS: dict[str, tuple[str, Callable[[Deployed, Description, Path], None]]] = {
     "onnx": ("model.onnx", write_onnx),
     "torch": ("model.pt2", write_torch),

@@ -1,9 +1,9 @@
-"""What is exported: a network with its trained weights, its confidence, and what its card tells of it."""
+"""Source of an export: a network with its trained weights, its confidence and the facts for its model card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import nasx
-from nasx.config.components import build, dataset_name
+from nasx.config.components import build, current_settings, dataset_name
 from nasx.data.batches import Pixels
 from nasx.diagnostics.confidence import Confidence, fit_confidence
 from nasx.evaluation.train_and_score import load_weights
@@ -28,23 +28,29 @@ from nasx.workflows.final_training import final_dir, read_confidence, weights_pa
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A trained network, ready to be written in any format."""
+    """Trained network to export, with the content of its model card."""
 
     network: nn.Sequential  # in evaluation mode, on the CPU
     confidence: Confidence
     mean: tuple[float, ...]  # (channels,) of the training images, scaled to [0, 1]
     std: tuple[float, ...]
     description: Description
-    origin: str  # a sentence for the card: final training or search
-    facts: Mapping[str, str]  # for the card: figures
-    recipe: Mapping[str, Any]  # for the card: how it was trained
-    n_calibration: int  # images that the confidence was fitted to
+    origin: str  # sentence for the card: final training or search
+    facts: Mapping[str, str]  # figures for the card, name -> value
+    recipe: Mapping[str, Any]  # training settings for the card
+    n_calibration: int  # number of images for the calibration of the confidence
 
 
 def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None) -> Source:
-    """The finally trained network of a trial where there is one (in `final`, or beside its weights), else the search's.
+    """Load the network of a trial from its final training if there is one, otherwise from the search.
 
-    Raises RunError where the search keeps no weights of it either.
+    Args:
+        run_dir: Directory of the run.
+        trial: Trial of the network.
+        final: Directory of the final training; None: the one in `run_dir`.
+
+    Raises:
+        RunError: If there is no final training, and the search did not keep the weights.
     """
     directory = final or final_dir(run_dir, trial.arch_id)
     record = read_final_record(directory)
@@ -54,37 +60,18 @@ def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None) -> So
 
 
 def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
-    training = record.trainings[0]  # the first, not the best: none is chosen by its test error
+    """Load the network of the first final training."""
+    training = record.trainings[0]  # not the best one: test errors must not select a network
     space: SearchSpace = build(record.course["space"], "space")
     network = _untrained(space, record.genotype, record.shape, len(record.class_names))
     load_weights(network, weights_path(directory, training.number))
     confidence = read_confidence(directory, training.number)
     n = len(record.trainings)
-    searched = format_estimate(OBJECTIVES["error"], record.validation_error, record.validation_error_std)
-    times = f"{record.search_trainings} training{'s' * (record.search_trainings > 1)}"
-    facts = {"validation error in the search": f"{searched} (estimate from {times} of it and from similar networks)"}
-    if record.validation_error_std is None:
-        facts = {"validation error in the search": f"{searched} (mean of {times})"}
-    if training.test is not None:
-        tested = [t.test for t in record.trainings if t.test is not None]
-        facts |= {
-            "test error of these weights": f"{_percent(training.test['error'])} of {record.images['test']:,} images",
-            f"test error over {len(tested)} trainings": _spread([t["error"] for t in tested]),
-            "expected calibration error of the confidence, on the test images": _percent(
-                training.test["calibrated_ece"]
-            ),
-            "expected calibration error of plain softmax": _percent(training.test["ece"]),
-            "introspectability, on the test images": _number(training.test["introspectability"]),
-        }
-        facts["looks taken at the test images by networks of this search"] = str(
-            len(read_test_set_evaluations(run_dir))
-        )
-    facts |= _sizes(record.parameters, record.macs)
     origin = (
-        f"Finally trained on {record.images['train']:,} images, "
-        f"with the first of {n} seed{'s' * (n > 1)}; not chosen by its test error."
+        f"Final training on {record.images['train']:,} images, "
+        f"with the first of {n} seed{'s' * (n > 1)}; not selected by its test error."
     )
-    described = _describe(
+    description = _describe(
         record.arch_id, record.architecture, record.class_names, record.shape, record.course["dataset"]
     )
     return Source(
@@ -92,15 +79,37 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
         confidence,
         record.mean,
         record.std,
-        _rebuildable(described, record.course["space"], record.genotype, record.mean, record.std, confidence),
+        _rebuildable(description, record.course["space"], record.genotype, record.mean, record.std, confidence),
         origin,
-        facts,
-        record.course["training"],
+        _final_facts(run_dir, record),
+        current_settings(record.course["training"]),
         record.images["calibration"],
     )
 
 
+def _final_facts(run_dir: Path, record: FinalRecord) -> dict[str, str]:
+    """Return the figures of a final training for the model card."""
+    test = record.trainings[0].test
+    searched = format_estimate(OBJECTIVES["error"], record.validation_error, record.validation_error_std)
+    times = f"{record.search_trainings} training{'s' * (record.search_trainings > 1)}"
+    facts = {"validation error in the search": f"{searched} (estimate from {times} of it and from similar networks)"}
+    if record.validation_error_std is None:
+        facts = {"validation error in the search": f"{searched} (mean of {times})"}
+    if test is not None:
+        tested = [t.test for t in record.trainings if t.test is not None]
+        facts |= {
+            "test error of these weights": f"{_percent(test['error'])} of {record.images['test']:,} images",
+            f"test error over {len(tested)} trainings": _spread([t["error"] for t in tested]),
+            "expected calibration error of the confidence, on the test images": _percent(test["calibrated_ece"]),
+            "expected calibration error of plain softmax": _percent(test["ece"]),
+            "introspectability, on the test images": _number(test["introspectability"]),
+            "test-set evaluations by networks of this search": str(len(read_test_set_evaluations(run_dir))),
+        }
+    return facts | _sizes(record.parameters, record.macs)
+
+
 def _from_search(run_dir: Path, trial: Trial) -> Source:
+    """Load the network with the weights of the search, and calibrate its confidence."""
     experiment = Experiment.of_run(run_dir)
     experiment.check_weights(run_dir, trial)
     data = experiment.data
@@ -110,14 +119,14 @@ def _from_search(run_dir: Path, trial: Trial) -> Source:
     metrics = trial.metrics
     facts = {
         "validation error of these weights": f"{_percent(metrics['error'])} of {len(data.validation):,} images; "
-        "the network was chosen by such images, so that others may show a larger error",
+        "the network was selected by these images, so the error on others may be larger",
         **dict(network_facts(read_summary(run_dir), trial.arch_id)),
-        "test error": "not known: these weights were not tested",
+        "test error": "unknown: these weights were not tested",
         "introspectability, on the validation images": _number(metrics.get("introspectability")),
         **_sizes(metrics["parameters"], metrics["macs"]),
     }
     mean, std = tuple(data.mean.tolist()), tuple(data.std.tolist())
-    described = _describe(
+    description = _describe(
         trial.arch_id, trial.architecture, data.train.class_names, data.shape, dict(experiment.config.dataset)
     )
     return Source(
@@ -125,8 +134,8 @@ def _from_search(run_dir: Path, trial: Trial) -> Source:
         confidence,
         mean,
         std,
-        _rebuildable(described, experiment.config.space, trial.genotype, mean, std, confidence),
-        f"Weights of the search, trained briefly on {len(data.train):,} images; `nasx train` trains it to its end.",
+        _rebuildable(description, experiment.config.space, trial.genotype, mean, std, confidence),
+        f"Weights of the search, trained briefly on {len(data.train):,} images; use `nasx train` for a final training.",
         facts,
         asdict(experiment.recipe),
         len(data.validation),
@@ -134,7 +143,7 @@ def _from_search(run_dir: Path, trial: Trial) -> Source:
 
 
 def _untrained(space: SearchSpace, genotype: Genotype, shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
-    with torch.random.fork_rng(devices=[]):  # its weights are put in place later; torch's generator stays as it was
+    with torch.random.fork_rng(devices=[]):  # initial weights are replaced: do not advance torch's generator
         return space.build(genotype, input_shape=shape, n_classes=n_classes)
 
 
@@ -146,7 +155,7 @@ def _describe(
 
 
 def _rebuildable(
-    described: Description,
+    description: Description,
     space: Mapping[str, Any],
     genotype: Genotype,
     mean: tuple[float, ...],
@@ -160,11 +169,11 @@ def _rebuildable(
         "std": list(std),
         "confidence": confidence.as_dict(),
     }
-    return Description(**{**vars(described), "rebuild": rebuild})
+    return replace(description, rebuild=rebuild)
 
 
 def _sizes(parameters: float, macs: float) -> dict[str, str]:
-    return {"parameters": f"{parameters:,.0f}", "multiply-accumulates an image": f"{macs:,.0f}"}
+    return {"parameters": f"{parameters:,.0f}", "multiply-accumulates per image": f"{macs:,.0f}"}
 
 
 def _percent(share: float | None) -> str:

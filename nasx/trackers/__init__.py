@@ -1,5 +1,5 @@
-"""Searches shown in TensorBoard, MLflow or Weights & Biases: every trial a run of its own below that of the search.
+"""Logging of searches to TensorBoard, MLflow or Weights & Biases: one child run per trial below the run of the search.
 
-Finished trials are logged in the process that runs the search: workers need no tracker. They go
-through a queue to a thread, so that a tracker that is slow or down never delays the search, let alone ends it.
+Only the process of the search logs finished trials; workers need no tracker. A thread reads them from a queue, so that
+a slow or unreachable tracker neither delays nor ends the search.
 """

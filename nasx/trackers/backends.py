@@ -1,4 +1,4 @@
-"""The trackers, through Lightning's loggers: a logger for the search, and one for each of its trials."""
+"""Trackers based on the loggers of Lightning: one logger for the search and one for each trial."""
 
 from __future__ import annotations
 
@@ -10,61 +10,75 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nasx.errors import ResourceError
-from nasx.trackers.tracking import Entry, finite, flat
+from nasx.trackers.tracking import Entry, finite_only, flatten
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
 
 class LightningTracker(ABC):
-    """The part that all three share: settings once, learning curves and metrics a trial, progress for the search."""
+    """Base class: logs the settings once, learning curves and metrics of each trial, and the progress of the search."""
 
-    package: str  # that it needs
-    extra: str  # that installs it
+    package: str  # required package
+    extra: str  # extra of nasx that installs it
 
     def __init__(self) -> None:
-        """Raises ResourceError if the package is not installed: better now than in the middle of a search."""
+        """Check that the package is installed, before the search starts. Raises ResourceError."""
         try:
             import_module(self.package)
         except ModuleNotFoundError as exc:
             raise ResourceError(f"logger={self.extra} needs {self.package}: pip install 'nasx[{self.extra}]'.") from exc
 
     def begin(self, name: str, config: Mapping[str, Any], run_dir: Path, known: str | None) -> str:
+        """Open the run of the search.
+
+        Args:
+            name: Name of the experiment.
+            config: Config of the search.
+            run_dir: Directory of the run.
+            known: Id of the tracker's run if the search is resumed.
+
+        Returns:
+            The id of the tracker's run.
+        """
         self.name, self.run_dir = name, run_dir
-        self.whole, self.id = self.open_search(known)
+        self.search_logger, self.id = self.open_search(known)
         if known is None:
-            self.whole.log_hyperparams(flat(config))
+            self.search_logger.log_hyperparams(flatten(config))
         return self.id
 
     def log(self, entry: Entry) -> None:
+        """Log a finished trial."""
         trial, evaluation = entry.trial, entry.trial.evaluation
         logger = self.open_trial(f"{trial.arch_id}_{trial.replicate}")
         logger.log_hyperparams(describe(entry))
         for epoch in evaluation.history:
             curve = {f"curve/{name}": value for name, value in epoch.items() if name != "epoch"}
-            logger.log_metrics(finite(curve), step=int(epoch["epoch"]))
-        logger.log_metrics(finite(trial.metrics), step=len(evaluation.history))
+            logger.log_metrics(finite_only(curve), step=int(epoch["epoch"]))
+        logger.log_metrics(finite_only(trial.metrics), step=len(evaluation.history))
         self.close_logger(logger, finished=trial.is_complete)
-        self.whole.log_metrics(finite({**entry.progress, **trial.metrics}), step=entry.step)
+        self.search_logger.log_metrics(finite_only({**entry.progress, **trial.metrics}), step=entry.step)
 
     def end(self, *, finished: bool) -> None:
-        self.close_logger(self.whole, finished=finished)
+        """Close the run of the search."""
+        self.close_logger(self.search_logger, finished=finished)
 
     def close_logger(self, logger: Logger, *, finished: bool) -> None:
-        logger.save()  # TensorBoard's writes settings only on success
+        """Save and close a logger."""
+        logger.save()  # otherwise TensorBoard writes settings only on success
         logger.finalize("success" if finished else "failed")
 
     @abstractmethod
     def open_search(self, known: str | None) -> tuple[Logger, str]:
-        """The logger of the search and its id; `known`: the id that it had before."""
+        """Return the logger of the search and its id; `known` is the id of a previous session."""
 
     @abstractmethod
     def open_trial(self, name: str) -> Logger:
-        """The logger of one trial."""
+        """Return the logger of one trial."""
 
 
 def describe(entry: Entry) -> dict[str, Any]:
-    """Return the identity and the descent of a trial."""
+    """Return the identity and the lineage of a trial as hyperparameters."""
     trial, candidate = entry.trial, entry.trial.candidate
     return {
         "arch_id": trial.arch_id,
@@ -80,7 +94,7 @@ def describe(entry: Entry) -> dict[str, Any]:
 
 
 class TensorBoard(LightningTracker):
-    """Event files: in the run directory, or below `directory` if one is given."""
+    """TensorBoard event files in the run directory, or below `directory`."""
 
     package = "tensorboardX"
     extra = "tensorboard"
@@ -96,16 +110,16 @@ class TensorBoard(LightningTracker):
         return self._logger(f"trials/{name}")
 
     def _logger(self, version: str) -> Logger:
-        from pytorch_lightning.loggers import TensorBoardLogger
+        from pytorch_lightning.loggers import TensorBoardLogger  # Lightning takes seconds to load
 
-        home = self.run_dir / "tensorboard"
+        root = self.run_dir / "tensorboard"
         if self.directory is not None:
-            home = Path(self.directory).expanduser() / self.name / self.run_dir.name
-        return TensorBoardLogger(str(home), name=None, version=version, default_hp_metric=False)
+            root = Path(self.directory).expanduser() / self.name / self.run_dir.name
+        return TensorBoardLogger(str(root), name=None, version=version, default_hp_metric=False)
 
 
 class MLflow(LightningTracker):
-    """A server, or a directory: every trial a child run. `tracking_uri`: null for what MLFLOW_TRACKING_URI says."""
+    """MLflow server or directory, with a child run per trial. `tracking_uri`: null for MLFLOW_TRACKING_URI."""
 
     package = "mlflow"
     extra = "mlflow"
@@ -114,9 +128,9 @@ class MLflow(LightningTracker):
         super().__init__()
         self.tracking_uri = tracking_uri
         self.experiment = experiment
-        # a server that refuses is to be found out in seconds, not in the minutes of MLflow's own retries
+        # detect an unreachable server within seconds: MLflow's default retries take minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for the front
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout contains the front
 
     def open_search(self, known: str | None) -> tuple[Logger, str]:
         logger = self._logger(self.run_dir.name, known=known, tags={"nasx.run_dir": str(self.run_dir)})
@@ -126,7 +140,7 @@ class MLflow(LightningTracker):
         return self._logger(name, tags={"mlflow.parentRunId": self.id})
 
     def _logger(self, name: str, *, known: str | None = None, tags: Mapping[str, str]) -> Any:
-        from pytorch_lightning.loggers import MLFlowLogger
+        from pytorch_lightning.loggers import MLFlowLogger  # Lightning takes seconds to load
 
         uri = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         experiment = self.experiment or self.name
@@ -134,7 +148,7 @@ class MLflow(LightningTracker):
 
 
 class WandB(LightningTracker):
-    """Weights & Biases: a group of runs, one a trial and one for the search."""
+    """Weights & Biases: a group of runs, one per trial and one for the search."""
 
     package = "wandb"
     extra = "wandb"
@@ -157,8 +171,8 @@ class WandB(LightningTracker):
         logger.experiment.finish(exit_code=0 if finished else 1)
 
     def _logger(self, job: str, name: str, known: str | None) -> Any:
-        import wandb  # type: ignore[import-not-found, unused-ignore]
-        from pytorch_lightning.loggers import WandbLogger
+        import wandb  # type: ignore[import-not-found, unused-ignore]  # optional package
+        from pytorch_lightning.loggers import WandbLogger  # Lightning takes seconds to load
 
         run = wandb.init(
             project=self.project,
@@ -170,6 +184,6 @@ class WandB(LightningTracker):
             id=known,
             resume="allow" if known else None,
             dir=str(self.run_dir),
-            reinit="create_new",  # the search's run stays open next to those of its trials
+            reinit="create_new",  # keep the run of the search open
         )
         return WandbLogger(experiment=run)

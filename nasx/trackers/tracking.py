@@ -1,43 +1,43 @@
-"""Between a search and a tracker: which trials are new, and a thread that logs them; trouble ends in one warning."""
+"""Logging of new trials to a tracker by a thread; the first error of the tracker ends it with a warning."""
 
 from __future__ import annotations
 
-import json
 import math
 import queue
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nasx.errors import RunError
+from pydantic import TypeAdapter
+
 from nasx.execution.loop import SearchLoop
-from nasx.files import write_atomically
+from nasx.files import read_record, write_record
 from nasx.trial import Trial
 
-STATE = "tracker.json"  # in the run directory: the trials that each tracker has
-WAIT = 30.0  # seconds at the end of a search in which a tracker must have taken in a further trial
+STATE = "tracker.json"  # in the run directory: trials logged by each tracker
+WAIT = 30.0  # seconds at the end of a search within which a tracker must log another trial
 
 Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A finished trial and the progress of the search at that moment."""
+    """Finished trial and the progress of the search at that time."""
 
     trial: Trial
-    parents: tuple[str, ...]  # arch_ids of the networks that it descends from
-    step: int  # trainings so far
+    parents: tuple[str, ...]  # arch_ids of its parents
+    step: int  # number of trainings so far
     progress: Mapping[str, float]  # of the search: hypervolume of the estimates, front, ...
 
 
 class Tracker(Protocol):
-    """A service that shows a search. Constructed with its settings; may raise whatever its library raises."""
+    """Service that displays a search. Constructed with its settings; may raise any exception of its library."""
 
     def begin(self, name: str, config: Mapping[str, Any], run_dir: Path, known: str | None) -> str:
-        """Open the run of a search, or go on with the one that had the id `known`; returns its id."""
+        """Open a run for the search, or continue the one with the id `known`; return its id."""
 
     def log(self, entry: Entry) -> None:
         """Log a trial as a child of the search's run."""
@@ -46,29 +46,51 @@ class Tracker(Protocol):
         """Close the search's run."""
 
 
+@dataclass(frozen=True)
+class TrackerState:
+    """Trials that a tracker has logged."""
+
+    run: str  # id of the tracker's run
+    trials: tuple[tuple[str, int], ...]  # (arch_id, replicate), sorted
+
+
+_STATES = TypeAdapter(dict[str, TrackerState])  # by the class name of the tracker
+
+
 class Tracking:
-    """Hands the finished trials of a search to a tracker, each once, also when the search is resumed."""
+    """Logs the finished trials of a search to a tracker, each once, also if the search is resumed."""
 
     def __init__(
         self, tracker: Tracker, name: str, config: Mapping[str, Any], run_dir: Path, *, warn: Warn | None = None
     ) -> None:
+        """Start the thread.
+
+        Args:
+            tracker: Destination.
+            name: Name of the experiment.
+            config: Config of the search.
+            run_dir: Directory of the run.
+            warn: Prints a warning; by default to stderr.
+        """
         self._tracker = tracker
         self._begin = (name, config, run_dir)
         self._state_file = run_dir / STATE
         self._kind = type(tracker).__name__
         self._warn = warn or (lambda line: print(line, file=sys.stderr))
-        self._known, self._seen = _read_state(self._state_file, self._kind)
+        state = _read_states(self._state_file).get(self._kind)
+        self._known = None if state is None else state.run  # id of the tracker's run in the previous session
+        self._seen = set() if state is None else set(state.trials)  # queued or logged, (arch_id, replicate)
         self._logged = set(self._seen)
-        self._networks: dict[int, str] = {}  # number of a candidate -> its network
-        self._queue: queue.SimpleQueue[Entry | bool] = queue.SimpleQueue()  # a bool ends it: whether all is done
+        self._networks: dict[int, str] = {}  # number of a candidate -> arch_id
+        self._queue: queue.SimpleQueue[Entry | bool] = queue.SimpleQueue()  # a bool ends it
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._thread.start()
 
     def watch(self, loop: SearchLoop) -> None:
-        """Queue what has finished since the last call. Cheap: it is called several times a second."""
+        """Queue the trials finished since the last call. Fast: it is called several times per second."""
         if self._problem is not None:
-            self._tell_problem()
+            self._report_problem()
             return
         for trial in loop.all_trials:
             key = (trial.arch_id, trial.replicate)
@@ -77,16 +99,16 @@ class Tracking:
                 self._queue.put(self._entry(trial, loop))
 
     def close(self, *, finished: bool) -> None:
-        """Wait for what is still queued, as long as something is logged in every `WAIT` seconds."""
+        """Wait until the queue is empty, or until nothing has been logged for `WAIT` seconds."""
         self._queue.put(finished)
         before = -1
         while self._thread.is_alive() and before < len(self._logged):
             before = len(self._logged)
             self._thread.join(WAIT)
         if self._thread.is_alive():
-            self._problem = self._problem or f"it takes more than {WAIT:g} s to answer"
+            self._problem = self._problem or f"no response within {WAIT:g} s"
         if self._problem is not None:
-            self._tell_problem()
+            self._report_problem()
 
     def _entry(self, trial: Trial, loop: SearchLoop) -> Entry:
         parents = trial.candidate.parents
@@ -101,63 +123,54 @@ class Tracking:
             "failed": progress.failed,
             "retrained": progress.retrained,
         }
-        # a re-training names its own network: it does not descend from itself
+        # the parent of a re-training is its own network: leave it out
         ids = tuple(parent for number in parents if (parent := self._networks[number]) != trial.arch_id)
         return Entry(trial, ids, progress.evaluated, numbers)
 
     def _work(self) -> None:
-        """The thread. Whatever a tracker raises is one warning: the search goes on without it."""
+        """Log the queued trials, in the thread. Any exception ends it with one warning; the search continues."""
         try:
             run_id = self._tracker.begin(*self._begin, self._known)
             while not isinstance(entry := self._queue.get(), bool):
                 self._tracker.log(entry)
                 self._logged.add((entry.trial.arch_id, entry.trial.replicate))
-                _write_state(self._state_file, self._kind, run_id, sorted(self._logged))
+                state = TrackerState(run_id, tuple(sorted(self._logged)))
+                states = {**_read_states(self._state_file), self._kind: state}
+                write_record(self._state_file, states, _STATES, indent=None)
             self._tracker.end(finished=entry)
         except Exception as exc:
             self._problem = " ".join(str(exc).split())[:200] or type(exc).__name__
 
-    def _tell_problem(self) -> None:
+    def _report_problem(self) -> None:
         if self._warn is not _silent:
             self._warn(
-                f"nasx: {self._kind} cannot be reached ({self._problem}): the search goes on without it. "
-                "What is missing there is logged when the run is resumed."
+                f"nasx: {self._kind} cannot be reached ({self._problem}): the search continues without it. "
+                "Missing trials are logged when the run is resumed."
             )
             self._warn = _silent
 
 
 def _silent(line: str) -> None:
-    """Once is enough."""
+    """Print nothing: the warning has been printed."""
 
 
-def _read_state(file: Path, kind: str) -> tuple[str | None, set[tuple[str, int]]]:
-    """The id of the search's run at a tracker of that kind, and the trials logged there; raises RunError on damage."""
-    if not file.is_file():
-        return None, set()
-    try:
-        state = json.loads(file.read_bytes()).get(kind)
-        return (None, set()) if state is None else (state["run"], {(i, int(n)) for i, n in state["trials"]})
-    except (ValueError, TypeError, KeyError, AttributeError) as exc:
-        raise RunError(f"{file} is damaged. Remove it: every trial is then logged again.") from exc
+def _read_states(file: Path) -> dict[str, TrackerState]:
+    """Read the states of all trackers. Raises RunError if the file is damaged."""
+    return read_record(file, _STATES, remedy="Remove it: all trials are then logged again.") or {}
 
 
-def _write_state(file: Path, kind: str, run_id: str, trials: Sequence[tuple[str, int]]) -> None:
-    others = json.loads(file.read_bytes()) if file.is_file() else {}
-    write_atomically(file, json.dumps({**others, kind: {"run": run_id, "trials": trials}}).encode())
-
-
-def finite(numbers: Mapping[str, float]) -> dict[str, float]:
-    """Those that are finite: trackers refuse the others, or draw them at zero."""
+def finite_only(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Return the finite values as floats: trackers reject the others or draw them at zero."""
     return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every setting by its full key.
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return all settings by their full key.
 
-    >>> flat({"training": {"epochs": 5}, "seed": 0})
+    >>> flatten({"training": {"epochs": 5}, "seed": 0})
     {'training.epochs': 5, 'seed': 0}
     """
     leaves: dict[str, Any] = {}
     for name, value in config.items():
-        leaves |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        leaves |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return leaves

@@ -1,4 +1,4 @@
-"""`nasx export`: files that answer as the network does, without nasx, and a card that says how."""
+"""`nasx export`: files with the outputs of the network, usable without nasx, and their model card."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nasx.experiment import Experiment
 from nasx.export import formats
 from nasx.export.deployed import Deployed, Description
 from nasx.export.export import model_card
-from nasx.export.formats import compare
+from nasx.export.formats import check_outputs
 from nasx.export.predict import find_model, load_model
 
 needs_onnx = pytest.mark.skipif(
@@ -36,7 +36,7 @@ def images(searched) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_file_answers_as_the_network_does(exported, source, searched, images, name):
+def test_a_file_has_the_outputs_of_the_network(exported, source, searched, images, name):
     data = Experiment.of_run(searched).data
     pixels = (torch.from_numpy(images) / 255 - data.mean.item()) / data.std.item()
     with torch.no_grad():
@@ -50,7 +50,7 @@ def test_a_file_answers_as_the_network_does(exported, source, searched, images, 
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_file_says_which_classes_it_knows(exported, name):
+def test_a_file_describes_its_classes_and_images(exported, name):
     description = load_model(exported(name), trust=True).description
 
     assert description.class_names == ("none", "horizontal", "vertical", "diagonal")
@@ -78,29 +78,29 @@ def test_the_five_lines_of_the_card_work_without_nasx(exported, images, name):
         assert float(confidence) == pytest.approx(answer[1][0], abs=1e-4)
 
 
-def test_the_card_tells_data_recipe_figures_and_limits(source):
+def test_the_card_contains_data_recipe_figures_and_limits(source):
     card = model_card(source, "onnx", "model.onnx")
 
     for heading in ("## Use", "## Data", "## Figures", "## Recipe", "## Limits"):
         assert heading in card
-    assert "Weights of the search, trained briefly on 240 images; `nasx train` trains it to its end." in card
-    assert "test error | not known: these weights were not tested" in card
-    assert "The confidence was fitted to 60 images on which the network was not trained." in card
+    assert "Weights of the search, trained briefly on 240 images; use `nasx train` for a final training." in card
+    assert "test error | unknown: these weights were not tested" in card
+    assert "The confidence was calibrated on 60 images that were not used for training." in card
 
 
 def test_class_names_cannot_break_the_card(source):
-    evil = ("a|b", "<script>", "x\n# y", "'); import os #")
-    described = Description(**{**vars(source.description), "class_names": evil})
+    hostile = ("a|b", "<script>", "x\n# y", "'); import os #")
+    described = Description(**{**vars(source.description), "class_names": hostile})
 
     card = model_card(type(source)(**{**vars(source), "description": described}), "onnx", "model.onnx")
 
-    assert "<script>" not in card.replace("'<script>'", "")  # but in the code, as text
+    assert "<script>" not in card.replace("'<script>'", "")  # only in the code, as a string
     assert "\n# y" not in card
     compile(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], "card", "exec")
 
 
 @pytest.mark.parametrize("name", ["safetensors"])
-def test_the_finally_trained_network_is_exported_where_there_is_one(run_dir, tmp_path, capsys, name):
+def test_the_final_training_is_exported_if_there_is_one(run_dir, tmp_path, capsys, name):
     trial = front_trials(run_dir)[0]
     call = [f"--run-dir={run_dir}", f"--arch-id={trial.arch_id}"]
     assert main(["export", *call, f"--format={name}", f"--out={tmp_path / 'before'}"]) == 0
@@ -111,24 +111,26 @@ def test_the_finally_trained_network_is_exported_where_there_is_one(run_dir, tmp
 
     out, err = capsys.readouterr()
     assert out.splitlines()[-1] == str(tmp_path / "after" / "model.safetensors")
-    assert "Finally trained on 285 images, with the first of 1 seed; not chosen by its test error." in err
+    assert "Final training on 285 images, with the first of 1 seed; not selected by its test error." in err
     card = (tmp_path / "after" / "README.md").read_text()
     assert "of 100 images" in card
-    assert "looks taken at the test images by networks of this search | 1 |" in card
+    assert "test-set evaluations by networks of this search | 1 |" in card
 
 
-def test_a_file_that_answers_otherwise_is_not_let_pass(source, tmp_path):
+def test_a_file_with_other_outputs_than_the_network_is_rejected(source, tmp_path):
     model = Deployed(source.network, source.confidence, mean=source.mean, std=source.std).eval()
 
     def wrong(images):
         probabilities, confidence = formats.run_module(model)(images)
         return probabilities + 0.001, confidence
 
-    with pytest.raises(RunError, match=r"does not compute what the network computes.*differ by 0.001, more"):
-        compare(model, wrong, source.description, tmp_path / "model.onnx")
+    with pytest.raises(
+        RunError, match=r"and the network have different outputs: for 1 images they differ by 0\.001, more"
+    ):
+        check_outputs(model, wrong, source.description, tmp_path / "model.onnx")
 
 
-def test_a_missing_package_is_named_with_its_command(monkeypatch):
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
 
     with pytest.raises(ResourceError, match=r"ONNX needs the package onnxscript: pip install 'nasx\[onnx\]'"):

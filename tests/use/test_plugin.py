@@ -1,4 +1,4 @@
-"""A package of a user's own, installed by pip, used from a config directory of their own."""
+"""User package with components, installed by pip and used from a user config directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLUGIN = Path(__file__).parent / "plugin"
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory) -> Path:
-    """A user's directory: configs/ of their own, and the package installed elsewhere."""
+    """Make a user directory with configs/; the package is installed elsewhere."""
     home = tmp_path_factory.mktemp("user")
     source = shutil.copytree(PLUGIN, home / "source")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
@@ -33,19 +33,19 @@ def user(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def front(user) -> dict:
-    """The front of a search by the user's own parts alone, in a process of its own."""
+    """Return the front of a search with only user components, in a separate process."""
     environment = {**os.environ, "PYTHONPATH": str(user / "site"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "nasx", "search", "--config", "shapes.yaml"]
     done = subprocess.run(command, cwd=user, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    with Journal.open(user / "runs" / "latest", read_only=True) as store:
-        summary = summarize(store.trials(), store.info.objectives, n_classes=store.info.n_classes)
+    with Journal.open(user / "runs" / "latest", read_only=True) as journal:
+        summary = summarize(journal.trials(), journal.info.objectives, n_classes=journal.info.n_classes)
     return json.loads(front_json(summary))
 
 
 @pytest.fixture
 def at_home(user, monkeypatch):
-    """In the user's directory, with their package."""
+    """Change to the user directory and make the user package importable."""
     monkeypatch.chdir(user)
     monkeypatch.syspath_prepend(user / "site")
     yield user
@@ -53,19 +53,19 @@ def at_home(user, monkeypatch):
         del sys.modules[name]
 
 
-def test_a_search_runs_on_the_users_own_dataset_space_scorer_and_algorithm(front):
+def test_a_search_runs_with_dataset_space_scorer_and_algorithm_of_the_user(front):
     assert front["trials"] == {"complete": 6}
     assert {member["architecture"] for member in front["front"]} <= {"1x2", "1x4", "2x2", "2x4", "3x2", "3x4"}
     assert all("introspectability_head_centroids" in member for member in front["front"])
 
 
-def test_the_users_settings_are_checked_as_ours_are(at_home, capsys):
+def test_settings_of_user_components_are_checked(at_home, capsys):
     assert main(["search", "--config", "shapes.yaml", "dataset.images=3", "--dry-run"]) == 2
 
     assert capsys.readouterr().err == "nasx: dataset.images must be at least 30, got 3.\n"
 
 
-def test_the_users_network_is_finally_trained_and_exported(at_home, front, capsys):
+def test_a_user_network_is_trained_and_exported(at_home, front, capsys):
     call = ["--arch-id", front["knee"], "--run-dir", "runs/latest"]
     assert main(["train", *call, "training.epochs=4", "training.batch_size=16", "--format=json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["images"]["test"] == 80

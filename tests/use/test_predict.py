@@ -1,4 +1,4 @@
-"""`nasx predict`: pictures of all sorts, and model files that are not what they seem."""
+"""`nasx predict`: images of several sizes, modes and formats; damaged and hostile model files."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from nasx.files import add_checksum
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
-    """Lines as pictures of several sizes, modes and formats, and one file that is none."""
-    folder = tmp_path / "pictures"
+def images(tmp_path) -> Path:
+    """Write Lines as images of several sizes, modes and formats, and one file that is not an image."""
+    folder = tmp_path / "images"
     (folder / "more").mkdir(parents=True)
-    images = Lines().test().images[:, 0]
-    Image.fromarray(images[0]).save(folder / "a.png")
-    Image.fromarray(images[1]).resize((40, 30)).convert("RGB").save(folder / "b.jpg")
-    Image.fromarray(images[2]).convert("RGBA").save(folder / "more" / "c.webp")
-    (folder / "d.png").write_bytes(b"no picture")
+    pixels = Lines().test().images[:, 0]
+    Image.fromarray(pixels[0]).save(folder / "a.png")
+    Image.fromarray(pixels[1]).resize((40, 30)).convert("RGB").save(folder / "b.jpg")
+    Image.fromarray(pixels[2]).convert("RGBA").save(folder / "more" / "c.webp")
+    (folder / "d.png").write_bytes(b"not an image")
     return folder
 
 
@@ -42,8 +42,8 @@ def model(exported) -> Path:
     return exported("safetensors")
 
 
-def test_every_picture_of_a_folder_has_its_line_and_a_damaged_one_does_not_stop_the_others(model, pictures, capsys):
-    assert main(["predict", str(model), str(pictures), "--format=json"]) == 2
+def test_every_image_of_a_folder_has_a_row_and_a_damaged_one_does_not_stop_the_others(model, images, capsys):
+    assert main(["predict", str(model), str(images), "--format=json"]) == 2
 
     rows = json.loads(capsys.readouterr().out)
     assert [Path(row["file"]).name for row in rows] == ["a.png", "b.jpg", "d.png", "c.webp"]
@@ -54,27 +54,27 @@ def test_every_picture_of_a_folder_has_its_line_and_a_damaged_one_does_not_stop_
         assert 0 <= row["confidence"] <= 1
 
 
-def test_sound_pictures_end_with_status_0_as_table_and_csv(model, pictures, capsys):
-    assert main(["predict", str(model), f"{pictures}/*.jpg", str(pictures / "a.png")]) == 0
+def test_valid_images_have_exit_status_0_as_table_and_csv(model, images, capsys):
+    assert main(["predict", str(model), f"{images}/*.jpg", str(images / "a.png")]) == 0
     assert "confidence" in capsys.readouterr().out
 
-    assert main(["predict", str(model), str(pictures / "a.png"), "--format=csv"]) == 0
+    assert main(["predict", str(model), str(images / "a.png"), "--format=csv"]) == 0
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert row["problem"] == ""
 
 
-def test_a_picture_is_answered_as_the_array_that_it_was_made_of(model, pictures):
+def test_an_image_file_has_the_prediction_of_its_array(model, images):
     loaded = load_model(model)
     expected = loaded.run(Lines().test().images[:1])
 
-    (answer,) = predict(loaded, [pictures / "a.png"])
+    (prediction,) = predict(loaded, [images / "a.png"])
 
-    assert answer.label == loaded.description.class_names[expected[0].argmax()]
-    assert answer.probability == pytest.approx(expected[0].max(), abs=1e-6)
-    assert answer.confidence == pytest.approx(expected[1][0], abs=1e-6)
+    assert prediction.label == loaded.description.class_names[expected[0].argmax()]
+    assert prediction.probability == pytest.approx(expected[0].max(), abs=1e-6)
+    assert prediction.confidence == pytest.approx(expected[1][0], abs=1e-6)
 
 
-def test_a_picture_is_made_as_tall_and_wide_as_the_model_wants_it(pictures):
+def test_images_are_resized_to_the_shape_of_the_model(images):
     shapes = []
 
     def run(images):
@@ -84,20 +84,20 @@ def test_a_picture_is_made_as_tall_and_wide_as_the_model_wants_it(pictures):
     class Described:
         shape, class_names = (3, 10, 16), ("a", "b")
 
-    list(predict(Model(Described(), run), [pictures / "a.png", pictures / "b.jpg"]))
+    list(predict(Model(Described(), run), [images / "a.png", images / "b.jpg"]))
 
     assert shapes == [(2, 3, 10, 16)]
 
 
-def test_folders_and_globs_name_each_picture_once(pictures):
-    found = list_images([str(pictures), f"{pictures}/**/*.png", str(pictures / "a.png")])
+def test_folders_and_globs_list_each_image_once(images):
+    found = list_images([str(images), f"{images}/**/*.png", str(images / "a.png")])
 
     assert [path.name for path in found] == ["a.png", "b.jpg", "d.png", "c.webp"]
 
 
-def test_a_glob_without_pictures_is_told(pictures):
-    with pytest.raises(DataError, match=r"nothing\*\.png names no pictures"):
-        list_images([f"{pictures}/nothing*.png"])
+def test_a_glob_without_images_is_reported(images):
+    with pytest.raises(DataError, match=r"nothing\*\.png matches no images"):
+        list_images([f"{images}/nothing*.png"])
 
 
 class Bomb:
@@ -128,46 +128,49 @@ BAD = {
     "empty.onnx": (lambda d: b"", "cannot be loaded|needs the package"),
     "text.onnx": (lambda d: b"hello" * 100, "cannot be loaded|needs the package"),
     "empty.safetensors": (lambda d: b"", "is damaged: not a safetensors file"),
-    "cut.safetensors": (lambda d: weights(d)[:50], "is damaged: not a safetensors file .cut off within its header"),
+    "cut.safetensors": (lambda d: weights(d)[:50], "is damaged: not a safetensors file .its header is truncated"),
     "huge_header.safetensors": (lambda d: b"\xff" * 8 + b"{}", "is damaged: not a safetensors file"),
-    "silent.safetensors": (lambda d: weights(None), "is no model that `nasx export` wrote"),
-    "no_json.safetensors": (lambda d: weights("{"), "is no model that `nasx export` wrote"),
-    "list.safetensors": (lambda d: weights("[]"), "is no model that `nasx export` wrote"),
+    "silent.safetensors": (lambda d: weights(None), "is not a model written by `nasx export`"),
+    "no_json.safetensors": (lambda d: weights("{"), "is not a model written by `nasx export`"),
+    "list.safetensors": (lambda d: weights("[]"), "is not a model written by `nasx export`"),
     "newer.safetensors": (lambda d: weights({**d, "version": 2}), "describes a model of version 2"),
     "giant.safetensors": (lambda d: weights({**d, "shape": [3, 10**6, 10**6]}), "expected version 1, 1 or 3 channels"),
-    "flat.safetensors": (lambda d: weights({**d, "shape": [12, 12]}), "expected version 1, 1 or 3 channels"),
+    "flat.safetensors": (
+        lambda d: weights({**d, "shape": [12, 12]}),
+        r"its description is invalid .shape\.2: Field requ",
+    ),
     "no_weights.safetensors": (lambda d: weights(d), "cannot be loaded .*Missing key"),
     "no_rebuild.safetensors": (lambda d: weights({**d, "rebuild": {}}), "cannot be loaded"),
     "system.safetensors": (
         lambda d: weights(with_space(d, _target_="os.system", command="touch owned")),
-        "is of the space os.system, which a file of weights may not bring along",
+        "needs the space os.system, but a weights file may only name spaces of nasx",
     ),
     "function.safetensors": (
         lambda d: weights(with_space(d, _target_="nasx.spaces.nb201.normal_form", edges={}, n_nodes=3)),
-        "which a file of weights may not bring along",
+        "but a weights file may only name spaces of nasx",
     ),
     "smuggled.safetensors": (
         lambda d: weights(
             with_space(d, _target_="nasx.spaces.cell_yaml.CellSpace", operations={"x": {"_target_": "os.system"}})
         ),
-        "which a file of weights may not bring along",
+        "but a weights file may only name spaces of nasx",
     ),
     "pickle.safetensors": (lambda d: pickle.dumps(Bomb(Path("owned"))), "is damaged: not a safetensors file"),
     "pickle.onnx": (lambda d: pickle.dumps(Bomb(Path("owned"))), "cannot be loaded|needs the package"),
-    "program.pt2": (lambda d: pickle.dumps(Bomb(Path("owned"))), "Give --trust if you know where it comes from"),
+    "program.pt2": (lambda d: pickle.dumps(Bomb(Path("owned"))), "Use --trust if you trust its origin"),
     "model.pt": (lambda d: pickle.dumps(Bomb(Path("owned"))), "must end in .onnx or .pt2 or .safetensors"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_model_file_is_told_in_one_line_and_nothing_in_it_is_run(
-    described, pictures, tmp_path, monkeypatch, capfd, name
+def test_a_bad_model_file_is_reported_in_one_line_and_no_code_in_it_is_executed(
+    described, images, tmp_path, monkeypatch, capfd, name
 ):
     make, message = BAD[name]
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(make(described))
 
-    assert main(["predict", name, str(pictures / "a.png")]) == 2
+    assert main(["predict", name, str(images / "a.png")]) == 2
 
     out, err = capfd.readouterr()
     assert out == ""
@@ -176,7 +179,7 @@ def test_a_bad_model_file_is_told_in_one_line_and_nothing_in_it_is_run(
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_program_of_torch_that_is_trusted_but_damaged_is_told_in_one_line(tmp_path):
+def test_a_trusted_but_damaged_program_of_torch_is_reported_in_one_line(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.pt2", "w") as archive:
         archive.writestr("x", "y")
 
@@ -186,16 +189,19 @@ def test_a_program_of_torch_that_is_trusted_but_damaged_is_told_in_one_line(tmp_
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nowhere", "nowhere does not exist. `nasx export` makes a model"), (".", "holds no exported model, which is")],
+    [
+        ("nowhere", "nowhere does not exist. Create a model with `nasx export`"),
+        (".", "contains no exported model: model.onnx"),
+    ],
 )
-def test_a_model_that_is_not_there_is_told(tmp_path, monkeypatch, name, message):
+def test_a_missing_model_is_reported(tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(DataError, match=message):
         load_model(Path(name))
 
 
-def test_a_model_whose_answers_have_another_form_than_it_says_is_refused(model, described, tmp_path):
+def test_a_model_that_does_not_fit_its_description_is_refused(model, described, tmp_path):
     from safetensors.torch import load_file
 
     more = replace(load_model(model).description, class_names=("a", "b", "c", "d", "e"))

@@ -1,4 +1,4 @@
-"""Trackers: what they are told, each trial once, and that their trouble is not the search's."""
+"""Trackers: each trial is logged once, and errors of a tracker do not affect the search."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.use.conftest import OVERRIDES
 
 
 class Notebook:
-    """A tracker that keeps what it is told."""
+    """Tracker that stores its entries."""
 
     def __init__(self):
         self.began, self.entries, self.ended = [], [], None
@@ -56,7 +56,7 @@ class Slow(Notebook):
 
 
 def tracked(tracker, run_dir, evaluations=8, warn=None) -> Tracking:
-    """A search of which every step is watched."""
+    """Run a search that is watched after every step."""
     loop = make_loop(run_dir, nsga2(), evaluations=evaluations)
     tracking = Tracking(tracker, "pairs", {"seed": 0}, run_dir, warn=warn)
     while drive(loop, steps=1):
@@ -68,12 +68,12 @@ def tracked(tracker, run_dir, evaluations=8, warn=None) -> Tracking:
     return tracking
 
 
-def test_every_trial_is_logged_once_with_the_networks_it_descends_from(tmp_path):
+def test_every_trial_is_logged_once_with_its_parents(tmp_path):
     book = Notebook()
     tracked(book, tmp_path / "run", evaluations=12)
 
-    with Journal.open(tmp_path / "run", read_only=True) as store:
-        trials, networks = store.trials(), {c.candidate.number: c.arch_id for c in store.candidates()}
+    with Journal.open(tmp_path / "run", read_only=True) as journal:
+        trials, networks = journal.trials(), {c.candidate.number: c.arch_id for c in journal.candidates()}
     assert [e.trial.arch_id for e in book.entries] == [t.arch_id for t in trials]
     assert any(entry.parents for entry in book.entries)
     for entry in book.entries:
@@ -83,7 +83,7 @@ def test_every_trial_is_logged_once_with_the_networks_it_descends_from(tmp_path)
     assert book.ended is True
 
 
-def test_a_resumed_search_goes_on_in_the_same_run_and_logs_what_is_new(tmp_path):
+def test_a_resumed_search_continues_the_run_of_the_tracker_and_logs_only_new_trials(tmp_path):
     tracked(Notebook(), tmp_path / "run", evaluations=6)
     again = Notebook()
 
@@ -93,7 +93,7 @@ def test_a_resumed_search_goes_on_in_the_same_run_and_logs_what_is_new(tmp_path)
     assert len(again.entries) == 3
 
 
-def test_a_tracker_that_is_down_is_one_warning_and_what_it_missed_is_logged_later(tmp_path):
+def test_an_unreachable_tracker_causes_one_warning_and_missing_trials_are_logged_later(tmp_path):
     warnings = []
     tracked(Down(), tmp_path / "run", evaluations=6, warn=warnings.append)
     (tmp_path / "run" / STATE).unlink(missing_ok=True)
@@ -102,13 +102,13 @@ def test_a_tracker_that_is_down_is_one_warning_and_what_it_missed_is_logged_late
     tracked(later, tmp_path / "run", evaluations=6)
 
     assert warnings == [
-        "nasx: Down cannot be reached (connection refused): the search goes on without it. "
-        "What is missing there is logged when the run is resumed."
+        "nasx: Down cannot be reached (connection refused): the search continues without it. "
+        "Missing trials are logged when the run is resumed."
     ]
     assert len(later.entries) == 6
 
 
-def test_a_tracker_that_does_not_answer_holds_up_the_end_for_a_moment_alone(tmp_path, monkeypatch):
+def test_a_tracker_without_response_delays_the_end_only_for_a_moment(tmp_path, monkeypatch):
     monkeypatch.setattr(trackings, "WAIT", 0.05)
     warnings, started = [], time.monotonic()
 
@@ -116,29 +116,31 @@ def test_a_tracker_that_does_not_answer_holds_up_the_end_for_a_moment_alone(tmp_
 
     assert time.monotonic() - started < 10
     assert len(warnings) == 1
-    assert "it takes more than 0.05 s to answer" in warnings[0]
+    assert "no response within 0.05 s" in warnings[0]
 
 
-def test_a_damaged_state_is_told_in_one_line(tmp_path):
+def test_a_damaged_state_is_reported_in_one_line(tmp_path):
     (tmp_path / STATE).write_text("{")
 
-    with pytest.raises(RunError, match=r"tracker.json is damaged. Remove it: every trial is then logged again"):
+    with pytest.raises(
+        RunError, match=r"tracker\.json is damaged \(.*\)\. Remove it: all trials are then logged again"
+    ):
         Tracking(Notebook(), "pairs", {}, tmp_path)
 
 
-def test_what_is_not_finite_is_left_out():
+def test_values_that_are_not_finite_are_left_out():
     assert finite_only({"a": 1, "b": float("nan"), "c": float("inf")}) == {"a": 1.0}
 
 
 @pytest.mark.parametrize("tracker", [MLflow, WandB])
-def test_a_missing_package_is_told_before_the_search_begins(monkeypatch, tracker):
+def test_a_missing_package_is_reported_before_the_search_starts(monkeypatch, tracker):
     monkeypatch.setitem(sys.modules, tracker.package, None)
 
     with pytest.raises(ResourceError, match=rf"logger={tracker.extra} needs .*: pip install 'nasx\[{tracker.extra}\]'"):
         tracker()
 
 
-def test_the_logger_of_a_config_is_checked_as_every_component():
+def test_the_logger_of_a_config_is_checked_like_other_components():
     config = compose("lines", ["logger=mlflow"])
 
     assert read_config(config).logger["_target_"] == "nasx.trackers.backends.MLflow"
@@ -148,15 +150,15 @@ def test_the_logger_of_a_config_is_checked_as_every_component():
 
 
 def search_with(logger: list[str], run_dir: Path) -> list:
-    """A search of three tiny networks; returns its trials."""
+    """Run a search of three tiny networks; return its trials."""
     overrides = [*OVERRIDES, "algorithm.evaluations=3", f"runs_dir={run_dir.parent}", *logger]
     searching.start(compose("lines", overrides), run_dir=run_dir)
-    with Journal.open(run_dir, read_only=True) as store:
-        return store.trials()
+    with Journal.open(run_dir, read_only=True) as journal:
+        return journal.trials()
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:
-    """The scalars in TensorBoard's event files, tag -> step -> value: records of length, checksum, data, checksum."""
+    """Return the scalars of TensorBoard event files, tag -> step -> value; parses the records by hand."""
     from tensorboardX.proto.event_pb2 import Event
 
     found: dict[str, dict[int, float]] = defaultdict(dict)
@@ -171,7 +173,7 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
     return found
 
 
-def test_tensorboard_holds_the_learning_curve_and_the_metrics_of_every_trial(tmp_path):
+def test_tensorboard_has_the_learning_curve_and_the_metrics_of_every_trial(tmp_path):
     trials = search_with(["logger=tensorboard"], tmp_path / "run")
 
     for trial in trials:
@@ -189,7 +191,7 @@ MLFLOW = os.environ.get("NASX_MLFLOW") or (shutil.which("mlflow") if find_spec("
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory):
-    """A real server on loopback with SQLite; NASX_MLFLOW names its program where it has an environment of its own."""
+    """Start a server on loopback with SQLite. NASX_MLFLOW is its program if it has a separate environment."""
     home = tmp_path_factory.mktemp("mlflow")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -211,9 +213,9 @@ def mlflow_server(tmp_path_factory):
     process.wait()
 
 
-@pytest.mark.filterwarnings("ignore")  # MLflow's own
+@pytest.mark.filterwarnings("ignore")  # of MLflow
 @pytest.mark.skipif(MLFLOW is None or not find_spec("mlflow"), reason="no MLflow client, or no server (NASX_MLFLOW)")
-def test_mlflow_holds_every_trial_as_a_child_of_the_search(mlflow_server, tmp_path):
+def test_mlflow_has_every_trial_as_a_child_of_the_search(mlflow_server, tmp_path):
     from mlflow import MlflowClient
 
     trials = search_with(["logger=mlflow", f"logger.tracking_uri={mlflow_server}"], tmp_path / "run")
@@ -237,7 +239,7 @@ def test_mlflow_holds_every_trial_as_a_child_of_the_search(mlflow_server, tmp_pa
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(not find_spec("mlflow"), reason="no MLflow client")
-def test_a_search_does_not_mind_a_server_that_is_not_there(tmp_path, capsys, monkeypatch):
+def test_an_unreachable_server_does_not_affect_the_search(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
     trials = search_with(["logger=mlflow", "logger.tracking_uri=http://127.0.0.1:9"], tmp_path / "run")
@@ -248,7 +250,7 @@ def test_a_search_does_not_mind_a_server_that_is_not_there(tmp_path, capsys, mon
     assert "MLflow cannot be reached" in lines[0]
 
 
-@pytest.mark.filterwarnings("ignore")  # wandb's own
+@pytest.mark.filterwarnings("ignore")  # of wandb
 @pytest.mark.skipif(not find_spec("wandb"), reason="wandb is not installed")
 def test_wandb_has_a_run_for_the_search_and_one_for_each_trial(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")

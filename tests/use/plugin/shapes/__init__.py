@@ -1,4 +1,4 @@
-"""What a user can add to nasx: a dataset, a space, a scorer and an algorithm, each named by `_target_` in YAML."""
+"""Example of user components: dataset, space, scorer and algorithm, each named by `_target_` in YAML."""
 
 from shapes.algorithm import Sweep
 from shapes.dataset import Shapes

@@ -1,4 +1,4 @@
-"""A search that asks for every genotype, one after the other."""
+"""Exhaustive search: proposes all genotypes in order."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from nasx.trial import Candidate
 
 
 class Sweep:
-    """Every genotype in order; then from the beginning again."""
+    """Proposes all genotypes in order, then starts again."""
 
     def __init__(self, *, problem: Problem, backwards: bool = False) -> None:
-        """`backwards`: the last genotype first."""
+        """`backwards`: start with the last genotype."""
         self.genotypes = list(product(*map(range, problem.gene_sizes)))[:: -1 if backwards else 1]
         self.numbers = count()
 
     def ask(self) -> Candidate:
+        """Propose the next genotype."""
         number = next(self.numbers)
         return Candidate(number, self.genotypes[number % len(self.genotypes)], 0, "sweep")
 
     def tell(self, number: int, costs: Sequence[float] | None) -> None:
-        """Nothing is learned from it."""
+        """Ignore the costs."""

@@ -1,4 +1,4 @@
-"""How far apart the means of the classes lie in front of the head."""
+"""Distances between the class means before the head."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from nasx.trial import Score
 
 
 class HeadCentroids:
-    """The mean cosine distance between the classes' mean channels after the last stage but the head."""
+    """Mean cosine distance between the mean channels of the classes after the stage before the head."""
 
     name = "head_centroids"
 
     def score(self, network: nn.Sequential, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
+        """Return the score of a network."""
         started = time.perf_counter()
         with torch.no_grad():
             features = network[:-1](images).mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""Plain towers of convolutions: how deep, and how wide."""
+"""Search space of plain convolutional networks of several depths and widths."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import nn
 from nasx.errors import ArchitectureError
 from nasx.trial import Genotype
 
-DEPTHS = (1, 2, 3)  # convolutions
+DEPTHS = (1, 2, 3)  # number of convolutions
 
 
 class Towers:
-    """One gene for the depth, one for the width."""
+    """Plain convolutional networks: one gene for the depth, one for the width."""
 
     name = "towers"
     gene_names = ("depth", "width")
@@ -26,28 +26,35 @@ class Towers:
 
     @property
     def settings(self) -> Mapping[str, Any]:
+        """Return the settings that shape the network."""
         return {"widths": list(self.widths)}
 
     def allele_names(self, gene: int) -> tuple[str, ...]:
+        """Return the depths or widths in words."""
         return tuple(map(str, DEPTHS if gene == 0 else self.widths))
 
     def canonical(self, genotype: Genotype) -> Genotype:
+        """Return the genotype: each is another network."""
         return genotype
 
     def is_connected(self, genotype: Genotype) -> bool:
+        """Return True: every genotype is a network."""
         return True
 
     def describe(self, genotype: Genotype) -> str:
+        """Return the string form, e.g. "2x4"."""
         return f"{DEPTHS[genotype[0]]}x{self.widths[genotype[1]]}"
 
     def parse(self, text: str) -> Genotype:
+        """Return the genotype of a string form."""
         try:
             depth, width = map(int, text.split("x"))
             return DEPTHS.index(depth), self.widths.index(width)
         except ValueError as error:
-            raise ArchitectureError(f"a tower is written DEPTHxWIDTH, e.g. 2x4, got {text!r}.") from error
+            raise ArchitectureError(f"a tower must have the form DEPTHxWIDTH, e.g. 2x4, got {text!r}.") from error
 
     def build(self, genotype: Genotype, *, input_shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
+        """Return an untrained network."""
         depth, width = DEPTHS[genotype[0]], self.widths[genotype[1]]
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         for i in range(depth):
