@@ -1,1 +1,1 @@
-"""Train networks: `recipe` has the settings, `fit` trains, `lightning_module` is what Lightning runs."""
+"""Train networks: `recipe` has the settings, `fit` trains, `lightning_module` defines loss, optimizer and metrics."""

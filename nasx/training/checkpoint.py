@@ -1,7 +1,7 @@
-"""Checkpoints of a training: all that it takes to go on as if it had never stopped, as plain tensors without pickle.
+"""Checkpoints of a training, from which it continues to a bit-identical result. Plain tensors, no pickle.
 
-The order of images and their augmentation depend on (seed, epoch) alone, so that weights, momentum, the average of the
-weights and the history are the whole state between two epochs.
+The order of images and their augmentation depend only on (seed, epoch). The state between two epochs is therefore the
+weights, the momentum, the average of the weights and the history.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _STATE = "state"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A training after a whole number of epochs."""
+    """State of a training after an epoch."""
 
-    identity: Mapping[str, Any]  # what was trained and how: plain JSON; a training goes on from its own alone
-    history: tuple[Mapping[str, float], ...]  # one record an epoch that is done
+    identity: Mapping[str, Any]  # settings of the training, plain JSON; only the same training may continue from it
+    history: tuple[Mapping[str, float], ...]  # one record per finished epoch
     tensors: Mapping[str, Mapping[str, Tensor]]  # part ("network", "momentum", "average", "best") -> name -> tensor
 
 
 def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint in place of the one that is there, as a whole or not at all."""
+    """Write a checkpoint atomically; replaces the one at `file`."""
     tensors = {
-        f"{part}/{name}": tensor.detach().cpu().contiguous().clone()  # cloned: safetensors refuses shared memory
+        f"{part}/{name}": tensor.detach().cpu().contiguous().clone()  # safetensors rejects tensors that share memory
         for part, named in checkpoint.tensors.items()
         for name, tensor in named.items()
     }
@@ -43,7 +43,10 @@ def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(file: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """The checkpoint at `file`; None where there is none. Raises RunError on a damaged or another one's."""
+    """Return the checkpoint at `file`; None if there is no file.
+
+    Raises RunError if it is damaged or belongs to another training.
+    """
     if not file.is_file():
         return None
     if problem := find_corruption(file):
@@ -54,9 +57,9 @@ def load_checkpoint(file: Path, identity: Mapping[str, Any]) -> Checkpoint | Non
         state = json.loads(metadata[_STATE])
         history, found = tuple(state["history"]), state["identity"]
     except (KeyError, TypeError, ValueError) as exc:
-        raise RunError(f"{file} is no checkpoint of nasx. Remove it to train from the beginning.") from exc
-    if found != json.loads(json.dumps(identity)):  # tuples have become lists
-        raise RunError(f"the checkpoint {file} is of another training. Remove it to train from the beginning.")
+        raise RunError(f"{file} is not a checkpoint of nasx. Remove it to train from the beginning.") from exc
+    if found != json.loads(json.dumps(identity)):  # JSON turns tuples into lists
+        raise RunError(f"the checkpoint {file} belongs to another training. Remove it to train from the beginning.")
     tensors: dict[str, dict[str, Tensor]] = {}
     for key, tensor in load_file(file).items():
         part, _, name = key.partition("/")

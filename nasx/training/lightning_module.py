@@ -1,6 +1,6 @@
-"""A network while it is trained: loss, optimiser, what every epoch measures, and the state that a checkpoint keeps.
+"""Training of a network in Lightning: loss, optimizer, metrics of every epoch, and the state of a checkpoint.
 
-On a GPU a step is captured as a CUDA graph. All of its state therefore lies in tensors that are changed in place: the
+On a GPU, steps are captured as CUDA graphs. All state of a step is therefore in tensors that are changed in place: the
 learning rate, the sums of an epoch, the average of the weights.
 """
 
@@ -28,7 +28,7 @@ from nasx.trial import Reason
 
 @dataclass(frozen=True)
 class Epochs:
-    """Training data as Lightning is given them: one item an epoch, all its batches."""
+    """Training data for Lightning: each item is a whole epoch with all its batches."""
 
     batches: TrainingBatches
 
@@ -40,7 +40,7 @@ class Epochs:
 
 
 class WeightAverage(nn.Module):
-    """An exponential moving average of a network's weights and statistics. An update never waits for the device."""
+    """Exponential moving average of a network's weights and statistics. An update never waits for the device."""
 
     n_averaged: Tensor
 
@@ -49,10 +49,10 @@ class WeightAverage(nn.Module):
         self.module = copy.deepcopy(network)
         self.decay = decay
         self.register_buffer("n_averaged", torch.tensor(0))
-        self._is_empty = True  # known to the host, unlike `n_averaged`
+        self._is_empty = True  # on the host: reading `n_averaged` would wait for the device
 
     def update(self, network: nn.Module) -> None:
-        """Take in the weights after a step; the first ones are copied."""
+        """Update the average by the weights after a step; the first weights are copied."""
         with torch.no_grad():
             floats: tuple[list[Tensor], list[Tensor]] = ([], [])
             for average, new in zip(self.module.state_dict().values(), network.state_dict().values(), strict=True):
@@ -73,10 +73,10 @@ class WeightAverage(nn.Module):
 
 
 class Classifier(pl.LightningModule):  # type: ignore[misc]
-    """A network with its loss, optimiser and history. Sums stay on the device: one synchronisation an epoch.
+    """Network with its loss, optimizer and history. Sums stay on the device: it is synchronized once per epoch.
 
-    What Lightning takes for a training step is a whole epoch (`Epochs`): all that it does around a step took as long as
-    a seventh of the step of a small network.
+    A training step of Lightning is a whole epoch (`Epochs`): Lightning's overhead per step took a seventh of the time
+    of a small network's step.
     """
 
     def __init__(
@@ -91,6 +91,18 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         cuda_graphs: bool = False,
         after_epoch: Callable[[Classifier], None] | None = None,
     ) -> None:
+        """Prepare a training from the first epoch; `restore` continues one from a checkpoint.
+
+        Args:
+            network: the network to train, in the form in which it is trained.
+            recipe: settings of the training.
+            steps_per_epoch: updates of the weights per epoch.
+            bfloat16: compute forward passes in bfloat16.
+            micro_batches: number of batches whose gradients are added up for an update.
+            similarity: term that the regularizer adds to the loss; None: none.
+            cuda_graphs: capture steps as CUDA graphs.
+            after_epoch: called with this object after every epoch.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.network = network
@@ -103,8 +115,8 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         self.cuda_graphs = cuda_graphs
         self.graphs: dict[str, GraphedStep] = {}  # "training", "validation"; empty: steps run eagerly
         self.average = WeightAverage(network, recipe.average) if recipe.average else None
-        self.updates = 0  # of the weights; more than 0 at the start if the training goes on from a checkpoint
-        self.momentum: Mapping[str, Tensor] = {}  # of that checkpoint
+        self.updates = 0  # of the weights, including those before the checkpoint
+        self.momentum: Mapping[str, Tensor] = {}  # from the checkpoint
         self.history: list[Mapping[str, float]] = []
         self.best_error = math.inf
         self.best_weights: dict[str, Tensor] | None = None
@@ -116,7 +128,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         recipe = self.recipe
         optimizer = torch.optim.SGD(
             self.network.parameters(),
-            # a captured step reads it from a tensor
+            # a captured step reads the rate from a tensor
             lr=torch.tensor(recipe.learning_rate, device=self.device) if self.cuda_graphs else recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
@@ -125,7 +137,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         )
         for name, parameter in self.network.named_parameters():
             if name in self.momentum:
-                # laid out in memory as its parameter: the fused step takes both as they lie
+                # same memory layout as the parameter: the fused step assumes it
                 optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(self.momentum[name])
         return optimizer
 
@@ -138,7 +150,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
             }
 
     def training_step(self, batches: TrainingBatches, _: int) -> None:
-        """An epoch."""
+        """Train for an epoch."""
         train_on: Step = self.graphs.get("training", self.train_on)
         for number, (images, labels) in enumerate(batches, start=1):
             if number % self.micro_batches and number < len(batches):
@@ -149,11 +161,11 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
             self.updates += 1
 
     def accumulate(self, images: Tensor, labels: Tensor) -> None:
-        """Add the gradients of a batch, or of a part of one."""
+        """Add the gradients of a batch, or of a part of a batch."""
         (self.loss(images, labels) / self.micro_batches).backward()  # type: ignore[no-untyped-call]
 
     def train_on(self, images: Tensor, labels: Tensor) -> None:
-        """Update the weights by a batch and the gradients that have been accumulated."""
+        """Update the weights by the gradients of a batch and the accumulated ones."""
         self.accumulate(images, labels)
         optimizer = self.optimizers(use_pl_optimizer=False)
         optimizer.step()
@@ -163,7 +175,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
 
     @property
     def learning_rate(self) -> float:
-        """Of the next update."""
+        """Learning rate of the next update."""
         recipe = self.recipe
         steps, warmup = recipe.epochs * self.steps_per_epoch, recipe.warmup_epochs * self.steps_per_epoch
         return recipe.learning_rate * learning_rate_factor(self.updates, steps, warmup)
@@ -176,7 +188,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
                 group["lr"] = self.learning_rate
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """What a batch adds to the training loss, a scalar; the sums of the epoch take it in."""
+        """Return the training loss of a batch, a scalar, and add it to the sums of the epoch."""
         penalty: Tensor | float = 0.0
         with self.autocast():
             if self.similarity is None:
@@ -188,14 +200,13 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         return loss + self.recipe.regularizer * penalty
 
     def autocast(self) -> torch.autocast:
-        """Around a forward pass, not its backward pass, and a new one for every step: it keeps the weights it casts."""
-        # a captured step must not keep them
-        keep = not self.cuda_graphs
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=keep)
+        """Return a context for one forward pass, without its backward pass: it caches the weights that it casts."""
+        use_cache = not self.cuda_graphs  # a captured step must not keep cast weights
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=use_cache)
 
     @property
-    def result(self) -> nn.Module:
-        """The network that comes of the training: with the average of the weights where the recipe asks for it."""
+    def evaluated_network(self) -> nn.Module:
+        """Network that is validated: with the average of the weights if the recipe has one."""
         return self.network if self.average is None else self.average.module
 
     def validation_step(self, batch: Batch, _: int) -> None:
@@ -205,13 +216,13 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
     def validate_on(self, images: Tensor, labels: Tensor) -> None:
         """Add a batch to the sums of the validation."""
         with self.autocast():
-            logits = self.result(images)
+            logits = self.evaluated_network(images)
             loss = F.cross_entropy(logits, labels)
         self.validation_sums = _add(self.validation_sums, loss, logits, labels)
         self.validation_classes = _add_by_class(self.validation_classes, logits, labels)
 
     def on_train_epoch_end(self) -> None:
-        # Lightning validates before this hook: both sums are complete
+        # Lightning validates before it calls this method: both sums are complete
         train_loss, train_error = _means(self.train_sums)
         validation_loss, validation_error = _means(self.validation_sums)
         macro_error = _macro_error(self.validation_classes)
@@ -234,12 +245,12 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         )
         if self.recipe.keep == "best" and validation_error < self.best_error:
             self.best_error = validation_error
-            self.best_weights = copy.deepcopy(self.result.state_dict())
+            self.best_weights = copy.deepcopy(self.evaluated_network.state_dict())
         if self.after_epoch is not None:
             self.after_epoch(self)
 
     def checkpoint(self, identity: Mapping[str, Any]) -> Checkpoint:
-        """The state after the epochs that are in `history`."""
+        """Return the state after the epochs in `history`; `identity`: see `Checkpoint`."""
         state = self.optimizers(use_pl_optimizer=False).state if self.recipe.momentum else {}
         momentum = {n: state[p]["momentum_buffer"] for n, p in self.network.named_parameters() if p in state}
         tensors = {"network": self.network.state_dict(), "momentum": momentum, "best": self.best_weights or {}}
@@ -248,7 +259,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         return Checkpoint(identity, tuple(self.history), tensors)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from what `checkpoint` gave. Before the training begins."""
+        """Load the state of a checkpoint, before the training begins."""
         self.history = list(checkpoint.history)
         self.updates = len(self.history) * self.steps_per_epoch
         self.network.load_state_dict(checkpoint.tensors["network"])
@@ -261,22 +272,22 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
 
 
 def _add(sums: Tensor | None, loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Running sums (loss, wrong predictions, images), on the device; changed in place after the first batch."""
+    """Add a batch to the sums (loss, incorrect predictions, images), on the device; in place after the first batch."""
     wrong = (logits.argmax(dim=1) != labels).sum().float()
-    # full_like: filled on the device, where torch.tensor would copy from the host and wait for it
+    # full_like fills on the device; torch.tensor would copy from the host and wait
     batch = torch.stack([loss.float() * len(labels), wrong, torch.full_like(wrong, len(labels))])
     return batch if sums is None else sums.add_(batch)
 
 
 def _means(sums: Tensor | None) -> tuple[float, float]:
-    """(mean loss, share misclassified)."""
+    """Return (mean loss, share of misclassified images)."""
     assert sums is not None
     loss, wrong, images = sums.tolist()
     return loss / images, wrong / images
 
 
 def _add_by_class(counts: Tensor | None, logits: Tensor, labels: Tensor) -> Tensor:
-    """Running counts (wrong predictions, images) of each class, (2, n_classes), on the device; changed in place."""
+    """Add a batch to the counts (incorrect predictions, images) of each class, (2, n_classes), on the device."""
     wrong = (logits.argmax(dim=1) != labels).float()
     batch = torch.zeros(2, logits.shape[1], device=labels.device)
     batch.index_add_(1, labels, torch.stack([wrong, torch.ones_like(wrong)]))
@@ -284,7 +295,7 @@ def _add_by_class(counts: Tensor | None, logits: Tensor, labels: Tensor) -> Tens
 
 
 def _macro_error(counts: Tensor | None) -> float:
-    """The mean, over the classes that occur, of the share of a class's images that are misclassified."""
+    """Return the mean, over classes with images, of the share of a class's images that are misclassified."""
     assert counts is not None
     wrong, images = counts[:, counts[1] > 0].double()
     return float((wrong / images).mean())

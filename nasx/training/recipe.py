@@ -1,4 +1,4 @@
-"""How a network is trained: the settings of a training, and the course of its learning rate."""
+"""Settings of a training, and the schedule of its learning rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nasx.config.settings import settings
 
 @settings
 class Recipe:
-    """How a candidate is trained. Source of the defaults: the paper's CIFAR-10 recipe."""
+    """Settings of a training. Source of the defaults: the paper's CIFAR-10 recipe."""
 
     epochs: Annotated[int, Field(ge=1)] = 12
     batch_size: Annotated[int, Field(ge=2)] = 512  # batch normalization cannot learn from one image
@@ -22,13 +22,13 @@ class Recipe:
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.5
     regularizer: Annotated[float, Field(ge=0)] = 0.0  # weight of class similarity in the loss; 0: cross entropy only
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of each label that is spread over all classes
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of each label, spread over all classes
     # Decay per step of an average of the weights that replaces them; 0: none. Source: Polyak averaging, with the
     # exponential decay of Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     # Numbers in matrix products; auto: bfloat16 if the processor multiplies it in hardware
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    keep: Literal["best", "last"] = "best"  # weights of the epoch with the best validation error, or of the last
+    keep: Literal["best", "last"] = "best"  # epoch of the weights: lowest validation error, or last
 
     def as_record(self) -> dict[str, Any]:
         """Return the settings as final.json and checkpoints contain them: `regularizer` under its former name."""
@@ -36,7 +36,12 @@ class Recipe:
 
 
 def learning_rate_factor(step: int, steps: int, warmup_steps: float) -> float:
-    """The share of the highest learning rate at a step: linear to 1 over the warm-up, then a cosine to 0.
+    """Return the learning rate at a step as a share of the highest: linear to 1 in the warm-up, then a cosine to 0.
+
+    Args:
+        step: number of updates before this one.
+        steps: updates of the whole training.
+        warmup_steps: updates of the warm-up, may be a fraction.
 
     >>> [round(learning_rate_factor(s, 10, 2), 3) for s in (0, 1, 2, 6, 10)]
     [0.5, 1.0, 1.0, 0.5, 0.0]

@@ -168,7 +168,7 @@ def test_a_checkpoint_of_another_training_is_refused(data, tmp_path):
     course = {"augmentation": PLAIN, "device": CPU, "checkpoint": tmp_path / "c.safetensors"}
     fit(network(data), data, recipe(epochs=1), seed=0, **course)
 
-    with pytest.raises(RunError, match=r"the checkpoint .*c.safetensors is of another training. Remove it"):
+    with pytest.raises(RunError, match=r"the checkpoint .*c.safetensors belongs to another training. Remove it"):
         fit(network(data), data, recipe(epochs=1), seed=1, **course)
 
 

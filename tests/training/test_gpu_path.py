@@ -202,7 +202,7 @@ def test_graphs_change_no_result(captures, changes):
 
 def test_graphs_are_the_default_where_they_pay(captures, monkeypatch):
     assert fitted()[1].graphed
-    monkeypatch.setattr(fit_module, "WORTH_IT", 1000)
+    monkeypatch.setattr(fit_module, "MIN_GRAPHED_STEPS", 1000)
     assert not fitted()[1].graphed
 
 

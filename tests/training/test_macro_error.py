@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.data.splits import split
 from nasx.data.synthetic import Lines
 from nasx.evaluation.train_and_score import balanced_better_than_chance, better_than_chance
@@ -22,7 +22,7 @@ from nasx.trial import OBJECTIVES
 NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 
-def unbalanced_lines(*, rare_share: float) -> LabelledImages:
+def unbalanced_lines(*, rare_share: float) -> LabeledImages:
     """Lines of which three classes have lost most of their images."""
     images = Lines(train_images=800).train()
     rng = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def test_training_records_the_macro_error_of_the_epoch_that_it_keeps():
 
 def test_a_network_that_finds_the_rare_class_has_learned_though_it_errs_more_than_who_names_the_commonest():
     labels = np.repeat([0, 1], [950, 50])
-    images = LabelledImages(np.zeros((1000, 1, 8, 8), np.uint8), labels, ("common", "rare"))
+    images = LabeledImages(np.zeros((1000, 1, 8, 8), np.uint8), labels, ("common", "rare"))
 
     assert not better_than_chance(0.10, images)  # 100 common ones called rare, all rare ones found
     assert balanced_better_than_chance((100 / 950 + 0) / 2, images)
@@ -69,7 +69,7 @@ def test_a_network_that_finds_the_rare_class_has_learned_though_it_errs_more_tha
 
 
 def test_on_balanced_data_both_rules_are_one():
-    images = LabelledImages(np.zeros((400, 1, 8, 8), np.uint8), np.arange(400) % 4, tuple("abcd"))
+    images = LabeledImages(np.zeros((400, 1, 8, 8), np.uint8), np.arange(400) % 4, tuple("abcd"))
 
     for error in np.linspace(0.5, 0.8, 61):
         assert better_than_chance(error, images) == balanced_better_than_chance(error, images)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
 
@@ -19,7 +19,7 @@ def images(n, seed):
     rng = np.random.default_rng(seed)
     labels = np.arange(n, dtype=np.int64) % 2
     pixels = rng.integers(0, 100, size=(n, 1, 4, 4)) + 100 * labels[:, None, None, None]
-    return LabelledImages(pixels.astype(np.uint8), labels, ("dark", "light"))
+    return LabeledImages(pixels.astype(np.uint8), labels, ("dark", "light"))
 
 
 def trained(micro_batches):
