@@ -185,6 +185,24 @@ class Replayable(Protocol):
         """
 
 
+@runtime_checkable
+class ReportsOrderDependence(Protocol):
+    """Search algorithm that may depend on the order in which costs arrive. Optional; default: it does not."""
+
+    @property
+    def depends_on_order(self) -> bool:
+        """Return whether the same seed may lead to other candidates if costs arrive in another order."""
+
+
+@runtime_checkable
+class ReportsNoise(Protocol):
+    """Evaluator whose costs may be exact, e.g. those of a table. Optional; default: costs are noisy."""
+
+    @property
+    def is_noisy(self) -> bool:
+        """Return whether another evaluation of a network may have other costs."""
+
+
 class Dataset(Protocol):
     """Dataset: reads one published file format. The constructor is fast; `train` and `test` read the files."""
 

@@ -140,6 +140,11 @@ class Algorithm(ABC):
             exact = tuple(is_exact or not problem.is_noisy for is_exact in known)
             self._surrogate = Surrogate(features, exact, seed=derive_seed(self.seed, "surrogate"))
 
+    @property
+    def depends_on_order(self) -> bool:
+        """Return whether the same seed may lead to other candidates if costs arrive in another order."""
+        return self.schedule.mode == "free_running"
+
     def ask(self) -> Candidate | None:
         """Return the next candidate; None if it depends on results that are not reported yet."""
         number = self._n_asked
@@ -203,7 +208,7 @@ class Algorithm(ABC):
             if len(costs) != self.n_objectives or not all(map(math.isfinite, costs)):
                 raise ValueError(f"candidate {number} needs {self.n_objectives} finite costs or None, got {costs}")
         self._answers[number] = costs
-        if self.schedule.mode == "free_running":
+        if self.depends_on_order:
             self._absorb_answer(number)
 
     def _absorb_answer(self, number: int) -> None:
