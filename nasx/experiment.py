@@ -14,8 +14,18 @@ from nasx.config.components import build
 from nasx.config.compose import load_resolved
 from nasx.config.schema import ExperimentConfig, read_config
 from nasx.errors import ConfigError, RunError
-from nasx.execution.imports import uncollected
-from nasx.protocols import ChecksClasses, Dataset, Execution, Problem, Scorer, SearchAlgorithm, SearchSpace
+from nasx.execution.imports import gc_paused
+from nasx.protocols import (
+    ChecksClasses,
+    Dataset,
+    Execution,
+    Problem,
+    ReportsNoise,
+    ReportsOrderDependence,
+    Scorer,
+    SearchAlgorithm,
+    SearchSpace,
+)
 from nasx.runs.directory import CONFIG, weights_file
 from nasx.trial import OBJECTIVES, Evaluator, Genotype, Objective, Trial, derive_seed
 
@@ -108,7 +118,7 @@ class Experiment:
             workers=workers,
             alleles=self.allele_names,
             exact=tuple(objective.is_exact for objective in self.objectives),
-            is_noisy=getattr(self.evaluate, "is_noisy", True),
+            is_noisy=self.evaluate.is_noisy if isinstance(self.evaluate, ReportsNoise) else True,
         )
         algorithm: SearchAlgorithm = build(self.config.algorithm, "algorithm", problem=problem)
         return algorithm
@@ -247,8 +257,7 @@ def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Expe
 
 def repeatability(algorithm: SearchAlgorithm, workers: int) -> str:
     """Return a sentence if the search will not repeat from its seed, with the setting that makes it; else ""."""
-    schedule = getattr(algorithm, "schedule", None)
-    if getattr(schedule, "mode", None) != "free_running":
+    if not (isinstance(algorithm, ReportsOrderDependence) and algorithm.depends_on_order):
         return ""
     return (
         f"{workers} workers: networks are bred in the order in which trainings end (free running). The search resumes "
