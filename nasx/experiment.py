@@ -14,7 +14,7 @@ from nasx.config.components import build
 from nasx.config.compose import load_resolved
 from nasx.config.schema import ExperimentConfig, read_config
 from nasx.errors import ConfigError, RunError
-from nasx.execution.imports import gc_paused
+from nasx.execution.imports import uncollected
 from nasx.protocols import (
     ChecksClasses,
     Dataset,
