@@ -16,7 +16,7 @@ from nasx.errors import RunError
 from nasx.reports.summary import FrontSummary
 from nasx.trial import Objective, Reason, Trial, TrialStatus, cost_matrix, costs
 
-# failures that may be a fault of the machine; all others would be repeated by the same seed
+# failures that may be a fault of the machine; the same seed would repeat all others
 RETRYABLE = frozenset({Reason.OUT_OF_MEMORY, Reason.TIMEOUT, Reason.ERROR})
 MIN_TRIALS = 4  # minimum number of trials for a share of failures
 MIN_GAIN = 1e-3  # minimum growth of the hypervolume that renews search.patience, as a share of the hypervolume

@@ -1,4 +1,4 @@
-"""Waits until a Ray cluster has as many nodes as it should: `python -m nasx.execution.cluster HOST:PORT NODES`."""
+"""Wait until a Ray cluster has all its nodes: `python -m nasx.execution.cluster HOST:PORT NODES`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ PATIENCE = 300.0  # seconds
 
 
 def main(address: str, nodes: int, patience: float = PATIENCE) -> int:
-    """Exit status 0 once `nodes` nodes are there, 2 where they are not within `patience` seconds."""
+    """Wait for the nodes of a cluster.
+
+    Args:
+        address: host:port of the cluster's head.
+        nodes: number of nodes.
+        patience: seconds.
+
+    Returns:
+        Exit status: 0 as soon as the cluster has `nodes` nodes, 2 if it does not have them in time.
+    """
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        if _answers(address) and _nodes(address) >= nodes:
+        if _listens(address) and _count_nodes(address) >= nodes:
             return 0
         time.sleep(0.5)
-    print(f"nasx: the Ray cluster at {address} has not {nodes} nodes after {patience:g} s.", file=sys.stderr)
+    print(f"nasx: the Ray cluster at {address} does not have {nodes} nodes after {patience:g} s.", file=sys.stderr)
     return 2
 
 
-def _answers(address: str) -> bool:
-    """Whether anything listens there. Ray would try for more than a minute, then end this process."""
+def _listens(address: str) -> bool:
+    """Return whether a process listens at the address. Ray would try for a minute, then end this process."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -31,9 +40,9 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _nodes(address: str) -> int:
-    """Nodes of the cluster; 0 while its head is still starting."""
-    import ray  # here: it takes a second, in which the head starts
+def _count_nodes(address: str) -> int:
+    """Return the number of nodes of the cluster; 0 while its head is starting."""
+    import ray  # takes a second to load
 
     try:
         if not ray.is_initialized():

@@ -1,7 +1,7 @@
-"""NVIDIA's Multi-Process Service: the kernels of several trials run on a GPU at the same time.
+"""NVIDIA's Multi-Process Service: kernels of several trials run on a GPU at the same time.
 
-Without it the processes that share a GPU take turns, and four trainings at a time are no faster than one after another.
-An error that breaks the GPU context of one process breaks those of all processes of the service, which are replaced.
+Without it, processes that share a GPU take turns: four trainings at a time are no faster than one after another. An
+error that breaks the GPU context of one process breaks those of all processes of the service; all of them are replaced.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ from nasx.errors import ResourceError
 
 CONTROL: Final = "nvidia-cuda-mps-control"
 PATIENCE: Final = 30.0  # seconds for the service to start, to answer and to end
-# starts the service, and ends it as soon as this process has ended, however that happens: then its input is closed
+# starts the service, and ends it when its input is closed: at the latest when this process ends, even if it is killed
 SUPERVISOR: Final = f"{CONTROL} -d && echo started && read -r _; echo quit | {CONTROL}"
-# initializes CUDA without torch, which takes seconds to import; the status is that of cuInit, 0 for success
+# initializes CUDA without torch, which takes seconds to load; exit status of cuInit, 0 for success
 PROBE: Final = "import ctypes, sys; sys.exit(ctypes.CDLL('libcuda.so.1').cuInit(0))"
 
 
 @contextmanager
 def multi_process_service(folder: Path) -> Iterator[dict[str, str]]:
-    """Start the service for the time of the block; yields the variables by which processes find it.
+    """Run the service in the block. Yields the environment variables that processes need to use it.
 
     Args:
-        folder: for its pipes and logs; its path must be short, since sockets are in it.
+        folder: for its pipes and logs. Its path must be short, because it contains sockets.
 
     Raises:
-        ResourceError: if it cannot be started, or the GPU cannot be used by it.
+        ResourceError: if the service does not start, or cannot use the GPU.
     """
     if shutil.which(CONTROL) is None:
-        raise ResourceError(f"execution.mps needs {CONTROL}, a part of NVIDIA's driver: set execution.mps=false.")
+        raise ResourceError(
+            f"execution.mps needs {CONTROL} of NVIDIA's driver: set execution.mps=false."
+        )
     variables = {"CUDA_MPS_PIPE_DIRECTORY": str(folder / "pipe"), "CUDA_MPS_LOG_DIRECTORY": str(folder / "log")}
     for directory in variables.values():
         Path(directory).mkdir(parents=True)
@@ -48,7 +50,7 @@ def multi_process_service(folder: Path) -> Iterator[dict[str, str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,  # Ctrl-C is for the search, which ends the service last
+        start_new_session=True,  # Ctrl-C must not end the service before the search
     )
     assert supervisor.stdin is not None and supervisor.stdout is not None
     try:
@@ -57,7 +59,7 @@ def multi_process_service(folder: Path) -> Iterator[dict[str, str]]:
         probe = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, timeout=PATIENCE)
         if probe.returncode:
             raise ResourceError(
-                f"the GPU cannot be used by NVIDIA's Multi-Process Service (cuInit returned {probe.returncode}): "
+                f"NVIDIA's Multi-Process Service cannot use the GPU (cuInit returned {probe.returncode}): "
                 "set execution.mps=false."
             )
         yield variables

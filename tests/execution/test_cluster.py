@@ -52,4 +52,4 @@ def test_the_workers_of_a_cluster_are_not_guessed():
 
 def test_who_waits_for_a_cluster_that_never_comes_is_told(capsys):
     assert cluster.main("127.0.0.1:1", 2, patience=0.1) == 2
-    assert capsys.readouterr().err == "nasx: the Ray cluster at 127.0.0.1:1 has not 2 nodes after 0.1 s.\n"
+    assert capsys.readouterr().err == "nasx: the Ray cluster at 127.0.0.1:1 does not have 2 nodes after 0.1 s.\n"

@@ -73,7 +73,9 @@ def test_a_gpu_that_the_service_cannot_use_is_told_and_the_service_ended(control
 
 def test_a_machine_without_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ResourceError, match=r"^execution\.mps needs nvidia-cuda-mps-control, a part of NVIDIA's drive"):
+    with pytest.raises(
+        ResourceError, match=r"^execution\.mps needs nvidia-cuda-mps-control of NVIDIA's driver: set"
+    ):
         multi_process_service(tmp_path / "mps").__enter__()
 
 
