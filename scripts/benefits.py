@@ -21,9 +21,9 @@ from torch.nn import functional as F
 
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.diagnostics.calibration import error_auroc, reliability
-from nasx.diagnostics.centroids import class_centroids, cosine_distances, judge
-from nasx.diagnostics.class_pairs import closeness_and_confusion, confusion_matrix, folded_confusion
-from nasx.diagnostics.label_errors import plant
+from nasx.diagnostics.centroids import class_centroids, compare, cosine_distances
+from nasx.diagnostics.class_pairs import closeness_and_confusion, confusion_matrix, symmetric_confusion
+from nasx.diagnostics.label_errors import plant_label_errors
 from nasx.diagnostics.repair import repair
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer
@@ -91,10 +91,10 @@ def trust(
 ) -> dict[str, float | None]:
     """Confidence by distance beside softmax, and whether the classes held close are those confused."""
     centroids = class_centroids(network, some, data)
-    seen = judge(network, data.validation, data, centroids)
+    seen = compare(network, data.validation, data, centroids)
     predicted = seen.logits.argmax(axis=1)
     chosen = (np.arange(len(predicted)), predicted)
-    is_right = predicted == data.validation.labels
+    is_correct = predicted == data.validation.labels
     confidences = {
         "activations": 1 - cosine_distances(seen.products, seen.squares, centroids.squares)[chosen],
         "softmax": softmax(seen.logits, axis=1)[chosen],
@@ -102,8 +102,8 @@ def trust(
     confusion = confusion_matrix(data.validation.labels, predicted, data.n_classes)
     found: dict[str, float | None] = {}
     for name, values in confidences.items():
-        found[f"calibration {name}"] = reliability(values, is_right, BINS).spearman
-        found[f"errors {name}"] = error_auroc(values, is_right)
+        found[f"calibration {name}"] = reliability(values, is_correct, BINS).spearman
+        found[f"errors {name}"] = error_auroc(values, is_correct)
     for name, apart in distances.items():
         found[f"confusions {name}"] = closeness_and_confusion(apart, confusion)[0]
     return found
@@ -112,7 +112,7 @@ def trust(
 def planted(study: Study, record: Trained) -> dict[str, float | None]:
     """Whether the architecture, trained on labels of which 20 % are wrong, shows where they are."""
     experiment = study.experiment
-    found = plant(
+    found = plant_label_errors(
         lambda: study.untrained(record.genotype, record.seed),
         experiment.data,
         experiment.recipe,
@@ -144,7 +144,7 @@ def repaired(study: Study, record: Trained) -> dict[str, float | None]:
     if not found.before.confusions:
         return {"repair": None, "repair twin": None}
     before = found.before.confusions
-    left = found.repaired[0].confusions / before, found.twins[0].confusions / before
+    left = found.repaired[0].confusions / before, found.controls[0].confusions / before
     return {"repair": 1 - left[0], "repair twin": 1 - left[1]}
 
 
@@ -154,7 +154,7 @@ def most_confused_pair(network: nn.Sequential, data: SearchData) -> tuple[int, i
     with torch.no_grad():
         predicted = torch.cat([network(batch).argmax(dim=1) for batch in torch.split(pixels, 256)])
     folded = np.triu(
-        folded_confusion(confusion_matrix(labels.cpu().numpy(), predicted.cpu().numpy(), data.n_classes)), k=1
+        symmetric_confusion(confusion_matrix(labels.cpu().numpy(), predicted.cpu().numpy(), data.n_classes)), k=1
     )
     first, second = np.unravel_index(folded.argmax(), folded.shape)
     return (int(first), int(second)) if folded.any() else (0, 1)

@@ -1,4 +1,4 @@
-"""Class distances inside a network: pairs, their confusion, planes, trees, and activity by block."""
+"""Class distances inside a network: pairs, confusion, planes, trees, and activity by block."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from nasx.introspection.similarity import class_means
 
 @dataclass(frozen=True, eq=False)
 class ClassPair:
-    """Two classes as one network sees them."""
+    """Distance and confusion of two classes in one network."""
 
     first: int
     second: int  # first < second
-    distance: float  # cosine distance; NaN: none
-    first_as_second: int  # images of `first` that are taken for `second`
+    distance: float  # cosine distance; NaN: not defined
+    first_as_second: int  # images of `first` that are predicted as `second`
     second_as_first: int
     by_layer: Mapping[str, float]  # layer -> distance at that layer, from input to output
 
     @property
     def confusions(self) -> int:
-        """Images of either that are taken for the other."""
+        """Return the number of images of either class that are predicted as the other."""
         return self.first_as_second + self.second_as_first
 
 
 def class_pairs(
     distances: NDArray[np.float64], confusion: NDArray[np.int64], by_layer: Mapping[str, NDArray[np.float64]]
 ) -> list[ClassPair]:
-    """All pairs of classes, the closest first; those without a distance last.
+    """Return all pairs of classes, the closest first, pairs without a distance last.
 
-    `confusion`, (n_classes, n_classes), counts images by true class (row) and predicted class (column); `by_layer` maps
-    a layer to the distances there.
+    Args:
+        distances: (n_classes, n_classes).
+        confusion: (n_classes, n_classes) images by true class (row) and predicted class (column).
+        by_layer: layer -> (n_classes, n_classes) distances at that layer.
     """
     pairs = [
         ClassPair(
@@ -55,12 +57,12 @@ def class_pairs(
 
 
 def most_confused(pairs: Sequence[ClassPair], n: int) -> list[ClassPair]:
-    """The `n` pairs that are confused most often, those never confused left out; of equals the closest first."""
+    """Return the `n` most often confused pairs that are confused at all; of equal ones the closest first."""
     return sorted((p for p in pairs if p.confusions), key=lambda p: -p.confusions)[:n]
 
 
 def separated_at(pair: ClassPair, threshold: float) -> str | None:
-    """The first layer at which the pair is farther apart than `threshold`; None where it never is.
+    """Return the first layer at which the distance of a pair exceeds `threshold`; None if there is none.
 
     >>> pair = ClassPair(0, 1, 0.4, 0, 0, {"stem": 0.1, "stage1": 0.5, "stage2": 0.6})
     >>> separated_at(pair, 0.45), separated_at(pair, 0.7)
@@ -70,7 +72,12 @@ def separated_at(pair: ClassPair, threshold: float) -> str | None:
 
 
 def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, n_classes: int) -> NDArray[np.int64]:
-    """How many images of each class (row) are taken for each class (column): (n_classes, n_classes).
+    """Return the number of images by true class (row) and predicted class (column), (n_classes, n_classes).
+
+    Args:
+        labels: (n,) true classes.
+        predicted: (n,) predicted classes.
+        n_classes: number of classes.
 
     >>> confusion_matrix([0, 0, 1], [0, 1, 1], n_classes=2).tolist()
     [[1, 1], [0, 1]]
@@ -80,10 +87,10 @@ def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, n_classes: int) ->
     return counts
 
 
-def folded_confusion(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often two classes are taken for each other, either way: C + C^T, (n_classes, n_classes).
+def symmetric_confusion(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how often two classes are confused in either direction: C + C^T, (n_classes, n_classes).
 
-    >>> folded_confusion(np.array([[8, 2], [1, 9]])).tolist()
+    >>> symmetric_confusion(np.array([[8, 2], [1, 9]])).tolist()
     [[16, 3], [3, 18]]
     """
     return confusion + confusion.T
@@ -92,32 +99,38 @@ def folded_confusion(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
 def closeness_and_confusion(
     distances: NDArray[np.float64], confusion: NDArray[np.int64]
 ) -> tuple[float | None, float | None]:
-    """(Spearman, Pearson) correlation over pairs of classes: is the closer pair the more often confused one?
+    """Return the (Spearman, Pearson) correlation over pairs of classes: are closer pairs confused more often?
 
-    Of the negated distances with the folded confusion matrix; pairs without a distance are left out. None where there
-    is nothing to correlate: no confusion at all, or all pairs confused or apart alike.
+    It correlates negated distances and the symmetric confusion matrix, without pairs that have no distance. None if
+    all distances or all numbers of confusions are equal.
     """
     pairs = np.triu_indices(len(distances), k=1)
-    apart, confused = distances[pairs], folded_confusion(confusion)[pairs]
+    apart, confused = distances[pairs], symmetric_confusion(confusion)[pairs]
     known = np.isfinite(apart)
     return correlations(-apart[known], confused[known])
 
 
 @dataclass(frozen=True, eq=False)
 class ClassMap:
-    """The plane in which the class centroids of a layer lie farthest apart, with the images on it."""
+    """Plane in which the class centroids of a layer have the largest variance, with the images projected on it."""
 
     layer: str
     centroids: NDArray[np.float64]  # (n_classes, 2); NaN: a class without images
     images: NDArray[np.float64]  # (n, 2)
     labels: NDArray[np.int64]  # (n,)
-    shown: float  # share of the centroids' variance that lies in this plane
+    shown: float  # share of the centroids' variance in this plane
 
 
 def class_map(layer: str, vectors: ArrayLike, labels: ArrayLike, n_classes: int) -> ClassMap:
-    """The first two principal components of the class means of `vectors`, (n, n_features); `labels` (n,).
+    """Return the images and class means in the plane of the first two principal components of the class means.
 
-    Each axis points where its largest coordinate is positive, so that the same data give the same picture.
+    The largest coordinate of each axis is positive, so that equal data yield equal figures.
+
+    Args:
+        layer: name of the layer.
+        vectors: (n, n_features) activations of images.
+        labels: (n,) their classes.
+        n_classes: number of classes.
 
     >>> found = class_map("stem", [[0, 0, 1], [4, 0, 1], [0, 2, 1]], [0, 1, 2], n_classes=3)
     >>> round(found.shown, 6), found.centroids.shape
@@ -139,10 +152,10 @@ def class_map(layer: str, vectors: ArrayLike, labels: ArrayLike, n_classes: int)
 
 
 def class_tree(distances: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Classes joined one after the other, the closest first, by average distance: scipy's linkage, (n_classes - 1, 4).
+    """Return the hierarchical clustering of classes by average linkage, as scipy's linkage matrix, (n_classes - 1, 4).
 
-    `distances` (n_classes, n_classes); a pair without a distance counts as far apart as the farthest one. None for
-    fewer than three classes, or where no pair has a distance.
+    `distances` (n_classes, n_classes); pairs without a distance have the largest distance. None for fewer than three
+    classes, or if no pair has a distance.
 
     >>> class_tree(np.array([[0, 0.1, 0.8], [0.1, 0, 0.6], [0.8, 0.6, 0]]))[:, :3].tolist()
     [[0.0, 1.0, 0.1], [2.0, 3.0, 0.7]]
@@ -157,10 +170,11 @@ def class_tree(distances: NDArray[np.float64]) -> NDArray[np.float64] | None:
 
 
 def activity_by_block(layers: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]]:
-    """How strongly each class drives each block: block -> (n_classes,), in standard deviations over the classes.
+    """Return the activity of each block by class: block -> (n_classes,), in standard deviations over the classes.
 
-    `layers`: layer -> mean activation of each class, (n_classes,), from input to output. Layers whose names share their
-    first two parts are one block ("stage1.0.operations.2.0" lies in "stage1.0"); a layer that tells no class counts 0.
+    `layers`: layer -> mean activation of each class, (n_classes,), from input to output. Layers whose names have the
+    same first two parts form a block ("stage1.0.operations.2.0" is in "stage1.0"). The activity of a layer with equal
+    activations for all classes is 0.
 
     >>> found = activity_by_block({"stem.0": [1, 3], "stage1.0.a": [0, 2], "stage1.0.b": [5, 5]})
     >>> {block: values.tolist() for block, values in found.items()}
@@ -170,6 +184,6 @@ def activity_by_block(layers: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.f
     for name, means in layers.items():
         values = np.asarray(means, dtype=np.float64)
         spread = values.std()
-        standardised = (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
-        blocks.setdefault(".".join(name.split(".")[:2]), []).append(standardised)
+        standardized = (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
+        blocks.setdefault(".".join(name.split(".")[:2]), []).append(standardized)
     return {block: np.mean(rows, axis=0) for block, rows in blocks.items()}

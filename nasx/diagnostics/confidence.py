@@ -1,15 +1,15 @@
-"""A confidence to rely on outside the laboratory: the chance that a network's answer is right, computed by the network.
+"""Calibrated confidence: the probability that a prediction is correct, computed by an exportable network.
 
-`fit_confidence` learns it from held-out images; `WithConfidence` is the network that gives it beside its probabilities,
-made of plain tensor operations so that it can be exported. Two sources are put together by logistic regression:
+`fit_confidence` fits it to held-out images; `WithConfidence` is the network that returns it in addition to its
+probabilities, with plain tensor operations that can be exported. Logistic regression combines two sources:
 
-- softmax: the log-odds of the answer after temperature scaling (Guo et al., "On Calibration of Modern Neural Networks",
-  ICML 2017);
-- activations: after each stage, how near the image lies to the mean image of the class that it is taken for, as the
-  cosine of their channel means (the paper takes all activations; channels keep an exported model small).
+- softmax: the log-odds of the prediction after temperature scaling (Guo et al., "On Calibration of Modern Neural
+  Networks", ICML 2017);
+- activations: after each stage, the cosine of the channel means of the image and of the predicted class (the paper
+  uses all activations; channel means keep an exported model small).
 
-Few held-out images are classified wrongly, so the regression starts from softmax alone and leaves it only as far as the
-images say: a normal prior on its coefficients. Without a single error, confidence stays that of softmax, nearly.
+Few held-out images are classified incorrectly. Therefore the coefficients have a normal prior around softmax only;
+without any error, the confidence is nearly that of softmax.
 """
 
 from __future__ import annotations
@@ -29,38 +29,39 @@ from nasx.data.batches import Pixels, split_batches
 from nasx.errors import ArchitectureError, DataError
 from nasx.introspection.layers import evaluation_mode
 
-BATCH = 512  # images a forward pass
-LOG_TEMPERATURES = (np.log(0.05), np.log(20.0))  # within which the temperature is sought
+BATCH = 512  # images per forward pass
+LOG_TEMPERATURES = (np.log(0.05), np.log(20.0))  # bounds of the log temperature
 PRIOR_DEVIATION = 0.5  # of log temperature and of the coefficients, whose features have unit deviation
-MIN_DEVIATION = 1e-3  # cosines that vary by less than this say nothing that rounding would not
+MIN_DEVIATION = 1e-3  # smaller variation of cosines may be rounding errors
 
 
 @dataclass(frozen=True, eq=False)
 class Confidence:
-    """From a network's logits and stages to the chance that its answer is right. Plain numbers, fit to be saved."""
+    """Parameters of the map from a network's logits and stages to the probability of a correct prediction."""
 
     temperature: float  # by which logits are divided before softmax
-    centroids: Mapping[str, NDArray[np.float32]]  # stage -> (n_classes, channels), unit vectors; zero: a class unseen
-    softmax_weight: float  # of the answer's log-odds
-    stage_weights: Mapping[str, float]  # stage -> weight of the cosine to the answer's centroid
+    # stage -> (n_classes, channels), unit vectors; zero: a class without images
+    centroids: Mapping[str, NDArray[np.float32]]
+    softmax_weight: float  # of the log-odds of the predicted class
+    stage_weights: Mapping[str, float]  # stage -> weight of the cosine to the centroid of the predicted class
     bias: float
 
     def as_dict(self) -> dict[str, Any]:
-        """As lists and numbers, for JSON."""
+        """Return lists and numbers, for JSON."""
         centroids = {stage: matrix.tolist() for stage, matrix in self.centroids.items()}
         return {**vars(self), "centroids": centroids, "stage_weights": dict(self.stage_weights)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Confidence:
-        """The inverse of `as_dict`."""
+        """Return the confidence of a dict made by `as_dict`."""
         centroids = {stage: np.array(matrix, dtype=np.float32) for stage, matrix in values["centroids"].items()}
         return cls(**{**values, "centroids": centroids})
 
 
 class WithConfidence(nn.Module):
-    """A network that also says how sure it is: images (n, ...) to (probabilities (n, n_classes), confidence (n,)).
+    """Network that also returns its confidence: images (n, ...) to (probabilities (n, n_classes), confidence (n,)).
 
-    Probabilities are softmax after temperature scaling; confidence is the chance that the largest of them is right.
+    Probabilities are softmax after temperature scaling; confidence is the probability of a correct prediction.
     """
 
     def __init__(self, network: nn.Sequential, confidence: Confidence) -> None:
@@ -78,35 +79,42 @@ class WithConfidence(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         outputs = dict(_stages(self.network, images))
         logits = outputs.popitem()[1] / cast(Tensor, self.temperature)
-        answer = logits.argmax(dim=1)
+        predicted = logits.argmax(dim=1)
         odds = cast(Tensor, self.softmax_weight) * log_odds(logits) + cast(Tensor, self.bias)
         for stage in self.stages:
-            centroid = getattr(self, f"centroids_{stage}")[answer]
+            centroid = getattr(self, f"centroids_{stage}")[predicted]
             odds = odds + getattr(self, f"weight_{stage}") * cosine(_channels(outputs[stage]), centroid)
         return torch.softmax(logits, dim=1), torch.sigmoid(odds)
 
 
 def fit_confidence(network: nn.Sequential, images: Tensor | Pixels, labels: Tensor, *, n_classes: int) -> Confidence:
-    """Fit the confidence of a trained network to images that it was not trained on; the network is left unchanged.
+    """Fit the confidence of a trained network to held-out images; the network is not changed.
 
-    `network` consists of stages, the last of which gives the logits, as `nasx.protocols.SearchSpace.build` makes it.
-    `images` (n, ...) are normalised as in training, on the network's device, `labels` (n,). No image is compared with a
-    centroid that it belongs to itself. Raises ArchitectureError on a network of fewer than two stages, DataError
-    without images.
+    Each image is compared to centroids of the other images.
+
+    Args:
+        network: stages, the last of which returns logits, as by `nasx.protocols.SearchSpace.build`.
+        images: (n, channels, height, width), normalized as in training, on the device of the network.
+        labels: (n,) their classes.
+        n_classes: number of classes.
+
+    Raises:
+        ArchitectureError: the network has fewer than two stages.
+        DataError: there are no images.
     """
     if not isinstance(network, nn.Sequential) or len(network) < 2:
-        raise ArchitectureError("a confidence is fitted to a torch.nn.Sequential of at least two stages, head included")
+        raise ArchitectureError("a confidence needs a torch.nn.Sequential of at least two stages, including the head")
     if len(images) == 0:
         raise DataError("no images to fit a confidence to")
     features, logits = channel_means(network, images)
-    given = labels.cpu().numpy()
-    temperature = fit_temperature(logits.double().numpy(), given)
-    answer = logits.argmax(dim=1)
-    is_own = (answer == labels.cpu())[:, None]
+    true = labels.cpu().numpy()
+    temperature = fit_temperature(logits.double().numpy(), true)
+    predicted = logits.argmax(dim=1)
+    is_own = (predicted == labels.cpu())[:, None]
     sums = {name: _class_sums(rows, labels.cpu(), n_classes) for name, rows in features.items()}
-    closeness = [cosine(rows, sums[name][answer] - rows * is_own) for name, rows in features.items()]
-    columns = torch.stack([log_odds(logits / temperature), *closeness], dim=1).double().numpy()
-    coefficients, bias = fit_odds(columns, answer.numpy() == given)
+    cosines = [cosine(rows, sums[name][predicted] - rows * is_own) for name, rows in features.items()]
+    columns = torch.stack([log_odds(logits / temperature), *cosines], dim=1).double().numpy()
+    coefficients, bias = fit_odds(columns, predicted.numpy() == true)
     return Confidence(
         temperature=temperature,
         centroids={name: nn.functional.normalize(each, dim=1).numpy() for name, each in sums.items()},
@@ -117,11 +125,11 @@ def fit_confidence(network: nn.Sequential, images: Tensor | Pixels, labels: Tens
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The temperature at which softmax gives the `labels`, (n,), of `logits`, (n, n_classes), the highest likelihood.
+    """Return the most likely temperature of softmax for `logits`, (n, n_classes), and `labels`, (n,).
 
-    With a prior around 1, without which a network that makes no error were infinitely sure.
+    A prior around 1 keeps the confidence of a network without errors finite.
 
-    >>> logits, labels = np.tile([4.0, 0.0], (4000, 1)), np.arange(4000) % 4 // 3  # softmax says 98 %, 3 in 4 are right
+    >>> logits, labels = np.tile([4.0, 0.0], (4000, 1)), np.arange(4000) % 4 // 3  # softmax .98, 3 of 4 are correct
     >>> round(float(expit(4 / fit_temperature(logits, labels))), 2)
     0.75
     """
@@ -134,18 +142,21 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
     return float(np.exp(minimize_scalar(cost, bounds=LOG_TEMPERATURES, method="bounded").x))
 
 
-def fit_odds(columns: NDArray[np.float64], is_right: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
-    """(coefficients (n_columns,), bias) of the log-odds that an answer is right: logistic regression with a prior.
+def fit_odds(columns: NDArray[np.float64], is_correct: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
+    """Return (coefficients (n_columns,), bias) of the log-odds of a correct prediction, by logistic regression.
 
-    The first of the `columns`, (n, n_columns), are log-odds already: its coefficient is expected to be 1, all others 0,
-    each per standard deviation of its column, give or take `PRIOR_DEVIATION`.
+    The coefficients have a normal prior with deviation `PRIOR_DEVIATION`, per standard deviation of the column.
+
+    Args:
+        columns: (n, n_columns); the first one are log-odds with a prior mean of 1, the others have 0.
+        is_correct: (n,) whether each prediction is correct.
     """
     center, scale = columns.mean(axis=0), columns.std(axis=0)
-    center[0], scale[0] = 0.0, 1.0  # log-odds are in their unit, and 0 means even chances
+    center[0], scale[0] = 0.0, 1.0  # log-odds keep their unit and origin
     scale = np.maximum(scale, MIN_DEVIATION)
     design = np.column_stack([(columns - center) / scale, np.ones(len(columns))])
     prior = np.eye(design.shape[1])[0]
-    sign = np.where(is_right, 1.0, -1.0)
+    sign = np.where(is_correct, 1.0, -1.0)
 
     def cost(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         margin, shift = sign * (design @ parameters), (parameters - prior) / PRIOR_DEVIATION**2
@@ -157,7 +168,7 @@ def fit_odds(columns: NDArray[np.float64], is_right: NDArray[np.bool_]) -> tuple
 
 
 def log_odds(logits: Tensor) -> Tensor:
-    """ln p / (1 - p) of the likeliest class by softmax, (n,), from `logits`, (n, n_classes): precise where p is near 1.
+    """Return ln p / (1 - p) of the most likely class, (n,), from `logits`, (n, n_classes); precise for p near 1.
 
     >>> log_odds(torch.tensor([[3.0, 1.0]]))
     tensor([2.])
@@ -168,13 +179,13 @@ def log_odds(logits: Tensor) -> Tensor:
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine between the rows of two matrices, (n, channels) each: (n,). Zero where a row is zero."""
+    """Return the cosine between rows of two matrices, (n, channels) each: (n,). It is 0 for rows of zeros."""
     lengths: Tensor = first.norm(dim=1) * second.norm(dim=1)
     return (first * second).sum(dim=1) / lengths.clamp(min=torch.finfo(first.dtype).tiny)
 
 
 def _stages(network: nn.Sequential, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Each stage's output by its name; the last are the logits."""
+    """Yield name and output of each stage; the last output are the logits."""
     output = images
     for name, stage in network.named_children():
         output = stage(output)
@@ -182,12 +193,12 @@ def _stages(network: nn.Sequential, images: Tensor) -> Iterator[tuple[str, Tenso
 
 
 def _channels(output: Tensor) -> Tensor:
-    """(n, channels, ...) averaged over space: (n, channels)."""
+    """Return means over space: (n, channels, ...) to (n, channels)."""
     return output.flatten(2).mean(dim=2) if output.dim() > 2 else output
 
 
 def channel_means(network: nn.Sequential, images: Tensor | Pixels) -> tuple[dict[str, Tensor], Tensor]:
-    """Channel means of `images` after each stage but the last, stage -> (n, channels), and the logits; on the CPU."""
+    """Return channel means after each stage but the last, stage -> (n, channels), and logits; on the CPU."""
     parts: dict[str, list[Tensor]] = {}
     with evaluation_mode(network), torch.no_grad():
         for batch in split_batches(images, BATCH):
@@ -199,5 +210,5 @@ def channel_means(network: nn.Sequential, images: Tensor | Pixels) -> tuple[dict
 
 
 def _class_sums(rows: Tensor, labels: Tensor, n_classes: int) -> Tensor:
-    """Sums of the `rows`, (n, channels), of each class: (n_classes, channels)."""
+    """Return the sums of rows, (n, channels), by class: (n_classes, channels)."""
     return torch.zeros(n_classes, rows.shape[1]).index_add_(0, labels, rows)

@@ -10,38 +10,38 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
-from nasx.data.dataset import LabelledImages, SearchData
-from nasx.diagnostics.calibration import cross_calibrated
+from nasx.data.dataset import LabeledImages, SearchData
+from nasx.diagnostics.calibration import out_of_fold_probabilities
 from nasx.diagnostics.centroids import (
     Centroids,
-    Judgement,
+    Comparison,
     class_centroids,
+    compare,
     cosine_distances,
-    distances_without_itself,
-    judge,
+    leave_one_out_distances,
 )
 from nasx.diagnostics.class_pairs import confusion_matrix
 from nasx.diagnostics.label_errors import Suspicion, suspicion
 
 
 @dataclass(frozen=True, eq=False)
-class Confidence:
-    """One way of telling how sure a network is of its answers to the validation images."""
+class ConfidenceMeasure:
+    """Measure of confidence, with its values for the predictions on the validation images."""
 
     name: str  # "softmax", "activations", ...
-    values: NDArray[np.float64]  # (n,) larger is surer
-    probability: NDArray[np.float64]  # (n,) of being right, calibrated on the other images
-    is_probability: bool = False  # whether the values themselves pass for one
+    values: NDArray[np.float64]  # (n,) larger is more confident
+    probability: NDArray[np.float64]  # (n,) of a correct prediction, calibrated on the other images
+    is_probability: bool = False  # True if `values` are probabilities, too
 
 
 @dataclass(frozen=True, eq=False)
-class Debugging:
-    """One trained network, looked over: its confidence on validation images, the labels of its training images."""
+class Diagnosis:
+    """Diagnosis of a trained network: confidence on the validation images, label errors of the training images."""
 
-    is_right: NDArray[np.bool_]  # (n_validation,)
-    confidences: tuple[Confidence, ...]
+    is_correct: NDArray[np.bool_]  # (n_validation,)
+    confidences: tuple[ConfidenceMeasure, ...]
     confusion: NDArray[np.int64]  # (n_classes, n_classes) validation images by true (row) and predicted class
-    train: LabelledImages
+    train: LabeledImages
     suspicion: Suspicion  # of the training images
     train_probabilities: NDArray[np.float64]  # (n_train, n_classes) softmax
     distances: Mapping[str, NDArray[np.float64]]  # scorer -> (n_classes, n_classes), as recorded when it was trained
@@ -49,17 +49,22 @@ class Debugging:
 
 def debug(
     network: nn.Module, data: SearchData, *, distances: Mapping[str, NDArray[np.float64]], seed: int = 0
-) -> Debugging:
-    """Look over `network`: three passes over the training images, one over the validation images.
+) -> Diagnosis:
+    """Diagnose a network in three passes over the training images and one over the validation images.
 
-    `distances`: how far apart the network holds its classes, by scorer. `seed`: of the folds in which confidences are
-    calibrated. The network is left unchanged. Source of the confidence by activations: Carmichael, Moon, Jacobs, 2023.
+    The network is not changed. Source of the confidence by activations: Carmichael, Moon, Jacobs, 2023.
+
+    Args:
+        network: trained.
+        data: images on which it was trained and validated.
+        distances: scorer -> (n_classes, n_classes) distances between classes.
+        seed: of the folds in which confidences are calibrated.
     """
     centroids = class_centroids(network, data.train, data)
-    return conclude(
+    return diagnose(
         centroids,
-        judge(network, data.train, data, centroids),
-        judge(network, data.validation, data, centroids),
+        compare(network, data.train, data, centroids),
+        compare(network, data.validation, data, centroids),
         train=data.train,
         validation_labels=data.validation.labels,
         distances=distances,
@@ -67,19 +72,45 @@ def debug(
     )
 
 
-def conclude(
+def diagnose(
     centroids: Centroids,
-    trained_on: Judgement,
-    held_out: Judgement,
+    trained_on: Comparison,
+    held_out: Comparison,
     *,
-    train: LabelledImages,
+    train: LabeledImages,
     validation_labels: NDArray[np.int64],
     distances: Mapping[str, NDArray[np.float64]],
     seed: int = 0,
-) -> Debugging:
-    """What follows from how a network judges the images that it was trained on and those that were held out."""
+) -> Diagnosis:
+    """Return the diagnosis of a network from its comparisons of images with class centroids.
+
+    Args:
+        centroids: of the training images.
+        trained_on: comparison of the training images.
+        held_out: comparison of the validation images.
+        train: training images.
+        validation_labels: (n_validation,).
+        distances: scorer -> (n_classes, n_classes) distances between classes.
+        seed: of the folds in which confidences are calibrated.
+    """
     predicted = held_out.logits.argmax(axis=1)
-    is_right = predicted == validation_labels
+    is_correct = predicted == validation_labels
+    return Diagnosis(
+        is_correct=is_correct,
+        confidences=_confidences(centroids, held_out, is_correct, seed),
+        confusion=confusion_matrix(validation_labels, predicted, train.n_classes),
+        train=train,
+        suspicion=suspicion(leave_one_out_distances(trained_on, train.labels, centroids), train.labels),
+        train_probabilities=softmax(trained_on.logits, axis=1),
+        distances=distances,
+    )
+
+
+def _confidences(
+    centroids: Centroids, held_out: Comparison, is_correct: NDArray[np.bool_], seed: int
+) -> tuple[ConfidenceMeasure, ...]:
+    """Return the confidence by softmax, by the distance to the centroid, and by its margin."""
+    predicted = held_out.logits.argmax(axis=1)
     to_centroids = cosine_distances(held_out.products, held_out.squares, centroids.squares)
     chosen = (np.arange(len(predicted)), predicted)
     measures = {
@@ -87,15 +118,7 @@ def conclude(
         "activations": 1 - to_centroids[chosen],
         "activation margin": -suspicion(to_centroids, predicted).values,
     }
-    return Debugging(
-        is_right=is_right,
-        confidences=tuple(
-            Confidence(name, values, cross_calibrated(values, is_right, seed=seed), name == "softmax")
-            for name, values in measures.items()
-        ),
-        confusion=confusion_matrix(validation_labels, predicted, train.n_classes),
-        train=train,
-        suspicion=suspicion(distances_without_itself(trained_on, train.labels, centroids), train.labels),
-        train_probabilities=softmax(trained_on.logits, axis=1),
-        distances=distances,
+    return tuple(
+        ConfidenceMeasure(name, values, out_of_fold_probabilities(values, is_correct, seed=seed), name == "softmax")
+        for name, values in measures.items()
     )

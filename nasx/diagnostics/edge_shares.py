@@ -14,15 +14,20 @@ from nasx.introspection.layers import evaluation_mode
 from nasx.networks.cell import Cell
 from nasx.networks.edge import Edge
 
-STEPS = 16  # on the line from a background image to an image
-Place = tuple[str, Edge]  # a cell's module name, and an edge of it
+STEPS = 16  # on the line between two images
+CellEdge = tuple[str, Edge]  # module name of a cell, and one of its edges
 
 
 def edge_shares(network: nn.Module, images: Tensor, background: Tensor, *, steps: int = STEPS) -> dict[Edge, float]:
-    """The share of each edge of the cell in the mass of all edges, averaged over the network's cells; sums to 1.
+    """Return the share of each edge in the total absolute conductance, averaged over the network's cells; sums to 1.
 
-    `images` and as many `background` images, (n, channels, height, width), in pairs. Empty where the network has no
-    cells, or nothing reaches the logits through them. The network is left unchanged.
+    It is empty if the network has no cells, or they do not influence the logits. The network is not changed.
+
+    Args:
+        network: trained.
+        images: (n, channels, height, width), normalized as in training.
+        background: reference of each image, of the same shape.
+        steps: of the integral between two images.
     """
     masses: dict[str, dict[Edge, float]] = defaultdict(lambda: defaultdict(float))
     for image, reference in zip(images, background, strict=True):
@@ -37,13 +42,19 @@ def edge_shares(network: nn.Module, images: Tensor, background: Tensor, *, steps
     return dict(shares)
 
 
-def conductances(network: nn.Module, image: Tensor, reference: Tensor, *, steps: int) -> dict[Place, Tensor]:
-    """Each edge's part of the logit gap between two images, (channels, height, width) each: per channel of the edge.
+def conductances(network: nn.Module, image: Tensor, reference: Tensor, *, steps: int) -> dict[CellEdge, Tensor]:
+    """Return the contribution of each edge to the logit difference of two images, (channels of the edge,) each.
 
-    The logit is that of the class that the image is taken for. The integral along the line is taken by the trapezoid
-    rule over `steps` steps.
+    The logit is that of the predicted class of the image. The integral along the line between the images is computed
+    by the trapezoidal rule.
+
+    Args:
+        network: trained.
+        image: (channels, height, width), normalized as in training.
+        reference: (channels, height, width).
+        steps: of the integral.
     """
-    outputs: dict[Place, Tensor] = {}
+    outputs: dict[CellEdge, Tensor] = {}
     positions = torch.linspace(0, 1, steps + 1, device=image.device)[:, None, None, None]
     line = reference + positions * (image - reference)
     with evaluation_mode(network), torch.enable_grad(), ExitStack() as stack:
@@ -52,11 +63,11 @@ def conductances(network: nn.Module, image: Tensor, reference: Tensor, *, steps:
                 for edge, operation in zip(cell.edges, cell.operations, strict=True):
                     stack.callback(operation.register_forward_hook(_recorder(outputs, (name, edge))).remove)
         logits = network(line.requires_grad_())
-        answer = logits[-1].argmax()
+        predicted = logits[-1].argmax()
         places = [place for place, output in outputs.items() if output.requires_grad]
         if not places:
             return {}
-        gradients = torch.autograd.grad(logits[:, answer].sum(), [outputs[p] for p in places], allow_unused=True)
+        gradients = torch.autograd.grad(logits[:, predicted].sum(), [outputs[p] for p in places], allow_unused=True)
     found = {}
     for place, gradient in zip(places, gradients, strict=True):
         if gradient is not None:
@@ -66,9 +77,9 @@ def conductances(network: nn.Module, image: Tensor, reference: Tensor, *, steps:
     return found
 
 
-def _recorder(outputs: dict[Place, Tensor], place: Place) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+def _recorder(outputs: dict[CellEdge, Tensor], place: CellEdge) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     def record(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
-        # a copy of its own: what a skip passes on is the node itself, whose gradient comes by all its edges
+        # a copy: the output of a skip is the node itself, whose gradient is the sum over all its edges
         outputs[place] = output.clone()
         return outputs[place]
 

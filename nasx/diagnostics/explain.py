@@ -1,4 +1,4 @@
-"""Explaining one trained network on the validation images: what it confuses, and what its decisions rest on."""
+"""Explain a trained network on the validation images: confusion of classes and evidence for predictions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasx.data.batches import Pixels, as_tensor, split_batches
-from nasx.data.dataset import LabelledImages, SearchData
-from nasx.diagnostics.class_pairs import activity_by_block, class_map, confusion_matrix
+from nasx.data.dataset import LabeledImages, SearchData
+from nasx.diagnostics.class_pairs import ClassMap, activity_by_block, class_map, confusion_matrix
 from nasx.diagnostics.confidence import channel_means
 from nasx.diagnostics.edge_shares import edge_shares
 from nasx.diagnostics.explain_image import shap_images
@@ -20,16 +20,17 @@ from nasx.errors import TrialFailure
 from nasx.introspection.activations import class_order, class_sums
 from nasx.introspection.layers import evaluation_mode, live_layers
 from nasx.introspection.shap import Probe, ShapScorer, stage_probes
+from nasx.networks.edge import Edge
 from nasx.trial import Score
 
-BATCH = 1024  # images a forward pass
-BACKGROUND = 100  # training images that stand for "no evidence"
-RIVALRIES = 4  # wrong samples shown, and as many unsure ones
-ACTIVITY_BATCH = 256  # images a forward pass whose activations are looked at
-PROBING_IMAGES = 16  # with which live layers are told from dead ones
-MAPPED = 1000  # validation images by which the classes are mapped
-CARRIED = 40  # validation images by which the share of each operation is measured
-MAX_CLASSES = 20  # classes whose samples are shown; where there are more, those with the most errors
+BATCH = 1024  # images per forward pass
+BACKGROUND = 100  # training images that represent "no evidence"
+EXTREME_SAMPLES = 4  # incorrect samples shown, and as many uncertain ones
+ACTIVITY_BATCH = 256  # images per forward pass that records activations
+PROBING_IMAGES = 16  # to distinguish live and dead layers
+MAP_IMAGES = 1000  # validation images in the maps of classes
+EDGE_SHARE_IMAGES = 40  # validation images for the shares of edges
+MAX_CLASSES = 20  # classes whose samples are shown: those with the most errors
 
 
 def explain(
@@ -43,11 +44,18 @@ def explain(
     draws: int = 200,
     seed: int = 0,
 ) -> Explanation:
-    """What `network` does on the validation images of `data`.
+    """Explain a network on the validation images; the network is not changed.
 
-    `recorded` is the score that `scorer` took with `score_seed` when the network was trained; None: it is taken now.
-    Its distances layer by layer are taken anew, from the same images and draws. `samples_per_class` images that are
-    classified rightly are shown of each class; `draws`: gradients an image and class. The network is left unchanged.
+    Args:
+        network: trained.
+        data: images on which it was trained and validated.
+        scorer: of the score and the distances by layer.
+        score_seed: of the scorer.
+        recorded: score by `scorer` with `score_seed`, from the journal; None: compute it. Distances by layer are
+            always computed, from the same images and draws.
+        samples_per_class: correctly classified images shown of each class.
+        draws: gradients per image and class.
+        seed: of the choice of images.
     """
     device = next(network.parameters()).device
     generator = np.random.default_rng(seed)
@@ -67,28 +75,48 @@ def explain(
     labels = pixels.labels
     score = recorded or scorer.score(network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
     layers = layer_distances(scorer, network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
-    shown = np.sort(generator.permutation(len(pixels))[:MAPPED])
-    vectors = channel_means(network, pixels[as_tensor(shown).to(device)])[0]
-    maps = tuple(class_map(n, v.numpy(), data.validation.labels[shown], data.n_classes) for n, v in vectors.items())
-    carried = np.sort(generator.permutation(len(pixels))[:CARRIED])
-    references = background[as_tensor(generator.integers(len(background), size=len(carried))).to(device)]
-    shares = edge_shares(network, pixels[as_tensor(carried).to(device)], references)
     return Explanation(
         class_names=data.train.class_names,
         confusion=confusion,
         score=score,
         layer_distances=layers,
         samples=samples,
-        maps=maps,
+        maps=_class_maps(network, data.validation, pixels, generator),
         activity=activity_by_block(mean_activity(network, pixels, labels, data.n_classes)),
-        edge_shares=shares,
+        edge_shares=_edge_shares(network, pixels, background, generator),
     )
+
+
+def _class_maps(
+    network: nn.Sequential, images: LabeledImages, pixels: Pixels, generator: np.random.Generator
+) -> tuple[ClassMap, ...]:
+    """Return the map of the classes after each stage, from a sample of the images."""
+    chosen = np.sort(generator.permutation(len(pixels))[:MAP_IMAGES])
+    vectors = channel_means(network, pixels[as_tensor(chosen).to(pixels.device)])[0]
+    return tuple(class_map(n, v.numpy(), images.labels[chosen], images.n_classes) for n, v in vectors.items())
+
+
+def _edge_shares(
+    network: nn.Sequential, pixels: Pixels, background: Tensor, generator: np.random.Generator
+) -> dict[Edge, float]:
+    """Return the share of each edge, from a sample of images and random references."""
+    chosen = np.sort(generator.permutation(len(pixels))[:EDGE_SHARE_IMAGES])
+    references = generator.integers(len(background), size=len(chosen))
+    device = background.device
+    return edge_shares(network, pixels[as_tensor(chosen).to(device)], background[as_tensor(references).to(device)])
 
 
 def mean_activity(
     network: nn.Module, pixels: Tensor | Pixels, labels: Tensor, n_classes: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Live layer -> mean activation over the images of each class, (n_classes,); 0 for a class without images."""
+    """Return the mean activation of live layers by class: layer -> (n_classes,); 0 for classes without images.
+
+    Args:
+        network: trained.
+        pixels: (n, channels, height, width), normalized as in training.
+        labels: (n,) their classes.
+        n_classes: number of classes.
+    """
     layers = live_layers(network, pixels[:PROBING_IMAGES])
     order = torch.split(class_order(labels), ACTIVITY_BATCH)
     sums = class_sums(network, ((pixels[i], labels[i]) for i in order), n_classes=n_classes, layers=layers)
@@ -99,12 +127,23 @@ def mean_activity(
 def layer_distances(
     scorer: ShapScorer, network: nn.Sequential, pixels: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Probe layer -> distances between classes there, (n_classes, n_classes); all NaN where no pair has one."""
+    """Return the distances between classes at each probe layer: layer -> (n_classes, n_classes).
+
+    All distances of a layer are NaN if no pair of classes has one.
+
+    Args:
+        scorer: of the distances.
+        network: trained.
+        pixels: (n, channels, height, width), normalized as in training.
+        labels: (n,) their classes.
+        n_classes: number of classes.
+        seed: of the scorer.
+    """
 
     def distances(probe: Probe) -> NDArray[np.float64]:
         try:
             return scorer.score_at([probe], network, pixels, labels, n_classes=n_classes, seed=seed).distances
-        except TrialFailure:  # at this layer no class has a direction
+        except TrialFailure:  # no class has a direction at this layer
             return np.full((n_classes, n_classes), np.nan)
 
     return {probe.name: distances(probe) for probe in stage_probes(network, scorer.probes)}
@@ -113,24 +152,29 @@ def layer_distances(
 def pick_samples(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], per_class: int, generator: np.random.Generator
 ) -> list[tuple[SampleKind, int]]:
-    """Which images to show, as (kind, index): right ones drawn from each class, confident errors, doubtful successes.
+    """Return the images to show as (kind, index): random correct ones by class, confident errors, uncertain ones.
 
-    `probabilities` (n, n_classes), `labels` (n,). An image is shown twice only
-    where its class has no other.
+    An image occurs twice only if its class has no other.
+
+    Args:
+        probabilities: (n, n_classes) predicted.
+        labels: (n,) true classes.
+        per_class: correctly classified images of each class.
+        generator: source of the draws.
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    is_right = predicted == labels
-    errors = np.bincount(labels[~is_right], minlength=probabilities.shape[1])
+    is_correct = predicted == labels
+    errors = np.bincount(labels[~is_correct], minlength=probabilities.shape[1])
     shown = np.sort(np.argsort(-errors, kind="stable")[:MAX_CLASSES])
     by_confidence = np.argsort(confidence, kind="stable")
-    wrong = [i for i in by_confidence[::-1] if not is_right[i]][:RIVALRIES]
-    unsure = [i for i in by_confidence if is_right[i]][:RIVALRIES]
-    right: list[int] = []
+    incorrect = [i for i in by_confidence[::-1] if not is_correct[i]][:EXTREME_SAMPLES]
+    uncertain = [i for i in by_confidence if is_correct[i]][:EXTREME_SAMPLES]
+    correct: list[int] = []
     for c in shown:
-        of_class = np.flatnonzero(is_right & (labels == c))
-        others = np.setdiff1d(of_class, unsure)
-        right.extend(generator.permutation(others if len(others) else of_class)[:per_class])
-    groups = ((SampleKind.RIGHT, right), (SampleKind.WRONG, wrong), (SampleKind.UNSURE, unsure))
+        of_class = np.flatnonzero(is_correct & (labels == c))
+        others = np.setdiff1d(of_class, uncertain)
+        correct.extend(generator.permutation(others if len(others) else of_class)[:per_class])
+    groups = ((SampleKind.CORRECT, correct), (SampleKind.INCORRECT, incorrect), (SampleKind.UNCERTAIN, uncertain))
     return [(kind, int(i)) for kind, indices in groups for i in indices]
 
 
@@ -141,13 +185,13 @@ def _explained(
     pixels: Tensor,
     background: Tensor,
     probabilities: NDArray[np.float64],
-    images: LabelledImages,
+    images: LabeledImages,
     draws: int,
     seed: int,
 ) -> ExplainedSample:
-    """One sample with the SHAP images of its predicted class and of its rival: the true class, or the runner-up."""
+    """Return a sample with the SHAP values of its predicted class and its rival: the true class, or the runner-up."""
     label, (runner_up, predicted) = int(images.labels[index]), np.argsort(probabilities)[-2:].tolist()
-    rival = {SampleKind.RIGHT: [], SampleKind.WRONG: [label], SampleKind.UNSURE: [runner_up]}[kind]
+    rival = {SampleKind.CORRECT: [], SampleKind.INCORRECT: [label], SampleKind.UNCERTAIN: [runner_up]}[kind]
     classes = [predicted, *rival]
     values = shap_images(network, pixels, background, classes, draws=draws, seed=seed)
     return ExplainedSample(
@@ -162,7 +206,7 @@ def _explained(
 
 
 def _probabilities(network: nn.Module, pixels: Pixels) -> NDArray[np.float64]:
-    """Softmax over the logits, (n, n_classes)."""
+    """Return the softmax of the logits, (n, n_classes)."""
     with torch.no_grad():
         logits = torch.cat([network(batch) for batch in split_batches(pixels, BATCH)])
     probabilities: NDArray[np.float64] = torch.softmax(logits.double(), dim=1).cpu().numpy()

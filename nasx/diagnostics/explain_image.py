@@ -1,4 +1,4 @@
-"""Explain one image: prediction, confidence, and the pixels and places that speak for it.
+"""Explain one image: prediction, confidence, and evidence in pixels and feature maps.
 
 `shap_images` is the only use of the shap package in the source.
 """
@@ -9,25 +9,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasx.data.batches import Pixels, as_tensor, normalise
+from nasx.data.batches import Pixels, as_tensor, normalize
 from nasx.data.dataset import SearchData
 from nasx.diagnostics.confidence import WithConfidence, channel_means, fit_confidence
 from nasx.introspection.layers import evaluation_mode
 from nasx.introspection.shap import draw_paths, expected_gradients, stage_probes
 
-if TYPE_CHECKING:
-    pass
+BACKGROUND = 100  # training images that represent "no evidence"
+DRAWS = 200  # gradients of the image and of each layer
+INPUT = "input"
 
 
 class _Logits(nn.Module):
-    """The logits of chosen classes: shap explains every output of a model, and we want one or two of a hundred."""
+    """Logits of chosen classes, because shap explains every output of a model."""
 
     def __init__(self, network: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
@@ -42,27 +42,32 @@ class _Logits(nn.Module):
 def shap_images(
     network: nn.Module, image: Tensor, background: Tensor, classes: Sequence[int], *, draws: int, seed: int
 ) -> NDArray[np.float64]:
-    """SHAP values of chosen classes' logits for one image, (n_chosen, channels, height, width).
+    """Return SHAP values of the logits of chosen classes for one image, (n_chosen, channels, height, width).
 
-    They are estimated by expected gradients.
+    They are estimated by expected gradients. The values of a class sum to its logit minus its mean logit over the
+    background, up to sampling errors.
 
-    `image` (channels, height, width) and `background` (n, channels, height, width) are normalised as in training;
-    `draws` background images and positions between them and the image are drawn. The values of a class sum to its logit
-    less its mean logit over the background, up to sampling error.
+    Args:
+        network: trained.
+        image: (channels, height, width), normalized as in training.
+        background: (n, channels, height, width) reference images.
+        classes: n_chosen classes.
+        draws: number of draws of a background image and a position between it and the image.
+        seed: of the draws.
     """
-    import shap  # here: it takes seconds to load
+    import shap  # shap takes seconds to load
 
     explainer = shap.GradientExplainer(_Logits(network, classes), background)
     with _numpy_generator_restored():
         values = explainer.shap_values(image[None], nsamples=draws, rseed=seed)
-    # a single output comes without an axis of its own
+    # shap omits the axis of a single output
     columns = np.asarray(values, dtype=np.float64).reshape(*image.shape, len(classes))
     return np.moveaxis(columns, -1, 0)
 
 
 @contextmanager
 def _numpy_generator_restored() -> Iterator[None]:
-    """shap seeds numpy's global generator; whoever else draws from it shall not notice."""
+    """Restore numpy's global generator after the block, because shap seeds it."""
     state = np.random.get_state()  # noqa: NPY002
     try:
         yield
@@ -70,28 +75,23 @@ def _numpy_generator_restored() -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-BACKGROUND = 100  # training images that stand for "no evidence"
-DRAWS = 200  # gradients of the image and of each layer
-INPUT = "input"
-
-
 @dataclass(frozen=True, eq=False)
-class OneImage:
-    """One image as the network sees it."""
+class ImageExplanation:
+    """Explanation of a network's prediction for one image."""
 
-    name: str  # for people
+    name: str  # for messages
     image: NDArray[np.uint8]  # (channels, height, width)
-    label: int | None  # its true class; None: not known
+    label: int | None  # true class; None: unknown
     probabilities: NDArray[np.float64]  # (n_classes,) after temperature scaling
-    confidence: float  # calibrated chance that the answer is right
-    # "input" and probe layers -> SHAP values of the answer's logit, (h, w), summed over channels
+    confidence: float  # calibrated probability that the prediction is correct
+    # "input" and probe layers -> SHAP values of the predicted class's logit, (height, width), summed over channels
     maps: Mapping[str, NDArray[np.float64]]
-    distances: Mapping[str, NDArray[np.float64]]  # stage -> (n_classes,) cosine distance to each class's centroid
+    distances: Mapping[str, NDArray[np.float64]]  # stage -> (n_classes,) cosine distances to the class centroids
     class_names: tuple[str, ...]
 
     @property
-    def answer(self) -> int:
-        """The class that it is taken for."""
+    def predicted(self) -> int:
+        """Return the predicted class."""
         return int(self.probabilities.argmax())
 
 
@@ -103,15 +103,22 @@ def explain_image(
     name: str,
     label: int | None = None,
     seed: int = 0,
-) -> OneImage:
-    """What `network` makes of one `image`, (channels, height, width).
+) -> ImageExplanation:
+    """Explain the prediction of a network for one image; the network is not changed.
 
-    Confidence is calibrated, and centroids are taken, on the validation images of `data`; the background are training
-    images. The network is left unchanged.
+    Calibration and centroids are computed from the validation images, the background consists of training images.
+
+    Args:
+        network: trained.
+        data: images on which it was trained and validated.
+        image: (channels, height, width).
+        name: of the image, for messages.
+        label: true class; None: unknown.
+        seed: of the background images and the draws.
     """
     device = next(network.parameters()).device
     normalised = partial(Pixels, mean=data.mean, std=data.std, device=device)
-    pixels = normalise(as_tensor(image[None]).to(device), data.mean, data.std)
+    pixels = normalize(as_tensor(image[None]).to(device), data.mean, data.std)
     chosen = np.random.default_rng(seed).permutation(len(data.train))[:BACKGROUND]
     background = normalised(data.train.take(np.sort(chosen)))[:]
     held_out = normalised(data.validation)
@@ -119,12 +126,12 @@ def explain_image(
     with evaluation_mode(network):
         with torch.no_grad():
             probabilities, confidence = WithConfidence(network, fitted).to(device)(pixels)
-        answer = int(probabilities.argmax())
-        at_input = shap_images(network, pixels[0], background, [answer], draws=DRAWS, seed=seed)[0].sum(axis=0)
-        maps = {INPUT: at_input, **_layer_maps(network, pixels, background, answer, seed)}
+        predicted = int(probabilities.argmax())
+        at_input = shap_images(network, pixels[0], background, [predicted], draws=DRAWS, seed=seed)[0].sum(axis=0)
+        maps = {INPUT: at_input, **_layer_maps(network, pixels, background, predicted, seed)}
     features = channel_means(network, pixels)[0]
     distances = {stage: 1 - _cosines(features[stage][0].numpy(), each) for stage, each in fitted.centroids.items()}
-    return OneImage(
+    return ImageExplanation(
         name=name,
         image=image,
         label=label,
@@ -137,11 +144,11 @@ def explain_image(
 
 
 def _layer_maps(
-    network: nn.Sequential, pixels: Tensor, background: Tensor, answer: int, seed: int
+    network: nn.Sequential, pixels: Tensor, background: Tensor, predicted: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
-    """SHAP values of the answer at each probe layer that has places, summed over channels."""
+    """Return SHAP values of the predicted class at each convolutional probe layer, summed over channels."""
     paths = draw_paths(1, DRAWS, len(background), generator=torch.Generator().manual_seed(seed))
-    targets = torch.tensor([answer], device=pixels.device)
+    targets = torch.tensor([predicted], device=pixels.device)
     maps = {}
     for probe in stage_probes(network):
         with torch.no_grad():
@@ -153,7 +160,7 @@ def _layer_maps(
 
 
 def _cosines(vector: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosine of a vector to each of the unit `centroids`, (n_classes,); 0 where either is zero."""
+    """Return the cosine of a vector to each of the unit `centroids`, (n_classes,); 0 if either is zero."""
     length = float(np.linalg.norm(vector))
     cosines: NDArray[np.float64] = (centroids @ vector).astype(np.float64) / (length or 1.0)
     return cosines

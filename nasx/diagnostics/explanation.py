@@ -1,5 +1,7 @@
-"""What there is to say about one trained network, as plain data: gathered by `nasx.diagnostics.explain`, told and drawn
-by `nasx.reports`. Needs no torch."""
+"""Explanation of a trained network as plain data: made by `nasx.diagnostics.explain`, shown by `nasx.reports`.
+
+It does not need torch.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,16 @@ from nasx.trial import Score
 
 
 class SampleKind(StrEnum):
-    """Why a sample is shown."""
+    """Reason for which a sample is shown."""
 
-    RIGHT = "right"  # classified rightly: what a class rests on
-    WRONG = "wrong"  # classified wrongly, the most confident first
-    UNSURE = "unsure"  # classified rightly, with the least confidence
+    CORRECT = "correct"  # correctly classified: the evidence for a class
+    INCORRECT = "incorrect"  # incorrectly classified, the most confident first
+    UNCERTAIN = "uncertain"  # correctly classified, the least confident first
 
 
 @dataclass(frozen=True, eq=False)
 class ExplainedSample:
-    """One validation image with what speaks for its class and, where there is a rival, for the rival."""
+    """Validation image with the evidence for its predicted class and for its rival, if there is one."""
 
     kind: SampleKind
     index: int  # in the validation images
@@ -39,7 +41,7 @@ class ExplainedSample:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One trained network, explained on validation images."""
+    """Explanation of a trained network on the validation images."""
 
     class_names: tuple[str, ...]
     confusion: NDArray[np.int64]  # (n_classes, n_classes) images by true (row) and predicted (column) class
@@ -47,21 +49,24 @@ class Explanation:
     layer_distances: Mapping[str, NDArray[np.float64]]  # layer -> (n_classes, n_classes), from input to output
     samples: tuple[ExplainedSample, ...]
     maps: tuple[ClassMap, ...] = ()  # the classes after each stage
-    # block -> (n_classes,) how strongly each class drives it, in standard deviations over the classes
+    # block -> (n_classes,) activity by class, in standard deviations over the classes
     activity: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    edge_shares: Mapping[Edge, float] = field(default_factory=dict)  # of what the cells carry; empty: no cells
+    edge_shares: Mapping[Edge, float] = field(default_factory=dict)  # share of the conductance; empty: no cells
 
     @property
     def n_images(self) -> int:
+        """Return the number of validation images."""
         return int(self.confusion.sum())
 
     @property
     def n_errors(self) -> int:
+        """Return the number of incorrect predictions."""
         return int(self.confusion.sum() - np.trace(self.confusion))
 
     def pairs(self) -> list[ClassPair]:
-        """All pairs of classes, the closest first."""
+        """Return all pairs of classes, the closest first."""
         return class_pairs(self.score.distances, self.confusion, self.layer_distances)
 
     def of_kind(self, kind: SampleKind) -> list[ExplainedSample]:
+        """Return the samples of a kind."""
         return [s for s in self.samples if s.kind is kind]

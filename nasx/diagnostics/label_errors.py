@@ -1,4 +1,4 @@
-"""Rank training images by how suspect their labels are, and test the ranking on labels corrupted on purpose."""
+"""Rank training images by suspicion of label errors, and evaluate the ranking on planted label errors."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from torch import nn
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import SearchData
-from nasx.diagnostics.centroids import Centroids, Judgement, class_centroids, distances_without_itself, judge
+from nasx.diagnostics.centroids import Centroids, Comparison, class_centroids, compare, leave_one_out_distances
 from nasx.errors import SettingError
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
 
-LOOKED_AT = (0.1, 0.2, 0.4)  # shares of the images, the most suspect first, among which the paper counts finds
+INSPECTED_SHARES = (0.1, 0.2, 0.4)  # shares of the images to inspect, the most suspect first, as in the paper
 
 
 @dataclass(frozen=True, eq=False)
 class Suspicion:
-    """How suspect the label of each image is."""
+    """Suspicion of a label error for each image."""
 
-    values: NDArray[np.float64]  # (n,) larger is more suspect; > 0: another class lies nearer than its own
+    values: NDArray[np.float64]  # (n,) larger is more suspect; > 0: another class is nearer than its own
     nearest: NDArray[np.int64]  # (n,) the nearest other class
 
     def ranking(self) -> NDArray[np.int64]:
-        """Indices of the images, the most suspect first."""
+        """Return the indices of the images, the most suspect first."""
         return np.argsort(-self.values, kind="stable")
 
 
 @dataclass(frozen=True)
 class Detection:
-    """How well a ranking finds corrupted labels."""
+    """Detection of corrupted labels by a ranking."""
 
-    found: Mapping[float, float]  # share of the images looked at -> share of the corrupted ones found among them
-    auroc: float  # chance that a corrupted image ranks above a sound one; 0.5: no better than guessing
+    found: Mapping[float, float]  # share of the images inspected -> share of the corrupted labels among them
+    auroc: float  # probability that a corrupted label ranks above a correct one; 0.5: no better than guessing
 
 
 def suspicion(distances: ArrayLike, labels: ArrayLike) -> Suspicion:
-    """Distance to the given label's centroid less the distance to the nearest other one.
+    """Return the distance to the centroid of the label minus the distance to the nearest other centroid.
 
-    `distances` (n, n_classes) to the centroids, `labels` (n,) as given.
+    `distances` (n, n_classes) to the centroids, `labels` (n,) as in the dataset.
 
     >>> found = suspicion([[0.2, 0.7, 0.9], [0.5, 0.6, 0.1]], labels=[0, 1])
     >>> found.values.tolist(), found.nearest.tolist()
@@ -59,10 +59,10 @@ def suspicion(distances: ArrayLike, labels: ArrayLike) -> Suspicion:
     return Suspicion(matrix[rows, given] - others[rows, nearest], nearest)
 
 
-def loss(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
-    """Cross entropy of each image, (n,): the usual ranking of suspects, against which ours is measured.
+def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """Return the cross entropy of each image, (n,): the usual suspicion of label errors, for comparison.
 
-    >>> loss([[0.0, 0.0]], labels=[1]).round(6).tolist()  # log 2
+    >>> cross_entropy([[0.0, 0.0]], labels=[1]).round(6).tolist()  # log 2
     [0.693147]
     """
     rows = np.asarray(labels)
@@ -73,7 +73,13 @@ def loss(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
 def corrupt_labels(
     labels: ArrayLike, n_classes: int, *, share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(labels, is_corrupt), (n,) each: a `share` of the labels drawn, each replaced by another class, uniformly.
+    """Return (labels, is_corrupt), (n,) each, after replacing random labels by random other classes.
+
+    Args:
+        labels: (n,) correct labels.
+        n_classes: number of classes.
+        share: of the labels to replace.
+        seed: of the choice of labels and classes.
 
     >>> new, is_corrupt = corrupt_labels([0, 1, 2, 0, 1], 3, share=0.4, seed=0)
     >>> int(is_corrupt.sum()), bool((new[is_corrupt] != np.array([0, 1, 2, 0, 1])[is_corrupt]).all())
@@ -88,31 +94,34 @@ def corrupt_labels(
     return new, is_corrupt
 
 
-def detection(values: ArrayLike, is_corrupt: ArrayLike, looked_at: Sequence[float] = LOOKED_AT) -> Detection:
-    """How many of the corrupted labels lie among the most suspect images.
+def detection(values: ArrayLike, is_corrupt: ArrayLike, inspected: Sequence[float] = INSPECTED_SHARES) -> Detection:
+    """Return the share of the corrupted labels among the most suspect images.
 
-    `values` (n,), larger is more suspect. Both kinds of label must be there.
+    Args:
+        values: (n,) suspicion.
+        is_corrupt: (n,) whether each label is corrupted; both kinds must occur.
+        inspected: shares of the images, the most suspect first.
 
-    >>> detection([5, 4, 3, 2, 1], [True, False, True, False, False], looked_at=[0.2, 0.6])
+    >>> detection([5, 4, 3, 2, 1], [True, False, True, False, False], inspected=[0.2, 0.6])
     Detection(found={0.2: 0.5, 0.6: 1.0}, auroc=0.8333333333333334)
     """
     suspect, corrupt = np.asarray(values, dtype=np.float64), np.asarray(is_corrupt, dtype=bool)
     ranked = corrupt[np.argsort(-suspect, kind="stable")]
-    found = {share: float(ranked[: round(share * len(ranked))].sum() / corrupt.sum()) for share in looked_at}
+    found = {share: float(ranked[: round(share * len(ranked))].sum() / corrupt.sum()) for share in inspected}
     return Detection(found, float(roc_auc_score(corrupt, suspect)))
 
 
 @dataclass(frozen=True)
-class Planted:
-    """What came of planting corrupted labels."""
+class PlantedErrors:
+    """Detection of planted label errors."""
 
     share: float  # of the training labels
     validation_error: float  # of the network trained on them, a share
-    by_distance: Detection  # by the distance to the centroid of the given label
-    by_loss: Detection  # by the cross entropy of the given label
+    by_distance: Detection  # by the distance to the centroid of the label
+    by_loss: Detection  # by the cross entropy of the label
 
 
-def plant(
+def plant_label_errors(
     build: Callable[[], nn.Sequential],
     data: SearchData,
     recipe: Recipe,
@@ -121,36 +130,52 @@ def plant(
     share: float = 0.2,
     seed: int = 0,
     device: torch.device,
-) -> Planted:
-    """Corrupt a `share` of the training labels, train a new network on them, and look for them.
+) -> PlantedErrors:
+    """Corrupt a share of the training labels, train a new network on them, and evaluate the detection of the errors.
 
-    `build` gives an untrained network. It is trained by the `recipe`, but keeps its last epoch: no sound labels would
-    be there to choose the best one by.
+    The network keeps its last epoch, because selecting the best one would need correct labels.
+
+    Args:
+        build: returns an untrained network.
+        data: training and validation images.
+        recipe: of the training.
+        augmentation: of the training images.
+        share: of the labels to corrupt, more than 0 and less than 1.
+        seed: of corruption and training.
+        device: of the training.
     """
     if not 0 < share < 1:
-        raise SettingError("share", f"must lie between 0 and 1, got {share:g}")
+        raise SettingError("share", f"must be more than 0 and less than 1, got {share:g}")
     labels, is_corrupt = corrupt_labels(data.train.labels, data.n_classes, share=share, seed=seed)
     train = replace(data.train, labels=labels)
     corrupted = replace(data, train=train)
     network = build()
     fitted = fit(network, corrupted, replace(recipe, keep="last"), augmentation=augmentation, seed=seed, device=device)
     centroids = class_centroids(network, train, corrupted)
-    judgement = judge(network, train, corrupted, centroids)
-    return found_planted(centroids, judgement, labels, is_corrupt, fitted.validation_error)
+    comparison = compare(network, train, corrupted, centroids)
+    return evaluate_planted(centroids, comparison, labels, is_corrupt, fitted.validation_error)
 
 
-def found_planted(
+def evaluate_planted(
     centroids: Centroids,
-    judgement: Judgement,
+    comparison: Comparison,
     labels: NDArray[np.int64],
     is_corrupt: NDArray[np.bool_],
     validation_error: float,
-) -> Planted:
-    """How well a network finds the corrupted ones among the `labels`, (n,), that it was trained on."""
-    suspect = suspicion(distances_without_itself(judgement, labels, centroids), labels).values
-    return Planted(
+) -> PlantedErrors:
+    """Return the detection of planted label errors by a network that was trained on them.
+
+    Args:
+        centroids: of the training images.
+        comparison: of the training images.
+        labels: (n,) with the planted errors.
+        is_corrupt: (n,) whether each label is corrupted.
+        validation_error: of the network, a share.
+    """
+    suspect = suspicion(leave_one_out_distances(comparison, labels, centroids), labels).values
+    return PlantedErrors(
         share=float(is_corrupt.mean()),
         validation_error=validation_error,
         by_distance=detection(suspect, is_corrupt),
-        by_loss=detection(loss(judgement.logits, labels), is_corrupt),
+        by_loss=detection(cross_entropy(comparison.logits, labels), is_corrupt),
     )

@@ -43,10 +43,11 @@ from nasx.trial import Bounds, Job, Objective, Reason, Rival, Rung, Trial, Trial
 
 MIN_TRAINED = 10  # completed trainings before any is stopped
 MIN_EPOCHS = 4  # shorter trainings have no rungs: a quarter would be less than an epoch
+# metric -> key in the history
 HISTORY_NAMES = {
     "error": "validation_error",
     "macro_error": "validation_macro_error",
-}  # metric -> its name in the history
+}
 UNTRAINED_METRICS = ("parameters", "macs")  # metrics that need no training
 
 

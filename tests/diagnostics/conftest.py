@@ -4,7 +4,7 @@ import torch
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Tiny networks lose more to the handing over than they gain from a second core."""
+    """Use one thread: for tiny networks, a second one costs more than it gains."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

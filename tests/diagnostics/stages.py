@@ -1,4 +1,4 @@
-"""A small network with set weights, and data that it can be tried on."""
+"""Small network with fixed weights, and data for it."""
 
 from collections import OrderedDict
 
@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.dataset import LabeledImages, SearchData
 
 N_CLASSES = 3
 
 
 def make_images(n, rng):
-    """Images of which a bright row tells the class."""
+    """Return images with a bright row that depends on the class."""
     labels = np.arange(n) % N_CLASSES
     pixels = rng.integers(0, 80, (n, 1, 8, 8))
     pixels[np.arange(n), 0, 2 * labels] += 150
-    return LabelledImages(pixels.astype(np.uint8), labels.astype(np.int64), ("top", "middle", "bottom"))
+    return LabeledImages(pixels.astype(np.uint8), labels.astype(np.int64), ("top", "middle", "bottom"))
 
 
 def make_data(n_train=60, n_validation=45):

@@ -1,4 +1,4 @@
-"""Centroids and distances by streaming, against concatenated vectors and scipy."""
+"""Streamed centroids and distances against concatenated vectors and scipy."""
 
 import numpy as np
 import pytest
@@ -6,18 +6,18 @@ import torch
 from scipy.spatial.distance import cdist
 from stages import N_CLASSES, make_data, make_network, pixels_of
 
-from nasx.data.dataset import LabelledImages
-from nasx.diagnostics.centroids import class_centroids, cosine_distances, distances_without_itself, judge
+from nasx.data.dataset import LabeledImages
+from nasx.diagnostics.centroids import class_centroids, compare, cosine_distances, leave_one_out_distances
 from nasx.errors import ArchitectureError
 
 
 @pytest.fixture(scope="module")
 def data():
-    return make_data(n_train=300)  # more than a batch
+    return make_data(n_train=300)  # more than one batch
 
 
 def vectors_of(network, images, data):
-    """(n, all activations): layers of interest one after the other, as the paper has it."""
+    """Return (n, all activations): the concatenated activations of the live layers, as in the paper."""
     with torch.no_grad():
         convolved = network.stem[0](pixels_of(images, data))
         active = network.stage1[0](network.stem[1](convolved))
@@ -29,7 +29,7 @@ def vectors_of(network, images, data):
 def test_streamed_distances_are_those_of_concatenated_vectors(data):
     network = make_network()
     centroids = class_centroids(network, data.train, data)
-    found = judge(network, data.validation, data, centroids)
+    found = compare(network, data.validation, data, centroids)
     vectors = vectors_of(network, data.train, data)
     means = np.stack([vectors[data.train.labels == c].mean(axis=0) for c in range(N_CLASSES)])
     expected = cdist(vectors_of(network, data.validation, data), means, "cosine")
@@ -40,12 +40,12 @@ def test_streamed_distances_are_those_of_concatenated_vectors(data):
     assert found.logits == pytest.approx(logits.numpy(), abs=1e-5)
 
 
-def test_an_image_taken_out_of_its_centroid_is_as_if_it_had_never_been_in():
+def test_leave_one_out_distances_equal_those_to_centroids_of_the_other_images():
     data = make_data(n_train=9)
     network = make_network()
     train = data.train
     centroids = class_centroids(network, train, data)
-    found = distances_without_itself(judge(network, train, data, centroids), train.labels, centroids)
+    found = leave_one_out_distances(compare(network, train, data, centroids), train.labels, centroids)
     vectors = vectors_of(network, train, data)
     for i, label in enumerate(train.labels):
         others = np.arange(len(train)) != i
@@ -53,12 +53,12 @@ def test_an_image_taken_out_of_its_centroid_is_as_if_it_had_never_been_in():
         assert found[i] == pytest.approx(cdist(vectors[[i]], means, "cosine")[0], abs=1e-5), label
 
 
-def test_the_only_image_of_its_class_is_unrelated_to_it():
+def test_the_only_image_of_its_class_has_distance_1_to_it():
     data = make_data()
     train = data.train.take(np.array([0, 1, 3, 4, 6, 2]))  # classes 0 1 0 1 0 2
     network = make_network()
     centroids = class_centroids(network, train, data)
-    found = distances_without_itself(judge(network, train, data, centroids), train.labels, centroids)
+    found = leave_one_out_distances(compare(network, train, data, centroids), train.labels, centroids)
     assert found[5, 2] == 1
     assert (found[5, :2] < 1).all()
 
@@ -70,24 +70,24 @@ def test_the_order_of_the_images_does_not_matter(data):
     assert one.counts.tolist() == other.counts.tolist()
 
 
-def test_the_network_is_left_as_it_was(data):
+def test_the_network_is_not_changed(data):
     network = make_network().train()
     before = {name: t.clone() for name, t in network.state_dict().items()}
-    judge(network, data.validation, data, class_centroids(network, data.train, data))
+    compare(network, data.validation, data, class_centroids(network, data.train, data))
     assert network.training
     assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
     assert not any(m._forward_hooks for m in network.modules())
 
 
-def test_a_network_without_layers_of_interest_is_named(data):
+def test_a_network_without_live_layers_is_rejected(data):
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, N_CLASSES))
     with pytest.raises(ArchitectureError, match="no convolution and no activation that reaches its logits"):
         class_centroids(network, data.train, data)
 
 
-def test_a_class_without_images_is_unrelated_to_every_image(data):
-    images = LabelledImages(data.train.images, data.train.labels % 2, data.train.class_names)
+def test_a_class_without_images_has_distance_1_to_every_image(data):
+    images = LabeledImages(data.train.images, data.train.labels % 2, data.train.class_names)
     network = make_network()
     centroids = class_centroids(network, images, data)
-    found = judge(network, images, data, centroids)
+    found = compare(network, images, data, centroids)
     assert (cosine_distances(found.products, found.squares, centroids.squares)[:, 2] == 1).all()

@@ -18,25 +18,25 @@ def pairs():
     return class_pairs(DISTANCES, CONFUSION, {"stem": DISTANCES / 2})
 
 
-def test_pairs_come_closest_first_and_those_without_a_distance_last():
+def test_pairs_are_sorted_by_distance_with_undefined_ones_last():
     assert [(p.first, p.second) for p in pairs()] == [(1, 2), (0, 1), (0, 2)]
 
 
-def test_a_pair_counts_confusions_both_ways():
+def test_a_pair_counts_confusions_in_both_directions():
     pair = pairs()[1]
     assert (pair.first_as_second, pair.second_as_first, pair.confusions) == (1, 2, 3)
 
 
-def test_the_most_confused_pairs_leave_out_those_never_confused():
+def test_the_most_confused_pairs_exclude_those_never_confused():
     assert [(p.first, p.second) for p in most_confused(pairs(), 5)] == [(0, 1), (1, 2)]
     assert len(most_confused(pairs(), 1)) == 1
 
 
-def test_a_pair_without_a_distance_is_separated_nowhere():
+def test_a_pair_without_a_distance_is_never_separated():
     assert separated_at(pairs()[2], 0.0) is None
 
 
-def test_the_confusion_matrix_is_that_of_sklearn():
+def test_the_confusion_matrix_equals_that_of_sklearn():
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, 4, (2, 100))
     expected = sklearn_confusion(labels, predicted, labels=range(4))
@@ -52,5 +52,5 @@ def test_closeness_and_confusion_are_correlated_over_pairs_that_have_a_distance(
     assert pearson == pytest.approx(np.corrcoef(closeness, confused)[0, 1])
 
 
-def test_without_confusions_there_is_nothing_to_correlate():
+def test_without_confusions_there_is_no_correlation():
     assert closeness_and_confusion(DISTANCES, np.diag([5, 5, 5])) == (None, None)

@@ -1,4 +1,4 @@
-"""The confidence that goes with an exported network: what it is fitted to, and that the module computes just that."""
+"""Calibrated confidence of an exported network: the fit, and the module that computes it."""
 
 import json
 
@@ -10,7 +10,7 @@ from stages import N_CLASSES, make_data, make_network, pixels_of
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.confidence import (
     Confidence,
@@ -28,16 +28,15 @@ PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 
 def noisy(images, seed, share=0.25):
-    """A share of the labels drawn anew: errors that no network can avoid, of which one that has overfitted knows
-    nothing."""
+    """Replace a share of the labels by random ones: errors that no network can avoid or predict."""
     rng = np.random.default_rng(seed)
     labels = np.where(rng.random(len(images)) < share, rng.integers(0, N_CLASSES, len(images)), images.labels)
-    return LabelledImages(images.images, labels, images.class_names)
+    return LabeledImages(images.images, labels, images.class_names)
 
 
 @pytest.fixture(scope="module")
 def overconfident():
-    """A network that has learned noisy labels by heart, images to fit to and further ones to judge by."""
+    """Return a network that has overfitted noisy labels, images to fit the confidence, and others to test it."""
     data = make_data(n_train=120, n_validation=900)
     data = type(data)(noisy(data.train, 1), noisy(data.validation, 2), data.mean, data.std)
     network = make_network()
@@ -53,24 +52,24 @@ def fitted(overconfident):
     return fit_confidence(network, images, labels, n_classes=N_CLASSES)
 
 
-def test_confidence_equals_the_share_of_right_answers_on_new_images(overconfident, fitted):
+def test_confidence_equals_the_share_of_correct_predictions_on_new_images(overconfident, fitted):
     network, _, (images, labels) = overconfident
     with torch.no_grad():
         raw = network(images).softmax(dim=1)
         probabilities, confidence = WithConfidence(network, fitted)(images)
-    is_right = (raw.argmax(dim=1) == labels).numpy()
+    is_correct = (raw.argmax(dim=1) == labels).numpy()
 
     before, scaled, after = (
-        expected_calibration_error(c.numpy(), is_right)
+        expected_calibration_error(c.numpy(), is_correct)
         for c in (raw.amax(dim=1), probabilities.amax(dim=1), confidence)
     )
     assert before > 0.2
     assert scaled < before / 2
     assert after < before / 3
-    assert confidence.mean().item() == pytest.approx(is_right.mean(), abs=0.05)
+    assert confidence.mean().item() == pytest.approx(is_correct.mean(), abs=0.05)
 
 
-def test_answers_stay_those_of_the_network(overconfident, fitted):
+def test_predictions_are_those_of_the_network(overconfident, fitted):
     network, _, (images, _) = overconfident
     with torch.no_grad():
         logits, (probabilities, confidence) = network(images), WithConfidence(network, fitted)(images)
@@ -81,7 +80,7 @@ def test_answers_stay_those_of_the_network(overconfident, fitted):
     assert bool(((confidence >= 0) & (confidence <= 1)).all())
 
 
-def test_the_module_computes_what_the_numbers_say(overconfident, fitted):
+def test_the_module_computes_the_fitted_confidence(overconfident, fitted):
     network, _, (images, _) = overconfident
     with torch.no_grad():
         stem = network.stem(images[:1])
@@ -89,12 +88,12 @@ def test_the_module_computes_what_the_numbers_say(overconfident, fitted):
         logits = network(images[:1])[0].double().numpy()
         confidence = WithConfidence(network, fitted)(images[:1])[1].item()
 
-    answer = int(logits.argmax())
+    predicted = int(logits.argmax())
     p = np.exp(logits / fitted.temperature) / np.exp(logits / fitted.temperature).sum()
-    odds = fitted.bias + fitted.softmax_weight * np.log(p[answer] / (1 - p[answer]))
+    odds = fitted.bias + fitted.softmax_weight * np.log(p[predicted] / (1 - p[predicted]))
     for name, output in (("stem", stem), ("stage1", stage1)):
         vector = output[0].mean(dim=(1, 2)).double().numpy()
-        odds += fitted.stage_weights[name] * vector @ fitted.centroids[name][answer] / np.linalg.norm(vector)
+        odds += fitted.stage_weights[name] * vector @ fitted.centroids[name][predicted] / np.linalg.norm(vector)
     assert confidence == pytest.approx(expit(odds), abs=1e-5)
 
 
@@ -110,7 +109,7 @@ def test_it_is_saved_as_json_and_traced(overconfident, fitted):
             torch.testing.assert_close(got, expected)
 
 
-def test_the_network_is_left_as_it_was(overconfident, fitted):
+def test_the_network_is_not_changed(overconfident, fitted):
     network, (images, labels), _ = overconfident
     network.train()
     fit_confidence(network, images[:50], labels[:50], n_classes=N_CLASSES)
@@ -127,13 +126,13 @@ def test_without_an_error_confidence_is_nearly_that_of_softmax():
     assert expit(columns @ coefficients + bias) == pytest.approx(expit(columns[:, 0]), abs=0.02)
 
 
-def test_closeness_counts_where_softmax_says_nothing():
+def test_cosines_are_used_if_softmax_is_uninformative():
     rng = np.random.default_rng(0)
-    closeness = rng.uniform(0, 1, 4000)
-    is_right = rng.random(4000) < expit(8 * (closeness - 0.5))
-    columns = np.column_stack([rng.normal(0, 1, 4000), closeness])
+    cosines = rng.uniform(0, 1, 4000)
+    is_correct = rng.random(4000) < expit(8 * (cosines - 0.5))
+    columns = np.column_stack([rng.normal(0, 1, 4000), cosines])
 
-    coefficients, bias = fit_odds(columns, is_right)
+    coefficients, bias = fit_odds(columns, is_correct)
 
     assert coefficients == pytest.approx([0, 8], abs=0.6)
     assert bias == pytest.approx(-4, abs=0.3)
@@ -154,10 +153,10 @@ def test_log_odds_are_those_of_softmax():
     p = logits.softmax(dim=1).amax(dim=1)
 
     torch.testing.assert_close(log_odds(logits), torch.log(p / (1 - p)))
-    assert log_odds(torch.tensor([[100.0, 0.0]])).item() == pytest.approx(100.0)  # where p rounds to 1
+    assert log_odds(torch.tensor([[100.0, 0.0]])).item() == pytest.approx(100.0)  # p rounds to 1
 
 
-def test_a_class_without_images_has_no_centroid_and_confidence_stays_finite():
+def test_a_class_without_images_has_a_zero_centroid_and_confidence_is_finite():
     data, network = make_data(), make_network()
     pixels, labels = pixels_of(data.validation, data), torch.from_numpy(data.validation.labels)
     seen = labels < 2
@@ -169,8 +168,11 @@ def test_a_class_without_images_has_no_centroid_and_confidence_stays_finite():
         assert bool(WithConfidence(network, fitted)(pixels)[1].isfinite().all())
 
 
-def test_what_cannot_be_fitted_is_told():
-    with pytest.raises(ArchitectureError, match=r"fitted to a torch\.nn\.Sequential of at least two stages"):
+def test_a_confidence_needs_two_stages_and_images():
+    with pytest.raises(
+        ArchitectureError,
+        match=r"^a confidence needs a torch\.nn\.Sequential of at least two stages, ",
+    ):
         fit_confidence(nn.Sequential(nn.Flatten()), torch.zeros(1, 1, 2, 2), torch.zeros(1).long(), n_classes=4)
     with pytest.raises(DataError, match="no images to fit a confidence to"):
         fit_confidence(make_network(), torch.zeros(0, 1, 8, 8), torch.zeros(0).long(), n_classes=N_CLASSES)

@@ -4,7 +4,7 @@ import torch
 from stages import N_CLASSES, make_data, make_network, pixels_of
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages
+from nasx.data.dataset import LabeledImages
 from nasx.diagnostics.debug import debug
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
@@ -20,28 +20,28 @@ def found():
     wrong = data.train.labels.copy()
     wrong[17] = (wrong[17] + 1) % N_CLASSES
     data = type(data)(
-        LabelledImages(data.train.images, wrong, data.train.class_names), data.validation, data.mean, data.std
+        LabeledImages(data.train.images, wrong, data.train.class_names), data.validation, data.mean, data.std
     )
     return debug(network, data, distances={"shap": np.zeros((N_CLASSES, N_CLASSES))}, seed=0), network, data
 
 
 def test_a_wrong_label_is_the_most_suspect_and_its_true_class_is_named(found):
-    debugging, _, data = found
-    assert debugging.suspicion.ranking()[0] == 17
-    assert debugging.suspicion.nearest[17] == (data.train.labels[17] - 1) % N_CLASSES
-    assert debugging.train_probabilities[17, data.train.labels[17]] < 0.1
+    diagnosis, _, data = found
+    assert diagnosis.suspicion.ranking()[0] == 17
+    assert diagnosis.suspicion.nearest[17] == (data.train.labels[17] - 1) % N_CLASSES
+    assert diagnosis.train_probabilities[17, data.train.labels[17]] < 0.1
 
 
-def test_softmax_confidence_and_answers_are_the_networks_own(found):
-    debugging, network, data = found
+def test_softmax_confidence_and_predictions_are_those_of_the_network(found):
+    diagnosis, network, data = found
     with torch.no_grad():
         probabilities = network(pixels_of(data.validation, data)).softmax(dim=1)
-    softmax, activations, margin = debugging.confidences
+    softmax, activations, margin = diagnosis.confidences
     assert softmax.values == pytest.approx(probabilities.amax(dim=1).numpy(), abs=1e-5)
-    assert (debugging.is_right == (probabilities.argmax(dim=1).numpy() == data.validation.labels)).all()
-    assert [c.is_probability for c in debugging.confidences] == [True, False, False]
+    assert (diagnosis.is_correct == (probabilities.argmax(dim=1).numpy() == data.validation.labels)).all()
+    assert [c.is_probability for c in diagnosis.confidences] == [True, False, False]
     assert (activations.values <= 1).all()
-    assert (margin.values <= activations.values).all()  # what is nearest lies no farther than what was answered
+    assert (margin.values <= activations.values).all()  # another centroid may be nearer
 
 
 def test_every_confidence_is_calibrated_to_a_probability(found):

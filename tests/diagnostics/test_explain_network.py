@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.diagnostics.explain import explain, pick_samples
 from nasx.diagnostics.explain_image import shap_images
 from nasx.diagnostics.explanation import SampleKind
@@ -22,8 +22,8 @@ def data():
     def images(n):
         labels = np.arange(n) % N_CLASSES
         pixels = rng.integers(0, 80, (n, 1, 6, 6))
-        pixels[np.arange(n), 0, 2 * labels] += 150  # a bright row tells the class
-        return LabelledImages(pixels.astype(np.uint8), labels, ("top", "middle", "bottom"))
+        pixels[np.arange(n), 0, 2 * labels] += 150  # a bright row depends on the class
+        return LabeledImages(pixels.astype(np.uint8), labels, ("top", "middle", "bottom"))
 
     return SearchData(images(60), images(45), np.float32([0.3]), np.float32([0.2]))
 
@@ -57,28 +57,28 @@ def test_the_layers_are_the_scorers_and_average_to_its_distances(explanation):
     assert mean == pytest.approx(explanation.score.distances)
 
 
-def test_a_recorded_score_is_told_as_it_was_recorded(explanation, data):
+def test_a_recorded_score_is_not_computed_again(explanation, data):
     scorer, recorded = ShapScorer(samples_per_class=2, draws=2, background=4), explanation.score
     assert explain(make_network(), data, scorer=scorer, recorded=recorded, draws=2).score is recorded
 
 
-def test_wrong_samples_are_explained_for_both_classes_right_ones_for_their_own(explanation, data):
+def test_incorrect_samples_are_explained_for_both_classes_and_correct_ones_for_their_own(explanation, data):
     for sample in explanation.samples:
         classes = list(sample.attributions)
         assert classes[0] == sample.predicted
         assert sample.label == data.validation.labels[sample.index]
         match sample.kind:
-            case SampleKind.RIGHT:
+            case SampleKind.CORRECT:
                 assert classes == [sample.label]
-            case SampleKind.WRONG:
+            case SampleKind.INCORRECT:
                 assert classes == [sample.predicted, sample.label]
                 assert sample.predicted != sample.label
-            case SampleKind.UNSURE:
+            case SampleKind.UNCERTAIN:
                 assert len(set(classes)) == 2
                 assert sample.predicted == sample.label
 
 
-def test_the_same_seed_gives_the_same_explanation(data):
+def test_the_same_seed_yields_the_same_explanation(data):
     scorer = ShapScorer(samples_per_class=5, draws=4, background=8)
     first, second = (explain(make_network(), data, scorer=scorer, draws=5, seed=3) for _ in range(2))
     assert [s.index for s in first.samples] == [s.index for s in second.samples]
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_explanation(data):
         assert all(np.array_equal(a.attributions[c], b.attributions[c]) for c in a.attributions)
 
 
-def test_explaining_leaves_the_network_and_the_global_generators_alone(data):
+def test_explaining_does_not_change_the_network_and_the_global_generators(data):
     network = make_network().train()
     weights = {name: t.clone() for name, t in network.state_dict().items()}
     numpy_state, torch_state = np.random.get_state()[1].copy(), torch.random.get_rng_state()  # noqa: NPY002
@@ -99,7 +99,7 @@ def test_explaining_leaves_the_network_and_the_global_generators_alone(data):
 
 
 def test_shap_values_of_a_linear_network_are_its_weights_times_the_distance_from_the_mean():
-    """f(x) = w x: whatever the draws, the values sum to w (x - background), pixel by pixel."""
+    """For f(x) = w x, the value of each pixel is w (x - background) for any draws."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, N_CLASSES)).eval()
     image, background = torch.rand(1, 2, 2), torch.rand(1, 1, 2, 2)
     values = shap_images(network, image, background, [2, 0], draws=3, seed=0)
@@ -111,12 +111,12 @@ def test_a_single_class_is_explained_as_well_as_two():
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, N_CLASSES)).eval()
     image, background = torch.rand(1, 2, 2), torch.rand(5, 1, 2, 2)
     both = shap_images(network, image, background, [1, 0], draws=4, seed=0)
-    alone = shap_images(network, image, background, [1], draws=4, seed=0)
-    assert alone == pytest.approx(both[:1])
+    single = shap_images(network, image, background, [1], draws=4, seed=0)
+    assert single == pytest.approx(both[:1])
 
 
 def confident(label, confidence):
-    """Softmax probabilities with this one on top."""
+    """Return softmax probabilities with this value for `label`, the others equal."""
     probabilities = np.full(N_CLASSES, (1 - confidence) / (N_CLASSES - 1))
     probabilities[label] = confidence
     return probabilities
@@ -128,9 +128,9 @@ def test_the_most_confident_errors_and_the_least_confident_successes_are_picked(
     confidences = [0.9, 0.5, 0.6, 0.8, 0.7, 0.95, 0.55, 0.85]
     probabilities = np.array([confident(p, c) for p, c in zip(predicted, confidences, strict=True)])
     picked = pick_samples(probabilities, labels, per_class=1, generator=np.random.default_rng(0))
-    assert [i for kind, i in picked if kind is SampleKind.WRONG] == [4, 2]
-    assert [i for kind, i in picked if kind is SampleKind.UNSURE] == [1, 6, 3, 7]
-    assert [i for kind, i in picked if kind is SampleKind.RIGHT] == [
+    assert [i for kind, i in picked if kind is SampleKind.INCORRECT] == [4, 2]
+    assert [i for kind, i in picked if kind is SampleKind.UNCERTAIN] == [1, 6, 3, 7]
+    assert [i for kind, i in picked if kind is SampleKind.CORRECT] == [
         0,
         3,
         5,
@@ -144,6 +144,6 @@ def test_of_many_classes_those_with_the_most_errors_are_shown():
     predicted[labels >= 40] = np.where(np.arange(40) % 4 == 0, 0, predicted[labels >= 40])  # one error each
     probabilities = np.eye(n)[predicted]
     picked = pick_samples(probabilities, labels, per_class=1, generator=np.random.default_rng(0))
-    shown = {labels[i] for kind, i in picked if kind is SampleKind.RIGHT}
+    shown = {labels[i] for kind, i in picked if kind is SampleKind.CORRECT}
     assert len(shown) == 20
     assert shown >= set(range(40, 50))

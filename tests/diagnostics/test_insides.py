@@ -1,4 +1,4 @@
-"""Where classes lie inside a network, which edges carry its decision, and one image explained."""
+"""Maps of classes inside a network, shares of edges, and the explanation of one image."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,16 @@ from stages import N_CLASSES, make_data, make_network, pixels_of
 from nasx.diagnostics.class_pairs import activity_by_block, class_map, class_tree
 from nasx.diagnostics.edge_shares import conductances, edge_shares
 from nasx.diagnostics.explain import mean_activity
-from nasx.diagnostics.explain_image import INPUT, OneImage, explain_image
+from nasx.diagnostics.explain_image import INPUT, ImageExplanation, explain_image
 from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, SKIP, Edge
 from nasx.networks.skeletons import cell_network
 from nasx.reports.figures.classes import activity_figure, map_figure, tree_figure
-from nasx.reports.image_page import maps_figure, tell_image
+from nasx.reports.image_page import image_page, maps_figure
 
 EDGES = [Edge(0, 1, CONV_3X3), Edge(0, 2, SKIP), Edge(1, 2, CONV_1X1), Edge(0, 3, AVG_POOL), Edge(2, 3, SKIP)]
 
 
-def test_the_plane_is_that_of_principal_components():
+def test_the_plane_is_that_of_the_principal_components():
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 5
     vectors = rng.normal(size=(60, 7)) + 3 * rng.normal(size=(5, 7))[labels]
@@ -31,18 +31,18 @@ def test_the_plane_is_that_of_principal_components():
     assert np.abs(found.images) == pytest.approx(np.abs(expected.transform(vectors)))
 
 
-def test_a_class_without_images_has_no_place():
+def test_a_class_without_images_has_no_coordinates():
     found = class_map("stem", np.eye(4), [0, 1, 3, 3], n_classes=4)
     assert np.isnan(found.centroids[2]).all()
     assert np.isfinite(found.centroids[[0, 1, 3]]).all()
 
 
-def test_two_classes_lie_on_a_line():
+def test_two_classes_are_on_a_line():
     found = class_map("stem", [[0.0, 1.0], [2.0, 1.0]], [0, 1], n_classes=2)
     assert found.centroids.tolist() == [[-1.0, 0.0], [1.0, 0.0]]
 
 
-def test_a_pair_without_a_distance_counts_as_far_and_too_few_classes_make_no_tree():
+def test_a_pair_without_a_distance_has_the_largest_one_and_too_few_classes_have_no_tree():
     distances = np.array([[0, 0.1, np.nan], [0.1, 0, 0.6], [np.nan, 0.6, 0]])
     assert class_tree(distances)[:, 2].tolist() == pytest.approx([0.1, 0.6])
     assert class_tree(distances[:2, :2]) is None
@@ -55,7 +55,7 @@ def cells(seed=0):
         return cell_network(EDGES, widths=(4, 8, 16), cells=1, input_shape=(1, 8, 8), n_classes=N_CLASSES).eval()
 
 
-def test_what_edges_bring_to_the_output_sums_to_the_logit_gap():
+def test_contributions_of_edges_to_the_output_sum_to_the_logit_difference():
     network = cells()
     images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -70,10 +70,10 @@ def test_what_edges_bring_to_the_output_sums_to_the_logit_gap():
         through_skip = float(parts[cell, Edge(2, 3, SKIP)].sum())
         assert len(into_output) == 2
         assert sum(into_output) == pytest.approx(gap, rel=0.02)
-        assert sum(into_inner) == pytest.approx(through_skip, rel=1e-3)  # a skip passes on what came into its node
+        assert sum(into_inner) == pytest.approx(through_skip, rel=1e-3)  # a skip passes on the sum of its node
 
 
-def test_shares_of_edges_sum_to_one_and_leave_no_trace():
+def test_shares_of_edges_sum_to_one_and_the_network_is_not_changed():
     network, images = cells().train(), torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
     shares = edge_shares(network, images[:3], images[3:])
@@ -95,7 +95,7 @@ def one():
     return explain_image(make_network(), data, data.validation.images[4], name="image 4", label=1), data
 
 
-def test_an_image_is_answered_with_a_calibrated_confidence(one):
+def test_a_prediction_has_a_calibrated_confidence(one):
     found, _ = one
     assert found.probabilities.sum() == pytest.approx(1)
     assert 0 < found.confidence < 1
@@ -103,7 +103,7 @@ def test_an_image_is_answered_with_a_calibrated_confidence(one):
     assert all(map_.shape == (8, 8) for map_ in found.maps.values())
 
 
-def test_the_maps_sum_to_the_same_gap(one):
+def test_the_maps_sum_to_the_same_logit_difference(one):
     maps = one[0].maps
     assert maps[INPUT].sum() == pytest.approx(maps["stem"].sum(), abs=0.05 * np.abs(maps[INPUT]).sum())
 
@@ -120,7 +120,7 @@ def test_distances_are_to_the_mean_images_of_the_classes(one):
 
 
 def made_up(label):
-    return OneImage(
+    return ImageExplanation(
         name="cat[1].png",
         image=np.zeros((3, 4, 4), dtype=np.uint8),
         label=label,
@@ -132,20 +132,20 @@ def made_up(label):
     )
 
 
-def test_an_image_is_told_in_words():
-    page = tell_image(made_up(label=0), "a1b2c3d4e5")
+def test_the_page_of_an_image():
+    page = image_page(made_up(label=0), "a1b2c3d4e5")
     assert dict(page.facts) == {
         "image": "cat[1].png",
-        "answer": "dog",
-        "true class": "cat (the answer is wrong)",
-        "confidence": "91.2 %: so many of 100 answers as sure as this one are right",
-        "likeliest": "dog 94.9 %; cat 5.0 %; ship 0.1 %",
+        "prediction": "dog",
+        "true class": "cat (the prediction is incorrect)",
+        "confidence": "91.2 % of such predictions are correct (calibrated)",
+        "most likely": "dog 94.9 %; cat 5.0 %; ship 0.1 %",
     }
     maps, nearest = page.sections
-    assert "speaks for dog (orange)" in maps.paragraphs[0]
-    assert "first lies nearest to the class answered at stage1." in nearest.paragraphs[0]
+    assert "SHAP values for dog: orange is evidence for it" in maps.paragraphs[0]
+    assert "The predicted class is first the nearest at stage1." in nearest.paragraphs[0]
     assert nearest.table[1] == ("stem", "cat (0.100)", "dog (0.200)", "ship (0.300)")
-    assert "true class" not in dict(tell_image(made_up(label=None), "a").facts)
+    assert "true class" not in dict(image_page(made_up(label=None), "a").facts)
 
 
 @pytest.mark.parametrize("n_classes", [2, 12, 40])

@@ -1,4 +1,4 @@
-"""Repairs: what counts as help, and that a repair and its twin differ by the push alone."""
+"""Repairs: verdicts, and a repair and its control differ only in the regularizer."""
 
 import pytest
 import torch
@@ -19,17 +19,17 @@ def outcomes(*numbers):
 
 
 @pytest.mark.parametrize(
-    ("repaired", "twins", "verdict"),
+    ("repaired", "controls", "verdict"),
     [
         (outcomes((3, 20), (4, 20)), outcomes((8, 20), (9, 21)), Verdict.HELPED),
         (outcomes((3, 25), (4, 20)), outcomes((8, 20), (9, 21)), Verdict.MOVED),
         (outcomes((3, 20), (9, 20)), outcomes((8, 20), (9, 21)), Verdict.NO_HELP),  # a tie with the second seed
-        (outcomes((3, 15), (4, 15)), outcomes((2, 20), (2, 21)), Verdict.NO_HELP),  # more training alone did as well
+        (outcomes((3, 15), (4, 15)), outcomes((2, 20), (2, 21)), Verdict.NO_HELP),  # more training was sufficient
         (outcomes((11, 15), (11, 15)), outcomes((12, 20), (12, 21)), Verdict.NO_HELP),  # worse than before
     ],
 )
-def test_a_repair_helps_where_it_beats_its_twin_and_the_network_as_it_was_with_every_seed(repaired, twins, verdict):
-    assert Repair((0, 1), 100, Outcome(10, 20, 0.4), repaired, twins).verdict is verdict
+def test_a_repair_helps_if_it_is_better_than_its_control_and_the_original_with_every_seed(repaired, controls, verdict):
+    assert Repair((0, 1), 100, Outcome(10, 20, 0.4), repaired, controls).verdict is verdict
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,13 @@ def repaired():
     return result, network, weights, data
 
 
-def test_a_repair_pushes_the_pair_apart_where_its_twin_does_not(repaired):
+def test_a_repair_separates_the_pair_more_than_its_control(repaired):
     result = repaired[0]
-    for patient, twin in zip(result.repaired, result.twins, strict=True):
-        assert patient.distance > twin.distance
+    for fine_tuned, control in zip(result.repaired, result.controls, strict=True):
+        assert fine_tuned.distance > control.distance
 
 
-def test_the_network_itself_is_left_as_it_was(repaired):
+def test_the_network_itself_is_not_changed(repaired):
     result, network, weights, data = repaired
     assert all(torch.equal(t, weights[name]) for name, t in network.state_dict().items())
     assert outcome(network, data, (0, 2)) == result.before
