@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from nasx.algorithms.nsga2 import NSGA2
 from nasx.config.compose import compose
 from nasx.errors import DataError
-from nasx.experiment import prepare
+from nasx.experiment import prepare, repeatability
+from nasx.protocols import Problem
 
 CLASSES = ("none", "horizontal", "vertical", "diagonal")
 
@@ -32,3 +34,28 @@ def test_similarities_in_another_order_than_the_datasets_classes_are_refused(tmp
 
     with pytest.raises(DataError, match="class 1 is 'diagonal', but 'none' in the dataset"):
         prepare(lines_with(similarity))
+
+
+PROBLEM = Problem(gene_sizes=(2, 3), n_objectives=2, seed=0, workers=64)
+
+
+class UserAlgorithm:
+    """Search algorithm without optional members."""
+
+    def ask(self):
+        return None
+
+    def tell(self, number, costs):
+        pass
+
+
+def test_a_free_running_search_is_reported_as_not_repeatable():
+    notice = repeatability(NSGA2(mode="free_running", problem=PROBLEM), workers=64)
+
+    assert notice.startswith("64 workers: ")
+    assert "does not repeat from its seed; algorithm.mode=steady_state does" in notice
+
+
+def test_other_algorithms_are_repeatable():
+    assert repeatability(NSGA2(mode="steady_state", problem=PROBLEM), workers=64) == ""
+    assert repeatability(UserAlgorithm(), workers=64) == ""

@@ -91,11 +91,14 @@ def probe_at(network: nn.Module, name: str, image: Tensor, channel_dim: int = 1)
 def _named(network: nn.Module, images: Tensor, names: Sequence[str]) -> list[FeatureMap]:
     maps, logits = _run(network, images)
     for name in names:
+        problem = None
         if name not in maps:
-            problem = f"must be modules that run once and return a feature map, got {name!r}."
-            raise SettingError("probes", f"{problem} {did_you_mean(name, maps)}")
-        if not _is_cut(network, maps[name], images, logits):
-            raise SettingError("probes", f"must be modules that every path to the logits goes through, got {name!r}")
+            hint = did_you_mean(name, maps)
+            problem = f"must be modules that run once and return a feature map, got {name!r}. {hint}"
+        elif not _is_cut(network, maps[name], images, logits):
+            problem = f"must be modules that every path to the logits goes through, got {name!r}"
+        if problem:
+            raise SettingError("probes", problem)
     return [maps[name] for name in names]
 
 

@@ -197,17 +197,15 @@ class CellSpace:
 
         for name, node in self.operations.items():
             key = f"operations.{name}"
-            if problem := _form_problem(name, node):
-                raise SettingError(key, problem)
-            if node is None:
-                continue
-            with torch.random.fork_rng(devices=[]):  # initialization draws from torch's global generator
-                try:
-                    problem = operation_problem(self._module(name, self.channels), self.channels)
-                except ConfigError as error:
-                    raise _with_key(error, key) from error
-                except (TypeError, ValueError, RuntimeError) as error:
-                    raise SettingError(key, f"cannot be built: {' '.join(str(error).split())}") from error
+            problem = _form_problem(name, node)
+            if problem is None and node is not None:
+                with torch.random.fork_rng(devices=[]):  # initialization draws from torch's global generator
+                    try:
+                        problem = operation_problem(self._module(name, self.channels), self.channels)
+                    except ConfigError as error:
+                        raise _with_key(error, key) from error
+                    except (TypeError, ValueError, RuntimeError) as error:
+                        raise SettingError(key, f"cannot be built: {' '.join(str(error).split())}") from error
             if problem:
                 raise SettingError(key, problem)
 
