@@ -181,6 +181,7 @@ class ComparedRun:
 
     @property
     def trials(self) -> int:
+        """Number of trials."""
         return len(self.growth)
 
 

@@ -75,7 +75,14 @@ def debugging_sections(
     planted: PlantedErrors | None = None,
     repair: Repair | None = None,
 ) -> tuple[Section, ...]:
-    """Return the sections of the page, one per question. Arguments as in `debugging_page`."""
+    """Return the sections of the page, one per question.
+
+    Args:
+        debugging: of the trained network.
+        images: (n_train,) indices of the training images in the dataset.
+        planted: how many planted label errors were found; None: none were planted.
+        repair: of one pair of classes; None: not tried.
+    """
     names = debugging.train.class_names
     return (
         _reliability(debugging),

@@ -24,20 +24,17 @@ COLUMNS: Final = 5
 
 def image_page(found: ImageExplanation, arch_id: str) -> Page:
     """Return the texts and tables of the explanation of one image."""
-    names, answer = found.class_names, found.answer
+    names, predicted = found.class_names, found.predicted
     order = np.argsort(-found.probabilities, kind="stable")
     likely = "; ".join(f"{clean(names[c])} {format_probability(found.probabilities[c])}" for c in order[:SHOWN_CLASSES])
     facts = [
         ("image", clean(found.name)),
-        ("prediction", clean(names[answer])),
-        (
-            "confidence",
-            f"{format_probability(found.confidence)}: share of such predictions that are correct (calibrated)",
-        ),
+        ("prediction", clean(names[predicted])),
+        ("confidence", f"{format_probability(found.confidence)} of such predictions are correct (calibrated)"),
         ("most likely", likely),
     ]
     if found.label is not None:
-        verdict = "correct" if found.label == answer else "the prediction is incorrect"
+        verdict = "correct" if found.label == predicted else "the prediction is incorrect"
         facts.insert(2, ("true class", f"{clean(names[found.label])} ({verdict})"))
     return Page(f"Network {arch_id}: one image", tuple(facts), (_maps(found), _nearest(found)))
 
@@ -55,8 +52,8 @@ def format_probability(share: float) -> str:
 
 def _maps(found: ImageExplanation) -> Section:
     text = (
-        f"SHAP values for {clean(found.class_names[found.answer])}: orange is evidence for it, blue against it, with "
-        "training images as the background. First for each pixel, then for each position in the later stages."
+        f"SHAP values for {clean(found.class_names[found.predicted])}: orange is evidence for it, blue against it, "
+        "with training images as the background. First for each pixel, then for each position in the later stages."
     )
     return Section(
         "Evidence for the prediction", (text,), figure=FIGURE, alt="SHAP values at the input and at each stage"
@@ -69,7 +66,7 @@ def _nearest(found: ImageExplanation) -> Section:
     for stage, distances in found.distances.items():
         nearest = np.argsort(distances, kind="stable")[:SHOWN_CLASSES]
         rows.append((stage, *(f"{clean(names[c])} ({distances[c]:.3f})" for c in nearest)))
-    first = next((stage for stage, d in found.distances.items() if int(d.argmin()) == found.answer), None)
+    first = next((stage for stage, d in found.distances.items() if int(d.argmin()) == found.predicted), None)
     place = f"is first the nearest at {first}" if first else "is the nearest at no stage"
     text = (
         "Cosine distance of its channel means to those of the mean validation image of each class. "

@@ -70,7 +70,13 @@ def with_paper_score(trials: Sequence[Trial], front: PaperFront) -> list[Trial]:
 
 
 def comparison_sentence(summary: FrontSummary, front: PaperFront, *, n_classes: int) -> str:
-    """Return both hypervolumes and their ratio in one sentence."""
+    """Return both hypervolumes and their ratio in one sentence.
+
+    Args:
+        summary: of a run, by the paper's scorer.
+        front: of the paper, on the same dataset.
+        n_classes: determines the reference point of the paper's hypervolume.
+    """
     ours, theirs = summary.hypervolume, front.hypervolume(n_classes)
     sentence = (
         f"the paper's front on {front.dataset}: hypervolume {theirs:.4f}; this run's front, "

@@ -32,7 +32,12 @@ def format_value(objective: Objective, value: float | None) -> str:
 
 
 def format_estimate(objective: Objective, value: float | None, std: float | None) -> str:
-    """Return a value with its uncertainty and unit; without the uncertainty if it is unknown or 0 (exact).
+    """Return a value with its uncertainty and unit.
+
+    Args:
+        objective: determines unit and digits.
+        value: None: unknown.
+        std: standard deviation; not shown if it is None (unknown) or 0 (exact).
 
     >>> from nasx.trial import OBJECTIVES
     >>> format_estimate(OBJECTIVES["error"], 0.0213, 0.0031), format_estimate(OBJECTIVES["parameters"], 802426.0, 0.0)

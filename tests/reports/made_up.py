@@ -153,8 +153,8 @@ def make_explanation(class_names=("cat", "dog", "ship"), confusion=None):
         score=make_score(distances, layers),
         layer_distances=layers,
         samples=(
-            *(sample(SampleKind.RIGHT, c, c, c, c) for c in range(3)),
-            sample(SampleKind.WRONG, 3, 0, 1, 1, 0),
-            sample(SampleKind.UNSURE, 4, 2, 2, 2, 0),
+            *(sample(SampleKind.CORRECT, c, c, c, c) for c in range(3)),
+            sample(SampleKind.INCORRECT, 3, 0, 1, 1, 0),
+            sample(SampleKind.UNCERTAIN, 4, 2, 2, 2, 0),
         ),
     )

@@ -49,7 +49,7 @@ def cell_figure(edges: Iterable[Edge], *, title: str = "", shares: Mapping[Edge,
     """
     edges = [e for e in edges if e.operation != NONE]
     output = max((e.target for e in edges), default=1)
-    figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
     figure.suptitle(title or "The cell", x=0.015, ha="left", fontsize=11.5, fontweight="bold")
     axes = figure.add_subplot()
     for edge in edges:

@@ -116,7 +116,13 @@ NAMED: Final = 30  # with more classes, their names are left out
 
 @styled
 def map_figure(maps: Sequence[ClassMap], class_names: Sequence[str], *, title: str = "") -> Figure:
-    """Draw one plane per stage, from the input to the output: images as dots, class means as names."""
+    """Draw one plane per stage, from the input to the output: images as dots, class means as names.
+
+    Args:
+        maps: one per stage, from the input to the output.
+        class_names: with more than 30 classes, they are not shown.
+        title: of the figure.
+    """
     rows = -(-len(maps) // COLUMNS)
     figure = Figure(figsize=(WIDTH, 0.5 + 3.1 * rows), layout="constrained")
     heading = title or "Classes after each stage (principal components)"
@@ -178,7 +184,13 @@ def tree_figure(tree: NDArray[np.float64], class_names: Sequence[str], *, title:
 def activity_figure(
     activity: Mapping[str, NDArray[np.float64]], class_names: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """Draw the mean activation of each block (column) for each class (row), from the input to the output."""
+    """Draw the mean activation of each block (column) for each class (row), from the input to the output.
+
+    Args:
+        activity: block -> (n_classes,), in standard deviations over the classes.
+        class_names: of the rows.
+        title: of the figure.
+    """
     values = np.stack(list(activity.values()), axis=1)
     n_classes, n_blocks = values.shape
     height = float(np.clip(1.5 + 0.24 * n_classes, 2.4, 12.0))
@@ -188,7 +200,7 @@ def activity_figure(
     limit = float(np.abs(values).max()) or 1.0
     image = axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, pad=0.02)
-    bar.set_label("activation, in standard deviations", color=INK)
+    bar.set_label("activation (std. deviations)", color=INK)
     bar.outline.set_visible(False)
     rows = np.arange(n_classes)[:: 1 + (n_classes - 1) // 60]
     columns = np.arange(n_blocks)[:: 1 + (n_blocks - 1) // 24]

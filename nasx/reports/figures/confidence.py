@@ -26,7 +26,7 @@ def reliability_figure(confidences: Sequence[ConfidenceMeasure], is_correct: Arr
 
     Args:
         confidences: measures of the same images.
-        is_right: (n,) whether each prediction is correct.
+        is_correct: (n,) whether each prediction is correct.
         n_bins: at most, per panel.
     """
     figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")

@@ -160,7 +160,13 @@ def _above_chance(summary: FrontSummary, paper: PaperFront) -> dict[str, NDArray
 
 
 def label_axis(axes: Axes, which: str, objective: Objective) -> None:
-    """Label an axis with name, unit and direction of an objective; the arrow points to the better end."""
+    """Label an axis with name, unit and direction of an objective; the arrow points to the better end.
+
+    Args:
+        axes: of the figure.
+        which: "x" or "y".
+        objective: determines the label and the tick format, e.g. percent for shares.
+    """
     unit = f" ({objective.unit})" if objective.unit else ""
     axis = axes.xaxis if which == "x" else axes.yaxis
     name = f"{objective.label}{unit}"

@@ -36,6 +36,16 @@ class Sheet:
     def text(
         self, x: float, text: str, size: float, color: str = INK, weight: str = "normal", drop: float = 0.0
     ) -> None:
+        """Add a line of text.
+
+        Args:
+            x: from the left edge, in inches.
+            text: plain.
+            size: in points.
+            color: of the text.
+            weight: "normal" or "bold".
+            drop: below `top`, in inches.
+        """
         y = 1 - (self.top + drop) / self.height
         self.figure.text(x / WIDTH, y, text, fontsize=size, color=color, fontweight=weight, va="top")
 
@@ -105,9 +115,9 @@ def shap_figure(explanation: Explanation, *, title: str = "") -> Figure:
 
     For the latter, SHAP values are shown for the predicted class and for its rival: the true class or the runner-up.
     """
-    right = _by_class(explanation.of_kind(SampleKind.RIGHT))
+    right = _by_class(explanation.of_kind(SampleKind.CORRECT))
     bands = [right[i : i + SHAP_COLUMNS] for i in range(0, len(right), SHAP_COLUMNS)]
-    rivalries = [(kind, explanation.of_kind(kind)) for kind in (SampleKind.WRONG, SampleKind.UNSURE)]
+    rivalries = [(kind, explanation.of_kind(kind)) for kind in (SampleKind.INCORRECT, SampleKind.UNCERTAIN)]
     rivalries = [(kind, samples) for kind, samples in rivalries if samples]
     heights = [0.75, *(_band_height(b) for b in bands), *(RIVALRY + RIVAL_SIDE for _ in rivalries)]
     sheet = Sheet(sum(heights) + 0.1)
@@ -160,7 +170,7 @@ def _draw_band(sheet: Sheet, band: Sequence[Sequence[ExplainedSample]], names: S
 
 def _draw_rivalries(sheet: Sheet, kind: SampleKind, samples: Sequence[ExplainedSample], names: Sequence[str]) -> None:
     """Draw each sample with the SHAP values of its predicted class and of its rival."""
-    is_wrong = kind is SampleKind.WRONG
+    is_wrong = kind is SampleKind.INCORRECT
     heading = "Most confident errors" if is_wrong else "Least confident correct predictions"
     sheet.text(MARGIN, heading, 9.5, weight="bold")
     for i, sample in enumerate(samples):
@@ -175,7 +185,7 @@ def _draw_rivalries(sheet: Sheet, kind: SampleKind, samples: Sequence[ExplainedS
             _show_values(axes, sample, c)
             axes.set_xlabel(f"for {shorten(names[c], 8)}", fontsize=7.5, labelpad=2)
         truth = f"true class {shorten(names[sample.label], 10)}" if is_wrong else ""
-        sheet.text(x, truth, 8, drop=SHAP_HEADING + RIVAL_SIDE + 0.04)
+        sheet.text(x, truth, 8, drop=SHAP_HEADING + RIVAL_SIDE + 0.19)
 
 
 def _show_values(axes: Axes, sample: ExplainedSample, label: int) -> None:

@@ -58,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
+        """Answer with the page or its data; 304 if the browser has the same data already."""
         if self.headers.get("Host") not in self.server.hosts:  # DNS rebinding by another site
             self.send_error(HTTPStatus.FORBIDDEN, "The report is only served at its own address")
             return
@@ -112,6 +113,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
+        """URL of the report."""
         return f"http://{HOST}:{self.server_port}/"
 
     def handle_error(self, request: object, client_address: object) -> None:

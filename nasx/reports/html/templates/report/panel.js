@@ -50,8 +50,8 @@ function difference(metric, network, other) {
 }
 
 function originOf({ operator, generation, parents }) {
-  const from = parents.length ? [" from ", parents.flatMap((id) => [networks.has(id) ? openButton(id) : id, " "])] : [];
-  return element("p", {}, `Generation ${generation}, by ${operator}`, ...from.flat(2));
+  const links = parents.flatMap((id) => [" ", networks.has(id) ? openButton(id) : id]);
+  return element("p", {}, `Generation ${generation}, operator: ${operator}`, links.length ? ", parents:" : "", ...links);
 }
 
 function scoreSection(score, id) {
