@@ -14,7 +14,7 @@ from nasx.config.components import build
 from nasx.config.compose import load_resolved
 from nasx.config.schema import ExperimentConfig, read_config
 from nasx.errors import ConfigError, RunError
-from nasx.execution.imports import uncollected
+from nasx.execution.imports import gc_paused
 from nasx.protocols import (
     ChecksClasses,
     Dataset,
@@ -235,7 +235,7 @@ class Experiment:
             )
 
 
-@uncollected()  # most of the time goes into imports
+@gc_paused()  # most of the time goes into imports
 def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Experiment:
     """Build every component that a composed config names, and read and split the data, so that a search can start.
 

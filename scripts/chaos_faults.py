@@ -113,7 +113,7 @@ def ctrl_c(times: int, evaluations: int, seconds: float) -> Check:
             kill(process)
             return "it did not end"
         took, kept = time.monotonic() - signalled, len(finished(cwd / "run"))
-        if process.returncode != 130 or "Go on with: nasx search --resume --run-dir run" not in err:
+        if process.returncode != 130 or "Resume with: nasx search --resume --run-dir run" not in err:
             return f"exit status {process.returncode}: {err.strip()[-300:]}"
         if (times == 1) != (kept > 0) or (times == 2 and took > seconds / 2):
             return f"{kept} trials were kept, and it ended {took:.1f} s after the last signal"

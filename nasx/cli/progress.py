@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from nasx.execution.loop import SearchLoop
 
 LINE_EVERY = 10.0  # seconds between plain lines
-SILENCE = 60.0  # seconds without news after which a line says that the search is alive
-REDRAW_EVERY = 0.25  # seconds between drawings of the panel
+SILENCE = 60.0  # seconds without a line, after which one shows that the search is running
+REDRAW_EVERY = 0.25  # seconds between updates of the panel
 
 
 class Display:
     """Base of displays: a live panel on a terminal, plain lines if `console` is a file or a pipe."""
 
     def __init__(self, console: Console, panel: RenderableType, *, animated: bool = False) -> None:
-        """Prepare the first panel; `animated`: redraw it several times a second, whether or not `draw` is called."""
+        """Store the first panel; `animated`: redraw it several times a second, even if `draw` is not called."""
         self.console = console
         self.live: Live | None = None  # on a terminal only
         if console.is_terminal:
             self.live = Live(panel, console=console, auto_refresh=animated, refresh_per_second=10, transient=True)
         self.drawn_at = 0.0
-        self.due_at = time.monotonic()  # work shorter than `LINE_EVERY` prints its last line only
+        self.due_at = time.monotonic()  # a search shorter than `LINE_EVERY` prints only its last line
 
     def __enter__(self) -> Self:
         if self.live is not None:
@@ -61,7 +61,7 @@ class Display:
             self.drawn_at = time.monotonic()
 
     def is_line_due(self, *, last: bool = False) -> bool:
-        """Return whether to print a line: `LINE_EVERY` seconds after it last was, or for the last one at once."""
+        """Return whether to print a line now: `LINE_EVERY` seconds after the last one, or if it is the last."""
         is_due = self.live is None and (last or time.monotonic() - self.due_at >= LINE_EVERY)
         if is_due:
             self.due_at = time.monotonic()
@@ -75,8 +75,8 @@ class Display:
 class SearchDisplay(Display):
     """Progress of a search. `watch` is called whenever something may have changed.
 
-    Plain lines: one when the search has something new, at most one in `LINE_EVERY` seconds, and one at the end. If
-    trainings take long, a line now and then says what runs.
+    Plain lines: one if there is progress, at most one per `LINE_EVERY` seconds, and one at the end. If trainings take
+    long, one per `SILENCE` seconds reports what is running.
     """
 
     def __init__(self, console: Console) -> None:
@@ -84,7 +84,7 @@ class SearchDisplay(Display):
         self.spoke_at = self.looked_at = time.monotonic()
         self.loop: SearchLoop | None = None
         self.printed = 0  # trainings at the last line
-        self.told_start = False
+        self.reported_start = False
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         super().__exit__(kind, exc, tb)
@@ -92,14 +92,14 @@ class SearchDisplay(Display):
             self._report(self.loop)
 
     def watch(self, loop: SearchLoop) -> None:
-        """Show the progress, if it is time."""
+        """Show the progress, if an update is due."""
         self.loop = loop
         self.draw(lambda: SearchPanel(loop.progress(), loop.objectives, note(loop)))
-        if self.live is None and not self.told_start and time.monotonic() - self.looked_at >= REDRAW_EVERY:
+        if self.live is None and not self.reported_start and time.monotonic() - self.looked_at >= REDRAW_EVERY:
             self.looked_at = time.monotonic()
-            if told := starting(loop.progress()):
-                self.told_start = True
-                self.say(told)
+            if text := starting(loop.progress()):
+                self.reported_start = True
+                self.say(text)
         if self.is_line_due():
             self._report(loop)
 
@@ -119,12 +119,12 @@ class SearchDisplay(Display):
 def note(loop: SearchLoop) -> str:
     """Return the effect of Ctrl-C, or why the search ends."""
     if loop.stopping:
-        return f"{loop.stopping}: finishing what runs; Ctrl-C again to end now"
+        return f"{loop.stopping}: finishing the running trials; Ctrl-C again to end now"
     return loop.enough or "Ctrl-C ends after this trial"
 
 
 def waiting(progress: Progress) -> str:
-    """Return what runs, for when no training has ended for a while."""
+    """Return a line about running trials, for times in which none ends."""
     longest = duration(max(job.seconds for job in progress.jobs))
     elapsed = duration(progress.elapsed)
     return f"{trainings(progress)}, {progress.running} running, the longest for {longest}, elapsed {elapsed}"
@@ -138,7 +138,7 @@ def line(progress: Progress, objectives: tuple[Objective, ...]) -> str:
     parts += [f"{progress.cached} from the journal"] if progress.cached else []
     parts += [f"{progress.retrained} trained again"] if progress.retrained else []
     parts += [f"best {o.label} {best(progress, o)}" for o in objectives]
-    of_it = f" ({of_it} certain)" if (of_it := certain(progress)) else ""
-    parts += [f"hypervolume {hypervolume(progress)}{of_it}", f"front of {len(progress.summary.front)}"]
+    part = f" ({value} certain)" if (value := certain(progress)) else ""
+    parts += [f"hypervolume {hypervolume(progress)}{part}", f"front of {len(progress.summary.front)}"]
     parts += [f"{progress.gpu_hours:.2f} GPU-hours"] if progress.gpu_hours else []
     return ", ".join([*parts, times(progress)])

@@ -1,4 +1,4 @@
-"""`nasx search`: run a search, or go on with one."""
+"""`nasx search`: start a search, or resume one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from nasx.cli.options import answers
 from nasx.errors import ConfigError
-from nasx.execution.imports import uncollected
+from nasx.execution.imports import gc_paused
 from nasx.runs.directory import CONFIG
 
 
@@ -22,23 +22,23 @@ def search(
         str | None, typer.Option("--config", "-c", help="Path of a config, or a name: `nasx config list`.")
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Run directory; a new one below runs/, or with --resume the newest.")
+        Path | None, typer.Option(help="Run directory; by default a new one below runs/, with --resume the newest.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was interrupted, or extend it.")
+        bool, typer.Option("--resume", help="Resume an interrupted run, or extend a finished one.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")
+        bool, typer.Option("--dry-run", help="Check the config and the data, print the plan, and stop.")
     ] = False,
 ) -> int:
     """Search for networks that are accurate and introspectable.
 
-    The front goes to stdout, progress to stderr. Ctrl-C once finishes the running trials, twice ends at once;
-    either way `nasx search --resume` goes on later as if nothing had happened.
+    Prints the front on stdout, progress on stderr. Ctrl-C once finishes the running trials, twice ends at once.
+    `nasx search --resume` resumes either to a bit-identical front.
     """
     if resume == (config is not None):
-        raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or give --resume.")
-    with uncollected():  # here: they take a second to import
+        raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or use --resume.")
+    with gc_paused():  # they take a second to load
         from nasx import experiment
         from nasx.cli.progress import SearchDisplay
         from nasx.config.compose import compose, load_resolved, provenance
@@ -77,20 +77,20 @@ def search(
     if loop.stopping != searching.INTERRUPTED:
         return 0
     console.print(
-        f"Go on with: nasx search --resume --run-dir {loop.run_dir}", soft_wrap=True, highlight=False, markup=False
+        f"Resume with: nasx search --resume --run-dir {loop.run_dir}", soft_wrap=True, highlight=False, markup=False
     )
     return 130
 
 
 def _finetune(run_dir: Path, weight: float | None, console: Console) -> None:
-    """Train the front on if a weight is given, and show the result."""
+    """Fine-tune the front if a weight is given, and print the result."""
     if weight is None:
         return
     from nasx.cli.pareto import print_finetuned
     from nasx.workflows.finetuning import finetune_front
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    finetune_front(run_dir, weight, tell)
+    finetune_front(run_dir, weight, report)
     print_finetuned(run_dir)

@@ -1,4 +1,4 @@
-"""`nasx train`: networks of a run trained long, with several seeds, and tested once."""
+"""`nasx train`: train networks of a run in full, with several seeds, and evaluate each once on the test set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nasx.trial import Trial
 if TYPE_CHECKING:
     from nasx.runs.training_records import FinalRecord, TestSetEvaluation
 
-AGAIN = "the same command goes on where this one ended"
+AGAIN = "the same command resumes it"
 
 
 class Format(StrEnum):
@@ -39,24 +39,24 @@ def train(
         str | None, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")
     ] = None,
     front: Annotated[bool, typer.Option("--front", help="Every network of the front.")] = False,
-    run_dir: Annotated[Path | None, typer.Option(help="Run directory; the newest run where none is given.")] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings of each network, each with a seed of its own.")] = 1,
-    width: Annotated[int, typer.Option(help="Times as many filters as in the search, e.g. 4.")] = 1,
+    run_dir: Annotated[Path | None, typer.Option(help="Run directory; by default the newest run.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each network, each with its own seed.")] = 1,
+    width: Annotated[int, typer.Option(help="Multiplies the number of filters of the search, e.g. by 4.")] = 1,
     calibration: Annotated[
-        float, typer.Option(help="Share of the images that is not trained on, but calibrates the confidence.")
+        float, typer.Option(help="Share of the images that calibrates the confidence instead of being trained on.")
     ] = 0.05,
-    out: Annotated[Path | None, typer.Option(help="Directory of the result; final/ beside the weights.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the result; by default next to the weights.")] = None,
     format: Annotated[Format, typer.Option(help="A table for people, json for programs.")] = Format.TABLE,  # noqa: A002
     device: Annotated[
-        Device | None, typer.Option(help="Where to train; by default execution.device of the run, else auto.")
+        Device | None, typer.Option(help="Device to train on; by default execution.device of the run, else auto.")
     ] = None,
 ) -> int:
-    """Train chosen networks long, on training and validation images, then test them once.
+    """Train chosen networks in full, on training and validation images, then evaluate each once on the test set.
 
-    What is finished is not trained again, and what was interrupted goes on from its last epoch.
+    Finished trainings are not repeated; an interrupted one resumes from its last epoch.
     """
     if (arch_id is None) == (not front):
-        raise SettingError("--arch-id", "must name a network, or --front all of the front: give one of them.")
+        raise SettingError("--arch-id", "must name a network, or use --front for the whole front.")
     if seeds < 1:
         raise SettingError("--seeds", f"must be at least 1, got {seeds}.")
     log = Console(stderr=True)
@@ -97,13 +97,13 @@ def _directory(out: Path | None, trial: Trial, front: bool) -> Path | None:
 
 
 def _warning(before: list[TestSetEvaluation]) -> list[str]:
-    """What to think of a test that is not the first one."""
+    """Return a warning if the test images have been used before by this run."""
     if not before:
         return []
-    tested = ", ".join(dict.fromkeys(touch.arch_id for touch in before))
+    tested = ", ".join(dict.fromkeys(evaluation.arch_id for evaluation in before))
     return [
-        f"The test images had been looked at {len(before)} time{'s' * (len(before) > 1)} before by this run "
-        f"({tested}; last {before[-1].time[:10]}). Whoever chooses by test errors has no honest test any more."
+        f"This run has used the test images {len(before)} time{'s' * (len(before) > 1)} before "
+        f"({tested}; last {before[-1].time[:10]}). If networks are chosen by test errors, these are too optimistic."
     ]
 
 
@@ -114,7 +114,7 @@ class EpochDisplay(Display):
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(),
         )
         self.bar = Progress(*columns, console=console)
@@ -125,10 +125,10 @@ class EpochDisplay(Display):
     def report(self, trial: Trial, number: int, epoch: Mapping[str, float]) -> None:
         """Show the record of an epoch."""
         name = f"{trial.arch_id} seed {number + 1}/{self.seeds}"
-        said = f"epoch {epoch['epoch']:.0f}/{self.epochs}, error {epoch['validation_error']:.2%} held out"
+        text = f"epoch {epoch['epoch']:.0f}/{self.epochs}, error {epoch['validation_error']:.2%} held out"
         key = (trial.arch_id, number)
         if key not in self.tasks:
-            self.tasks[key] = self.bar.add_task(name, total=self.epochs, said="", completed=int(epoch["epoch"]) - 1)
-        self.bar.update(self.tasks[key], completed=epoch["epoch"], said=said)
+            self.tasks[key] = self.bar.add_task(name, total=self.epochs, text="", completed=int(epoch["epoch"]) - 1)
+        self.bar.update(self.tasks[key], completed=epoch["epoch"], text=text)
         if self.is_line_due(last=epoch["epoch"] == self.epochs):
-            self.say(f"{name}: {said}")
+            self.say(f"{name}: {text}")

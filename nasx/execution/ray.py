@@ -1,4 +1,4 @@
-"""The search loop with Ray Tune: several trials at a time on this machine's cores or GPUs, or on a cluster."""
+"""Execution with Ray Tune: several trials at a time on this machine's cores or GPUs, or on a cluster."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ import ray
 
 import nasx
 from nasx.errors import ResourceError, SettingError
-from nasx.execution import worker_imports
-from nasx.execution.imports import uncollected
+from nasx.execution import imports as worker_imports
+from nasx.execution.imports import gc_paused
 from nasx.execution.loop import SearchLoop
 from nasx.execution.mps import multi_process_service
 from nasx.execution.workers import WorkerPlan, check_settings, plan_workers
 from nasx.trial import Evaluator
 
-# Read by Ray when it is imported. Loggers cost 20 ms a trial, the experiment's state grows with it and is never read;
-# Ray's own memory monitor crashes Tune; its network stays on loopback unless a cluster is asked for, and its makers are
-# told nothing; its workers, niced by 15, would starve beside any other program; those started ahead would be ended
-# between Tune's claim of their cores and its first trial.
+# Ray reads these when it is imported. Loggers cost 20 ms per trial; saving Tune's state takes longer with each trial
+# and is of no use; Ray's memory monitor crashes Tune. The network stays on loopback unless a cluster is used, and no usage
+# statistics are sent. Workers with Ray's niceness of 15 starve next to other programs, and without the long idle time
+# workers started ahead end between Tune's reservation of their cores and its first trial.
 os.environ.update(
     {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -50,17 +50,17 @@ os.environ.update(
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 )
-PATIENCE = 30.0  # seconds for worker processes to start before the search goes on without waiting
-MAX_RESTARTS = 10  # of Tune, should it crash; the journal loses nothing by it
-IMPORTS = "nasx.execution.tuner"  # what every worker needs
-# names the modules that Ray's workers import before there is anything to do; undocumented. Saves 3 s per search on two
-# busy cores, and 2.8 s of processor time
+PATIENCE = 30.0  # seconds to wait for worker processes before the search starts without them
+MAX_RESTARTS = 10  # of Tune after crashes; the journal loses nothing
+IMPORTS = "nasx.execution.tuner"  # needed by every worker
+# Undocumented variable of Ray: modules that workers import before they get work. Saves 3 s per search on two busy
+# cores, and 2.8 s of processor time
 PRELOAD = "RAY_preload_python_modules"
 UNUSED = ("start_monitor", "start_log_monitor", "start_api_server")  # processes for clusters, logs and dashboards
 
 
 class RayExecution:
-    """Evaluates jobs in worker processes that are reused from trial to trial."""
+    """Evaluate jobs in worker processes, which are reused from trial to trial."""
 
     in_process = False
 
@@ -74,7 +74,7 @@ class RayExecution:
         mps: bool = False,
         address: str | None = None,
     ) -> None:
-        """Plan the workers; those of a cluster with GPUs only when it has been joined.
+        """Plan the workers; for a cluster with GPUs only after joining it.
 
         Args:
             device: of the trials; auto: GPUs if there are any.
@@ -92,22 +92,24 @@ class RayExecution:
         )
         self._plan: WorkerPlan | None = None
         if address is not None and workers is None:
-            raise SettingError("workers", "must be given for a cluster: how many trials it runs at a time")
+            raise SettingError("workers", "must be set for a cluster: the number of trials at a time")
         if mps and address is not None:
             raise SettingError("mps", "is for this machine only: start the service on the nodes of a cluster")
         if address is None or device == "cpu" or gpus_per_trial == 0:
             self._plan = self._make_plan()
             if mps and not self._plan.gpus:
-                raise SettingError("mps", "needs trials on GPUs, and here they run on the CPU: set execution.mps=false")
+                raise SettingError(
+                    "mps", "needs trials on GPUs, but these trials run on the CPU: set execution.mps=false"
+                )
         else:  # the number of GPUs is known once the cluster is joined
             check_settings(device, workers, cpus_per_trial, gpus_per_trial)
 
     @property
     def plan(self) -> WorkerPlan:
-        """The workers and what each trial gets.
+        """Number of workers, and resources of each trial.
 
-        For a cluster this joins it, to ask how many GPUs it has. Raises ResourceError if that fails, or if it has fewer
-        GPUs than a trial needs.
+        Joins a cluster, to count its GPUs. Raises ResourceError if that fails, or if it has fewer GPUs than a trial
+        needs.
         """
         if self._plan is None:
             with self.started():
@@ -119,15 +121,15 @@ class RayExecution:
 
     @contextmanager
     def started(self, imports: Sequence[str] = ()) -> Iterator[None]:
-        """Ray for the time of the block: started on this machine, or joined where an address is given.
+        """Run Ray during the block: start it on this machine, or join the cluster at `address`.
 
-        It starts in the background: `run` waits for it. Where this process has Ray already, that is used, and left
-        running.
+        It starts in the background, and `run` waits for it. If this process already runs Ray, use that and leave it
+        running. `imports`: modules that the workers import ahead.
         """
         if ray.is_initialized() or self._starting is not None:
             yield
             return
-        # Linux ends Ray's processes with the thread that started them: this one lives as long as the block
+        # Linux ends Ray's processes with the thread that started them: this thread lives as long as the block
         with (
             _temporary_folder() as folder,
             self._shared_gpus(folder) as variables,
@@ -137,23 +139,28 @@ class RayExecution:
             try:
                 yield
             finally:
-                with contextlib.suppress(Exception):  # what `run` has raised, if anybody has waited for it
+                with contextlib.suppress(Exception):  # `run` has raised it already, if it was called
                     self._starting.result()
                 self._starting = None
                 with _silent():
                     ray.shutdown()
 
     def _shared_gpus(self, folder: str) -> AbstractContextManager[dict[str, str]]:
-        """Start the Multi-Process Service if it is wanted; yields the variables of the workers."""
+        """Start the Multi-Process Service if `mps` is set; yield environment variables for the workers."""
         return multi_process_service(Path(folder, "mps")) if self.mps else nullcontext({})
 
     def run(self, loop: SearchLoop, evaluate: Evaluator, watch: Callable[[], None]) -> None:
-        """Evaluate until the loop is finished. `watch` is called in this thread, several times a second.
+        """Evaluate until the loop is finished.
 
-        Raises what `watch` and `evaluate` raise, after ending the workers.
+        Args:
+            loop: provides jobs and receives evaluations.
+            evaluate: is sent to every worker once.
+            watch: is called in this thread several times per second.
+
+        Raises the exceptions of `watch` and `evaluate`, after ending the workers.
         """
         with self.started(), _temporary_folder() as scratch, _silent():
-            with uncollected():  # here: while Ray starts
+            with gc_paused():  # while Ray starts in the background
                 from nasx.execution.tuner import EndOfTune, LoopSearcher, Watcher, make_tuner
 
             if self._starting is not None:
@@ -191,21 +198,27 @@ def _start(
     folder: str,
     variables: Mapping[str, str] | None = None,
 ) -> None:
-    """Start Ray on this machine, its files in `folder` and its workers importing, or join the cluster at `address`.
+    """Start Ray on this machine, or join a cluster.
 
-    `plan`: of this machine; None: not known yet, for a cluster. `variables`: of the workers' environment.
+    Args:
+        address: host:port of the cluster's head; None: this machine.
+        plan: of the workers; None for a cluster whose GPUs are not yet counted.
+        imports: modules that workers import ahead.
+        folder: directory for Ray's files.
+        variables: further environment variables of the workers.
+
     Raises ResourceError if that fails.
     """
     local: dict[str, Any] = {}
     if address is None:
         assert plan is not None
-        # Ray's cores are our workers here, however many threads a trial has: it starts a process for each of them ahead
+        # one core of Ray per worker, whatever the threads of a trial: Ray starts a process ahead for each core
         local = {
             "num_cpus": plan.workers,
             "num_gpus": plan.all_gpus,
             "include_dashboard": False,
         }
-    where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
+    action = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
     ready = Path(folder, "ready")
     ahead = {
         PRELOAD: worker_imports.__name__,
@@ -214,7 +227,7 @@ def _start(
         **(variables or {}),
     }
     if address is None:
-        ahead["RAY_TMPDIR"] = folder  # a cluster's head is looked up in the usual one
+        ahead["RAY_TMPDIR"] = folder  # for a cluster, Ray finds the head through its default directory
     before = {name: os.environ.get(name) for name in (*ahead, "PYTHONPATH")}
     os.environ.update(ahead)
     os.environ["PYTHONPATH"] = _python_path()
@@ -229,22 +242,22 @@ def _start(
                 **local,
             )
     except (OSError, RuntimeError, ValueError) as error:
-        raise ResourceError(f"could not {where}: {error}".splitlines()[0]) from error
+        raise ResourceError(f"could not {action}: {error}".splitlines()[0]) from error
     finally:
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
     if plan is not None and address is None:
-        # Ray starts no more processes ahead than the machine has cores, whatever `num_cpus` says
+        # Ray starts at most one process ahead per core of the machine, whatever `num_cpus` is
         _wait_for_workers(min(plan.workers, os.cpu_count() or 1), ready)
 
 
 def _python_path() -> str:
-    """PYTHONPATH by which workers find this nasx before Ray has sent them the path of this process.
+    """Return the PYTHONPATH by which workers find this nasx before Ray sends them the path of this process.
 
-    It may be a checkout that is not installed. Folders of installed packages are left out: they would come before
-    Python's own modules.
+    nasx may be a checkout that is not installed. Directories of installed packages are left out, as they would precede
+    Python's standard library.
     """
     home = str(Path(nasx.__file__).parents[1])
     found = [] if home in {*site.getsitepackages(), site.getusersitepackages()} else [home]
@@ -270,10 +283,10 @@ def _fewer_processes() -> Iterator[None]:
 
 
 def _wait_for_workers(n: int, ready: Path) -> None:
-    """Until the workers that Ray has started ahead have imported everything, as their files in `ready` tell.
+    """Wait until `n` workers started ahead have created their file in `ready`.
 
-    Where trials are shorter than a worker is late, Tune would give them all to the other one; and Ray, asked for
-    workers before it knows those that it has started, would start more.
+    If trials are shorter than the delay of a worker, Tune gives them all to the other one. And Ray starts more
+    processes if it is asked for workers before those started ahead have registered.
     """
     deadline = time.monotonic() + PATIENCE
     while len(list(ready.iterdir())) < n and time.monotonic() < deadline:
@@ -281,7 +294,7 @@ def _wait_for_workers(n: int, ready: Path) -> None:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Raise OSError where nothing listens at host:port. Ray would try for more than a minute, then end the process."""
+    """Raise OSError if nothing listens at host:port. Ray would retry for over a minute, then end the process."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -289,8 +302,8 @@ def _check_reachable(address: str | None) -> None:
 
 @contextmanager
 def _temporary_folder() -> Iterator[str]:
-    """A folder for what nobody reads afterwards. Workers that are being killed may still write there."""
-    # sockets lie in it, whose paths must be short: not where TMPDIR says
+    """Create a temporary directory. Workers that are being killed may still write there while it is removed."""
+    # it contains sockets, whose paths must be short: TMPDIR may be too long
     parent = "/tmp" if Path("/tmp").is_dir() else None
     folder = tempfile.mkdtemp(prefix="nasx-", dir=parent)
     try:
@@ -301,6 +314,6 @@ def _temporary_folder() -> Iterator[str]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """What Ray prints on stdout goes nowhere: the journal tells of each trial that is lost."""
+    """Discard what Ray prints on stdout: the journal records each lost trial."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
         yield

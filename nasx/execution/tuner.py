@@ -1,7 +1,7 @@
-"""Ray Tune's side of a search: what it asks for candidates, what it runs in a worker, and what watches over it.
+"""Adapters of the search loop to Ray Tune: its searcher, trainable, callback and scheduler.
 
-Tune runs the trials and notices when a worker dies; it neither ranks nor stores anything. Its searcher is an adapter
-around our loop, its trainable an adapter around the evaluator, and its state is thrown away: the journal is the state.
+Tune runs the trials and detects dead workers; it ranks and stores nothing. Its state is discarded, as the journal is
+the state.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from nasx.execution.loop import SearchLoop
 from nasx.execution.workers import FailureStreak, end_worker, why_ended
 from nasx.trial import Evaluator, Job, Reason
 
-GRACE = 30.0  # seconds beyond the time limit, within which a worker must stop a trial itself before it is killed
+GRACE = 30.0  # seconds after the time limit in which a worker must stop the trial itself before it is killed
 
 
 class EndOfTune(Exception):  # noqa: N818 - no error
-    """Raised within Tune when the search has ended, well or not."""
+    """Raised inside Tune to end it with the search."""
 
 
 class LoopSearcher(Searcher):  # type: ignore[misc]
-    """Tune's view of the loop: a suggestion is a job, a completed trial an evaluation.
+    """Tune's searcher: a suggestion is a job of the loop, a completed trial an evaluation.
 
-    Without metric and mode, for Tune must not rank. Tune pickles its searcher now and then: there is nothing to keep.
+    It has no metric and mode, so that Tune does not rank. Tune pickles its searcher at times: the state is empty.
     """
 
     def __init__(self, loop: SearchLoop) -> None:
         super().__init__()
         self.loop = loop
         self.jobs: dict[str, Job] = {}
-        self.too_late: set[str] = set()  # trials whose worker was killed for being stuck
-        self.error: BaseException | None = None  # what went wrong in a method whose exceptions Tune swallows
+        self.too_late: set[str] = set()  # trials whose stuck worker was killed
+        self.error: BaseException | None = None  # exception of a method whose exceptions Tune swallows
 
     def suggest(self, trial_id: str) -> Any:
         job = self.loop.next_job() if self.error is None else None
         if job is not None:
             self.jobs[trial_id] = job
             return {"job": job}
-        # None would make Tune wait for minutes if nothing were running
+        # with None and no running trial, Tune would wait for minutes
         return Searcher.FINISHED if not self.jobs else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -63,7 +63,7 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
     def _take(self, job: Job, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         hung = read_hang_report(job.weights_file, self.loop.limits.stall_limit) if error else None
         if trial_id in self.too_late:
-            how = f"took longer than search.time_limit, {self.loop.limits.time_limit:g} s, and would not stop"
+            how = f"took longer than search.time_limit, {self.loop.limits.time_limit:g} s, and did not stop"
             self.loop.lose(job, how, Reason.TIMEOUT)
         elif hung is not None:
             self.loop.lose(job, hung, Reason.TIMEOUT)
@@ -80,7 +80,7 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
             self.loop.complete(job, outcome)
 
     def requeue_all(self) -> None:
-        """Give the jobs back that no worker will finish."""
+        """Requeue the jobs that no worker will finish."""
         for job in self.jobs.values():
             self.loop.requeue(job)
         self.jobs.clear()
@@ -96,7 +96,7 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
 
 
 class TrialRunner(tune.Trainable):  # type: ignore[misc]
-    """One worker: imports and data are paid once, with its evaluator, then it evaluates job after job."""
+    """One worker: loads imports and data once, with the evaluator, then evaluates one job after another."""
 
     def setup(self, config: dict[str, Any], *, evaluate: Evaluator) -> None:
         self.evaluate = evaluate
@@ -109,17 +109,17 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         outcome: object
-        why_ended(self.job.weights_file)  # removes the note of a search that was killed before it read it
+        why_ended(self.job.weights_file)  # remove the note left by a search that was killed before reading it
         try:
             outcome = self.evaluate(self.job)
         except DeviceError as error:
             end_worker(self.job, error.problem)
-        except Exception as error:  # the machine's fault, not the network's: the search has to hear it
+        except Exception as error:  # a fault of the machine, not of the network: pass it to the search
             outcome = error
         else:
             if why := self.streak.add(self.job, outcome):
                 end_worker(self.job, why)
-        # as bytes: Tune copies and inspects results, and knows nothing of ours
+        # as bytes: Tune copies and inspects results
         return {"outcome": pickle.dumps(outcome), "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None: ...
@@ -128,15 +128,15 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
 
 
 class Watcher(tune.Callback):  # type: ignore[misc]
-    """Called from Tune's own loop: watches the search, kills workers that are stuck, and ends Tune with the search."""
+    """Tune's callback: watches the search, kills stuck workers, and ends Tune with the search."""
 
     def __init__(self, watch: Callable[[], None], searcher: LoopSearcher) -> None:
         self.watch = watch
         self.searcher = searcher
         self.limit = searcher.loop.limits.time_limit
-        self.error: BaseException | None = None  # what ended the search
-        self.running: dict[str, tuple[Any, float]] = {}  # trial id -> its worker, when it started
-        self.workers: set[Any] = set()  # all that ever were
+        self.error: BaseException | None = None  # exception that ended the search
+        self.running: dict[str, tuple[Any, float]] = {}  # trial id -> worker, start time
+        self.workers: set[Any] = set()  # all workers so far
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         worker = trial.temporary_state.ray_actor
@@ -146,7 +146,7 @@ class Watcher(tune.Callback):  # type: ignore[misc]
             self.searcher.loop.begin(job)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # Tune retains some 15 kB of metrics of every finished trial, which nobody reads
+        # Tune retains about 15 kB of metrics per finished trial; clear them
         trial.metric_analysis.clear()
         trial.metric_n_steps.clear()
         trial.last_result.pop("outcome", None)
@@ -163,7 +163,7 @@ class Watcher(tune.Callback):  # type: ignore[misc]
             raise EndOfTune
 
     def kill_stuck_workers(self) -> None:
-        """Kill the workers that are far beyond the time limit: they should have stopped their trial themselves."""
+        """Kill the workers that did not stop their trial within `GRACE` after the time limit."""
         self.running = {name: entry for name, entry in self.running.items() if name in self.searcher.jobs}
         if self.limit is None:
             return
@@ -173,7 +173,7 @@ class Watcher(tune.Callback):  # type: ignore[misc]
                 ray.kill(worker)
 
     def kill_workers(self) -> None:
-        """End all workers at once: Tune would wait for them, up to seconds."""
+        """Kill all workers at once: Tune would wait seconds for them."""
         for worker in self.workers:
             ray.kill(worker)
 
@@ -234,10 +234,15 @@ def make_tuner(
     started_ahead: bool,
     scratch: str,
 ) -> tune.Tuner:
-    """Tune, ready to `fit`: it ends by EndOfTune.
+    """Return a tuner whose `fit` ends with EndOfTune.
 
-    `resources`: of a worker. `started_ahead`: Ray has processes that wait for workers. `scratch`: a folder for what
-    Tune keeps.
+    Args:
+        watcher: callback with the searcher.
+        evaluate: is sent to every worker once.
+        workers: trials at a time.
+        resources: of a worker, as Ray names them.
+        started_ahead: whether Ray has started processes that wait for workers.
+        scratch: directory for Tune's files.
     """
     trainable = tune.with_parameters(TrialRunner, evaluate=evaluate)
     return tune.Tuner(
@@ -255,6 +260,6 @@ def make_tuner(
             verbose=0,
             callbacks=[watcher],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=0),  # retries are the loop's, which journals them
+            failure_config=tune.FailureConfig(max_failures=0),  # the loop retries, and records it in the journal
         ),
     )

@@ -1,13 +1,13 @@
-"""Gain of each hook into private parts of Ray and Tune: a search with all hooks, next to searches that lack one.
+"""Gain of each hook into private parts of Ray and Tune: a search with all hooks, and searches that lack one.
 
     python -m scripts.bench ray_hooks [--quick] [--repeats N] [--json FILE]
 
 A hook stays in nasx only if it saves a second per search or 5 ms per trial. Two workers search on synthetic lines, 32
 trainings of one epoch, steady state and by generations. All variants take turns, and their order changes from turn to
-turn. Processor time is that of the driver, Ray and the workers, sampled every 0.2 s; read it if others use the machine.
+turn. CPU time is that of the driver, Ray and the workers, sampled every 0.2 s; it is more reliable on a busy machine.
 
-Measured and removed: Tune without its count of callbacks, for which it imports MLflow and W&B, saved 0 s where these
-are not installed and 0.9 s of processor time with MLflow's client and W&B.
+Measured and removed: a hook that skips Tune's count of callbacks, which imports MLflow and W&B. It saved 0 s if these
+are not installed and 0.9 s of CPU time with MLflow's client and W&B.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from typing import Any, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
-from nasx.execution.imports import uncollected
+from nasx.execution.imports import gc_paused
 from nasx.runs.journal import Journal
 from scripts.bench.measurement import Measurement, Options
 
 ALL = "all hooks"
 MODES = ("steady_state", "generational")
 WORKERS, TRIALS, TURNS = 2, 32, 5
-WARM = 2 * WORKERS  # trials until all workers run
+WARM = 2 * WORKERS  # trials before all workers run
 PERIOD = 0.2  # seconds between samples of processor time
 SEARCH = (
     "execution=local",
@@ -56,10 +56,10 @@ class Cost(NamedTuple):
 
 
 def nothing(*_: object) -> None:
-    """Stand in for a hook."""
+    """Do nothing, in place of a hook."""
 
 
-# the hook -> what replaces it: in ray, and in tuner, which is imported later
+# hook -> replacements: in nasx.execution.ray, and in nasx.execution.tuner, which is imported later
 OFF: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "fewer processes": ({"_fewer_processes": nullcontext}, {}),
     "idle workers kept": ({}, {"keep_idle_workers": nothing}),
@@ -72,7 +72,13 @@ OFF: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
 
 
 def search(mode: str, without: str, trials: int = TRIALS) -> Cost:
-    """Costs of `nasx search` without a hook."""
+    """Run `nasx search` without a hook and return its costs.
+
+    Args:
+        mode: of the algorithm.
+        without: name of the hook; ALL for none.
+        trials: budget.
+    """
     with tempfile.TemporaryDirectory() as directory:
         overrides = [*SEARCH, f"algorithm.mode={mode}", f"algorithm.evaluations={trials}", f"runs_dir={directory}"]
         command = [sys.executable, "-m", "scripts.bench.ray_hooks", without, "search", "--config=lines"]
@@ -93,7 +99,7 @@ def search(mode: str, without: str, trials: int = TRIALS) -> Cost:
 
 
 def _processor_seconds(driver: psutil.Process) -> dict[int, float]:
-    """Seconds of processor time so far, by process id, of the driver and all processes that it has started."""
+    """Return the CPU seconds so far, by process id, of the driver and all processes that it has started."""
     seconds = {}
     try:
         for process in [driver, *driver.children(recursive=True)]:
@@ -136,18 +142,18 @@ def replace_parts(module: str, parts: Mapping[str, Any]) -> None:
 
 def run_without(hook: str) -> None:
     """Run the command `nasx` without a hook."""
-    from nasx.cli.main import run
+    from nasx.cli.main import run  # only in the process of the search
 
     early, late = OFF.get(hook, ({}, {}))
     replace_parts("nasx.execution.ray", early)
 
     @contextmanager
     def and_replace() -> Iterator[None]:
-        with uncollected():  # the driver imports Tune here, while Ray starts
+        with gc_paused():  # the driver imports Tune here, while Ray starts
             yield
         replace_parts("nasx.execution.tuner", late)
 
-    replace_parts("nasx.execution.ray", {"uncollected": and_replace})
+    replace_parts("nasx.execution.ray", {"gc_paused": and_replace})
     run()
 
 

@@ -258,7 +258,7 @@ def test_a_terminal_shows_the_panel_from_the_start_and_nothing_of_it_afterwards(
         loop.stopping = "interrupted"
         clock.seconds += 1
         shown.watch(loop)
-        assert "interrupted: finishing what runs; Ctrl-C again to end now" in out.getvalue()
+        assert "interrupted: finishing the running trials; Ctrl-C again to end now" in out.getvalue()
 
     assert out.getvalue().endswith("\x1b[2K")  # the last line erased
 

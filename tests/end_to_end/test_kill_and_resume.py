@@ -112,9 +112,9 @@ def test_resume_refuses_what_would_change_results_and_names_it(interrupted, tmp_
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert refused.stderr == (
-        "nasx: run was started with other settings: algorithm.population_size, seed differs. A resumed search may change "
-        "algorithm.evaluations, search, execution, runs_dir, dataset.root, evaluation.table, logger, finetune_front; "
-        "for anything else start a new run.\n"
+        "nasx: run was started with other settings: algorithm.population_size, seed differs. A resumed search "
+        "may change algorithm.evaluations, search, execution, runs_dir, dataset.root, evaluation.table, logger, finetune_front; "
+        "for other changes start a new run.\n"
     )
 
 
@@ -172,7 +172,7 @@ def test_ctrl_c_once_finishes_what_runs_twice_ends_now_and_both_say_how_to_go_on
     assert err.splitlines()[-3:] == [
         "Run directory: run",
         "Stopped: interrupted.",
-        "Go on with: nasx search --resume --run-dir run",
+        "Resume with: nasx search --resume --run-dir run",
     ]
     assert "Traceback" not in out + err
     if signals == 1:

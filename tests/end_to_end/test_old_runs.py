@@ -190,7 +190,7 @@ def test_a_finished_final_training_is_neither_trained_nor_tested_again(finished,
     assert main(["train", "--run-dir", str(finished), "--arch-id", trained(), *FINAL]) == 0
 
     assert all((directory / name).read_bytes() == content for name, content in before.items())
-    assert "looked at" not in capsys.readouterr().err
+    assert "has used the test images" not in capsys.readouterr().err
 
 
 def test_a_look_at_the_test_images_that_was_interrupted_counts_once(finished, capsys):
@@ -201,7 +201,7 @@ def test_a_look_at_the_test_images_that_was_interrupted_counts_once(finished, ca
 
     assert main(["train", "--run-dir", str(finished), "--arch-id", trained(), *FINAL]) == 0
 
-    assert "looked at" not in capsys.readouterr().err
+    assert "has used the test images" not in capsys.readouterr().err
     assert len(json.loads((finished / "test_touches.json").read_text())) == 1
     assert json.loads(file.read_text())["trainings"][0]["test"]["error"] == pytest.approx(tested["error"], abs=0.02)
 

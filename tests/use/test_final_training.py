@@ -128,9 +128,9 @@ def test_what_is_finished_is_neither_trained_nor_tested_again(run_dir, trial, ca
     more = capsys.readouterr()
 
     assert weights_path(final_dir(run_dir, trial.arch_id), 0).stat().st_mtime_ns == before
-    assert "looked at" not in again.err
+    assert "has used the test images" not in again.err
     assert "seed 1/2" not in more.err
-    assert "The test images had been looked at 1 time before by this run" in more.err
+    assert "This run has used the test images 1 time before" in more.err
     assert [touch.trainings for touch in read_test_set_evaluations(run_dir)] == [(0,), (1,)]
 
 
@@ -154,7 +154,7 @@ def test_the_front_is_trained_as_a_whole(run_dir, capsys):
 
     out, err = capsys.readouterr()
     assert all(trial.arch_id in out for trial in front)
-    assert "looked at" not in err  # one command, one look
+    assert "has used the test images" not in err  # one command, one look
 
 
 def test_a_training_killed_at_any_instant_goes_on_to_the_same_weights(run_dir, trial, tmp_path):
@@ -230,7 +230,7 @@ def test_either_a_network_or_the_front_must_be_named(capsys):
 def test_a_damaged_record_is_told_in_one_line(tmp_path):
     (tmp_path / "final.json").write_text('{"arch_id": 1}')
 
-    with pytest.raises(RunError, match=r"final\.json is damaged.*Remove its directory to train anew"):
+    with pytest.raises(RunError, match=r"final\.json is damaged.*Remove its directory to train again"):
         read_final_record(tmp_path)
 
 
