@@ -149,6 +149,10 @@ class Score:
     seconds: float
     completeness_error: float | None = None  # only SHAP: mean |sum of values - logit gap| / mean |logit gap|
 
+    def __repr__(self) -> str:
+        """Return one short line, for notebooks."""
+        return f"<nasx score {self.scorer}: {self.value:.3f} from {self.n_samples} images>"
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -239,6 +243,12 @@ class Trial:
     finished: str = ""  # ISO 8601, UTC
     retries: int = 0  # number of attempts before the final one
     gpu_seconds: float = 0.0  # number of GPUs times seconds, over all attempts
+
+    def __repr__(self) -> str:
+        """Return one short line, for notebooks."""
+        found = [f"{name} {self.metrics[name]:.3f}" for name in ("error", "introspectability") if name in self.metrics]
+        outcome = ", ".join([self.evaluation.reason or self.status, *found])
+        return f"<nasx trial {self.arch_id}, replicate {self.replicate}: {outcome}>"
 
     @property
     def status(self) -> TrialStatus:

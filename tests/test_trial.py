@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from nasx.errors import ArchitectureError, SettingError
-from nasx.trial import OBJECTIVES, Bounds, arch_id, costs, derive_seed, resolve_arch_id
+from nasx.trial import (
+    OBJECTIVES,
+    Bounds,
+    Candidate,
+    Evaluation,
+    Reason,
+    Score,
+    Trial,
+    TrialStatus,
+    arch_id,
+    costs,
+    derive_seed,
+    resolve_arch_id,
+)
 
 
 def test_an_arch_id_depends_on_space_settings_and_genotype():
@@ -61,3 +75,20 @@ def test_any_unambiguous_prefix_names_an_architecture():
 def test_an_ambiguous_or_unknown_prefix_is_named(prefix):
     with pytest.raises(ArchitectureError, match=prefix):
         resolve_arch_id(prefix, ["abc1", "ab02"])
+
+
+def test_trials_and_scores_have_a_repr_of_one_line():
+    score = Score("shap", 0.41237, {"stem": 0.4}, np.zeros((10, 10)), 100, 0.5)
+    complete = Evaluation(TrialStatus.COMPLETE, metrics={"error": 0.1, "introspectability": 0.41237, "macs": 9})
+    failed = Evaluation.failed(Reason.TIMEOUT, "line\nline")
+    candidate = Candidate(0, (1, 0), 0, "random")
+
+    assert repr(score) == "<nasx score shap: 0.412 from 100 images>"
+    assert (
+        repr(Trial("3fa0c11d22", 1, (1, 0), "|a|b|", 5, complete, candidate))
+        == "<nasx trial 3fa0c11d22, replicate 1: complete, error 0.100, introspectability 0.412>"
+    )
+    assert (
+        repr(Trial("3fa0c11d22", 0, (1, 0), "|a|b|", 5, failed, candidate))
+        == "<nasx trial 3fa0c11d22, replicate 0: timeout>"
+    )
