@@ -5,6 +5,6 @@ import pytest
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory: only the packaged configs are known there."""
+    """Change to an empty directory, in which only the packaged configs are known."""
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -25,7 +25,7 @@ class PixelScorer:
 
 @pytest.fixture
 def users_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory of a user who keeps modules of their own there."""
+    """Change to a directory with users' modules."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "users_scorers.py").write_text(SCORER)
@@ -78,7 +78,7 @@ def test_a_class_in_the_users_own_directory_is_built(users_directory: Path) -> N
         ({"_target_": "users_scorers.PixelScorer", "_partial_": True}, r"^unknown key scorer\._partial_\."),
     ],
 )
-def test_a_component_that_cannot_be_built_is_told_in_one_line(
+def test_a_component_that_cannot_be_built_is_reported_in_one_line(
     users_directory: Path, node: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
@@ -102,7 +102,7 @@ class Unnamed:
 """
 
 
-def test_a_dataset_goes_by_the_name_that_its_class_says(users_directory: Path) -> None:
+def test_the_name_of_a_dataset_is_that_of_its_class(users_directory: Path) -> None:
     (users_directory / "names.py").write_text(NAMES)
 
     imagenet = {"_target_": "nasx.data.cifar.ImageNet16", "root": "gone"}

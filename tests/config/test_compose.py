@@ -26,7 +26,7 @@ runs_dir: ${name}/runs
 
 @pytest.fixture
 def own_configs(elsewhere: Path) -> Path:
-    """A user's directory: an experiment, a scorer of their own, and packaged choices for the rest."""
+    """Create a user's directory with an experiment and a scorer; other choices are packaged ones."""
     directory = elsewhere / "my work, (2024)"
     (directory / "scorer").mkdir(parents=True)
     (directory / "own.yaml").write_text(OWN)
@@ -64,7 +64,7 @@ def test_a_users_file_may_start_from_a_packaged_experiment(own_configs: Path) ->
 
     assert config["scorer"]["_target_"] == "mine.PixelScorer"
     assert config["space"]["channels"] == 4
-    # lines.yaml speaks of NSGA-II's population; what the file itself says stays, mistakes included
+    # the NSGA-II settings of lines.yaml are dropped; the settings of the file stay, even unknown ones
     assert set(config["algorithm"]) == {"_target_", "evaluations", "early_stopping", "retraining", "lag", "unknown"}
 
 
@@ -83,14 +83,14 @@ def test_the_configs_own_directory_comes_first(own_configs: Path) -> None:
     assert compose(own_configs / "own.yaml")["training"] == {"_target_": "nasx.training.recipe.Recipe"}
 
 
-def test_another_choice_leaves_behind_what_the_experiment_says_of_the_first(elsewhere: Path) -> None:
+def test_another_choice_drops_the_settings_of_the_first(elsewhere: Path) -> None:
     config = compose("lines", ["algorithm=random", "algorithm.evaluations=5"])
 
     assert set(config["algorithm"]) == {"_target_", "evaluations", "early_stopping", "retraining", "lag"}
     assert config["algorithm"]["evaluations"] == 5
 
 
-def test_what_is_added_to_another_choice_stays(elsewhere: Path) -> None:
+def test_settings_added_to_another_choice_stay(elsewhere: Path) -> None:
     config = compose("lines", ["algorithm=random", "+algorithm.unlisted={a: 1}"])
 
     assert config["algorithm"]["unlisted"] == {"a": 1}
@@ -141,14 +141,14 @@ def test_a_resolved_config_leaves_no_choice(elsewhere: Path) -> None:
         load_resolved(Path("config.yaml"), ["algorithm=random"])
 
 
-def test_composing_twice_gives_the_same_and_leaves_no_state_in_hydra(elsewhere: Path) -> None:
+def test_composing_twice_returns_the_same_and_leaves_no_state_in_hydra(elsewhere: Path) -> None:
     assert compose("lines") == compose("lines.yaml")
     with pytest.raises(ConfigError):
         compose("lines", ["seed=x"])
     assert not GlobalHydra.instance().is_initialized()
 
 
-def test_values_may_stay_open_where_that_is_asked(own_configs: Path) -> None:
+def test_missing_values_are_allowed_on_request(own_configs: Path) -> None:
     (own_configs / "scorer" / "pixels.yaml").write_text("_target_: mine.PixelScorer\nsamples: ???\n")
 
     assert compose(own_configs / "own.yaml", allow_missing=True)["scorer"]["samples"] == "???"

@@ -17,7 +17,7 @@ def lines() -> dict[str, Any]:
 
 
 def changed(config: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """A copy of the config with one value put at its full key."""
+    """Return a copy of the config with a new value for one key."""
     copied = copy.deepcopy(dict(config))
     *parents, name = key.split(".")
     node = copied
@@ -27,7 +27,7 @@ def changed(config: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     return copied
 
 
-def test_read_gives_the_root_as_a_typed_record(lines: dict[str, Any]) -> None:
+def test_read_returns_the_root_as_a_typed_record(lines: dict[str, Any]) -> None:
     experiment = read_config(changed(lines, "constraints", {"error": {"max": 0.5}}))
 
     assert experiment.runs_dir == Path("runs")
@@ -46,7 +46,7 @@ def test_evaluations_and_early_stopping_are_the_searchs_and_no_setting_of_the_al
     assert not {"evaluations", "early_stopping"} & experiment.algorithm.keys()
 
 
-def test_an_algorithm_that_says_nothing_of_early_stopping_has_none(lines: dict[str, Any]) -> None:
+def test_early_stopping_is_off_by_default(lines: dict[str, Any]) -> None:
     algorithm = {name: value for name, value in lines["algorithm"].items() if name != "early_stopping"}
 
     assert read_config({**lines, "algorithm": algorithm}).early_stopping is False
@@ -108,7 +108,7 @@ def test_an_algorithm_that_says_nothing_of_early_stopping_has_none(lines: dict[s
         ("space", None, r"^space is missing: choose one in the config's defaults list, as `- space: NAME`\.$"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_full_key(lines: dict[str, Any], key: str, value: Any, message: str) -> None:
+def test_a_wrong_value_is_reported_with_its_full_key(lines: dict[str, Any], key: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         read_config(changed(lines, key, value))
     assert "\n" not in str(caught.value)

@@ -13,7 +13,9 @@ def test_a_name_finds_the_packaged_config(elsewhere: Path, name: str) -> None:
     assert find_config(name) == packaged_directory() / "digits.yaml"
 
 
-def test_a_path_comes_before_configs_in_the_current_directory_and_these_before_the_packaged(elsewhere: Path) -> None:
+def test_a_path_takes_precedence_over_own_configs_and_these_over_packaged_ones(
+    elsewhere: Path,
+) -> None:
     (elsewhere / "configs").mkdir()
     (elsewhere / "configs" / "digits.yaml").write_text("seed: 1\n")
     assert find_config("digits") == elsewhere / "configs" / "digits.yaml"
@@ -50,12 +52,12 @@ def test_an_unknown_config_lists_the_known_ones(elsewhere: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/"])
-def test_a_name_that_is_no_file_is_told(elsewhere: Path, name: str) -> None:
+def test_a_name_that_is_no_file_is_reported(elsewhere: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=r"is a directory, not a config|there is no config"):
         find_config(name)
 
 
-def test_a_directory_and_a_file_of_another_kind_are_told(elsewhere: Path) -> None:
+def test_a_directory_and_a_file_of_another_kind_are_reported(elsewhere: Path) -> None:
     (elsewhere / "run").mkdir()
     (elsewhere / "exp.yml").touch()
 
@@ -67,7 +69,7 @@ def test_a_directory_and_a_file_of_another_kind_are_told(elsewhere: Path) -> Non
         find_config("exp.yml")
 
 
-def test_the_users_own_are_known_beside_the_packaged_ones(elsewhere: Path) -> None:
+def test_the_users_own_are_known_next_to_the_packaged_ones(elsewhere: Path) -> None:
     (elsewhere / "configs" / "scorer").mkdir(parents=True)
     (elsewhere / "configs" / "mine.yaml").touch()
     (elsewhere / "configs" / "scorer" / "pixels.yaml").touch()
@@ -79,7 +81,7 @@ def test_the_users_own_are_known_beside_the_packaged_ones(elsewhere: Path) -> No
     assert known_groups() == groups
 
 
-def test_the_packaged_configs_of_a_wheel_lie_inside_the_package(
+def test_the_packaged_configs_of_a_wheel_are_inside_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "nasx" / "configs").mkdir(parents=True)
@@ -89,7 +91,7 @@ def test_the_packaged_configs_of_a_wheel_lie_inside_the_package(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("# nasx search --config x.yaml\n# What it is.\na: 1\n# Later.\n", "What it is."),
         ("# nasx search --config x.yaml: what it is\na: 1\n", "what it is"),
@@ -98,7 +100,7 @@ def test_the_packaged_configs_of_a_wheel_lie_inside_the_package(
         ("", ""),
     ],
 )
-def test_description_is_the_first_comment_but_for_the_command(tmp_path: Path, text: str, told: str) -> None:
+def test_description_is_the_first_comment_that_is_not_the_command(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
 
-    assert description(tmp_path / "x.yaml") == told
+    assert description(tmp_path / "x.yaml") == expected

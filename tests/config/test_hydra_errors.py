@@ -1,4 +1,4 @@
-"""Every mistake in a config or an override is told in one line that names the thing and what to do."""
+"""Messages for errors in configs and overrides: one line that names the cause and a remedy."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ BODY = """
         ("+also_scored.x=3", r"^also_scored\.x must be a component with its settings, got 3\.$"),
     ],
 )
-def test_a_wrong_override_is_told_in_one_line(elsewhere: Path, override: str, message: str) -> None:
+def test_a_wrong_override_is_reported_in_one_line(elsewhere: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         compose("lines", [override])
     assert "\n" not in str(caught.value)
@@ -104,7 +104,7 @@ def test_a_wrong_override_is_told_in_one_line(elsewhere: Path, override: str, me
         ),
     ],
 )
-def test_a_wrong_file_is_told_in_one_line(elsewhere: Path, text: str, message: str) -> None:
+def test_a_wrong_file_is_reported_in_one_line(elsewhere: Path, text: str, message: str) -> None:
     (elsewhere / "wrong.yaml").write_text(text)
 
     with pytest.raises(ConfigError, match=message) as caught:
@@ -112,7 +112,7 @@ def test_a_wrong_file_is_told_in_one_line(elsewhere: Path, text: str, message: s
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_no_text_is_told(elsewhere: Path) -> None:
+def test_a_file_that_is_no_text_is_reported(elsewhere: Path) -> None:
     (elsewhere / "wrong.yaml").write_bytes(b"\xff\xfe\x00seed")
 
     with pytest.raises(ConfigError, match=r"wrong\.yaml"):

@@ -1,4 +1,4 @@
-"""Every config that comes with nasx: it composes, its components can be built, and it reads well."""
+"""Packaged configs: all compose, all components can be built, all settings have comments."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from nasx.config.schema import read_config
 from nasx.errors import ConfigError
 from nasx.protocols import Problem
 
-PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}  # choice -> what it needs and an extra brings
+PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}  # choice -> package of an extra
 EXPERIMENTS = sorted(p.stem for p in packaged_directory().glob("*.yaml") if p.stem != "base")
 CHOICES = sorted((p.parent.name, p.stem) for p in packaged_directory().glob("*/*.yaml"))
 REQUIRED = {
@@ -73,7 +73,7 @@ def test_another_share_is_refused_with_its_key(elsewhere, choice, share, message
         build_group(config, "algorithm")
 
 
-def test_only_the_default_algorithm_trains_networks_again_unless_it_is_told_to(elsewhere) -> None:
+def test_only_the_default_algorithm_trains_networks_again_unless_the_config_asks_for_it(elsewhere) -> None:
     shares = {choice: compose("lines", [f"algorithm={choice}"])["algorithm"]["retraining"] for choice in ALGORITHMS}
     assert {choice for choice, share in shares.items() if share != 0} == {"nsga2"}
 
@@ -85,11 +85,11 @@ def test_an_experiment_begins_with_the_command_that_runs_it(name: str) -> None:
     assert first.startswith(f"# nasx search --config {name}.yaml")
 
 
-def test_every_file_says_what_it_is_and_every_knob_has_a_comment() -> None:
+def test_every_file_has_a_description_and_every_setting_a_comment() -> None:
     for file in packaged_directory().rglob("*.yaml"):
         lines = file.read_text().splitlines()
-        knobs = [ln for ln in lines if not ln.startswith(("_target_", "defaults:", "#")) and ln.partition(": ")[2]]
-        bare = [ln for ln in knobs if "#" not in ln and not ln.strip().startswith("- ")]
+        settings = [ln for ln in lines if not ln.startswith(("_target_", "defaults:", "#")) and ln.partition(": ")[2]]
+        bare = [ln for ln in settings if "#" not in ln and not ln.strip().startswith("- ")]
         assert description(file), file
         assert not bare, f"{file}: {bare}"
 

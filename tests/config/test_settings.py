@@ -16,7 +16,7 @@ from nasx.config.settings import checked, construct, convert, describe, settings
 from nasx.errors import ConfigError, SettingError
 
 
-class Colour(StrEnum):
+class Color(StrEnum):
     RED = "red"
     BLUE = "blue"
 
@@ -32,7 +32,7 @@ class Augmentation:
 
 
 class Gadget:
-    """A component as a user would write one."""
+    """Component in the style of a user: checks by hand."""
 
     def __init__(
         self, *, size: int, rate: float = 0.1, augmentation: Augmentation | None = None, seed: int = 0, free=None
@@ -55,7 +55,7 @@ class Gadget:
         ({"a": 1}, Mapping[str, float], {"a": 1.0}),
         ("data", Path, Path("data")),
         ("~/data", Path | None, Path.home() / "data"),
-        ("red", Colour, Colour.RED),
+        ("red", Color, Color.RED),
         ("auto", Literal["auto", "cpu"], "auto"),
         ({"flip": True}, Augmentation, Augmentation(flip=True)),
         (None, Augmentation | None, None),
@@ -63,7 +63,7 @@ class Gadget:
         ([1, {"any": None}], Any, [1, {"any": None}]),
     ],
 )
-def test_convert_gives_the_annotated_type(value: Any, annotation: Any, expected: Any) -> None:
+def test_convert_returns_the_annotated_type(value: Any, annotation: Any, expected: Any) -> None:
     converted = convert(value, annotation, "group.key")
 
     assert converted == expected
@@ -86,7 +86,7 @@ def test_convert_gives_the_annotated_type(value: Any, annotation: Any, expected:
         ("a", list[int], r"must be a list of integers, got 'a'\."),
         ([1, 2, 3], tuple[int, int], r"must be a list of 2 integers, got \[1, 2, 3\]\."),
         ([1], dict[str, int], r"must be a mapping, got \[1\]\."),
-        ("green", Colour, r"must be red or blue, got 'green'\."),
+        ("green", Color, r"must be red or blue, got 'green'\."),
         ("float", Literal["auto", "float32", "bfloat16"], r"must be auto, float32 or bfloat16, got 'float'\."),
         ("a", int | str | None, None),
         ([], int | str | None, r"must be an integer, text or null, got \[\]\."),
@@ -117,7 +117,7 @@ def test_convert_gives_the_annotated_type(value: Any, annotation: Any, expected:
             Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2)],
             r"^group\.key must be a list of integers, length at least 2, each at least 1, got \[3\]\.$",
         ),
-        ([0], complex | Colour, r"must be of type complex or red or blue, got \[0\]\."),
+        ([0], complex | Color, r"must be of type complex or red or blue, got \[0\]\."),
     ],
 )
 def test_convert_names_key_expectation_and_value(value: Any, annotation: Any, message: str | None) -> None:
@@ -148,7 +148,7 @@ def test_construct_passes_checked_settings_and_what_the_search_supplies() -> Non
     ("settings", "supplied", "message"),
     [
         ({"siz": 4}, {}, r"^unknown key gadget\.siz\. Did you mean gadget\.size\?$"),
-        ({"size": 4, "colour": 1}, {"seed": 1}, r"^unknown key gadget\.colour\. Known: gadget\.augmentation, .*rate"),
+        ({"size": 4, "color": 1}, {"seed": 1}, r"^unknown key gadget\.color\. Known: gadget\.augmentation, .*rate"),
         ({}, {}, r"^gadget\.size is missing: .*Gadget needs an integer\.$"),
         ({"size": 2}, {}, r"^gadget\.size must be at least 4, got 2\.$"),
         ({"size": 4, "seed": 1}, {"seed": 1}, r"^gadget\.seed is set by the search itself: remove it"),
@@ -177,7 +177,7 @@ def test_keyword_arguments_of_any_name_are_passed_to_a_class_that_takes_them() -
     assert construct(collect, {"a": 1}, "x", {"seed": 2}) == {"a": 1, "seed": 2}
 
 
-def test_an_error_within_a_constructor_that_is_no_users_mistake_stays_as_it_is() -> None:
+def test_a_bug_in_a_constructor_is_raised_unchanged() -> None:
     def broken(*, size: int) -> None:
         raise TypeError("a bug")
 
@@ -185,7 +185,7 @@ def test_an_error_within_a_constructor_that_is_no_users_mistake_stays_as_it_is()
         construct(broken, {"size": 1}, "x")
 
 
-def test_annotations_that_cannot_be_read_are_told() -> None:
+def test_undefined_annotations_are_reported() -> None:
     def hidden(*, tensor: Tensor) -> None: ...  # noqa: F821
 
     with pytest.raises(ConfigError, match=r"annotations of .*hidden cannot be read: name 'Tensor' is not defined"):
@@ -196,23 +196,23 @@ def test_annotations_that_cannot_be_read_are_told() -> None:
     ("key", "sentence"),
     [
         ("a.sise", "Did you mean a.size?"),
-        ("colour", "Did you mean b.colour?"),
+        ("color", "Did you mean b.color?"),
         ("a.zzz", "Known: a.size."),
         ("sede", "Did you mean seed?"),
         ("seed.x", "seed has no settings."),
     ],
 )
-def test_suggest_looks_beside_the_key_then_for_its_name_elsewhere(key: str, sentence: str) -> None:
-    assert suggest(key, ["seed", "a", "a.size", "a._target_", "b", "b.colour"]) == sentence
+def test_suggest_looks_next_to_the_key_then_for_its_name_elsewhere(key: str, sentence: str) -> None:
+    assert suggest(key, ["seed", "a", "a.size", "a._target_", "b", "b.color"]) == sentence
 
 
-def test_describe_names_a_class_it_knows_nothing_of() -> None:
+def test_describe_names_an_unknown_class() -> None:
     assert describe(Gadget) == "of type Gadget"
 
 
 @settings
 class Oven:
-    """A component as ours are declared."""
+    """Component in the style of nasx: declared ranges."""
 
     degrees: Annotated[int, Field(ge=50, le=300)] = 180
     dishes: tuple[str, ...] = ()

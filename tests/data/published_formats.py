@@ -1,4 +1,4 @@
-"""Writes small datasets in the formats their publishers ship, for the readers to read."""
+"""Write small datasets in the published formats."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import ClassVar
 
 import numpy as np
 
-PER_BATCH = 20  # images in a file
+PER_BATCH = 20  # images per file
 CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 class Python2Pickler(pickle._Pickler):
-    """Pickles text and bytes as Python 2 did, of which the published CIFAR batches are made."""
+    """Pickler of Python 2, which wrote the published CIFAR batches: text and bytes are the same."""
 
     dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
 
@@ -49,7 +49,7 @@ def cifar_batch(n: int, n_classes: int, seed: int, labels_key: str = "labels") -
 
 
 def write_cifar10(root: Path) -> dict[str, dict]:
-    """The published folder inside `root`; gives what each file holds."""
+    """Write the published folder into `root`; return the content of each file."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     files: dict[str, dict] = {f"data_batch_{i}": cifar_batch(PER_BATCH, 10, i) for i in range(1, 6)}
@@ -75,7 +75,7 @@ def write_cifar100(root: Path) -> dict[str, dict]:
 
 
 def write_imagenet16(root: Path) -> dict[str, dict]:
-    """The eleven files of ImageNet in 16x16 pixels, of which half of the images are of the first 120 classes."""
+    """Write the eleven files of ImageNet in 16x16 pixels; half of the images are of the first 120 classes."""
     folder = root / "ImageNet16"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 
 def write_idx(folder: Path, *, gzipped: bool) -> dict[str, np.ndarray]:
-    """The four files of MNIST and its like."""
+    """Write the four files of MNIST or Fashion-MNIST."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     files = {}

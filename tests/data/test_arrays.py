@@ -79,7 +79,7 @@ def test_train_does_not_read_the_test_arrays(tmp_path):
 
 
 class Attack:
-    """Pickles as the creation of a file."""
+    """Object whose unpickling creates a file."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -99,7 +99,7 @@ def test_a_malicious_object_array_runs_nothing(tmp_path):
 BAD_ARRAYS = {
     "no images": ({}, "the array train_labels is missing"),
     "no labels": ({"train_images": images()}, "the array train_labels is missing"),
-    "labels alone": ({"train_labels": labels()}, "the array train_images is missing"),
+    "only labels": ({"train_labels": labels()}, "the array train_images is missing"),
     "images as floats": (
         GOOD | {"train_images": images() / 255},
         "expected train_images as uint8, 0 to 255, got float64",
@@ -160,12 +160,12 @@ def test_bad_arrays_say_what_was_expected_and_how_to_write_them(case, tmp_path):
     )
 
 
-def test_a_test_label_that_no_training_image_has_is_told(tmp_path):
+def test_a_test_label_that_no_training_image_has_is_reported(tmp_path):
     with pytest.raises(DataError, match="expected labels 0 to 1, got 2 at image 0"):
         dataset(tmp_path, GOOD | {"test_labels": labels() + 2}).test()
 
 
-def test_a_file_without_a_test_part_is_told(tmp_path):
+def test_a_file_without_a_test_part_is_reported(tmp_path):
     arrays = {name: array for name, array in GOOD.items() if name.startswith("train")}
     with pytest.raises(DataError, match="the array test_images is missing"):
         dataset(tmp_path, arrays).test()
@@ -212,7 +212,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
-def test_a_bad_file_is_told_in_one_line(case, tmp_path):
+def test_a_bad_file_is_reported_in_one_line(case, tmp_path):
     (tmp_path / "a.npz").write_bytes(BAD_FILES[case])
     with pytest.raises(DataError, match=r"a\.npz is damaged or of another format: .+\. Write it with") as caught:
         NumpyArrays(file=str(tmp_path / "a.npz")).train()
@@ -227,7 +227,7 @@ def test_a_bad_file_is_told_in_one_line(case, tmp_path):
         ("/", r"/ is not a file: a dataset of numpy arrays needs dataset\.file=FILE\.npz\."),
     ],
 )
-def test_a_file_that_is_not_there_is_told(file, message):
+def test_a_file_that_is_not_there_is_reported(file, message):
     with pytest.raises(DataError, match=message):
         NumpyArrays(file=file).train()
 
@@ -239,6 +239,6 @@ def test_a_file_that_is_not_there_is_told(file, message):
         ({"seed": -1}, r"^seed must be at least 0, got -1$"),
     ],
 )
-def test_settings_out_of_range_are_told(settings, message):
+def test_settings_out_of_range_are_reported(settings, message):
     with pytest.raises(SettingError, match=message):
         NumpyArrays(**settings)

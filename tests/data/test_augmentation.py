@@ -1,4 +1,4 @@
-"""Crops, mirrorings and cutouts of whole batches."""
+"""Random crops, flips and cutouts of whole batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def images_of(shape: tuple[int, ...]) -> torch.Tensor:
-    """Images without a blank pixel, all pixels of an image different."""
+    """Return images without blank pixels; all pixels of an image differ."""
     return torch.arange(1, 1 + torch.Size(shape).numel(), dtype=torch.float32).reshape(shape)
 
 
@@ -41,7 +41,7 @@ def test_without_augmentation_images_stay_as_they_are(shape):
 
 @given(shape=shapes, augmentation=augmentations, seed=seeds)
 @settings(deadline=None)
-def test_the_same_generator_gives_the_same_images_of_the_same_form(shape, augmentation, seed):
+def test_the_same_generator_draws_the_same_images_of_the_same_form(shape, augmentation, seed):
     images = images_of(shape)
     before = images.clone()
     first = augment(images, augmentation, generator(seed))
@@ -104,7 +104,7 @@ def test_a_cutout_blanks_a_square_clipped_at_the_border_in_all_channels(shape, s
     assert torch.equal(blank, blank[:, :1].expand_as(blank))
     rows, columns = blank[:, 0].any(2).sum(1), blank[:, 0].any(1).sum(1)
     assert torch.equal(blank[:, 0].sum((1, 2)), rows * columns)  # a rectangle
-    assert (rows >= min((side + 1) // 2, height)).all()  # at least half of it lies inside
+    assert (rows >= min((side + 1) // 2, height)).all()  # at least half of it is inside
     assert (columns >= min((side + 1) // 2, width)).all()
     assert (rows <= side).all()
     assert (columns <= side).all()
@@ -133,7 +133,7 @@ def test_channels_last_images_are_augmented_alike():
 
 @pytest.mark.parametrize("name", ["crop_padding", "cutout"])
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
-def test_a_share_out_of_range_is_told(name, share):
+def test_a_share_out_of_range_is_reported(name, share):
     with pytest.raises(SettingError, match=rf"^{name} must be at least 0 and at most 1, got {yaml_text(share)}$"):
         Augmentation(**{name: share})
 

@@ -1,4 +1,4 @@
-"""Every way in which a file of a dataset can be wrong is told in one line that names it."""
+"""Messages for damaged and missing files of datasets: one line that names the file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def assert_one_line(error: DataError, *words: str) -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("root", [None, ""])
-def test_without_a_root_the_key_to_give_is_named(reader, root):
+def test_without_a_root_the_message_names_the_key(reader, root):
     with pytest.raises(DataError, match=r"needs its files: set dataset\.root=DIR, the folder that contains") as caught:
         reader(root=root).train()
     assert_one_line(caught.value, reader.title, reader.folder)
@@ -53,7 +53,7 @@ def test_a_root_that_is_a_file_is_named(reader, tmp_path):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_an_empty_root_is_told_by_the_first_file_that_it_lacks(reader, tmp_path):
+def test_an_empty_root_is_reported_by_its_first_missing_file(reader, tmp_path):
     with pytest.raises(DataError, match=r"is missing: .* needs dataset\.root=DIR, .* with all its files\.") as caught:
         reader(root=str(tmp_path)).train()
     assert_one_line(caught.value, str(tmp_path), reader.folder)
@@ -114,7 +114,7 @@ FILES = [
 
 
 def write(reader, root: Path) -> Path:
-    """The published files of `reader` under `root`; gives their folder."""
+    """Write the published files of `reader` to `root`; return their folder."""
     if reader is CIFAR10:
         write_cifar10(root)
     elif reader is CIFAR100:
@@ -126,7 +126,7 @@ def write(reader, root: Path) -> Path:
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize(("reader", "file"), FILES, ids=lambda value: getattr(value, "name", value))
-def test_a_bad_file_is_told_in_one_line(reader, file, damage, tmp_path):
+def test_a_bad_file_is_reported_in_one_line(reader, file, damage, tmp_path):
     folder = write(reader, tmp_path)
     damage(folder / file)
     with pytest.raises(DataError, match=DAMAGES[damage]) as caught:
@@ -135,7 +135,7 @@ def test_a_bad_file_is_told_in_one_line(reader, file, damage, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_file_that_may_not_be_read_is_named(tmp_path):
+def test_a_file_that_is_not_readable_is_named(tmp_path):
     folder = write(MNIST, tmp_path)
     (folder / "train-images-idx3-ubyte").chmod(0)
     with pytest.raises(DataError, match="train-images-idx3-ubyte cannot be read: Permission denied"):
@@ -181,14 +181,14 @@ def test_a_batch_of_the_wrong_content_says_what_was_expected(case, tmp_path):
 
 
 @pytest.mark.parametrize("names", [None, [], "abc", [1, 2], [b"cat", None]])
-def test_a_meta_file_without_class_names_is_told(names, tmp_path):
+def test_a_meta_file_without_class_names_is_reported(names, tmp_path):
     folder = write(CIFAR10, tmp_path)
     python2_pickle({"label_names": names, "num_cases_per_batch": 20}, folder / "batches.meta")
     with pytest.raises(DataError, match="expected the names of the classes in label_names"):
         CIFAR10(root=str(tmp_path)).train()
 
 
-def test_an_empty_batch_is_told(tmp_path):
+def test_an_empty_batch_is_reported(tmp_path):
     folder = write(CIFAR100, tmp_path)
     python2_pickle({"data": np.zeros((0, 3072), np.uint8), "fine_labels": []}, folder / "train")
     with pytest.raises(DataError, match="it contains no images"):
@@ -226,7 +226,7 @@ def test_an_idx_file_of_the_wrong_content_says_what_was_expected(reader, case, t
     assert_one_line(caught.value, str(folder))
 
 
-def test_an_idx_label_outside_the_classes_is_told(tmp_path):
+def test_an_idx_label_outside_the_classes_is_reported(tmp_path):
     folder = write(MNIST, tmp_path)
     (folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.full(60, 10)))
     with pytest.raises(DataError, match="expected labels 0 to 9, got 10 at image 0"):

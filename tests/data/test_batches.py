@@ -20,7 +20,7 @@ MEAN, STD = np.array([0.5, 0.25, 0], np.float32), np.array([0.25, 0.5, 1], np.fl
 
 
 def numbered(n: int) -> LabeledImages:
-    """Images whose label is their number."""
+    """Return n images; the label of each is its index."""
     images = np.random.default_rng(0).integers(256, size=(n, 3, 8, 8), dtype=np.uint8)
     return LabeledImages(images, np.arange(n), tuple(str(i) for i in range(n)))
 
@@ -38,7 +38,7 @@ def labels_of(batches) -> list[int]:
     return [int(label) for _, labels in batches for label in labels]
 
 
-def test_normalise_gives_the_pixels_scaled_by_channel():
+def test_normalize_scales_the_pixels_by_channel():
     images = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
     torch.testing.assert_close(normalize(images, MEAN, STD).flatten(), torch.tensor([-2.0, 1.5, 0.2]))
 
@@ -60,7 +60,7 @@ def test_no_training_batch_is_a_single_image_and_only_the_last_differs_in_size(n
     assert set(sizes[:-1]) <= {batch_size}
 
 
-def test_each_image_comes_normalised_with_its_own_label():
+def test_each_image_comes_normalized_with_its_own_label():
     batches = training()
     expected = normalize(torch.from_numpy(numbered(10).images), MEAN, STD)
     for images, labels in batches:
@@ -79,7 +79,7 @@ def test_every_epoch_has_an_order_of_its_own():
     assert labels_of(batches) != labels_of(batches)
 
 
-def test_order_and_augmentation_depend_on_seed_and_epoch_alone():
+def test_order_and_augmentation_depend_only_on_seed_and_epoch():
     settings = {"augmentation": Augmentation(horizontal_flip=True), "seed": 7}
     went_on, set_ahead, other = training(50, **settings), training(50, **settings), training(50, seed=8)
     for _ in went_on:
@@ -103,7 +103,7 @@ def test_training_images_are_augmented():
     assert torch.equal(labels, cut_labels)
     changed = images != cut
     assert changed.any()
-    assert (cut[changed] == 0).all()  # the mean colour
+    assert (cut[changed] == 0).all()  # the mean color
 
 
 @pytest.mark.parametrize("make", [training, evaluation])
@@ -128,13 +128,13 @@ def test_read_only_arrays_are_taken_without_a_copy_or_a_warning():
 
 
 @pytest.mark.parametrize("make", [training, evaluation])
-def test_a_batch_size_below_two_is_told(make):
+def test_a_batch_size_below_two_is_reported(make):
     with pytest.raises(SettingError, match=r"^batch_size must be at least 2, got 1$"):
         make(batch_size=1)
 
 
 class Counting(pl.LightningModule):
-    """Counts what Lightning feeds it."""
+    """Records the labels that Lightning passes to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Counting(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
-@pytest.mark.filterwarnings("ignore")  # Lightning on the number of workers and steps
+@pytest.mark.filterwarnings("ignore")  # warnings of Lightning about the number of workers and steps
 def test_lightning_takes_them_in_place_of_data_loaders():
     batches, module = training(9), Counting()
     quiet = {

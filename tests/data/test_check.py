@@ -1,4 +1,4 @@
-"""Looking a dataset over."""
+"""Check of a dataset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 @dataclass
 class InMemory:
-    """Grey images of one pixel value each."""
+    """Gray images with a single pixel value each."""
 
     train_values: list[int]
     train_labels: list[int]
@@ -56,20 +56,20 @@ def test_repeated_and_leaked_images_are_counted():
     assert report.leaked == 2
 
 
-def test_a_class_without_images_is_unsound():
+def test_a_class_without_images_is_a_defect():
     report = check_dataset(InMemory([1, 2], [0, 0], [3, 4], [0, 1]))
     assert report.train.imbalance == float("inf")
     assert not report.is_sound
 
 
-def test_the_digits_are_sound():
+def test_the_digits_have_no_defects():
     report = check_dataset(Digits())
     assert report.is_sound
     assert (report.train.n_images, report.test.n_images, report.leaked) == (1437, 360, 0)
     assert report.train.imbalance == pytest.approx(146 / 139, rel=0.02)
 
 
-def test_a_part_that_cannot_be_read_is_told_and_the_other_still_counted(tmp_path):
+def test_a_part_that_cannot_be_read_is_reported_and_the_other_is_still_counted(tmp_path):
     write_cifar10(tmp_path)
     (tmp_path / "cifar-10-batches-py/test_batch").write_bytes(b"")
     report = check_dataset(CIFAR10(root=str(tmp_path)))
@@ -79,7 +79,7 @@ def test_a_part_that_cannot_be_read_is_told_and_the_other_still_counted(tmp_path
     assert not report.is_sound
 
 
-def test_every_damaged_picture_of_a_folder_is_told(tmp_path):
+def test_every_damaged_image_of_a_folder_is_reported(tmp_path):
     for kind in ("ant", "bee"):
         (tmp_path / kind).mkdir()
         for i in range(10):
@@ -96,7 +96,7 @@ def test_every_damaged_picture_of_a_folder_is_told(tmp_path):
     assert not report.is_sound
 
 
-def test_a_folder_that_does_not_exist_is_told_for_both_parts():
+def test_a_folder_that_does_not_exist_is_reported_for_both_parts():
     report = check_dataset(ImageFolder(root="/no/where"))
     assert report.train.damaged == report.test.damaged
     assert "/no/where does not exist" in report.train.damaged[0]

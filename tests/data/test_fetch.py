@@ -1,4 +1,4 @@
-"""Downloads, against servers on this machine."""
+"""Downloads from local servers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nasx.data.download import PUBLISHED, PublishedDataset, RemoteFile, cache_fo
 from nasx.errors import DataError, ResourceError
 
 CONTENT = bytes(range(256)) * 2000  # 512 kB
-CHUNK = 1 << 16  # what is kept of an answer that is cut off are whole chunks
+CHUNK = 1 << 16  # whole chunks are kept of an interrupted response
 HASH = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content`, and counts what it is asked for."""
+    """Server of `content` that records the requests."""
 
     daemon_threads = True
 
@@ -30,7 +30,7 @@ class Server(ThreadingHTTPServer):
         self.content = CONTENT
         self.status = 200
         self.knows_ranges = True
-        self.cut_after: list[int] = []  # bytes of each coming answer, after which the connection breaks
+        self.cut_after: list[int] = []  # bytes of each response before the connection breaks
         self.ranges: list[str | None] = []  # Range header of each request
 
     @property
@@ -90,7 +90,7 @@ def test_a_file_is_fetched_into_its_folder(server, tmp_path):
     assert (folder / "file").read_bytes() == CONTENT
 
 
-def test_a_sound_file_is_left_alone(server, tmp_path):
+def test_an_intact_file_is_not_downloaded_again(server, tmp_path):
     for _ in range(2):
         fetch_published(publication(server.url), tmp_path)
     assert len(server.ranges) == 1
@@ -103,7 +103,7 @@ def test_a_damaged_file_is_fetched_again(server, tmp_path):
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
 
-def test_progress_is_told_up_to_the_end(server, tmp_path):
+def test_progress_is_reported_until_the_end(server, tmp_path):
     steps: list[tuple[str, int, int | None]] = []
     fetch_published(publication(server.url), tmp_path, progress=lambda *step: steps.append(step))
     assert {(name, total) for name, _, total in steps} == {("file", len(CONTENT))}
@@ -129,7 +129,7 @@ def test_a_download_cut_off_for_good_is_resumed_by_the_next_fetch(server, tmp_pa
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
 
-def test_a_server_that_knows_no_ranges_sends_everything_again(server, tmp_path):
+def test_a_server_without_range_requests_sends_the_whole_file(server, tmp_path):
     server.knows_ranges = False
     server.cut_after = [100_000]
     fetch_published(publication(server.url), tmp_path)
@@ -143,7 +143,7 @@ def test_a_part_that_is_complete_already_is_taken(server, tmp_path):
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
 
-def test_a_file_of_another_hash_is_refused_and_not_kept(server, tmp_path):
+def test_a_file_with_another_checksum_is_refused_and_not_kept(server, tmp_path):
     server.content = b"something else"
     with pytest.raises(DataError, match=rf"has another file than the published one \(its checksum is not {HASH}\)"):
         fetch_published(publication(server.url), tmp_path)
@@ -160,7 +160,7 @@ def test_a_part_of_something_else_does_not_spoil_the_fetch_after_next(server, tm
 
 
 @pytest.mark.parametrize(("status", "words"), [(404, "404 Not Found"), (403, "403 Forbidden"), (503, "503 Service")])
-def test_a_refusal_is_told_with_its_status(server, status, words, tmp_path):
+def test_a_refusal_is_reported_with_its_status(server, status, words, tmp_path):
     server.status = status
     with pytest.raises(DataError, match=rf"^file cannot be downloaded: http://127.* returned {words}") as caught:
         fetch_published(publication(server.url), tmp_path)
@@ -174,24 +174,24 @@ def closed_port() -> str:
     return server.url
 
 
-def test_no_network_is_told(tmp_path):
+def test_no_network_is_reported(tmp_path):
     with pytest.raises(DataError, match=r"http://127\.0\.0\.1:\d+/file cannot be reached") as caught:
         fetch_published(publication(closed_port()), tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_the_next_mirror_is_asked_where_one_fails(server, tmp_path):
+def test_the_next_mirror_is_tried_if_one_fails(server, tmp_path):
     fetch_published(publication(closed_port(), server.url), tmp_path)
     assert (tmp_path / "published/file").read_bytes() == CONTENT
 
 
-def test_every_mirror_that_failed_is_told(server, tmp_path):
+def test_every_mirror_that_failed_is_reported(server, tmp_path):
     server.status = 404
     with pytest.raises(DataError, match=r"cannot be reached.*; http://127.* returned 404 Not Found\."):
         fetch_published(publication(closed_port(), server.url), tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_told(server, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(server, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match=r"file cannot store the files \((Not a directory|File exists)\)\."):
         fetch_published(publication(server.url), tmp_path / "file")
@@ -231,9 +231,9 @@ def test_an_archive_is_unpacked_once(server, tmp_path):
         (archive(("other/a", b"1")), r"a\.tar\.gz does not contain the folder published\."),
         (archive(("published/a", b"1"), ("../outside", b"1")), r"a\.tar\.gz cannot be unpacked"),
     ],
-    ids=["no archive", "another folder", "a way out"],  # of their own: an archive holds the time at which it was made
+    ids=["no archive", "another folder", "a way out"],  # explicit: an archive contains its creation time
 )
-def test_a_bad_archive_is_told_and_leaves_nothing_behind(content, message, server, tmp_path):
+def test_a_bad_archive_is_reported_and_leaves_no_files(content, message, server, tmp_path):
     with pytest.raises(DataError, match=message):
         fetch_published(archived(server, content), tmp_path / "root")
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["a.tar.gz"]
@@ -249,7 +249,7 @@ def test_an_unknown_dataset_gets_the_nearest_name():
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_publications_have_a_hash_and_a_place_for_every_file(name):
+def test_published_datasets_have_a_checksum_and_a_url_for_every_file(name):
     for file in PUBLISHED[name].files:
         kind, _, digits = file.known_hash.partition(":")
         assert (kind, len(bytes.fromhex(digits))) == ("md5", 16)
@@ -257,7 +257,7 @@ def test_publications_have_a_hash_and_a_place_for_every_file(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_publications_lie_where_their_reader_looks(name):
+def test_published_datasets_are_in_the_folder_of_their_reader(name):
     from nasx.data import cifar, mnist
 
     readers = {reader.name: reader for reader in (cifar.CIFAR10, cifar.CIFAR100, mnist.MNIST, mnist.FashionMNIST)}

@@ -17,55 +17,55 @@ from nasx.data.image_files import is_image_file, read_image
 from nasx.errors import DataError, ResourceError, SettingError
 
 
-def picture(path: Path, colour=(200, 100, 50), size=(20, 20), **options) -> Path:
+def save_image(path: Path, color=(200, 100, 50), size=(20, 20), **options) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path, **options)
+    Image.new("RGB", size, color).save(path, **options)
     return path
 
 
 def class_folders(root: Path, **counts: int) -> None:
-    """So many pictures of each class; every picture has a grey value of its own."""
+    """Write the given number of images of each class; every image has its own gray value."""
     for place, (name, n) in enumerate(counts.items()):
         for i in range(n):
-            picture(root / name / f"{i:02}.png", colour=(40 * place + i,) * 3)
+            save_image(root / name / f"{i:02}.png", color=(40 * place + i,) * 3)
 
 
 def reader(tmp_path: Path, **settings) -> ImageFolder:
     return ImageFolder(root=str(tmp_path / "data"), cache=str(tmp_path / "cache"), **settings)
 
 
-# --- one picture ----------------------------------------------------------------------------------------------------
+# --- one image ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "JPEG", "bmp", "gif", "tiff", "webp", "ppm", "tga", "ico", "jp2"])
-def test_pictures_of_every_format_are_read_in_colour(ending, tmp_path):
-    path = picture(tmp_path / f"a.{ending}", size=(32, 32))
+def test_images_of_every_format_are_read_in_color(ending, tmp_path):
+    path = save_image(tmp_path / f"a.{ending}", size=(32, 32))
     assert is_image_file(path)
     pixels = read_image(path, size=8, channels=3)
     assert pixels.shape == (3, 8, 8)
     assert np.abs(pixels.mean((1, 2)) - [200, 100, 50]).max() < 4  # JPEG is not exact
 
 
-def test_grey_weighs_the_colours_as_the_eye_does(tmp_path):
-    pixels = read_image(picture(tmp_path / "a.png"), size=8, channels=1)
+def test_gray_weighs_the_colors_as_the_eye_does(tmp_path):
+    pixels = read_image(save_image(tmp_path / "a.png"), size=8, channels=1)
     assert pixels.shape == (1, 8, 8)
     assert (pixels == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)).all()
 
 
-def test_a_picture_is_cut_to_its_central_square(tmp_path):
+def test_a_image_is_cut_to_its_central_square(tmp_path):
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 255
     Image.fromarray(wide).save(tmp_path / "a.png")
     assert (read_image(tmp_path / "a.png", size=10, channels=3) == 255).all()
 
 
-def test_a_picture_of_the_right_size_keeps_its_pixels(tmp_path):
+def test_a_image_of_the_right_size_keeps_its_pixels(tmp_path):
     pixels = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", size=16, channels=3), pixels.transpose(2, 0, 1))
 
 
-def test_a_picture_is_turned_upright_as_its_camera_noted(tmp_path):
+def test_a_image_is_turned_upright_as_its_camera_noted(tmp_path):
     pixels = np.zeros((8, 8), np.uint8)
     pixels[0] = 255
     exif = Image.Exif()
@@ -88,14 +88,14 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path):
     assert (read_image(tmp_path / "a.png", size=8, channels=1) == 100).all()
 
 
-def test_of_an_animation_the_first_picture_counts(tmp_path):
+def test_of_an_animation_the_first_image_counts(tmp_path):
     first, second = Image.new("RGB", (8, 8), "black"), Image.new("RGB", (8, 8), "white")
     first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
     assert (read_image(tmp_path / "a.gif", size=8, channels=1) == 0).all()
 
 
 def huge_png() -> bytes:
-    """A few bytes that announce 60,000 x 60,000 pixels."""
+    """Return a few bytes whose header declares 60,000 x 60,000 pixels."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
@@ -104,19 +104,19 @@ def huge_png() -> bytes:
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(executed) (w) file closefile\n%%EOF\n"
 BAD_PICTURES = {
     "empty": b"",
-    "text": b"this is no picture",
+    "text": b"this is not an image",
     "a web page": b"<html></html>",
     "a program for Ghostscript": EPS,
     "a bomb": huge_png(),
     "a pickle": b"cos\nsystem\n(S'touch executed'\ntR.",
-    "a signature alone": b"\x89PNG\r\n\x1a\n",
+    "only a signature": b"\x89PNG\r\n\x1a\n",
     "gif of nothing": b"GIF89a",
     "half a bitmap": b"BM" + bytes(20),
 }
 
 
 @pytest.mark.parametrize("case", BAD_PICTURES)
-def test_a_bad_picture_is_told_in_one_line(case, tmp_path, monkeypatch):
+def test_a_bad_image_is_reported_in_one_line(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "a.png"
     path.write_bytes(BAD_PICTURES[case])
@@ -126,7 +126,7 @@ def test_a_bad_picture_is_told_in_one_line(case, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "gif", "webp", "tiff"])
-def test_a_picture_cut_off_is_told(ending, tmp_path):
+def test_a_image_cut_off_is_reported(ending, tmp_path):
     noise = np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)
     path = tmp_path / f"a.{ending}"
     Image.fromarray(noise).save(path)
@@ -135,13 +135,13 @@ def test_a_picture_cut_off_is_told(ending, tmp_path):
         read_image(path, size=8, channels=3)
 
 
-def test_a_picture_that_is_gone_is_told(tmp_path):
+def test_a_image_that_is_gone_is_reported(tmp_path):
     with pytest.raises(DataError, match="No such file or directory"):
         read_image(tmp_path / "a.png", size=8, channels=3)
 
 
 @pytest.mark.parametrize("name", [".hidden.png", "notes.txt", "Thumbs.db", "a.eps", "a.h5", "a.pdf", "png"])
-def test_other_files_are_no_pictures(name):
+def test_other_files_are_no_images(name):
     assert not is_image_file(Path(name))
 
 
@@ -152,8 +152,8 @@ def test_classes_are_the_folders_in_the_order_of_their_names(tmp_path):
     class_folders(tmp_path / "data", zebra=5, ant=5)
     train = reader(tmp_path, image_size=8).train()
     assert train.class_names == ("ant", "zebra")
-    greys = train.images[:, 0, 0, 0]
-    assert ((greys < 40) == (train.labels == 1)).all()  # zebras were drawn first
+    grays = train.images[:, 0, 0, 0]
+    assert ((grays < 40) == (train.labels == 1)).all()  # zebras were drawn first
 
 
 def test_one_level_is_split_class_by_class_by_the_seed(tmp_path):
@@ -166,9 +166,9 @@ def test_one_level_is_split_class_by_class_by_the_seed(tmp_path):
     assert reader(tmp_path, seed=1).test_files() != test == reader(tmp_path).test_files()
 
 
-def test_pictures_lie_at_any_depth_and_other_files_are_passed_over(tmp_path):
+def test_images_are_found_at_any_depth_and_other_files_are_ignored(tmp_path):
     class_folders(tmp_path / "data", ant=2, bee=2)
-    picture(tmp_path / "data/ant/deep/er/a.png")
+    save_image(tmp_path / "data/ant/deep/er/a.png")
     (tmp_path / "data/ant/notes.txt").write_text("")
     (tmp_path / "data/.git").mkdir()
     (tmp_path / "data/readme.png").write_text("not in a class folder")
@@ -186,9 +186,9 @@ def test_validation_images_join_the_training_images(tmp_path):
 BAD_FOLDERS = {
     "empty": ({}, r"data must contain one folder for each of at least two classes, got 0\."),
     "one class": ({"ant": 2}, r"data must contain one folder for each of at least two classes, got 1\."),
-    "pictures without classes": ({".": 2}, r"must contain one folder for each of at least two classes, got 0\."),
-    "a class without pictures": ({"ant": 2, "bee": 0}, r"bee contains no images: add some, or remove it\."),
-    "a class of one picture": (
+    "images without classes": ({".": 2}, r"must contain one folder for each of at least two classes, got 0\."),
+    "a class without images": ({"ant": 2, "bee": 0}, r"bee contains no images: add some, or remove it\."),
+    "a class of one image": (
         {"ant": 5, "bee": 1},
         r"Every class needs at least 2 images, .*: 'bee' has 1\.",
     ),
@@ -211,7 +211,7 @@ def test_a_bad_directory_says_what_was_expected(case, tmp_path):
     for name, n in counts.items():
         (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
         for i in range(n):
-            picture(tmp_path / "data" / name / f"{i}.png")
+            save_image(tmp_path / "data" / name / f"{i}.png")
     with pytest.raises(DataError, match=message) as caught:
         reader(tmp_path).test()
     assert "\n" not in str(caught.value)
@@ -225,12 +225,12 @@ def test_a_bad_directory_says_what_was_expected(case, tmp_path):
         (__file__, r"test_folder\.py is not a folder: a folder of images needs dataset\.root=DIR"),
     ],
 )
-def test_a_root_that_is_no_directory_is_told(root, message):
+def test_a_root_that_is_no_directory_is_reported(root, message):
     with pytest.raises(DataError, match=message):
         ImageFolder(root=root).train()
 
 
-def test_a_damaged_picture_among_good_ones_is_named(tmp_path):
+def test_a_damaged_image_among_good_ones_is_named(tmp_path):
     class_folders(tmp_path / "data", ant=5, bee=5)
     for path in (tmp_path / "data/bee").iterdir():
         path.write_bytes(b"")
@@ -248,12 +248,12 @@ def test_a_damaged_picture_among_good_ones_is_named(tmp_path):
         ({"seed": -1}, r"^seed must be at least 0, got -1$"),
     ],
 )
-def test_settings_out_of_range_are_told(settings, message):
+def test_settings_out_of_range_are_reported(settings, message):
     with pytest.raises(SettingError, match=message):
         ImageFolder(**settings)
 
 
-def test_a_share_that_leaves_a_class_out_of_the_test_is_told(tmp_path):
+def test_a_share_that_leaves_a_class_out_of_the_test_is_reported(tmp_path):
     class_folders(tmp_path / "data", ant=30, bee=2)
     with pytest.raises(SettingError, match=r"^test_fraction must leave an image of 'bee' in both parts, got 0\.1$"):
         reader(tmp_path, test_fraction=0.1).test()
@@ -264,7 +264,7 @@ def test_a_share_that_leaves_a_class_out_of_the_test_is_told(tmp_path):
 
 @pytest.fixture
 def read_paths(monkeypatch) -> list[Path]:
-    """The pictures that are decoded."""
+    """Record the paths of decoded images."""
     paths: list[Path] = []
 
     def counting(path, **options):
@@ -275,7 +275,7 @@ def read_paths(monkeypatch) -> list[Path]:
     return paths
 
 
-def test_pictures_are_decoded_once(tmp_path, read_paths):
+def test_images_are_decoded_once(tmp_path, read_paths):
     class_folders(tmp_path / "data", ant=5, bee=5)
     first = reader(tmp_path).train().images
     again = reader(tmp_path).train().images
@@ -283,7 +283,7 @@ def test_pictures_are_decoded_once(tmp_path, read_paths):
     np.testing.assert_array_equal(first, again)
 
 
-def test_train_decodes_no_test_picture_when_one_level_is_split(tmp_path, read_paths):
+def test_train_decodes_no_test_image_when_one_level_is_split(tmp_path, read_paths):
     class_folders(tmp_path / "data", ant=5, bee=5)
     dataset = reader(tmp_path)
     dataset.train()
@@ -298,12 +298,12 @@ def test_other_settings_are_cached_apart(change, tmp_path):
     np.testing.assert_array_equal(reader(tmp_path).train().images, before)
 
 
-def test_a_picture_that_changes_is_read_again(tmp_path):
+def test_a_image_that_changes_is_read_again(tmp_path):
     class_folders(tmp_path / "data", ant=5, bee=5)
     dataset = reader(tmp_path)
     dataset.train()
     changed = dataset.train_files().paths[0]
-    picture(changed, colour=(255, 255, 255))
+    save_image(changed, color=(255, 255, 255))
     os.utime(changed, ns=(1, 1))
     assert (dataset.train().images[0] == 255).all()
 
@@ -321,7 +321,7 @@ def test_images_are_mapped_from_disk_and_not_loaded(tmp_path):
     assert isinstance(reader(tmp_path).train().images, np.memmap)
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path):
     class_folders(tmp_path / "data", ant=5, bee=5)
     (tmp_path / "cache").write_text("a file where the directory should be")
     with pytest.raises(ResourceError, match=r"cache cannot store the resized images \(.+\): set dataset\.cache=DIR\."):

@@ -1,4 +1,4 @@
-"""The datasets that need no files: the digits and the lines."""
+"""Datasets without files: digits and lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_fifth_of_every_digit_is_the_test():
 
 
 def test_the_test_digits_never_change():
-    """A change of these numbers makes every published test error incomparable."""
+    """A change of these numbers would make all published test errors incomparable."""
     test = Digits().test()
     assert test.labels[:12].tolist() == [4, 8, 9, 5, 4, 7, 6, 2, 7, 6, 7, 1]
     assert int(test.images.astype(np.int64).sum()) == 1_794_715
@@ -61,8 +61,8 @@ def test_lines_follow_their_seed():
 
 
 def test_the_noise_has_the_deviation_asked_for():
-    grey = draw_lines(2000, 0.1, np.random.default_rng(0))
-    blank = grey.images[grey.labels == 0] / 255
+    gray = draw_lines(2000, 0.1, np.random.default_rng(0))
+    blank = gray.images[gray.labels == 0] / 255
     assert blank[blank > 0].std() == pytest.approx(
         0.1 * (1 - 2 / np.pi) ** 0.5, rel=0.02
     )  # half a normal: clipped at 0
@@ -77,6 +77,6 @@ def test_the_noise_has_the_deviation_asked_for():
         ({"seed": -1}, r"^seed must be at least 0, got -1$"),
     ],
 )
-def test_settings_out_of_range_are_told(settings, message):
+def test_settings_out_of_range_are_reported(settings, message):
     with pytest.raises(SettingError, match=message):
         Lines(**settings)

@@ -1,4 +1,4 @@
-"""Parquet files of the Hugging Face hub's form, written here with the library itself."""
+"""Parquet files in the format of the Hugging Face hub, written with its library."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nasx.errors import DataError, ResourceError, SettingError
 
 datasets = pytest.importorskip("datasets")
 CLASSES = ["cat", "dog"]
-pytestmark = pytest.mark.filterwarnings("ignore")  # what the library and pyarrow have to say is not ours
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the library and of pyarrow
 
 
-def png(grey: int) -> dict:
+def png(gray: int) -> dict:
     out = io.BytesIO()
-    Image.new("RGB", (12, 10), (grey, grey, grey)).save(out, "PNG")
+    Image.new("RGB", (12, 10), (gray, gray, gray)).save(out, "PNG")
     return {"bytes": out.getvalue(), "path": None}
 
 
 def write(path: Path, rows: list, labels: list, *, names=CLASSES, image=None, label=None) -> Path:
-    """A parquet file of pictures and labels."""
+    """Write a parquet file of images and labels."""
     features = datasets.Features(
         {"label": label or datasets.ClassLabel(names=names), "image": image or datasets.Image()}
     )
@@ -45,7 +45,7 @@ def file(tmp_path) -> Path:
     return write(tmp_path / "train.parquet", [png(10 * i) for i in range(20)], [i % 2 for i in range(20)])
 
 
-def test_pictures_labels_and_class_names_of_a_file_are_read(file):
+def test_images_labels_and_class_names_of_a_file_are_read(file):
     dataset = HuggingFace(path=str(file), test_split=None, image_size=8)
 
     train, test = dataset.train(), dataset.test()
@@ -87,16 +87,16 @@ BAD = {
     "empty": (lambda p: p.write_bytes(b""), "cannot be read: "),
     "cut short": (lambda p: p.write_bytes(p.read_bytes()[:-20]), "cannot be read: "),
     "gone": (lambda p: p.unlink(), "does not exist"),
-    "a damaged picture": (lambda p: write(p, [{"bytes": b"no picture", "path": None}], [0]), "row 0 cannot be read as"),
-    "a path to another file": (hostile_path, "row 0 holds no picture in the column image"),
-    "no pictures": (lambda p: write(p, ["a"], [0], image=datasets.Value("string")), "has no column of kind Image"),
+    "a damaged image": (lambda p: write(p, [{"bytes": b"not an image", "path": None}], [0]), "row 0 cannot be read as"),
+    "a path to another file": (hostile_path, "row 0 has no image in the column image"),
+    "no images": (lambda p: write(p, ["a"], [0], image=datasets.Value("string")), "has no column of kind Image"),
     "no labels": (lambda p: write(p, [png(1)], [0], label=datasets.Value("int64")), "has no column of kind ClassLabel"),
     "no rows": (lambda p: write(p, [], []), "contains no images|cannot be read"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_file_is_told_in_one_line(case, file):
+def test_a_bad_file_is_reported_in_one_line(case, file):
     change, message = BAD[case]
     change(file)
     with pytest.raises(DataError, match=message) as caught:
@@ -107,15 +107,15 @@ def test_a_bad_file_is_told_in_one_line(case, file):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"path": None}, r"give dataset\.path=NAME"),
+        ({"path": None}, r"set dataset\.path to a name on the hub or a parquet file\."),
         ({"train_split": "trian", "test_split": "train"}, None),
-        ({"test_split": "test"}, r"has no split 'test'.*say dataset\.test_split=null"),
-        ({"image_column": "imgae"}, r"has no column 'imgae', which dataset\.image_column names\. Did you mean image\?"),
+        ({"test_split": "test"}, r"has no split 'test'.*set dataset\.test_split=null"),
+        ({"image_column": "imgae"}, r"has no column 'imgae', set as dataset\.image_column\. Did you mean image\?"),
     ],
 )
-def test_a_wrong_name_is_told(settings, message, file):
+def test_a_wrong_name_is_reported(settings, message, file):
     dataset = HuggingFace(**{"path": str(file), "test_split": None, **settings})
-    if message is None:  # a file is the split that is asked for
+    if message is None:  # a single file is the requested split
         assert len(dataset.train()) == 20
         return
     with pytest.raises(DataError, match=message):
@@ -137,6 +137,6 @@ def test_without_the_library_the_command_that_installs_it_is_named(file, monkeyp
         ({"seed": -1}, "seed must be at least 0"),
     ],
 )
-def test_settings_out_of_range_are_told(settings, message):
+def test_settings_out_of_range_are_reported(settings, message):
     with pytest.raises(SettingError, match=message):
         HuggingFace(**settings)

@@ -41,7 +41,7 @@ def test_classes_have_names_and_synsets():
 
 
 @pytest.mark.parametrize(("label", "message"), [(0, "expected labels 1 to 1000, got 0"), (1001, "got 1001 at image 0")])
-def test_labels_of_another_counting_are_told(label, message, tmp_path):
+def test_labels_of_another_counting_are_reported(label, message, tmp_path):
     write_imagenet16(tmp_path)
     batch = {"data": np.zeros((2, 768), np.uint8), "labels": [label, 1]}
     python2_pickle(batch, tmp_path / "ImageNet16" / "val_data")

@@ -1,4 +1,4 @@
-"""Images larger than memory: mapped from disk, streamed in batches, and trained on to the same result."""
+"""Images larger than memory: mapped from disk and read in batches, with the same results."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ AUGMENTATION = Augmentation(crop_padding=0.2, horizontal_flip=True, cutout=0.25)
 
 @pytest.fixture
 def both(tmp_path) -> tuple[LabeledImages, LabeledImages]:
-    """The same images in memory and on disk."""
+    """Return the same images in memory and on disk."""
     images = Lines(train_images=240).train()
     rows = dataset.write_rows(tmp_path / "lines.npy", images.images.shape, images.images)
     return images, LabeledImages(rows, images.labels, images.class_names, on_disk=True)
 
 
-def test_a_training_from_disk_gives_the_same_weights_to_the_last_bit(both):
+def test_a_training_from_disk_has_bit_identical_weights(both):
     results = []
     for images in both:
         data = split(images, seed=0)
@@ -82,7 +82,7 @@ def test_a_choice_of_images_is_copied_once(both, monkeypatch):
     assert on_disk.take(indices).images.filename == first.images.filename
 
 
-def test_it_travels_by_the_path_of_its_file(both):
+def test_it_is_pickled_as_the_path_of_its_file(both):
     in_memory, on_disk = both
     sent = pickle.dumps(on_disk)
 
@@ -104,7 +104,7 @@ def test_the_config_decides_or_a_quarter_of_the_memory(memory_map, n_bytes, expe
 
 
 @pytest.mark.parametrize("memory_map", [True, False])
-def test_a_folder_of_pictures_is_streamed_where_it_is_asked_for(memory_map, tmp_path):
+def test_a_folder_of_images_is_streamed_if_the_config_says_so(memory_map, tmp_path):
     for kind in ("cat", "dog"):
         (tmp_path / "images" / kind).mkdir(parents=True)
         for number in range(5):
@@ -116,7 +116,7 @@ def test_a_folder_of_pictures_is_streamed_where_it_is_asked_for(memory_map, tmp_
     assert isinstance(data.train.images, np.memmap) is data.validation.on_disk is memory_map
 
 
-def test_a_disk_that_takes_no_more_is_told(tmp_path):
+def test_a_full_disk_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(ResourceError, match=r"cannot store the resized images .*set dataset\.cache=DIR"):

@@ -1,6 +1,6 @@
-"""Which images stay on a GPU, how often they are uploaded, and how the others are streamed.
+"""Placement of images on a GPU: which stay there, number of uploads, streaming of the others.
 
-The meta device stands in for a GPU: it has no memory, but what is copied to it is counted.
+The meta device replaces a GPU: it has no memory, but copies to it are counted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def made_up(n: int = 40) -> LabeledImages:
 
 
 class Uploads(TorchDispatchMode):
-    """Counts the bytes copied from the host to the pretended GPU, by type."""
+    """Count the bytes copied from the host to the simulated GPU, by type."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Uploads(TorchDispatchMode):
 
 @pytest.fixture
 def memory(monkeypatch):
-    """Sets the bytes of memory of the pretended GPU."""
+    """Set the bytes of memory of the simulated GPU."""
     return lambda n: monkeypatch.setattr(batches, "_memory", lambda device: n)
 
 
@@ -117,8 +117,8 @@ def test_pixels_can_be_taken_out_again_and_again():
 
 
 @pytest.mark.parametrize("bytes_there", [0, 1e12], ids=["streamed", "resident"])
-def test_batches_are_on_the_gpu_wherever_the_images_are(memory, monkeypatch, bytes_there):
-    """On the meta device: mixing devices raises, and so does asking for a number."""
+def test_batches_are_on_the_gpu_regardless_of_where_the_images_are(memory, monkeypatch, bytes_there):
+    """On the meta device: mixing devices raises an error, and so does reading a value."""
     memory(bytes_there)
     images, here = made_up(), torch.Generator
     monkeypatch.setattr(torch, "Generator", lambda device="cpu": here())  # the meta device has none
@@ -155,7 +155,7 @@ def test_what_is_streamed_is_the_same_and_gathered_by_a_thread_one_batch_ahead(m
         assert torch.equal(labels, others)
 
 
-def test_an_error_of_the_thread_is_raised_where_batches_are_used(monkeypatch):
+def test_an_error_of_the_thread_is_raised_in_the_loop_over_batches(monkeypatch):
     def broken(self, index):
         raise OSError("the disk is gone")
 

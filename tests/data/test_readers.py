@@ -1,4 +1,4 @@
-"""What holds for every dataset, whatever its format."""
+"""Contract of every dataset, in any format."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write_numpy(root: Path) -> None:
     np.savez(root / "images.npz", **arrays)
 
 
-# config -> what writes its files under a root, None: it needs none; its images' shape, number of classes
+# config -> function that writes its files to a root (None: no files), shape of its images, number of classes
 DATASETS = {
     "digits": (None, (1, 8, 8), 10),
     "lines": (None, (1, 12, 12), 4),
@@ -60,7 +60,7 @@ DATASETS = {
     "folder": (write_folder, (3, 32, 32), 3),
     "numpy": (write_numpy, (3, 9, 10), 3),
 }
-NEEDS_AN_EXTRA = {"huggingface"}  # tested in test_huggingface.py, where its library is installed
+NEEDS_AN_EXTRA = {"huggingface"}  # tested in test_huggingface.py if its library is installed
 TEST_FILES = {
     "cifar10": "test_batch",
     "cifar100": "test",
@@ -71,7 +71,7 @@ TEST_FILES = {
 PUBLISHED = tuple(TEST_FILES)
 TEST_FILES["folder"] = "test/*/*"
 
-opened: list[str] = []  # paths, while a test listens
+opened: list[str] = []  # paths opened during a test
 
 
 def listen(event: str, arguments: tuple) -> None:
@@ -125,7 +125,7 @@ def test_class_names_are_distinct_words(part, name):
     assert all(isinstance(word, str) and word for word in part.class_names)
 
 
-def test_reading_twice_gives_the_same(dataset):
+def test_reading_twice_returns_the_same(dataset):
     first, second = dataset.train(), dataset.train()
     np.testing.assert_array_equal(first.images, second.images)
     np.testing.assert_array_equal(first.labels, second.labels)
@@ -145,13 +145,13 @@ def test_defaults_are_those_of_the_config(dataset):
     assert type(dataset)().augmentation == dataset.augmentation
 
 
-def test_a_dataset_travels_by_pickle(dataset):
+def test_a_dataset_can_be_pickled(dataset):
     assert pickle.loads(pickle.dumps(dataset)) == dataset
 
 
 @pytest.mark.parametrize("name", TEST_FILES)
 def test_train_never_opens_a_test_file(dataset, name, tmp_path):
-    sys.addaudithook(listen)  # cannot be taken off again: cheap, and the list is only read here
+    sys.addaudithook(listen)  # cannot be removed again; cheap, and only this test reads the list
     opened.clear()
     dataset.train()
     test_files = {str(path) for path in tmp_path.rglob(TEST_FILES[name])}

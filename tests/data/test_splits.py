@@ -1,4 +1,4 @@
-"""The split that a search trains and judges by."""
+"""Split of the training images into training and validation part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nasx.errors import DataError, NasxError, SettingError
 
 
 def images_with(counts: list[int]) -> LabeledImages:
-    """So many images of each class; every image tells its own number by its pixels."""
+    """Return the given number of images of each class; the pixels of an image encode its index."""
     labels = np.repeat(np.arange(len(counts)), counts)
     numbers = np.arange(len(labels))
     pixels = np.stack([numbers // 256, numbers % 256], axis=1).astype(np.uint8)
@@ -55,7 +55,7 @@ def test_images_keep_their_labels(counts, seed):
     assert images.labels[numbers_of(data.train)].tolist() == data.train.labels.tolist()
 
 
-def test_the_same_seed_gives_the_same_split_and_another_seed_another():
+def test_the_same_seed_draws_the_same_split_and_another_seed_another():
     images = images_with([50, 50])
     first, again, other = (numbers_of(split(images, seed=seed).validation) for seed in (1, 1, 2))
     assert first == again

@@ -1,4 +1,4 @@
-"""Pickles of arrays are read; nothing that a pickle asks for is ever run."""
+"""Pickles of arrays are read without executing code from them."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def test_numeric_arrays_of_every_protocol_are_read_as_they_were(protocol, array,
     assert read["list"] == [1, (2.5, None, "word")]
 
 
-# --- attacks: each would leave a file behind ------------------------------------------------------------------------
+# --- attacks: each would create a file ------------------------------------------------------------------------------
 
 
 class Calls:
-    """Pickles as a call of `function` with `arguments`."""
+    """Object whose unpickling calls `function` with `arguments`."""
 
     def __init__(self, function, *arguments) -> None:
         self.function, self.arguments = function, arguments
@@ -53,7 +53,7 @@ class Calls:
 
 
 def by_global(module: str, name: str, *arguments: str, protocol: int = 0) -> bytes:
-    """A hand-written call of a name that pickle itself would spell otherwise."""
+    """Return a pickle that calls a name; pickle itself would write another name."""
     words = b"".join(b"V" + argument.encode() + b"\n" for argument in arguments)
     return b"c" + f"{module}\n{name}\n".encode() + b"(" + words + b"tR."
 
@@ -106,15 +106,15 @@ def test_the_attacks_would_work_on_a_plain_unpickler(tmp_path):
     assert target.exists()
 
 
-def test_a_refusal_names_what_was_asked_for(tmp_path):
+def test_a_refusal_names_the_callable(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(by_global("os", "system", "true"))
     with pytest.raises(DataError, match=REFUSED.replace(".*", r"'os\.system'")):
         load_pickled_dict(path)
 
 
-def test_what_a_file_sets_on_an_admitted_name_is_gone_with_the_file(tmp_path):
-    """BUILD sets attributes: on the function behind numpy.dtype, that every later file would meet."""
+def test_attributes_set_by_a_file_do_not_persist(tmp_path):
+    """BUILD could set attributes on the function for numpy.dtype, with effect on every later file."""
     path = tmp_path / "file"
     path.write_bytes(b"}Vk\ncnumpy\ndtype\n(N}V__defaults__\n(Vx\ntstbs.")
     load_pickled_dict(path)
@@ -125,7 +125,7 @@ def test_what_a_file_sets_on_an_admitted_name_is_gone_with_the_file(tmp_path):
 
 
 class Forged:
-    """An array of any dtype, with a state of our making."""
+    """Array of any dtype with a forged state."""
 
     def __init__(self, dtype: np.dtype, shape: tuple, raw: object) -> None:
         self.state = (1, shape, dtype, False, raw)
@@ -157,7 +157,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("case", FORGED)
-def test_forged_arrays_are_no_readable_pickle_of_arrays(case, tmp_path):
+def test_forged_arrays_cannot_be_read_as_a_pickle_of_arrays(case, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(pickle.dumps({"data": FORGED[case]}, protocol=4))
     with pytest.raises(DataError, match=r"cannot be read as a pickle of arrays \(.+\)\. Download the file again\."):
@@ -174,7 +174,7 @@ def test_arrays_of_anything_but_numbers_are_refused(array, protocol, tmp_path):
 
 
 def test_a_forged_memo_index_claims_no_memory(tmp_path):
-    """Two bytes of this make the unpickler in C allocate 32 GiB."""
+    """Two of these bytes make the C unpickler allocate 32 GiB."""
     path = tmp_path / "file"
     path.write_bytes(b"}r" + struct.pack("<I", 2**31 - 1) + b".")
     assert load_pickled_dict(path) == {}
@@ -195,7 +195,7 @@ def pickled_batch(protocol: int) -> bytes:
 
 @given(data=st.data(), protocol=st.sampled_from([0, 2, 4, 5]))
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_changed_bytes_give_a_dictionary_or_a_data_error(data, protocol, tmp_path):
+def test_changed_bytes_result_in_a_dictionary_or_a_data_error(data, protocol, tmp_path):
     raw = bytearray(pickled_batch(protocol))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
