@@ -52,7 +52,7 @@ def test_an_unknown_dataset_is_one_line_with_the_known_ones(capsys):
 
 def test_fetching_what_nobody_publishes_is_told(capsys):
     assert main(["data", "fetch", "imagnet"]) == 2
-    assert "knows no place to fetch 'imagnet' from" in capsys.readouterr().err
+    assert "there is no download for 'imagnet'. Known: cifar10" in capsys.readouterr().err
 
 
 def test_a_contact_sheet_has_a_row_of_images_for_each_class(folder, tmp_path, capsys):
