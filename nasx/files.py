@@ -11,21 +11,13 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import PlainValidator, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from nasx.errors import ResourceError, RunError
 
-
-def _check_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text")
-    return value
-
-
 T = TypeVar("T")
-FileName = Annotated[str, PlainValidator(_check_text)]  # pydantic's own str rejects names that are not UTF-8
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -127,7 +119,7 @@ def parse_record(text: str | bytes, adapter: TypeAdapter[T]) -> T:
     ValueError: epochs.0: Input should be a valid integer, unable to parse string as an integer
     """
     try:
-        return adapter.validate_python(json.loads(text))  # pydantic's own parser rejects names that are not UTF-8
+        return adapter.validate_python(json.loads(text))  # pydantic's own parser rejects file names that are not UTF-8
     except RecursionError as exc:
         raise ValueError("it is nested too deeply") from exc
     except ValidationError as exc:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nasx.data.dataset import IMAGE_SIZES
 from nasx.diagnostics.confidence import Confidence, WithConfidence
 from nasx.errors import DataError
-from nasx.files import FileName, parse_record
+from nasx.files import parse_record
 
 METADATA_KEY = "nasx"  # key of the description in the metadata of every format
 VERSION = 1
@@ -26,7 +26,7 @@ class Description:
 
     arch_id: str
     architecture: str  # string form
-    class_names: tuple[FileName, ...]  # in the order of the probabilities
+    class_names: tuple[str, ...]  # in the order of the probabilities
     shape: tuple[int, int, int]  # (channels, height, width) of an image, uint8, 0 to 255
     dataset: str  # name of the training dataset
     nasx: str  # version of nasx that exported it

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, TypeAdapter
 
-from nasx.files import FileName, read_record, write_record
+from nasx.files import read_record, write_record
 from nasx.runs.directory import arch_dir
 
 FINAL_RECORD = "final.json"
@@ -40,7 +40,7 @@ class FinalRecord:
     architecture: str  # string form
     genotype: tuple[int, ...]  # canonical
     course: Mapping[str, Any]  # training settings, the same for all trainings of a directory
-    class_names: tuple[FileName, ...]
+    class_names: tuple[str, ...]
     shape: tuple[int, int, int]  # (channels, height, width) of an image
     mean: tuple[float, ...]  # (channels,) of the training images, scaled to [0, 1]
     std: tuple[float, ...]  # (channels,)
