@@ -1,4 +1,4 @@
-"""Workers of Ray, and the search that they must repeat."""
+"""Workers of Ray, and a serial search with the same results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def workers():
 
 @pytest.fixture
 def serial(tmp_path):
-    """What a search finds if its trials are evaluated one after the other and nothing breaks."""
+    """A search that evaluates one trial after the other, without any failure."""
     loop = make_loop(tmp_path / "serial", nsga2(), evaluations=12)
     drive(loop)
     return loop

@@ -1,4 +1,4 @@
-"""Evaluators that workers can import: some answer, some do what a trial should never do."""
+"""Evaluators that workers can import: some return results, some fail, hang or kill their worker."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nasx.evaluation import watchdog
 from nasx.trial import Evaluation, Job, Reason
 from tests.execution.searches import measured, trained
 
-KILLERS = ((0, 1), (0, 2))  # on the front: every search here comes to them
+KILLERS = ((0, 1), (0, 2))  # on the front: every search here evaluates them
 
 
 def first_time(job: Job) -> bool:
-    """Whether this job is evaluated for the first time."""
+    """Return whether this job is evaluated for the first time."""
     mark = job.weights_file.parent / "seen"
     mark.parent.mkdir(parents=True, exist_ok=True)
     if mark.exists():
@@ -27,7 +27,7 @@ def first_time(job: Job) -> bool:
 
 
 def with_process_id(job: Job) -> Evaluation:
-    """Leaves a file named after the process that evaluates."""
+    """Write a file named after the process."""
     time.sleep(0.02)
     evaluation = measured(job)
     (job.weights_file.parents[1] / f"pid-{os.getpid()}").touch()
@@ -35,21 +35,21 @@ def with_process_id(job: Job) -> Evaluation:
 
 
 def with_environment(job: Job) -> Evaluation:
-    """Leaves a file where this process has the environment that Tune gives to workers of its own."""
+    """Write a file if this process has the environment of workers that Tune starts itself."""
     if "PL_DISABLE_FORK" in os.environ:
         (job.weights_file.parents[2] / "own-environment").touch()
     return measured(job)
 
 
 def slowly(job: Job) -> Evaluation:
-    """As `with_process_id`, long enough for two workers to share the trials."""
+    """Evaluate as `with_process_id`, but long enough that two workers share the trials."""
     evaluation = with_process_id(job)
     time.sleep(0.7)
     return evaluation
 
 
 def killed_once(job: Job) -> Evaluation:
-    """Two networks kill their worker the first time."""
+    """Kill the worker in the first attempt at two networks."""
     if job.genotype in KILLERS and first_time(job):
         os.kill(os.getpid(), signal.SIGKILL)
     return measured(job)
@@ -64,24 +64,24 @@ def broken(job: Job) -> Evaluation:
 
 
 def stuck_once(job: Job) -> Evaluation:
-    """The first network's worker hears no signal: its process is stopped."""
+    """Stop the process in the first attempt at the first network, so that it receives no signal."""
     if job.genotype == (0, 0) and first_time(job):
         os.kill(os.getpid(), signal.SIGSTOP)
     return measured(job)
 
 
 def hangs(job: Job) -> Evaluation:
-    """The first network hangs outside Python, where no alarm is heard."""
+    """Hang outside Python at the first network, so that no alarm is handled."""
     watchdog.GRACE = 0.2
     with watchdog.watchdog(None, 0.2, watchdog.hang_file(job.weights_file)):
         if job.genotype == (0, 0):
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
-            ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock
+            ctypes.PyDLL(None).sleep(60)  # holds the GIL
     return measured(job)
 
 
 def out_of_order(job: Job) -> Evaluation:
-    """A training whose time depends on the network: several at once end in another order than they began."""
+    """Train for a time that depends on the network: parallel trials end in another order than they began."""
     time.sleep(0.04 * (sum(job.genotype) % 4))
     return trained(job)
 
@@ -91,7 +91,7 @@ def process_ids(run_dir: Path) -> set[int]:
 
 
 def in_one_process(job: Job) -> bool:
-    """Whether this is the process that evaluated the second network first."""
+    """Return whether this process was the first to evaluate the second network."""
     mark = job.weights_file.parents[1] / "victim"
     if job.genotype == (0, 1) and not mark.exists():
         mark.parent.mkdir(parents=True, exist_ok=True)
@@ -100,35 +100,35 @@ def in_one_process(job: Job) -> bool:
 
 
 def breaks_its_device(job: Job) -> Evaluation:
-    """One process can no longer use its GPU, and is faster than the other."""
+    """Fail in one process as if its GPU were broken; the other process is slower."""
     if in_one_process(job):
         raise DeviceError("CUDA error: an illegal memory access was encountered")
     return slowly(job)
 
 
 def fails_in_one_process(job: Job) -> Evaluation:
-    """Whatever one process evaluates fails, at once."""
+    """Fail every trial of one process at once."""
     if in_one_process(job):
         return Evaluation.failed(Reason.ERROR, "RuntimeError: made up")
     return slowly(job)
 
 
 def runs_out_of_memory_in_one_process(job: Job) -> Evaluation:
-    """One process has no memory left, however little a job needs."""
+    """Run out of memory in one process, in any number of parts of a batch."""
     if in_one_process(job):
         return Evaluation.failed(Reason.OUT_OF_MEMORY, "made up: no memory left")
     return slowly(job)
 
 
 def raises_for_one_network(job: Job) -> Evaluation:
-    """One network fails, whichever process evaluates it."""
+    """Fail for one network in every process."""
     if job.genotype == (0, 1):
         return Evaluation.failed(Reason.ERROR, "ValueError: made up")
     return with_process_id(job)
 
 
 def with_gpu(job: Job) -> Evaluation:
-    """Leaves a file named after the process and the GPU that it may see."""
+    """Write a file named after the process and its visible GPU."""
     (job.weights_file.parents[1]).mkdir(parents=True, exist_ok=True)
     (job.weights_file.parents[1] / f"gpu-{os.getpid()}-{os.environ.get('CUDA_VISIBLE_DEVICES')}").touch()
     return slowly(job)

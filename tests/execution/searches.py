@@ -1,4 +1,4 @@
-"""A small search by hand: a space without torch, an algorithm with a script, a loop over a real journal."""
+"""Small searches: a space without torch, a scripted algorithm, a loop with a real journal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRONT = {(0, 0): (0.1, 0.2), (0, 1): (0.2, 0.4), (0, 2): (0.3, 0.6)}  # genotype
 
 
 class PairSpace:
-    """Two unordered alleles of five; (4, 4) is no network."""
+    """Two unordered genes of five alleles; (4, 4) is disconnected."""
 
     name = "pairs"
     gene_sizes = (5, 5)
@@ -45,11 +45,11 @@ class PairSpace:
 
 
 class Script:
-    """Asks for the genotypes of a list, or (genotype, replicate), waits at None, and keeps what it is told."""
+    """Asks for the genotypes of a list, or (genotype, replicate), waits at None, and stores the results."""
 
     def __init__(self, *genotypes):
         self.genotypes = list(genotypes)
-        self.told = {}
+        self.received = {}
         self.asked = 0
 
     def ask(self):
@@ -66,8 +66,8 @@ class Script:
         return candidate
 
     def tell(self, number, costs):
-        assert number not in self.told
-        self.told[number] = costs
+        assert number not in self.received
+        self.received[number] = costs
 
 
 class ManyPairs(PairSpace):
@@ -99,7 +99,7 @@ def make_loop(
     max_parts: int | None = None,
     **limits,
 ) -> SearchLoop:
-    """A loop over the journal in `run_dir`: a new one, or the one that is there."""
+    """Return a loop with the journal in `run_dir`, which is created if necessary."""
     run_dir.mkdir(exist_ok=True)
     exists = (run_dir / DATABASE).exists()
     store = Journal.open(run_dir) if exists else Journal.create(run_dir, RunInfo(**{**vars(INFO), "workers": 2}))
@@ -117,7 +117,7 @@ def make_loop(
 
 
 def measured(job: Job) -> Evaluation:
-    """An answer that depends on the genotype only; it leaves weights, as training does."""
+    """Return a result that depends only on the genotype, and write weights, as training does."""
     a, b = job.genotype
     error, score = FRONT.get(job.genotype, (0.5 + 0.01 * (3 * a + b), 0.1 + 0.01 * ((a * 7 + b * 3) % 11)))
     job.weights_file.parent.mkdir(parents=True, exist_ok=True)
@@ -126,14 +126,14 @@ def measured(job: Job) -> Evaluation:
 
 
 def noisy(job: Job, std: float = 0.05) -> Evaluation:
-    """An answer that every training of a network has another one of, by its seed."""
+    """Return a result with noise that depends on the seed of the training."""
     evaluation, rng = measured(job), random.Random(job.seed)
     metrics = {name: min(1.0, max(0.0, value + rng.gauss(0, std))) for name, value in evaluation.metrics.items()}
     return replace(evaluation, metrics=metrics)
 
 
 def trained(job: Job) -> Evaluation:
-    """A training of four epochs whose curve depends on the genotype and on the seed; it is cut if the job says so."""
+    """Train for four epochs with a curve that depends on genotype and seed, and stop at a rung of the job."""
     a, b = job.genotype
     end = 0.1 + 0.004 * (5 * a + 7 * b % 11) + 0.002 * (a * b % 5) + 0.001 * (job.seed % 7)
     parameters = {"parameters": 1000.0 + 10 * ((a * 5 + b) % 13)}
@@ -155,7 +155,7 @@ def trained(job: Job) -> Evaluation:
 def pool(
     loop: SearchLoop, workers: int, order: Iterable[Key] | None = None, *, seed: int = 0, evaluate=trained
 ) -> list[Key]:
-    """Evaluate with several workers, which end in an order by chance, or in the `order` given; returns that order."""
+    """Evaluate with several workers, which finish in random order or in `order`; return that order."""
     rng, ended = random.Random(seed), []
     arriving = None if order is None else iter(order)
     out: dict[Key, Job] = {}
@@ -171,7 +171,7 @@ def pool(
 
 
 def drive(loop: SearchLoop, evaluate=measured, steps: int = 10_000) -> list[Key]:
-    """Evaluate one job after the other; returns (arch_id, replicate) of each in order."""
+    """Evaluate one job after the other; return (arch_id, replicate) of each in order."""
     done = []
     for _ in range(steps):
         job = loop.next_job()
@@ -188,7 +188,7 @@ def front_of(loop: SearchLoop) -> list[tuple]:
 
 
 def bare(trials) -> list[tuple]:
-    """Trials without what differs from run to run: times."""
+    """Return trials without times, which differ from run to run."""
     return [
         (t.arch_id, t.replicate, t.genotype, t.seed, t.status, t.evaluation.reason, dict(t.metrics), t.candidate)
         for t in trials

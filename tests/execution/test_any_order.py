@@ -1,4 +1,4 @@
-"""What may depend on the order in which trials end, and what may not: breeding, early stopping, resuming."""
+"""Order in which trials end: its influence on breeding, early stopping and resuming."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nasx.trial import Reason
 from tests.execution.searches import ManyPairs, bare, make_loop, nsga2, pool, trained
 
 EVALUATIONS = 40
-SMALL = ("error", "parameters")  # objectives of which nothing is left to the end, so that many trainings are cut
+SMALL = ("error", "parameters")  # known before the end of a training, so that many trainings are stopped
 
 
 def begin(run_dir, mode: str, objectives=SMALL, evaluations: int = EVALUATIONS, retraining: float = 0.25):
@@ -21,7 +21,7 @@ def begin(run_dir, mode: str, objectives=SMALL, evaluations: int = EVALUATIONS, 
 
 
 def found(loop) -> list:
-    """All that the journal holds of networks, without times."""
+    """Return the trials and candidates of the journal, without times."""
     trials = loop.store.trials()
     details = [(t.evaluation.detail, len(t.evaluation.history)) for t in trials]
     return [bare(trials), details, loop.store.candidates()]
@@ -33,7 +33,7 @@ class Killed(BaseException):
 
 @contextmanager
 def killed_after(writes: int, monkeypatch):
-    """The process dies right after that many transactions have been committed."""
+    """Raise Killed right after that many committed transactions."""
     plain = Database.transaction
     left = writes
 
@@ -54,18 +54,18 @@ def killed_after(writes: int, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["steady_state", "generational"])
 @pytest.mark.parametrize("workers", [2, 4])
-def test_the_same_trials_are_cut_at_the_same_epochs_with_any_number_of_workers(tmp_path, mode, workers):
-    alone, together = begin(tmp_path / "1", mode), begin(tmp_path / "n", mode)
+def test_the_same_trials_are_stopped_at_the_same_epochs_with_any_number_of_workers(tmp_path, mode, workers):
+    serial, parallel = begin(tmp_path / "1", mode), begin(tmp_path / "n", mode)
 
-    pool(alone, 1)
-    pool(together, workers, seed=workers)
+    pool(serial, 1)
+    pool(parallel, workers, seed=workers)
 
-    assert found(together) == found(alone)
-    assert Reason.DOMINATED in {t.evaluation.reason for t in alone.store.trials()}
-    assert any(t.replicate for t in alone.store.trials())
+    assert found(parallel) == found(serial)
+    assert Reason.DOMINATED in {t.evaluation.reason for t in serial.store.trials()}
+    assert any(t.replicate for t in serial.store.trials())
 
 
-def test_a_cut_trial_has_its_history_so_far_no_error_and_no_offspring(tmp_path):
+def test_a_stopped_trial_has_its_history_so_far_no_error_and_no_offspring(tmp_path):
     loop = begin(tmp_path, "steady_state")
     pool(loop, 1)
 
@@ -81,7 +81,7 @@ def test_a_cut_trial_has_its_history_so_far_no_error_and_no_offspring(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["free_running", "steady_state"])
-def test_a_search_killed_after_any_write_goes_on_as_if_it_had_never_been(tmp_path, monkeypatch, mode):
+def test_a_search_killed_after_any_write_resumes_to_identical_results(tmp_path, monkeypatch, mode):
     whole = begin(tmp_path / "whole", mode)
     order = pool(whole, 3)
     expected, ended = found(whole), []
@@ -101,7 +101,7 @@ def test_a_search_killed_after_any_write_goes_on_as_if_it_had_never_been(tmp_pat
     assert len(set(ended)) > EVALUATIONS / 4
 
 
-def test_a_free_running_search_breeds_from_what_had_arrived(tmp_path):
+def test_a_free_running_search_breeds_from_the_results_that_have_arrived(tmp_path):
     one, other = begin(tmp_path / "1", "free_running"), begin(tmp_path / "2", "free_running")
 
     pool(one, 3, seed=1)
@@ -112,7 +112,7 @@ def test_a_free_running_search_breeds_from_what_had_arrived(tmp_path):
     assert heard != sorted(heard)
 
 
-def test_what_an_algorithm_has_heard_is_in_the_journal(tmp_path):
+def test_the_results_that_an_algorithm_has_received_are_in_the_journal(tmp_path):
     loop = begin(tmp_path, "generational", evaluations=17)
     pool(loop, 4)
 
@@ -122,7 +122,7 @@ def test_what_an_algorithm_has_heard_is_in_the_journal(tmp_path):
     assert heard[8] == tuple(range(8))
 
 
-def test_only_first_trainings_are_cut(tmp_path):
+def test_only_first_trainings_are_stopped(tmp_path):
     space, jobs = ManyPairs(), {}
     algorithm = nsga2(space=space, screening=1, retraining=0.4)
     loop = make_loop(tmp_path, algorithm, EVALUATIONS, space=space, objectives=SMALL, early_stopping=True, replicates=1)
@@ -139,7 +139,7 @@ def test_only_first_trainings_are_cut(tmp_path):
     assert not any(job.rungs for job in (*again, *extra))
 
 
-def test_without_early_stopping_nothing_is_cut(tmp_path):
+def test_without_early_stopping_no_training_is_stopped(tmp_path):
     space = ManyPairs()
     loop = make_loop(tmp_path, nsga2(space=space), EVALUATIONS, space=space, objectives=SMALL)
 

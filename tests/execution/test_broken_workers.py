@@ -1,4 +1,4 @@
-"""Workers that fail whatever they evaluate: they are replaced, and no network is lost by them."""
+"""Broken workers, in which every trial fails: they are replaced, and no network is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def replaced(loop) -> list[str]:
 
 @ray_warnings
 @pytest.mark.parametrize(
-    ("evaluate", "told"),
+    ("evaluate", "message"),
     [
         (evaluators.breaks_its_device, "CUDA error: an illegal memory access was encountered"),
         (evaluators.fails_in_one_process, "in a row failed in this worker, error: RuntimeError: made up"),
@@ -27,19 +27,19 @@ def replaced(loop) -> list[str]:
     ],
     ids=["device", "errors", "memory"],
 )
-def test_a_broken_worker_is_replaced_and_no_network_is_lost(workers, serial, tmp_path, evaluate, told):
+def test_a_broken_worker_is_replaced_and_no_network_is_lost(workers, serial, tmp_path, evaluate, message):
     loop = make_loop(tmp_path / "ray", nsga2(), evaluations=12, max_parts=256)
 
     workers.run(loop, evaluate, lambda: None)
 
     assert bare(loop.store.trials()) == bare(serial.store.trials())
     assert len(replaced(loop)) == 1
-    assert told in replaced(loop)[0]
+    assert message in replaced(loop)[0]
     assert not list((tmp_path / "ray").rglob("*.broken"))
 
 
 @ray_warnings
-def test_a_network_that_fails_everywhere_fails_alone(workers, tmp_path):
+def test_a_network_that_fails_in_every_worker_does_not_replace_any(workers, tmp_path):
     loop = make_loop(tmp_path, nsga2(), evaluations=12)
 
     workers.run(loop, evaluators.raises_for_one_network, lambda: None)
@@ -73,7 +73,7 @@ REPLACED = "3 attempts in a row failed in this worker, "
         ("a:E b:E", None),
         ("a:E b:E d:C c:E", None),
         ("a:E b:T c:E", None),
-        ("a:D b:D c:D", REPLACED + "diverged: the loss was nan"),  # of one network after the other: of the machine
+        ("a:D b:D c:D", REPLACED + "diverged: the loss was nan"),  # of several networks: a fault of the machine
         ("a:E b:E c:D d:E", None),
     ],
 )

@@ -1,4 +1,4 @@
-"""When a search ends, what it still does then, and what it foretells."""
+"""Stopping criteria of a search, the replicates that follow, and the forecast."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nasx.experiment import check_gpu_budget
 from nasx.trial import Evaluation, Job, Reason
 from tests.execution.searches import Script, drive, make_loop, measured, nsga2
 
-STAGNANT = ((0, 0), (0, 1), (2, 2), (2, 3), (3, 3), (1, 1), (0, 2))  # the hypervolume grows twice, then not for long
+STAGNANT = ((0, 0), (0, 1), (2, 2), (2, 3), (3, 3), (1, 1), (0, 2))  # the hypervolume grows twice, then stagnates
 HOUR = 3600.0
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time that budgets see; tests move it."""
+    """Clock of budgets and jobs, moved by the tests."""
     clock = SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
     monkeypatch.setattr(budget, "time", clock)
@@ -28,7 +28,7 @@ def clock(monkeypatch):
 
 
 def lasting(clock, seconds: float):
-    """An evaluator whose trials take that long."""
+    """Return an evaluator whose trials take that long."""
 
     def evaluate(job: Job) -> Evaluation:
         clock.now += seconds
@@ -50,7 +50,7 @@ def test_a_search_ends_when_its_gpu_hours_are_spent_and_a_resumed_one_goes_on_co
     assert len(drive(first, lasting(clock, HOUR), steps=3)) == 3
     assert first.progress().gpu_hours == 0.75
     first.store.close()
-    clock.now += 1000 * HOUR  # nobody searches, nobody counts
+    clock.now += 1000 * HOUR  # time between sessions does not count
 
     resumed = make_loop(tmp_path, nsga2(), evaluations=12, max_gpu_hours=1, gpus=0.25)
     assert len(drive(resumed, lasting(clock, HOUR))) == 1
@@ -60,7 +60,7 @@ def test_a_search_ends_when_its_gpu_hours_are_spent_and_a_resumed_one_goes_on_co
     assert [t.gpu_seconds for t in resumed.store.trials()] == [HOUR / 4] * 4
 
 
-def test_gpu_hours_of_trials_that_are_out_count_and_so_do_those_of_every_attempt(tmp_path, clock):
+def test_gpu_hours_of_running_trials_and_of_every_attempt_count(tmp_path, clock):
     loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, max_gpu_hours=3, gpus=0.5)
     lost, other = loop.next_job(), loop.next_job()
     clock.now += 10 * HOUR  # they wait for their workers
@@ -68,7 +68,7 @@ def test_gpu_hours_of_trials_that_are_out_count_and_so_do_those_of_every_attempt
     loop.begin(other)
     clock.now += HOUR
     loop.lose(lost, "its worker process died")
-    clock.now += HOUR  # the lost one waits and holds nothing
+    clock.now += HOUR  # the lost one waits and holds no GPU
     assert loop.progress().gpu_hours == 1.5
 
     again = loop.next_job()
@@ -83,7 +83,7 @@ def test_gpu_hours_of_trials_that_are_out_count_and_so_do_those_of_every_attempt
     assert loop.finished
 
 
-def test_on_the_cpu_nothing_is_counted(tmp_path, clock):
+def test_trials_on_the_cpu_have_no_gpu_hours(tmp_path, clock):
     loop = make_loop(tmp_path, nsga2(), evaluations=3)
     drive(loop, lasting(clock, HOUR))
 
@@ -91,7 +91,7 @@ def test_on_the_cpu_nothing_is_counted(tmp_path, clock):
     assert {t.gpu_seconds for t in loop.store.trials()} == {0.0}
 
 
-def test_gpu_hours_without_a_gpu_are_refused_with_what_to_say_instead():
+def test_gpu_hours_without_a_gpu_are_refused_with_the_settings_to_use_instead():
     config = SimpleNamespace(search=SimpleNamespace(max_gpu_hours=2.0))
 
     def experiment(plan):
@@ -115,7 +115,7 @@ def test_a_search_ends_when_its_hypervolume_has_stopped_growing(tmp_path):
     assert loop.enough == "the hypervolume has not grown by 0.1% within search.patience=3 trials"
 
 
-def test_a_trial_that_is_still_out_may_renew_the_patience(tmp_path):
+def test_a_running_trial_may_renew_the_patience(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0), (0, 1), (2, 2), (2, 3), (3, 3), (0, 2), (1, 1), (1, 2)), patience=3)
     drive(loop, steps=3)
     jobs = [loop.next_job() for _ in range(3)]
@@ -136,7 +136,7 @@ def test_replicates_follow_when_patience_ends_a_search_also_after_a_kill(tmp_pat
     for _ in range(20 if kills else 1):
         loop = make_loop(tmp_path, Script(*STAGNANT), patience=3, replicates=1)
         steps += len(drive(loop, steps=2 if kills else 100))
-        loop.next_job()  # one is out
+        loop.next_job()  # one is running when the search is killed
         loop.store.close()
 
     loop = make_loop(tmp_path, Script(*STAGNANT), patience=3, replicates=1)
@@ -158,7 +158,7 @@ def test_replicates_follow_when_the_space_is_exhausted(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("ending", ["hours", "interrupt"])
-def test_replicates_do_not_follow_when_time_is_over_or_somebody_stops_the_search(tmp_path, clock, ending):
+def test_replicates_do_not_follow_when_time_is_over_or_the_search_is_interrupted(tmp_path, clock, ending):
     loop = make_loop(tmp_path, nsga2(retraining=0), evaluations=4, max_hours=3.5, replicates=1)
     drive(loop, lasting(clock, HOUR), steps=4 if ending == "hours" else 2)
     if ending == "interrupt":
@@ -183,7 +183,7 @@ def test_replicates_wait_for_the_last_networks(tmp_path):
     ("setting", "seconds", "trials"),
     [
         ({}, 600, 6),
-        ({"max_hours": 1 / 6}, 200, 2),  # of 600 s, 400 are gone
+        ({"max_hours": 1 / 6}, 200, 2),  # of 600 s, 400 are over
         ({"max_gpu_hours": 1 / 12}, 200, 2),  # half a GPU at a time: 200 of 300 s are spent
     ],
 )

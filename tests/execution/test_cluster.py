@@ -1,4 +1,4 @@
-"""A search on a cluster, here of two nodes on one machine, one of which dies."""
+"""A search on a cluster of two nodes, here on one machine; one node dies."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def test_a_node_that_dies_costs_its_trials_a_retry_and_the_search_goes_on(tmp_pa
 
 
 def test_the_workers_of_a_cluster_are_not_guessed():
-    with pytest.raises(SettingError, match=r"^workers must be given for a cluster: how many trials it runs at a time$"):
+    with pytest.raises(SettingError, match=r"^workers must be set for a cluster: the number of trials at a time$"):
         RayExecution(address="auto")
 
 
-def test_who_waits_for_a_cluster_that_never_comes_is_told(capsys):
+def test_waiting_for_a_cluster_that_never_starts_ends_with_a_message(capsys):
     assert cluster.main("127.0.0.1:1", 2, patience=0.1) == 2
     assert capsys.readouterr().err == "nasx: the Ray cluster at 127.0.0.1:1 does not have 2 nodes after 0.1 s.\n"

@@ -1,4 +1,4 @@
-"""NVIDIA's Multi-Process Service, played by a script: started with a search, ended with it, whatever happens."""
+"""NVIDIA's Multi-Process Service, simulated by a script: it starts and ends with the search, even if that is killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ echo "$CUDA_MPS_PIPE_DIRECTORY ${1:-$(cat)}" >> "$(dirname "$0")/calls"
 
 @pytest.fixture
 def control(tmp_path, monkeypatch):
-    """A script in the place of the service's control; returns what it was told."""
+    """Replace the service's control by a script; returns the commands that it receives."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / mps.CONTROL).write_text(CONTROL)
@@ -43,7 +43,7 @@ def test_it_runs_as_long_as_the_block(control, tmp_path):
         assert control() == ["-d"]
         assert variables["CUDA_MPS_PIPE_DIRECTORY"] == str(tmp_path / "mps" / "pipe")
         assert all(Path(directory).is_dir() for directory in variables.values())
-        assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ  # this process goes without
+        assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ  # not in this process
     assert control() == ["-d", "quit"]
 
 
@@ -58,24 +58,22 @@ def test_it_ends_with_a_search_that_is_killed(control, tmp_path):
     assert control() == ["-d", "quit"]
 
 
-def test_a_service_that_does_not_start_is_told(control, tmp_path, monkeypatch):
+def test_a_service_that_does_not_start_is_an_error(control, tmp_path, monkeypatch):
     monkeypatch.setenv("MPS_STATUS", "1")
     with pytest.raises(ResourceError, match=r"^nvidia-cuda-mps-control did not start: set execution\.mps=false\.$"):
         multi_process_service(tmp_path / "mps").__enter__()
 
 
-def test_a_gpu_that_the_service_cannot_use_is_told_and_the_service_ended(control, tmp_path, monkeypatch):
+def test_a_gpu_that_the_service_cannot_use_is_an_error_and_the_service_ends(control, tmp_path, monkeypatch):
     monkeypatch.setattr(mps, "PROBE", "raise SystemExit(46)")
     with pytest.raises(ResourceError, match=r"cuInit returned 46\): set execution\.mps=false\.$"):
         multi_process_service(tmp_path / "mps").__enter__()
     assert control() == ["-d", "quit"]
 
 
-def test_a_machine_without_it_is_told(tmp_path, monkeypatch):
+def test_a_machine_without_the_service_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        ResourceError, match=r"^execution\.mps needs nvidia-cuda-mps-control of NVIDIA's driver: set"
-    ):
+    with pytest.raises(ResourceError, match=r"^execution\.mps needs nvidia-cuda-mps-control of NVIDIA's driver: set"):
         multi_process_service(tmp_path / "mps").__enter__()
 
 
@@ -95,11 +93,13 @@ def test_workers_on_gpus_get_its_variables(control, monkeypatch):
     assert control() == ["-d", "quit"]
 
 
-def test_trials_on_the_cpu_cannot_have_it():
-    with pytest.raises(SettingError, match=r"^mps needs trials on GPUs, and here they run on the CPU: set execution\."):
+def test_the_service_is_refused_for_trials_on_the_cpu():
+    with pytest.raises(
+        SettingError, match=r"^mps needs trials on GPUs, but these trials run on the CPU: set "
+    ):
         RayExecution(device="cpu", mps=True)
 
 
-def test_a_cluster_has_its_own():
+def test_the_service_is_refused_for_a_cluster():
     with pytest.raises(SettingError, match=r"^mps is for this machine only"):
         RayExecution(address="auto", workers=2, mps=True)

@@ -1,4 +1,4 @@
-"""Which networks are trained again, and when the rounds end."""
+"""Extra rounds of training: the networks that are due, and the end of the rounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def trial(name: str, error: float, score: float, *, replicate: int = 0, failed: 
     return Trial(name, replicate, candidate.genotype, name, 0, evaluation, candidate)
 
 
-# a and b are the front, c is right behind it, d behind c
+# a and b are the front, c has rank 1, d has rank 2
 RUN = [trial("d", 0.5, 0.1), trial("a", 0.1, 0.4), trial("c", 0.2, 0.35), trial("b", 0.3, 0.6)]
 
 
@@ -36,12 +36,12 @@ def test_nothing_is_due_without_replicates_or_without_a_complete_trial():
     assert due_replicates([trial("a", 0, 0, failed=True)], BOTH, 2) == []
 
 
-def test_a_round_goes_on_with_what_is_missing():
+def test_a_round_continues_with_the_trainings_that_are_missing():
     assert names(due_replicates([*RUN, trial("b", 0.3, 0.6, replicate=1)], BOTH, 1)) == [("a", 1), ("c", 1)]
 
 
 def test_the_next_round_chooses_by_the_means_so_far():
-    # c turns out to be far better than its first training, d is now behind it by two ranks
+    # c turns out to be far better than its first training; d is now two ranks worse
     first_round = [
         trial("a", 0.6, 0.1, replicate=1),
         trial("b", 0.3, 0.6, replicate=1),
@@ -53,7 +53,7 @@ def test_the_next_round_chooses_by_the_means_so_far():
 
 
 def asked_again(name: str, error: float, score: float, replicate: int) -> Trial:
-    """A training that the algorithm asked for."""
+    """Return a training that the algorithm requested."""
     made = trial(name, error, score, replicate=replicate)
     return replace(made, candidate=replace(made.candidate, number=1000, replicate=replicate))
 
@@ -71,7 +71,7 @@ def test_rounds_count_on_from_the_trainings_that_the_algorithm_asked_for():
 
 
 def test_a_network_that_was_in_no_round_before_has_no_gap_in_its_trainings():
-    # e is off the front by two ranks; then a and b turn out to be bad, and c is the front, e behind it
+    # e has rank 2; then a and b turn out to be bad, so that c is the front and e has rank 1
     run = [*RUN, trial("e", 0.25, 0.32)]
     first_round = [
         trial("a", 0.9, 0.0, replicate=1),

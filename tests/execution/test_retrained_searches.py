@@ -1,4 +1,4 @@
-"""Searches that train networks again: journaled, resumed, retried, counted and seeded like every other training."""
+"""Searches that re-train networks: recorded, resumed, retried, counted and seeded like every other training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def journal_problems(run_dir) -> list:
     ]  # weights are made up
 
 
-def test_they_are_candidates_with_trials_of_their_own_and_seeds_of_their_own(tmp_path):
+def test_retrainings_are_candidates_with_their_own_trials_and_seeds(tmp_path):
     loop = begin(tmp_path)
     drive(loop, noisy)
 
@@ -49,7 +49,7 @@ def test_they_are_candidates_with_trials_of_their_own_and_seeds_of_their_own(tmp
     assert journal_problems(tmp_path) == []
 
 
-def test_they_are_counted_as_evaluations(tmp_path):
+def test_retrainings_count_as_evaluations(tmp_path):
     loop = begin(tmp_path)
     done = drive(loop, noisy)
 
@@ -60,7 +60,7 @@ def test_they_are_counted_as_evaluations(tmp_path):
     assert loop.finished
 
 
-def test_a_script_trains_what_it_asks_for_and_hears_each_answer(tmp_path):
+def test_a_script_receives_the_result_of_each_training_that_it_requests(tmp_path):
     loop = make_loop(tmp_path, Script((0, 1), (0, 2), ((1, 0), 1), ((0, 1), 2)), evaluations=4)
     answers = []
 
@@ -76,21 +76,21 @@ def test_a_script_trains_what_it_asks_for_and_hears_each_answer(tmp_path):
         ((0, 1), 1),
         ((0, 1), 2),
     ]
-    told = [(e.metrics["error"], -e.metrics["introspectability"]) for _, _, e in answers]
-    assert list(loop.algorithm.told.values()) == told
-    assert len(set(told)) == 4
+    received = [(e.metrics["error"], -e.metrics["introspectability"]) for _, _, e in answers]
+    assert list(loop.algorithm.received.values()) == received
+    assert len(set(received)) == 4
     (network,) = [a for a in loop.summary().architectures if a.trainings == 3]
-    assert network.observed["error"] == pytest.approx((told[0][0] + told[2][0] + told[3][0]) / 3)
+    assert network.observed["error"] == pytest.approx((received[0][0] + received[2][0] + received[3][0]) / 3)
 
 
-def test_a_script_that_trains_again_what_was_never_trained_is_wrong(tmp_path):
+def test_a_retraining_of_a_network_that_was_never_trained_is_an_error(tmp_path):
     loop = make_loop(tmp_path, Script(((0, 1), 1)), evaluations=4)
 
     with pytest.raises(RuntimeError, match=r"^Script asks for training 2 of \w+, which was never trained$"):
         loop.next_job()
 
 
-def test_one_that_failed_counts_and_leaves_the_network_its_other_trainings(tmp_path):
+def test_a_retraining_that_fails_counts_and_the_network_keeps_its_other_trainings(tmp_path):
     def fails(job):
         return Evaluation.failed(Reason.DIVERGED, "the loss was nan") if job.replicate == 1 else noisy(job)
 
@@ -104,7 +104,7 @@ def test_one_that_failed_counts_and_leaves_the_network_its_other_trainings(tmp_p
     assert any(t.replicate == 2 for t in loop.store.trials())
 
 
-def test_a_lost_one_is_tried_again(tmp_path):
+def test_a_lost_retraining_is_repeated(tmp_path):
     loop = make_loop(tmp_path, Script((0, 1), ((0, 1), 1)), evaluations=2, retries=1)
     drive(loop, steps=1)
     job = loop.next_job()
@@ -117,7 +117,7 @@ def test_a_lost_one_is_tried_again(tmp_path):
     assert [(t.replicate, t.retries) for t in loop.store.trials()] == [(0, 0), (1, 1)]
 
 
-def test_one_that_takes_the_search_down_again_and_again_is_given_up(tmp_path):
+def test_a_retraining_that_crashes_the_search_again_and_again_fails(tmp_path):
     script = (0, 1), ((0, 1), 1), (0, 2)
     drive(make_loop(tmp_path, Script(*script), evaluations=3, max_crashes=3), steps=1)
     for _ in range(3):
@@ -189,13 +189,13 @@ def test_a_search_that_is_extended_after_extra_rounds_uses_their_trainings_and_c
 
 
 @pytest.mark.parametrize("evaluate", [measured, noisy])
-def test_a_resumed_search_that_was_killed_again_and_again_ends_as_if_it_had_never_been(tmp_path, evaluate):
+def test_a_search_that_is_killed_again_and_again_resumes_to_identical_results(tmp_path, evaluate):
     whole = begin(tmp_path / "whole", replicates=1)
     drive(whole, evaluate)
     for session in range(30):
         loop = begin(tmp_path / "run", replicates=1)
         drive(loop, evaluate, steps=1 + session % 4)
-        loop.next_job()  # one is out when it is killed
+        loop.next_job()  # one is running when the search is killed
         loop.store.close()
 
     loop = begin(tmp_path / "run", replicates=1)
@@ -219,7 +219,7 @@ def test_the_noise_is_in_the_journal_once_the_loop_is_closed(tmp_path):
     assert {n.trainings for n in noise} == {24}
 
 
-def test_without_replicates_no_noise_is_known_and_none_is_recorded(tmp_path):
+def test_without_replicates_no_noise_is_recorded(tmp_path):
     loop = begin(tmp_path, 8, retraining=0)
     drive(loop, noisy)
     loop.close()
@@ -290,4 +290,4 @@ def test_an_algorithm_that_cannot_replay_is_asked_again(tmp_path):
     assert [entry.candidate for entry in resumed.store.candidates()][2] == Candidate(
         2, (0, 1), 0, "script", replicate=1
     )
-    assert len(resumed.algorithm.told) == 5
+    assert len(resumed.algorithm.received) == 5

@@ -1,4 +1,4 @@
-"""One worker and four write the same journal: in every table the same rows, but for times and their order."""
+"""One worker and four write the same journal: the same rows in every table, except times and order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.execution.searches import ManyPairs, make_loop, nsga2
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
-# columns that say when, or how long
+# columns with times and durations
 TIMES = {
     "run": {"created"},
     "candidates": set(),
@@ -25,7 +25,7 @@ TIMES = {
     "noise": set(),
     "events": {"time"},
 }
-# rows are recorded as things happen; these columns tell them apart
+# rows are in the order of recording; these columns identify them
 KEYS = {
     "run": ["name"],
     "candidates": ["number"],
@@ -37,7 +37,7 @@ KEYS = {
 
 
 def contents(run_dir: Path) -> dict[str, list[dict]]:
-    """Every table without times, in the order of its key."""
+    """Return every table without times, sorted by its key."""
     with closing(sqlite3.connect(run_dir / DATABASE)) as connection:
         connection.row_factory = sqlite3.Row
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -72,9 +72,8 @@ def test_one_worker_and_four_write_the_same_journal(tmp_path):
 
     journal = contents(tmp_path / "1")
     assert contents(tmp_path / "4") == journal
-    # nothing were shown if all had been trained to the end, or been trained once; that they end in another order, as
-    # `out_of_order` sees to, cannot be asked for where the machine is so busy that one worker does it all: orders are
-    # tried out in test_any_order.py
+    # the comparison needs stopped trainings and replicates. On a busy machine one worker may evaluate all trials, so
+    # that their order is not asserted here: test_any_order.py tests orders
     assert any(t.evaluation.reason is Reason.DOMINATED for t in loops[1].all_trials)
     assert any(t.replicate != t.candidate.replicate for t in loops[1].all_trials)
     assert any(row["replicate"] for row in journal["candidates"])

@@ -1,4 +1,4 @@
-"""The loop alone, driven by hand: what it asks, answers, records and forgets."""
+"""Search loop without workers: candidates, jobs, results, retries, weights and resuming."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ FAILED = Evaluation.failed(Reason.DIVERGED, "the training loss was nan in epoch 
 BROKEN = Evaluation.failed(Reason.ERROR, "Traceback (most recent call last):\n  ...\nValueError: broken scorer\n")
 
 
-def test_a_network_that_is_known_is_answered_without_training(tmp_path):
+def test_a_known_network_is_not_trained_again(tmp_path):
     loop = make_loop(tmp_path, Script((0, 1), (1, 0), (0, 2)), evaluations=2)
 
     assert len(drive(loop)) == 2
-    assert loop.algorithm.told == {0: (0.2, -0.4), 1: (0.2, -0.4), 2: (0.3, -0.6)}
+    assert loop.algorithm.received == {0: (0.2, -0.4), 1: (0.2, -0.4), 2: (0.3, -0.6)}
     assert [entry.answered for entry in loop.store.candidates()] == [False, True, False]
     assert loop.progress().cached == 1
 
 
-def test_a_network_that_is_being_trained_is_not_trained_twice_and_both_candidates_are_told(tmp_path):
+def test_a_pending_network_is_not_trained_twice_and_both_candidates_receive_the_result(tmp_path):
     loop = make_loop(tmp_path, Script((0, 1), (1, 0), None, (0, 2)), evaluations=2)
     job = loop.next_job()
 
     assert loop.next_job() is None
-    assert loop.algorithm.told == {}
+    assert loop.algorithm.received == {}
     loop.complete(job, measured(job))
 
-    assert loop.algorithm.told == {0: (0.2, -0.4), 1: (0.2, -0.4)}
+    assert loop.algorithm.received == {0: (0.2, -0.4), 1: (0.2, -0.4)}
 
 
-def test_no_network_is_told_before_any_training_and_costs_no_evaluation(tmp_path):
+def test_a_disconnected_genotype_is_infeasible_without_training_and_costs_no_evaluation(tmp_path):
     loop = make_loop(tmp_path, Script((4, 4), (0, 1)), evaluations=1)
 
     assert len(drive(loop)) == 1
-    assert loop.algorithm.told[0] is None
+    assert loop.algorithm.received[0] is None
     trial = loop.store.trials()[0]
     assert (trial.status, trial.evaluation.reason) == (TrialStatus.INFEASIBLE, Reason.DISCONNECTED)
     assert loop.finished
     assert loop.progress().evaluated == 1
 
 
-def test_the_budget_counts_networks_trained_those_that_fail_included(tmp_path):
+def test_the_budget_counts_trainings_including_failed_ones(tmp_path):
     answers = iter([FAILED, None, None])
     loop = make_loop(tmp_path, Script((0, 0), (0, 1), (1, 0), (0, 2)), evaluations=3)
 
@@ -55,14 +55,14 @@ def test_the_budget_counts_networks_trained_those_that_fail_included(tmp_path):
     assert loop.next_job() is None
 
 
-def test_no_more_jobs_are_out_than_the_budget_allows(tmp_path):
+def test_no_more_jobs_run_than_the_budget_allows(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0), (0, 1), (0, 2)), evaluations=2)
 
     assert [loop.next_job() is None for _ in range(3)] == [False, False, True]
     assert not loop.finished
 
 
-def test_a_job_has_the_networks_own_seed_whatever_the_order(tmp_path):
+def test_the_seed_of_a_job_depends_only_on_its_network(tmp_path):
     first = make_loop(tmp_path / "a", Script((0, 1), (0, 2)))
     second = make_loop(tmp_path / "b", Script((2, 0), (1, 0)))
 
@@ -87,7 +87,7 @@ def test_a_lost_worker_costs_a_retry(tmp_path):
     assert retries == [f"trial {job.arch_id}: error: its worker process died"]
 
 
-def test_a_worker_lost_too_often_is_a_failed_trial_that_says_how(tmp_path):
+def test_a_trial_fails_if_its_worker_is_lost_too_often(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, retries=2)
     for _ in range(3):
         loop.lose(loop.next_job(), "its worker process died")
@@ -99,7 +99,7 @@ def test_a_worker_lost_too_often_is_a_failed_trial_that_says_how(tmp_path):
     assert loop.finished
 
 
-def test_out_of_memory_is_tried_again_in_halves(tmp_path):
+def test_a_trial_without_memory_is_repeated_with_halved_batches(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, retries=2)
     parts = []
     while (job := loop.next_job()) is not None:
@@ -111,7 +111,7 @@ def test_out_of_memory_is_tried_again_in_halves(tmp_path):
     assert "in 4 parts a batch: out_of_memory: no memory left" in loop.store.events()[-2].message
 
 
-def test_a_batch_is_split_down_to_two_images_whatever_the_retries(tmp_path):
+def test_a_batch_is_split_down_to_two_images_for_any_number_of_retries(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, retries=1, max_parts=8)
     parts = []
     while (job := loop.next_job()) is not None:
@@ -123,14 +123,14 @@ def test_a_batch_is_split_down_to_two_images_whatever_the_retries(tmp_path):
 
 
 @pytest.mark.parametrize("reason", [Reason.DIVERGED, Reason.NO_SCORE])
-def test_what_the_same_seed_would_repeat_is_not_tried_again(tmp_path, reason):
+def test_a_failure_that_the_same_seed_repeats_is_not_retried(tmp_path, reason):
     loop = make_loop(tmp_path, Script((0, 0)), evaluations=1)
 
-    assert len(drive(loop, lambda job: Evaluation.failed(reason, "so it is"))) == 1
+    assert len(drive(loop, lambda job: Evaluation.failed(reason, "made up"))) == 1
     assert loop.store.trials()[0].evaluation.reason is reason
 
 
-def test_a_lost_job_is_not_given_again_once_the_search_is_stopping(tmp_path):
+def test_a_lost_job_is_not_assigned_again_when_the_search_stops(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0)))
     job = loop.next_job()
     loop.stop("interrupted")
@@ -141,7 +141,7 @@ def test_a_lost_job_is_not_given_again_once_the_search_is_stopping(tmp_path):
     assert loop.finished
 
 
-def test_jobs_taken_back_are_asked_again_by_a_resumed_search_and_do_not_count_as_crashes(tmp_path):
+def test_a_resumed_search_repeats_running_jobs_which_do_not_count_as_crashes(tmp_path):
     for _ in range(8):
         loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, max_crashes=1)
         job = loop.next_job()
@@ -152,7 +152,7 @@ def test_jobs_taken_back_are_asked_again_by_a_resumed_search_and_do_not_count_as
     assert len(drive(make_loop(tmp_path, Script((0, 0)), evaluations=1, max_crashes=1))) == 1
 
 
-def test_a_network_that_takes_the_search_down_again_and_again_is_given_up(tmp_path):
+def test_a_network_that_crashes_the_search_again_and_again_fails(tmp_path):
     for _ in range(3):
         make_loop(tmp_path, Script((0, 0)), max_crashes=3).next_job()
 
@@ -164,7 +164,7 @@ def test_a_network_that_takes_the_search_down_again_and_again_is_given_up(tmp_pa
     assert trial.evaluation.detail == "the search died 3 times while this network was trained (search.max_crashes)"
 
 
-def test_a_job_stopped_through_no_fault_of_its_own_is_given_again(tmp_path):
+def test_a_requeued_job_is_assigned_again_and_the_attempt_does_not_count(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0)), evaluations=1)
     job = loop.next_job()
 
@@ -174,7 +174,7 @@ def test_a_job_stopped_through_no_fault_of_its_own_is_given_again(tmp_path):
     assert loop.store.attempts(job.arch_id) == 1
 
 
-def test_most_trials_failing_for_one_reason_stop_the_search_and_say_so(tmp_path):
+def test_a_search_stops_if_most_trials_fail_for_one_reason(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0), (0, 1), (0, 2), (0, 3), (1, 1)), retries=0)
     with pytest.raises(
         RunError,
@@ -184,7 +184,7 @@ def test_most_trials_failing_for_one_reason_stop_the_search_and_say_so(tmp_path)
         drive(loop, lambda job: BROKEN)
 
 
-def test_failures_for_different_reasons_do_not_stop_it(tmp_path):
+def test_failures_for_different_reasons_do_not_stop_a_search(tmp_path):
     answers = iter([FAILED, BROKEN, None, None, FAILED])
     loop = make_loop(tmp_path, Script((0, 0), (0, 1), (0, 2), (0, 3), (1, 1)), evaluations=5, retries=0)
 
@@ -202,7 +202,7 @@ def test_late_failures_stop_a_search_as_well(tmp_path):
     assert len(loop.store.trials()) == 13
 
 
-def test_the_job_of_a_broken_worker_is_given_again_and_the_attempt_does_not_count(tmp_path):
+def test_the_job_of_a_broken_worker_is_assigned_again_and_the_attempt_does_not_count(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, retries=0)
     job = loop.next_job()
 
@@ -219,20 +219,20 @@ def test_the_job_of_a_broken_worker_is_given_again_and_the_attempt_does_not_coun
     ]
 
 
-def test_a_network_that_breaks_worker_after_worker_is_given_up(tmp_path):
+def test_a_network_that_breaks_one_worker_after_another_fails(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, retries=1)
     times = 0
     while (job := loop.next_job()) is not None:
         loop.replace_worker(job, "CUDA error: misaligned address")
         times += 1
 
-    assert times == 5  # three are forgiven, then an attempt and its retry
+    assert times == 5  # three do not count, then an attempt and its retry
     (trial,) = loop.store.trials()
     assert trial.status is TrialStatus.FAILED
     assert trial.evaluation.detail.startswith("CUDA error: misaligned address. It has broken 5 workers")
 
 
-def test_weights_are_kept_while_a_search_runs_and_of_the_front_when_it_ends(tmp_path):
+def test_all_weights_are_kept_during_a_search_and_those_of_the_front_afterwards(tmp_path):
     loop = make_loop(tmp_path, Script((1, 1), (0, 0), (2, 2), (0, 1), (0, 2)), evaluations=5)
 
     trained = drive(loop)
@@ -261,11 +261,11 @@ def test_weights_are_kept_of_all_trainings_of_the_front_and_of_its_rivals(tmp_pa
     assert len(kept_weights(tmp_path)) < 40
 
 
-def test_too_many_weights_are_cleared_but_those_of_the_front_and_of_running_trials(tmp_path, monkeypatch):
+def test_too_many_weights_are_deleted_except_those_of_the_front_and_of_running_trials(tmp_path, monkeypatch):
     monkeypatch.setattr("nasx.execution.front.MAX_WEIGHT_BYTES", 2 * len(b"weights"))
     loop = make_loop(tmp_path, Script((1, 1), (0, 0), (2, 2), (3, 3)), evaluations=4)
     bad, good, worse, running = [loop.next_job() for _ in range(4)]
-    measured(running)  # its weights are there, its evaluation is not
+    measured(running)  # its weights are written, its evaluation is not recorded
 
     for job in (bad, good, worse):
         loop.complete(job, measured(job))
@@ -273,7 +273,7 @@ def test_too_many_weights_are_cleared_but_those_of_the_front_and_of_running_tria
     assert kept_weights(tmp_path).keys() == {(job.arch_id, 0) for job in (good, running)}
 
 
-def test_a_resumed_search_clears_no_weights_before_it_knows_all_trials(tmp_path, monkeypatch):
+def test_a_resumed_search_deletes_no_weights_before_it_has_loaded_all_trials(tmp_path, monkeypatch):
     genotypes = (1, 1), (0, 0), (2, 2), (0, 1), (0, 2)
     drive(make_loop(tmp_path, Script(*genotypes), evaluations=5))
     monkeypatch.setattr("nasx.execution.front.MAX_WEIGHT_BYTES", 5 * len(b"weights"))
@@ -283,7 +283,7 @@ def test_a_resumed_search_clears_no_weights_before_it_knows_all_trials(tmp_path,
     assert kept_weights(tmp_path).keys() == {(t.arch_id, 0) for t in loop.store.trials()}
 
 
-def test_weights_of_a_trial_that_was_killed_are_gone_when_the_search_is_resumed(tmp_path):
+def test_a_resumed_search_deletes_weights_of_a_killed_trial(tmp_path):
     job = make_loop(tmp_path, Script((0, 0))).next_job()
     measured(job)
 
@@ -294,7 +294,7 @@ def test_weights_of_a_trial_that_was_killed_are_gone_when_the_search_is_resumed(
 
 @pytest.mark.parametrize("cut", [0, 1, 4, 7, 12])
 @pytest.mark.parametrize("evaluate", [measured, noisy])
-def test_a_resumed_search_trains_what_is_missing_and_ends_as_if_it_had_never_stopped(tmp_path, evaluate, cut):
+def test_a_resumed_search_trains_the_missing_networks_and_has_identical_results(tmp_path, evaluate, cut):
     whole = make_loop(tmp_path / "whole", nsga2(), evaluations=12)
     expected = drive(whole, evaluate)
     first = make_loop(tmp_path / "cut", nsga2(), evaluations=12)
@@ -330,7 +330,7 @@ def test_a_space_without_new_networks_ends_the_search(tmp_path, monkeypatch):
     loop = make_loop(tmp_path, Script((0, 0), *[(0, 0)] * 12))
     job = loop.next_job()
 
-    assert loop.next_job() is None  # and does not ask for ever while a job is out
+    assert loop.next_job() is None  # it stops asking while a job is running
     loop.complete(job, measured(job))
     assert loop.next_job() is None
 
@@ -338,7 +338,7 @@ def test_a_space_without_new_networks_ends_the_search(tmp_path, monkeypatch):
     assert loop.enough == "5 candidates in a row were known: the space has no network left to try"
 
 
-def test_an_algorithm_that_asks_nothing_though_all_is_answered_is_a_bug(tmp_path):
+def test_an_algorithm_that_returns_no_candidate_while_no_trial_is_pending_is_an_error(tmp_path):
     loop = make_loop(tmp_path, Script(None))
 
     with pytest.raises(RuntimeError, match=r"^Script\.ask returned None although no training is pending$"):
@@ -359,23 +359,23 @@ def test_after_the_evaluations_the_front_and_its_rivals_are_trained_again_with_f
     assert loop.progress().retrained == len(replicates)
 
 
-def test_replicates_neither_spend_the_budget_nor_are_told_to_the_algorithm(tmp_path):
+def test_replicates_neither_count_as_evaluations_nor_reach_the_algorithm(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, replicates=1)
 
     drive(loop)
 
     assert loop.progress().evaluated == 2
-    assert sorted(loop.algorithm.told) == [0, 1]
+    assert sorted(loop.algorithm.received) == [0, 1]
 
 
-def test_a_resumed_search_goes_on_with_the_replicates_that_are_missing(tmp_path):
+def test_a_resumed_search_trains_the_missing_replicates(tmp_path):
     undisturbed = make_loop(tmp_path / "one", nsga2(), evaluations=8, replicates=2)
     drive(undisturbed)
     steps = 0
     for session in range(20):
         loop = make_loop(tmp_path / "other", nsga2(), evaluations=8, replicates=2)
         steps += len(drive(loop, steps=3 + session % 2))
-        loop.next_job()  # a job is out when the search is killed
+        loop.next_job()  # a job is running when the search is killed
         loop.store.close()
 
     other = make_loop(tmp_path / "other", nsga2(), evaluations=8, replicates=2)
@@ -384,7 +384,7 @@ def test_a_resumed_search_goes_on_with_the_replicates_that_are_missing(tmp_path)
     assert bare(other.store.trials()) == bare(undisturbed.store.trials())
 
 
-def test_a_lost_replicate_is_tried_again_and_costs_only_itself(tmp_path):
+def test_a_lost_replicate_is_repeated_and_its_failure_is_recorded(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0)), evaluations=1, replicates=1, retries=1)
     drive(loop, steps=1)
 

@@ -1,4 +1,4 @@
-"""The search loop in this process."""
+"""Execution in this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.execution.evaluators import no_disk
 from tests.execution.searches import Script, drive, make_loop, measured, nsga2
 
 
-def test_it_evaluates_one_job_after_the_other_until_the_loop_is_finished(tmp_path):
+def test_one_job_after_the_other_is_evaluated_until_the_loop_is_finished(tmp_path):
     expected = drive(make_loop(tmp_path / "by hand", nsga2(), evaluations=9))
     loop = make_loop(tmp_path / "serial", nsga2(), evaluations=9)
     seen = []
@@ -22,7 +22,7 @@ def test_it_evaluates_one_job_after_the_other_until_the_loop_is_finished(tmp_pat
     assert seen == [1, 0] * 9
 
 
-def test_what_the_machine_lacks_ends_the_search_and_leaves_the_trial_for_later(tmp_path):
+def test_a_lack_of_resources_ends_the_search_and_the_trial_stays_unrecorded(tmp_path):
     loop = make_loop(tmp_path, Script((0, 0)))
 
     with pytest.raises(ResourceError, match="no space left"):
@@ -33,7 +33,7 @@ def test_what_the_machine_lacks_ends_the_search_and_leaves_the_trial_for_later(t
     assert loop.store.attempts(loop.store.candidates()[0].arch_id) == 0
 
 
-def test_it_plans_for_the_workers_that_ray_would_have(monkeypatch):
+def test_the_plan_has_the_number_of_workers_that_ray_would_have(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(6), raising=False)
 
     assert SerialExecution(device="cpu").plan.workers == 6

@@ -1,4 +1,4 @@
-"""The plan of workers: how many, and on which device."""
+"""Plan of the workers: number, device and resources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.execution.searches import make_loop, nsga2
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Sets the cores and GPUs of this machine."""
+    """Set the cores and GPUs of this machine."""
 
     def of(cores: int, gpus: int) -> None:
         monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(cores), raising=False)
@@ -97,7 +97,7 @@ def test_workers_and_shares_agree(machine, cores, gpus, settings, plan):
         ),
     ],
 )
-def test_what_cannot_be_is_refused(machine, settings, error, message):
+def test_settings_out_of_range_and_contradictions_are_refused(machine, settings, error, message):
     machine(8, 2)
 
     with pytest.raises(error) as refused:
@@ -120,7 +120,7 @@ def test_what_cannot_be_is_refused(machine, settings, error, message):
         ),
     ],
 )
-def test_a_gpu_that_is_asked_for_must_be_there(machine, settings, message):
+def test_a_requested_gpu_must_exist(machine, settings, message):
     machine(8, 0)
 
     with pytest.raises(ResourceError) as refused:
@@ -140,10 +140,10 @@ def test_a_serial_search_has_the_whole_gpu(machine):
 
     plan = SerialExecution().plan
 
-    assert (plan.device, plan.gpus, plan.workers) == ("cuda", 1.0, 4)  # workers: what `local` would have
+    assert (plan.device, plan.gpus, plan.workers) == ("cuda", 1.0, 4)  # workers: as for execution=local
 
 
-def test_ray_is_told_which_gpus_it_has(machine, monkeypatch, tmp_path):
+def test_ray_starts_with_the_gpus_of_the_plan(machine, monkeypatch, tmp_path):
     machine(8, 2)
     asked = {}
     monkeypatch.setattr(ray.ray, "init", lambda **options: asked.update(options))
@@ -167,8 +167,8 @@ def test_ray_is_told_which_gpus_it_has(machine, monkeypatch, tmp_path):
         ({"device": "cpu"}, 2.0, WorkerPlan(4, 1, 0.0)),
     ],
 )
-def test_a_cluster_is_asked_for_its_gpus(machine, monkeypatch, settings, gpus, plan):
-    machine(8, 7)  # this machine's do not matter
+def test_a_cluster_reports_its_gpus(machine, monkeypatch, settings, gpus, plan):
+    machine(8, 7)  # the GPUs of this machine do not matter
     resources = {"CPU": 16.0} if gpus is None else {"CPU": 16.0, "GPU": gpus}
     monkeypatch.setattr(ray.ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray.ray, "cluster_resources", lambda: resources)
@@ -183,7 +183,7 @@ def test_a_cluster_is_asked_for_its_gpus(machine, monkeypatch, settings, gpus, p
         ({"gpus_per_trial": 0.5}, r"a trial needs 0\.5 GPU \(execution\.gpus_per_trial\), but the cluster has no GPU"),
     ],
 )
-def test_a_cluster_without_the_gpus_that_are_asked_for_is_refused(monkeypatch, settings, message):
+def test_a_cluster_without_the_requested_gpus_is_refused(monkeypatch, settings, message):
     monkeypatch.setattr(ray.ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray.ray, "cluster_resources", lambda: {"CPU": 16.0})
 
@@ -193,7 +193,7 @@ def test_a_cluster_without_the_gpus_that_are_asked_for_is_refused(monkeypatch, s
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_four_workers_share_two_gpus_by_the_plan(machine, monkeypatch, tmp_path):
-    """Ray believes in GPUs that are not there; nothing here uses one."""
+    """Ray counts GPUs that do not exist; no trial uses one."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     machine(4, 2)
     loop = make_loop(tmp_path, nsga2(lag=4), evaluations=12)
@@ -202,6 +202,6 @@ def test_four_workers_share_two_gpus_by_the_plan(machine, monkeypatch, tmp_path)
 
     assert loop.finished
     seen = Counter(path.name.rpartition("-")[2] for path in (tmp_path / "archs").glob("gpu-*"))
-    # on a busy machine Tune may give all trials, as short as these, to the workers of one GPU
+    # on a busy machine Tune may assign all trials, which are short, to the workers of one GPU
     assert seen and seen.keys() <= {"0", "1"}
     assert seen.total() <= 4  # each worker keeps its GPU

@@ -1,4 +1,4 @@
-"""Training: the schedule, what is kept, determinism, divergence."""
+"""Training: schedule, kept weights, determinism, divergence, checkpoints."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_another_seed_gives_another_order_of_images(data):
     assert not torch.equal(one.state_dict()["head.4.weight"], other.state_dict()["head.4.weight"])
 
 
-def test_global_generators_are_left_alone(data):
+def test_global_generators_are_unchanged(data):
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
 
     fit(network(data), data, recipe(epochs=1), augmentation=Augmentation(), seed=0, device=CPU)
@@ -107,7 +107,7 @@ def test_bfloat16_learns_as_float32_does(data):
     assert fitted.validation_error < 0.1
 
 
-def test_a_loss_that_is_not_finite_is_a_failed_trial(data):
+def test_a_loss_that_is_not_finite_fails_the_trial(data):
     with pytest.raises(TrialFailure, match="diverged: the training loss was nan in epoch"):
         fit(network(data), data, recipe(learning_rate=1e30), augmentation=PLAIN, seed=0, device=CPU)
 
@@ -134,7 +134,7 @@ def test_the_regularizer_makes_a_network_more_introspectable_and_its_loss_stays_
 
 
 class Killed(BaseException):
-    """A kill, as far as a training can tell."""
+    """Raised in place of a kill signal."""
 
 
 def weights(trained: torch.nn.Module) -> list[torch.Tensor]:
@@ -145,11 +145,9 @@ def weights(trained: torch.nn.Module) -> list[torch.Tensor]:
     "changes", [{}, {"average": 0.9, "label_smoothing": 0.1}, {"keep": "best", "regularizer": 0.5}]
 )
 @pytest.mark.parametrize("killed_after", [1, 3])
-def test_a_training_that_was_killed_goes_on_from_its_checkpoint_to_the_same_weights(
-    data, tmp_path, changes, killed_after
-):
+def test_a_killed_training_continues_from_its_checkpoint_to_the_same_weights(data, tmp_path, changes, killed_after):
     course = {"augmentation": Augmentation(), "seed": 3, "device": CPU}
-    undisturbed, resumed = network(data), network(data, seed=1)  # resumed begins elsewhere: the checkpoint counts
+    undisturbed, resumed = network(data), network(data, seed=1)  # other initial weights: the checkpoint replaces them
     whole = fit(undisturbed, data, recipe(**changes), **course)
 
     def kill(record):
@@ -172,7 +170,7 @@ def test_a_checkpoint_of_another_training_is_refused(data, tmp_path):
         fit(network(data), data, recipe(epochs=1), seed=1, **course)
 
 
-def test_the_average_of_the_weights_takes_their_place(data):
+def test_the_average_of_the_weights_replaces_them(data):
     plain, averaged = network(data), network(data)
 
     fit(plain, data, recipe(), augmentation=PLAIN, seed=0, device=CPU)

@@ -1,6 +1,6 @@
-"""What a training asks of a GPU, checked without one: steps never wait for the device, graphs change no result.
+"""Training on a GPU, tested without one: steps never wait for the device, CUDA graphs change no result.
 
-The checks look at the operations that reach torch's dispatcher, which are the same on every device.
+The tests observe the operations that reach torch's dispatcher, which are the same on every device.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from nasx.trial import Job, Reason
 CPU = torch.device("cpu")
 ALL = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.25)
 WAITING = {"_local_scalar_dense", "lift_fresh", "nonzero", "masked_select", "unique_consecutive", "_unique2"}
-"""Operations whose result Python needs (.item(), shapes that depend on values), or that copy a number from the host."""
+"""Operations that return a number to Python (.item(), shapes that depend on values), or copy one from the host."""
 
 
 class Waits(TorchDispatchMode):
-    """Counts the operations for which a GPU would be waited for."""
+    """Counts the operations that would wait for a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         if name == "index" and any(index is not None and index.dtype == torch.bool for index in args[1]):
-            name = "nonzero"  # which images a mask names is counted on the device, and waited for
+            name = "nonzero"  # the size of a mask is computed on the device
         if name in WAITING:
             self.counts[name] += 1
         return func(*args, **(kwargs or {}))
@@ -75,7 +75,7 @@ def waits(n_images: int, **changes) -> Counter[str]:
     return counted.counts
 
 
-def test_what_would_wait_for_a_gpu_is_seen():
+def test_operations_that_would_wait_for_a_gpu_are_counted():
     with Waits() as counted:
         torch.ones(3).sum().item()
         torch.tensor(1.0)
@@ -88,21 +88,21 @@ def test_what_would_wait_for_a_gpu_is_seen():
 @pytest.mark.parametrize("changes", [{"precision": "float32"}, {"precision": "bfloat16"}, {"average": 0.9}], ids=str)
 def test_steps_never_wait_for_the_device(changes):
     few, many = waits(100, **changes), waits(400, **changes)
-    assert few == many  # four times the steps: what waits, waits once an epoch or once a training
+    assert few == many  # four times the steps, as many waits: once per epoch or per training
     assert few["_local_scalar_dense"] > 0
 
 
-def test_graphs_are_refused_where_they_cannot_be():
+def test_graphs_are_refused_on_the_cpu():
     data = data_of(100)
     with pytest.raises(ValueError, match="CUDA graphs need a GPU, whole batches"):
         fit(network(data), data, Recipe(), augmentation=ALL, seed=0, device=CPU, cuda_graphs=True)
 
 
 class Captured(TorchDispatchMode):
-    """Takes the place of a CUDA graph and of its capture, on the CPU.
+    """Replaces a CUDA graph and its capture on the CPU.
 
-    As in a capture nothing is computed for good, and asking for a number raises. A replay computes the same operations
-    on the same memory: what Python did between them is not repeated.
+    As in a real capture, tensors have their former values afterwards, and returning a number to Python raises. A replay
+    computes the same operations on the same memory, without the Python code between them.
     """
 
     def __init__(self) -> None:
@@ -136,10 +136,10 @@ class Captured(TorchDispatchMode):
 
 
 def written(func, args, kwargs) -> list[torch.Tensor]:
-    """The arguments that an operation changes in place."""
+    """Return the arguments that an operation changes in place."""
     changed = []
     if func.overloadpacket.__name__ == "native_batch_norm":
-        changed.extend(args[3:5])  # running statistics, which its schema does not tell of
+        changed.extend(args[3:5])  # running statistics, which are missing in its schema
     for place, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             changed.extend(tree_leaves(args[place] if place < len(args) else kwargs.get(argument.name)))
@@ -148,12 +148,12 @@ def written(func, args, kwargs) -> list[torch.Tensor]:
 
 @pytest.fixture
 def captures(monkeypatch) -> list[Captured]:
-    """CUDA graphs on the CPU: all that are captured."""
+    """Capture CUDA graphs on the CPU; returns the list of captures."""
     made: list[Captured] = []
     real = torch.cuda.graph
 
     def graph(captured, **options):
-        real(captured, **options)  # up to its first call of CUDA, which is __enter__'s
+        real(captured, **options)  # its first call of CUDA is in __enter__
         assert options["capture_error_mode"] in ("global", "thread_local", "relaxed")
         assert isinstance(options["stream"], Stream)
         assert not torch.is_autocast_cache_enabled() or not torch.is_autocast_enabled("cpu")
@@ -176,7 +176,7 @@ def captures(monkeypatch) -> list[Captured]:
 
 
 def fitted(cuda_graphs: bool | None = None, net=None, **changes):
-    """(network, what came of it); 12 steps an epoch, the last of them smaller."""
+    """Train for 12 steps per epoch, the last of them smaller; return (network, result)."""
     data = data_of(250)
     net = net or network(data)
     recipe = Recipe(epochs=3, batch_size=16, **changes)
@@ -192,7 +192,7 @@ def test_graphs_change_no_result(captures, changes):
     plain, expected = fitted(cuda_graphs=False, **changes)
     assert not captures
     graphed, found = fitted(cuda_graphs=True, **changes)
-    assert len(captures) == 1  # of training: there are too few batches of validation
+    assert len(captures) == 1  # of training; validation has too few batches
     assert found.graphed and not found.graph_failure and not expected.graphed
     for one, other in zip(expected.history, found.history, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
@@ -200,7 +200,7 @@ def test_graphs_change_no_result(captures, changes):
         torch.testing.assert_close(graphed.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_graphs_are_the_default_where_they_pay(captures, monkeypatch):
+def test_graphs_are_the_default_if_they_pay(captures, monkeypatch):
     assert fitted()[1].graphed
     monkeypatch.setattr(fit_module, "MIN_GRAPHED_STEPS", 1000)
     assert not fitted()[1].graphed
@@ -208,7 +208,7 @@ def test_graphs_are_the_default_where_they_pay(captures, monkeypatch):
 
 @pytest.fixture
 def survivors(monkeypatch):
-    """What is left of each training without the garbage collector; call it to look."""
+    """Return a function that lists objects of trainings: (all, those that live without garbage collection)."""
     made: list[tuple[str, weakref.ref]] = []
 
     def watch(cls: type, name: str) -> None:
@@ -229,7 +229,7 @@ def survivors(monkeypatch):
 
 
 class ConvBnReLU(torch.nn.ReLU):
-    """A layer that can be watched."""
+    """A layer whose life the tests observe."""
 
 
 def watched_network(data: SearchData) -> torch.nn.Sequential:
@@ -252,7 +252,7 @@ def test_no_cycle_survives_a_training_by_graphs(survivors, captures):
     recipe = Recipe(epochs=2, batch_size=16)
     fit(watched_network(data), data, recipe, augmentation=ALL, seed=0, device=CPU, cuda_graphs=True)
     assert captures and "GraphedStep" in survivors()[0]
-    captures.clear()  # the operations that stand in for a graph hold its tensors
+    captures.clear()  # the operations that replace a graph hold its tensors
     assert not survivors()[1]
 
 
@@ -296,7 +296,7 @@ def test_no_cycle_survives_an_evaluation(survivors, tmp_path):
     assert not survivors()[1]
 
 
-def test_what_is_left_of_a_training_would_be_seen(survivors):
+def test_a_network_that_is_kept_is_listed(survivors):
     data = data_of(100)
     kept = watched_network(data)
     fit(kept, data, Recipe(epochs=1, batch_size=16), augmentation=ALL, seed=0, device=CPU)
@@ -304,7 +304,7 @@ def test_what_is_left_of_a_training_would_be_seen(survivors):
 
 
 class Asks(torch.nn.Module):
-    """An operation that cannot be captured: it asks for a number."""
+    """Operation that cannot be captured: it returns a number to Python."""
 
     def forward(self, x):
         return x * (1.0 if float(x.detach().sum()) > -1e9 else 0.0)
@@ -331,12 +331,12 @@ def test_batches_of_another_shape_are_not_replayed(captures):
     graphed = GraphedStep(step)
     for n in (4, 4, 4, 2, 4, 4, 4):
         graphed(torch.ones(n, 1), torch.zeros(n))
-    assert seen == [4, 4, 4, 2, 4]  # the capture is the fifth; replays call nothing
+    assert seen == [4, 4, 4, 2, 4]  # the fifth is the capture; replays do not call the step
     assert graphed.is_captured
     assert total == 26
 
 
-def test_lack_of_memory_is_no_failed_capture(captures):
+def test_a_lack_of_memory_during_a_capture_is_raised(captures):
     def step(images, labels):
         if len(calls) == WARM_UP:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -349,8 +349,8 @@ def test_lack_of_memory_is_no_failed_capture(captures):
             graphed(torch.ones(2), torch.ones(2))
 
 
-def test_a_step_makes_nothing_on_the_host():
-    """On the meta device: mixing devices raises, and so does asking for a number."""
+def test_a_step_creates_no_tensor_on_the_host():
+    """On the meta device, mixing devices raises, and so does returning a number to Python."""
     meta = torch.device("meta")
     space = NASBench201(channels=4, cells=1)
     net = space.build((3, 1, 2, 4, 0, 3), input_shape=(3, 32, 32), n_classes=10).to(meta)

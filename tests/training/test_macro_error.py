@@ -1,4 +1,4 @@
-"""The macro error: what unbalanced data are judged by."""
+"""Macro error: the error of unbalanced data."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 
 
 def unbalanced_lines(*, rare_share: float) -> LabeledImages:
-    """Lines of which three classes have lost most of their images."""
+    """Return lines with few images in three of the classes."""
     images = Lines(train_images=800).train()
     rng = np.random.default_rng(0)
     kept = (images.labels == 0) | (rng.random(len(images)) < rare_share)
     return images.take(np.flatnonzero(kept))
 
 
-def test_every_class_counts_the_same_however_few_images_it_has():
-    logits = torch.eye(2)[torch.tensor([0] * 8 + [0, 0])]  # all are called 0
+def test_every_class_has_the_same_weight():
+    logits = torch.eye(2)[torch.tensor([0] * 8 + [0, 0])]  # all are predicted as 0
     labels = torch.tensor([0] * 8 + [1, 1])
 
     counts = _add_by_class(None, logits, labels)
@@ -40,7 +40,7 @@ def test_every_class_counts_the_same_however_few_images_it_has():
     assert _macro_error(_add_by_class(counts, logits, labels)) == 0.5
 
 
-def test_a_class_without_images_is_left_out():
+def test_a_class_without_images_is_ignored():
     assert _macro_error(_add_by_class(None, torch.eye(3)[[0, 1]], torch.tensor([0, 0]))) == 0.5
 
 
@@ -59,21 +59,21 @@ def test_training_records_the_macro_error_of_the_epoch_that_it_keeps():
     assert fitted.macro_error != pytest.approx(fitted.validation_error)
 
 
-def test_a_network_that_finds_the_rare_class_has_learned_though_it_errs_more_than_who_names_the_commonest():
+def test_a_network_that_finds_the_rare_class_has_learned_even_if_its_error_is_above_that_of_the_commonest_class():
     labels = np.repeat([0, 1], [950, 50])
     images = LabeledImages(np.zeros((1000, 1, 8, 8), np.uint8), labels, ("common", "rare"))
 
-    assert not better_than_chance(0.10, images)  # 100 common ones called rare, all rare ones found
+    assert not better_than_chance(0.10, images)  # 100 common images predicted as rare, all rare ones correct
     assert balanced_better_than_chance((100 / 950 + 0) / 2, images)
     assert not balanced_better_than_chance(0.5, images)
 
 
-def test_on_balanced_data_both_rules_are_one():
+def test_both_rules_agree_on_balanced_data():
     images = LabeledImages(np.zeros((400, 1, 8, 8), np.uint8), np.arange(400) % 4, tuple("abcd"))
 
     for error in np.linspace(0.5, 0.8, 61):
         assert better_than_chance(error, images) == balanced_better_than_chance(error, images)
 
 
-def test_it_is_an_objective_measured_from_chance():
+def test_the_reference_point_of_the_objective_is_chance():
     assert OBJECTIVES["macro_error"].reference(4) == 0.75

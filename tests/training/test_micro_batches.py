@@ -1,4 +1,4 @@
-"""A batch in parts: what a trial that ran out of memory is tried again with."""
+"""Batches in parts, with which a trial is repeated after it ran out of memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def images(n, seed):
 
 def trained(micro_batches):
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))  # no batch normalisation: parts change nothing
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))  # no batch normalization: parts change nothing
     one = np.ones(1, dtype=np.float32)
     data = SearchData(images(32, 0), images(8, 1), one, one)
     recipe = Recipe(epochs=2, batch_size=16, precision="float32", keep="last")
