@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import nasx
-from nasx.data.batches import normalise
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.batches import normalize
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.diagnostics.debug import debug as debug_network
 from nasx.errors import DataError, SettingError
 
@@ -72,7 +72,7 @@ def test_findings_are_told_in_words_and_written(found, tmp_path):
     told = repr(found[0])
     for heading in ("Sequential: debugging", "Can its confidence be trusted?", "Which labels look wrong?"):
         assert heading in told
-    assert "Would it find wrong labels?" in told
+    assert "Does it find planted label errors?" in told
     assert max(map(len, told.splitlines())) <= 80
 
     files = found[0].write(tmp_path / "out")
@@ -87,7 +87,7 @@ def test_it_says_what_the_command_says_of_the_same_network():
     """Pixels of whole numbers, normalised: once as a run has them, once as the user's own tensors."""
     rng = np.random.default_rng(0)
     parts = [
-        LabelledImages(rng.integers(0, 256, (n, 1, 8, 8), dtype=np.uint8), np.arange(n) % N_CLASSES, NAMES)
+        LabeledImages(rng.integers(0, 256, (n, 1, 8, 8), dtype=np.uint8), np.arange(n) % N_CLASSES, NAMES)
         for n in (60, 45)
     ]
     data = SearchData(*parts, np.float32([0.3]), np.float32([0.2]))
@@ -95,7 +95,7 @@ def test_it_says_what_the_command_says_of_the_same_network():
     expected = debug_network(network, data, distances={}, seed=0)
 
     train, validation = (
-        (normalise(torch.from_numpy(part.images), data.mean, data.std), torch.from_numpy(part.labels)) for part in parts
+        (normalize(torch.from_numpy(part.images), data.mean, data.std), torch.from_numpy(part.labels)) for part in parts
     )
     own = nasx.debug(network, train, validation, seed=0).debugging
 

@@ -12,7 +12,7 @@ from torch import nn
 pytest.importorskip("optuna", reason="the extra bench is not installed")
 
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import LabelledImages, SearchData
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.introspection.activations import ActivationScorer
 from scripts.bench import optuna_script
 from scripts.bench.optuna_script import Task, activation_score, load_task, save_task
@@ -27,7 +27,7 @@ def some_data(n: int = 60) -> SearchData:
     names = ("a", "b", "c")
     labels = np.arange(n) % 3
     images = (rng.integers(0, 60, (n, 1, 8, 8)) + 90 * labels[:, None, None, None]).astype(np.uint8)
-    part = LabelledImages(images, labels, names)
+    part = LabeledImages(images, labels, names)
     half = np.full(1, 0.5, dtype=np.float32)
     return SearchData(part, part, half, half)
 
