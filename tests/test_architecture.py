@@ -28,8 +28,8 @@ LAYERS = [
     {"experiment", "trackers"},
     {"workflows"},
     {"export"},
-    {"results"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"results", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -68,8 +68,8 @@ def duration(seconds: float | None) -> str:
 
 
 def infeasible(progress: Progress) -> str:
-    """Return the number of infeasible trials, and how many of them were stopped early: 5 (3 stopped early)."""
-    return f"{progress.infeasible}" + (f" ({progress.dominated} stopped early)" if progress.dominated else "")
+    """Return the number of infeasible trials, and how many of them were stopped early: 5 (3 stopped)."""
+    return f"{progress.infeasible}" + (f" ({progress.dominated} stopped)" if progress.dominated else "")
 
 
 def starting(progress: Progress) -> str:

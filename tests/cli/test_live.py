@@ -108,7 +108,7 @@ def test_it_tells_what_runs_since_when_and_what_has_failed():
     assert re.search(r"28d5170bc0 +1 min 15 s +\|nor_conv_3x3~0\|", shown)
     assert re.search(r"62af9e8091 +3 s, training 2 ", shown)
     assert "0000000005  error: ValueError: made up" in shown
-    assert "4 (3 cut)" in shown
+    assert "4 (3 stopped)" in shown
     assert "elapsed 1 min 40 s, 34 trainings left, ETA 1 h 01 min" in shown
 
 
@@ -119,7 +119,7 @@ def test_the_best_estimates_are_shown_with_their_uncertainty_and_what_is_certain
     assert re.search(r"best valid\S* \S* +2\.00 ± 0\.31 % ", shown)
     assert re.search(r"best intro\S* +0\.550 ± 0\.012 ", shown)
     assert re.search(r"hypervolume +0\.4321 ", shown)
-    assert re.search(r"of it certain +0\.4012", shown)
+    assert re.search(r"certain part +0\.4012", shown)
     assert re.search(r"trained again +11", shown)
 
 
@@ -208,7 +208,7 @@ def test_a_file_gets_plain_lines_seldom_and_the_last_at_the_end(clock):
     said = out.getvalue().splitlines()
     assert [line.partition(",")[0] for line in said] == ["2/64 trainings", "3/64 trainings"]
     assert said[0] == (
-        "2/64 trainings, 1 failed, 4 (3 cut) infeasible, 7 from the journal, best validation error 2.00 %, "
+        "2/64 trainings, 1 failed, 4 (3 stopped) infeasible, 7 from the journal, best validation error 2.00 %, "
         f"best introspectability 0.550, hypervolume {OBSERVED.hypervolume:.4f} (observed), front of 3, "
         "elapsed 1 min 40 s, 34 trainings left, ETA 1 h 01 min"
     )

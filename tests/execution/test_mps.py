@@ -94,9 +94,7 @@ def test_workers_on_gpus_get_its_variables(control, monkeypatch):
 
 
 def test_the_service_is_refused_for_trials_on_the_cpu():
-    with pytest.raises(
-        SettingError, match=r"^mps needs trials on GPUs, but these trials run on the CPU: set "
-    ):
+    with pytest.raises(SettingError, match=r"^mps needs trials on GPUs, but these trials run on the CPU: set "):
         RayExecution(device="cpu", mps=True)
 
 

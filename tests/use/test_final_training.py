@@ -56,7 +56,7 @@ def test_a_network_that_only_guesses_has_no_introspectability(run_dir, trial, ca
     guessing = [f"--arch-id={trial.arch_id}", "training.learning_rate=0.0000001"]
     assert main(nasx_train(run_dir, *guessing)) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"{trial.arch_id}: no introspectability in 1 of 1 trainings, which are no better than guessing" in shown
+    assert f"{trial.arch_id}: no introspectability in 1 of 1 trainings: their networks are no better than guessing" in shown
     assert main(nasx_train(run_dir, *guessing, "--format=json")) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert told["trainings"][0]["introspectability"] is None
@@ -143,7 +143,7 @@ def test_another_course_needs_another_place_and_is_told_that_the_test_images_wer
     assert main([*call, "training.epochs=1"]) == 2
     assert "contains a training with other settings (training.epochs: 2, now 1)" in capsys.readouterr().err
     assert main([*call, "training.epochs=1", f"--out={tmp_path / 'other'}"]) == 0
-    assert "Whoever chooses by test errors has no honest test any more." in capsys.readouterr().err
+    assert "If networks are chosen by test errors, these are too optimistic." in capsys.readouterr().err
     assert read_final_record(tmp_path / "other").course["training"]["epochs"] == 1
 
 
@@ -203,7 +203,7 @@ def test_a_training_that_diverges_is_told_in_one_line(run_dir, trial, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "options", "error", "message"),
     [
-        (["search.retries=0"], {}, ConfigError, "search.retries=0: a final training may change training, dataset"),
+        (["search.retries=0"], {}, ConfigError, "search.retries=0: a final training may change only training, dataset"),
         (["training=finl"], {}, ConfigError, "there is no training 'finl'.*Did you mean final"),
         ([], {"width": 0}, SettingError, "--width must be at least 1, got 0"),
         ([], {"calibration": 1.0}, SettingError, "--calibration must be a share of the images between 0 and 1, got 1"),
@@ -218,13 +218,13 @@ def test_mistakes_are_told_in_one_line(run_dir, settings, options, error, messag
 def test_a_space_without_channels_cannot_be_widened(searched):
     from nasx.workflows.final_training import widened
 
-    with pytest.raises(SettingError, match=r"--width multiplies space\.channels, which the space of this run does not"):
+    with pytest.raises(SettingError, match=r"--width multiplies space\.channels, but the space of this run has no such setting"):
         widened({"_target_": "somebody.Space"}, 2)
 
 
 def test_either_a_network_or_the_front_must_be_named(capsys):
     assert main(["train"]) == 2
-    assert "--arch-id must name a network, or --front all of the front" in capsys.readouterr().err
+    assert "--arch-id must name a network, or use --front for the whole front" in capsys.readouterr().err
 
 
 def test_a_damaged_record_is_told_in_one_line(tmp_path):
