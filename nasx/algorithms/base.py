@@ -131,7 +131,7 @@ class Algorithm(ABC):
         self._n_absorbed = 0
         self._n_retrained = 0  # re-trainings requested
         self._open: dict[int, Candidate] = {}  # asked, not yet absorbed
-        self._answers: dict[int, tuple[float, ...] | None] = {}  # results, not yet absorbed
+        self._results: dict[int, tuple[float, ...] | None] = {}  # results, not yet absorbed
         self._heard: list[int] = []  # absorbed since the last candidate
         self._surrogate: Surrogate | None = None
         if modeled or self.retraining != 0:
@@ -148,7 +148,7 @@ class Algorithm(ABC):
     def ask(self) -> Candidate | None:
         """Return the next candidate; None if it depends on results that are not reported yet."""
         number = self._n_asked
-        if not self._take_in_answers(number):
+        if not self._absorb_results(number):
             return None
         known = self._choose_retraining(number)
         if known is None:
@@ -171,17 +171,17 @@ class Algorithm(ABC):
         """
         if candidate.number != self._n_asked:
             raise ValueError(f"candidate {candidate.number} does not follow candidate {self._n_asked - 1}")
-        if not self._take_in_answers(candidate.number):
+        if not self._absorb_results(candidate.number):
             raise ValueError(f"candidate {candidate.number} depends on a result that is missing")
         self._register(candidate)
 
-    def _take_in_answers(self, number: int) -> bool:
+    def _absorb_results(self, number: int) -> bool:
         """Absorb the results that candidate `number` depends on; return False if one of them is missing."""
         horizon = self.schedule.horizon(number)
         while self._n_absorbed < horizon:
-            if self._n_absorbed not in self._answers:
+            if self._n_absorbed not in self._results:
                 return False
-            self._absorb_answer(self._n_absorbed)
+            self._absorb_result(self._n_absorbed)
         return True
 
     def _register(self, candidate: Candidate) -> None:
@@ -201,20 +201,20 @@ class Algorithm(ABC):
 
         Raises ValueError if the candidate is unknown or already has a result, or the costs are not finite.
         """
-        if number not in self._open or number in self._answers:
+        if number not in self._open or number in self._results:
             raise ValueError(f"candidate {number} was never asked, or already has a result")
         if costs is not None:
             costs = tuple(float(cost) for cost in costs)
             if len(costs) != self.n_objectives or not all(map(math.isfinite, costs)):
                 raise ValueError(f"candidate {number} needs {self.n_objectives} finite costs or None, got {costs}")
-        self._answers[number] = costs
+        self._results[number] = costs
         if self.depends_on_order:
-            self._absorb_answer(number)
+            self._absorb_result(number)
 
-    def _absorb_answer(self, number: int) -> None:
+    def _absorb_result(self, number: int) -> None:
         self._n_absorbed += 1
         self._heard.append(number)
-        candidate, costs = self._open.pop(number), self._answers.pop(number)
+        candidate, costs = self._open.pop(number), self._results.pop(number)
         key = self._canonical(candidate.genotype)
         # In an exhausted space known networks are proposed again. Their result is that of the first training
         is_known = candidate.replicate == 0 and self._first.get(key, number) != number

@@ -194,7 +194,7 @@ class NSGA2(Algorithm):
         draw = super()._draw
         proposal = draw(number, rng)
         surrogate = self._surrogate
-        if self.screening == 1 or surrogate is None or not surrogate.models or surrogate.n_answers >= MAX_SCREENED:
+        if self.screening == 1 or surrogate is None or not surrogate.models or surrogate.n_results >= MAX_SCREENED:
             return proposal
         if proposal.operator == "random" or rng.random() < self.unscreened:
             return proposal
@@ -231,8 +231,8 @@ class NSGA2(Algorithm):
                     parent.crowding = -float(distance)  # tournaments prefer the nearest instead of the least crowded
         return self._parents
 
-    def _absorb_answer(self, number: int) -> None:
-        super()._absorb_answer(number)
+    def _absorb_result(self, number: int) -> None:
+        super()._absorb_result(number)
         self._parents = None  # re-trainings change the estimates, too
 
     def _absorb(self, candidate: Candidate, costs: tuple[float, ...] | None) -> None:

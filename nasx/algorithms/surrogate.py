@@ -49,7 +49,7 @@ class Surrogate:
         self.features = features
         self.exact = tuple(exact)
         self.seed = seed
-        self.n_answers = 0
+        self.n_results = 0
         self.keys: list[tuple[int, ...]] = []
         self.models: list[GaussianProcess] = []  # one per objective; empty until there are `MIN_NETWORKS`
         self._indices: dict[tuple[int, ...], int] = {}  # key -> index in `keys`
@@ -67,7 +67,7 @@ class Surrogate:
     @on_one_thread
     def learn(self, key: tuple[int, ...], costs: Sequence[float]) -> None:
         """Learn from the costs of one training of a network."""
-        self.n_answers += 1
+        self.n_results += 1
         self._probabilities = None
         index = self._indices.get(key)
         values = np.asarray(costs, dtype=float)
@@ -81,11 +81,11 @@ class Surrogate:
             self.counts[index] += 1
         if len(self.keys) < MIN_NETWORKS:
             self.means[index] = self._sums[index] / self.counts[index]
-        elif self.n_answers >= self._refit_at:
+        elif self.n_results >= self._refit_at:
             self._shrink()
             self._refit(MAX_PASSES)
-            self._refit_at = self.n_answers + max(4, self.n_answers // 10)
-        elif self.n_answers >= self._refresh_at:
+            self._refit_at = self.n_results + max(4, self.n_results // 10)
+        elif self.n_results >= self._refresh_at:
             self._refit(0)
         else:
             self._update(index, values, is_new=is_new)
@@ -97,7 +97,7 @@ class Surrogate:
         `keys`: canonical genotypes; `costs`: of each, (n_trainings, n_objectives).
         """
         self._probabilities = None
-        self.n_answers = sum(map(len, costs))
+        self.n_results = sum(map(len, costs))
         self.keys = [tuple(key) for key in keys]
         self._rows = self.features(self.keys)
         self.counts = np.array([len(own) for own in costs])
@@ -144,7 +144,7 @@ class Surrogate:
             keys: canonical genotypes.
             n: number of draws.
         """
-        rng = np.random.default_rng((self.seed, self.n_answers, 1))
+        rng = np.random.default_rng((self.seed, self.n_results, 1))
         draws = means + np.sqrt(variances) * rng.standard_normal((n, *means.shape))
         indices = np.array([self._indices.get(tuple(key), -1) for key in keys])
         joint = self.draw(n)
@@ -199,7 +199,7 @@ class Surrogate:
 
         Networks that are almost certainly dominated keep their means.
         """
-        rng = np.random.default_rng((self.seed, self.n_answers))
+        rng = np.random.default_rng((self.seed, self.n_results))
         draws = np.repeat(self.means[None], n, axis=0)
         deviations = np.sqrt(self.variances)
         open_ones = open_networks(self.means, deviations)
@@ -210,7 +210,7 @@ class Surrogate:
             inside = self._inliers[i]
             found = np.searchsorted(inside, open_ones)
             held = (found < len(inside)) & (inside[np.minimum(found, len(inside) - 1)] == open_ones)
-            fresh = self._refreshed_at == self.n_answers
+            fresh = self._refreshed_at == self.n_results
             if fresh and held.all() and not self.objective_is_exact(i):
                 covariance = self.models[i].covariance(found)
                 covariance[np.diag_indices(len(found))] += JITTER * self.models[i].variance
@@ -249,8 +249,8 @@ class Surrogate:
                 self.means[inside, i] = model.posterior_means
                 self.variances[inside, i] = model.posterior_variances
         self.models = models
-        self._refreshed_at = self.n_answers
-        self._refresh_at = self.n_answers + 1 + max(len(self.keys) // 64, self.n_answers // 200)
+        self._refreshed_at = self.n_results
+        self._refresh_at = self.n_results + 1 + max(len(self.keys) // 64, self.n_results // 200)
 
     def _update(self, index: int, values: Floats, *, is_new: bool) -> None:
         """Update the posterior of one network by its training, until the next refresh of all."""
@@ -269,7 +269,7 @@ class Surrogate:
         """Reduce to `MAX_NETWORKS` networks: the front, its neighbors, and a sample of the others."""
         if len(self.keys) <= MAX_NETWORKS * 5 // 4:
             return
-        chosen = informative_networks(self.means, MAX_NETWORKS, np.random.default_rng((self.seed, self.n_answers)))
+        chosen = informative_networks(self.means, MAX_NETWORKS, np.random.default_rng((self.seed, self.n_results)))
         self.keys = [self.keys[i] for i in chosen]
         self._indices = {key: index for index, key in enumerate(self.keys)}
         for name in ("_rows", "counts", "_sums", "_squares", "means", "variances"):
