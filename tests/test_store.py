@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,6 +230,20 @@ def test_a_search_killed_while_it_began_is_told_and_may_begin_again(tmp_path: Pa
     with pytest.raises(RunError, match=r"run\.db is empty: its search was stopped while it began\. Start it again"):
         RunStore.open(tmp_path, read_only=read_only)
     RunStore.create(tmp_path, INFO).close()
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_to_look_whether_a_run_is_begun_changes_nothing(tmp_path: Path, is_begun: bool) -> None:
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        connection.execute("CREATE TABLE t (x)" if is_begun else "PRAGMA user_version = 0")
+        connection.execute("VACUUM")  # writes the header of an empty database as well
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before["run.db"]
+
+    with pytest.raises(RunError, match="holds a run already") if is_begun else nullcontext():
+        RunStore.check_unbegun(tmp_path)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from nasx.errors import ArchitectureError, SettingError
@@ -40,6 +42,15 @@ def test_the_reference_of_error_is_chance():
     assert OBJECTIVES["parameters"].reference(10) is None
 
 
+def test_objectives_have_their_ranges():
+    assert {name: (o.low, o.high) for name, o in OBJECTIVES.items() if math.isfinite(o.high)} == {
+        "error": (0, 1),
+        "macro_error": (0, 1),
+        "introspectability": (0, 2),  # a mean of cosine distances
+    }
+    assert {o.name for o in OBJECTIVES.values() if o.is_exact} == {"parameters", "macs"}
+
+
 def test_bounds_hold_what_lies_within():
     assert Bounds(max=3).hold(3) and not Bounds(max=3).hold(3.1)
     assert Bounds(min=2, max=3).hold(2) and not Bounds(min=2, max=3).hold(1)
@@ -55,6 +66,12 @@ def test_bounds_that_hold_nothing_are_refused(bounds, message):
 
 def test_any_unambiguous_prefix_names_an_architecture():
     assert resolve_arch_id("ab", ["abc1", "b001"]) == "abc1"
+
+
+@pytest.mark.parametrize(("n", "shown"), [(8, r"a7\. Give"), (9, r"a7 and 1 more\. Give")])
+def test_at_most_eight_ids_that_are_meant_are_listed(n, shown):
+    with pytest.raises(ArchitectureError, match=shown):
+        resolve_arch_id("a", [f"a{i}" for i in range(n)])
 
 
 @pytest.mark.parametrize("prefix", ["a", "zz"])

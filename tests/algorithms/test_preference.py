@@ -40,6 +40,20 @@ def test_a_search_with_a_wish_comes_nearer_to_it_than_one_without():
     assert with_wish < without
 
 
+def test_of_two_parents_the_one_nearer_to_the_wish_wins_the_tournament():
+    problem = Problem(gene_sizes=(9,) * 8, n_objectives=2, seed=0)
+    algorithm = NSGA2(
+        preference=(0, 11), initial_samples=12, screening=1, retraining=0, mode="free_running", problem=problem
+    )
+    for number in range(12):
+        algorithm.tell(algorithm.ask().number, (number, 11 - number))  # a front, along which the miss grows
+
+    parents = [parent for _ in range(300) for parent in algorithm.ask().parents]
+
+    # of two drawn from 0 .. 11 the smaller: its mean is 11 * 23 / (6 * 12), of any one of them 5.5
+    assert np.mean(parents) == pytest.approx(3.51, abs=0.5)
+
+
 def test_of_two_points_that_miss_alike_the_dominating_one_is_nearer():
     near, far = achievement([[2, 1], [2, 3]], wish=[1, 2], scale=[1, 1])
 

@@ -48,3 +48,8 @@ def test_decomposition_never_prefers_what_is_dominated(n_objectives):
 def test_a_sample_larger_than_the_population_is_refused():
     with pytest.raises(SettingError, match="sample_size must be between 1 and population_size, got 9"):
         RegularizedEvolution(population_size=6, sample_size=9, problem=PROBLEM)
+
+
+def test_by_default_a_quarter_of_the_population_competes():
+    assert RegularizedEvolution(population_size=50, problem=PROBLEM).sample_size == 12
+    assert RegularizedEvolution(population_size=6, sample_size=6, problem=PROBLEM).sample_size == 6

@@ -1,9 +1,12 @@
 """Every config that comes with nasx: it composes, its components can be built, and it reads well."""
 
+import inspect
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from nasx.config import (
     build,
@@ -15,7 +18,10 @@ from nasx.config import (
     packaged_directory,
     read,
 )
+from nasx.config.schema import Search
 from nasx.errors import ConfigError
+from nasx.execution.limits import MIN_GAIN, SearchLimits
+from nasx.final.course import CALIBRATION
 from nasx.protocols import Problem
 
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}  # choice -> what it needs and an extra brings
@@ -51,6 +57,47 @@ def test_a_choice_builds_in_any_experiment(elsewhere: Path, group: str, choice: 
     if choice in PACKAGES:
         pytest.importorskip(PACKAGES[choice])
     assert build_group(compose("lines", [f"{group}={choice}", *REQUIRED.get(choice, [])]), group) is not None
+
+
+STATES_THE_DEFAULTS = [
+    ("training", "paper"),
+    ("algorithm", "nsga2"),
+    ("algorithm", "nsga2_paper"),
+    ("algorithm", "local_search"),
+    ("algorithm", "random"),
+    ("algorithm", "regularized_evolution"),
+    ("scorer", "shap"),
+    ("scorer", "activations"),
+]
+
+
+def defaults_of(component: Any) -> dict[str, Any]:
+    parameters = inspect.signature(component).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+@pytest.mark.parametrize(("group", "choice"), STATES_THE_DEFAULTS)
+def test_a_choice_states_the_defaults_of_its_class(group: str, choice: str) -> None:
+    node = yaml.safe_load((packaged_directory() / group / f"{choice}.yaml").read_text())
+    module, _, name = node["_target_"].rpartition(".")
+    stated = {key: value for key, value in node.items() if key not in ("_target_", "evaluations", "early_stopping")}
+
+    assert stated == defaults_of(getattr(import_module(module), name))
+
+
+def test_base_states_the_defaults_of_a_search() -> None:
+    stated = compose("lines")["search"]
+
+    assert defaults_of(Search).items() <= stated.items()
+    ours = defaults_of(SearchLimits)
+    assert stated == {key: ours[key] for key in stated}
+    comments = (packaged_directory() / "base.yaml").read_text()
+    assert f"share of the last {ours['failure_window']} trials" in comments
+    assert f"without {100 * MIN_GAIN:g} % more hypervolume" in comments
+
+
+def test_the_smallest_share_of_the_images_that_calibrate_is_documented() -> None:
+    assert CALIBRATION == 0.05
 
 
 ALGORITHMS = [choice for group, choice in CHOICES if group == "algorithm"]

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
 from scipy.special import expit
 from stages import N_CLASSES, make_data, make_network, pixels_of
 from torch import nn
@@ -125,6 +126,34 @@ def test_without_an_error_confidence_is_nearly_that_of_softmax():
     coefficients, bias = fit_odds(columns, np.ones(50, dtype=bool))
 
     assert expit(columns @ coefficients + bias) == pytest.approx(expit(columns[:, 0]), abs=0.02)
+
+
+def test_the_odds_are_fitted_with_a_normal_prior_around_those_of_softmax():
+    """At the most likely parameters, in units of the columns, the slope of the likelihood is that of the prior."""
+    rng = np.random.default_rng(0)
+    columns, is_right = rng.normal([1.0, 0.3], [1.0, 0.1], (40, 2)), rng.random(40) < 0.6
+
+    coefficients, bias = fit_odds(columns, is_right)
+
+    center, scale = columns[:, 1].mean(), columns[:, 1].std()
+    design = np.column_stack([columns[:, 0], (columns[:, 1] - center) / scale, np.ones(40)])
+    parameters = np.array([coefficients[0], coefficients[1] * scale, bias + coefficients[1] * center])
+    slope = design.T @ (is_right - expit(design @ parameters))
+    assert slope == pytest.approx((parameters - [1, 0, 0]) / 0.5**2, abs=1e-3)
+
+
+def test_without_images_that_say_otherwise_the_temperature_is_one():
+    assert fit_temperature(np.zeros((1, 2)), np.array([0])) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_temperature_of_a_network_without_errors_is_held_by_a_prior_around_one():
+    logits, labels = np.tile([4.0, 0.0], (10, 1)), np.zeros(10, dtype=int)
+
+    # x = log temperature is where 4 x, of the prior with deviation 0.5, equals -10 times the slope of the loss
+    def slope(x):
+        return 4 * x + 10 * 4 * np.exp(-x) * expit(-4 * np.exp(-x))
+
+    assert fit_temperature(logits, labels) == pytest.approx(np.exp(brentq(slope, -3, 0)), rel=1e-3)
 
 
 def test_closeness_counts_where_softmax_says_nothing():

@@ -22,7 +22,7 @@ from nasx.errors import ConfigError, RunError, SettingError
 from nasx.evaluation import load_weights
 from nasx.export.source import find_source
 from nasx.final.course import plan
-from nasx.final.record import read_record, read_touches
+from nasx.final.record import note_touch, read_record, read_touches
 from nasx.final.training import final_dir, train, weights_path
 from nasx.final.training import test as take_test
 from nasx.reports.finals import finals_table
@@ -79,6 +79,24 @@ def test_the_error_of_the_search_is_estimated_from_all_its_trainings(run_dir, tr
     console = Console(width=100, file=io.StringIO())
     console.print(finals_table([tested]))
     assert "20.00 ± 3.00 %" in console.file.getvalue()
+
+
+def test_a_look_at_the_test_images_that_is_repeated_is_the_same_look(tmp_path):
+    note_touch(tmp_path, "aaaaaaaaaa", "course", [0])
+
+    assert [touch.trainings for touch in note_touch(tmp_path, "aaaaaaaaaa", "course", [1])] == [(0,)]
+    assert [touch.trainings for touch in note_touch(tmp_path, "aaaaaaaaaa", "course", [1])] == [(0,)]
+    assert [touch.trainings for touch in note_touch(tmp_path, "aaaaaaaaaa", "course", [0])] == [(1,)]
+
+    assert [touch.trainings for touch in read_touches(tmp_path)] == [(0,), (1,)]
+
+
+@pytest.mark.parametrize("other", [("bbbbbbbbbb", "course", [0]), ("aaaaaaaaaa", "another course", [0])])
+def test_a_look_by_another_network_or_course_is_another_look(tmp_path, other):
+    note_touch(tmp_path, "aaaaaaaaaa", "course", [0])
+
+    assert len(note_touch(tmp_path, *other)) == 1
+    assert len(read_touches(tmp_path)) == 2
 
 
 def test_a_record_of_an_earlier_version_has_one_training_of_the_search(run_dir, trial):
