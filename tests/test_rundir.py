@@ -63,19 +63,6 @@ def test_a_run_is_found_by_its_path_and_by_its_journal(tmp_path: Path) -> None:
     assert rundir.find_run(tmp_path / "latest", tmp_path) == run_dir
 
 
-def test_what_is_no_run_is_told(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(RunError, match=r"no runs in .* yet\. Make one with `nasx search`"):
-        rundir.find_run(None, tmp_path)
-    with pytest.raises(RunError, match=r"nowhere does not exist\. `nasx runs` lists the runs\."):
-        rundir.find_run(tmp_path / "nowhere", tmp_path)
-    with pytest.raises(RunError, match=r"empty is not a run directory: it has no run\.db"):
-        rundir.find_run(tmp_path / "empty", tmp_path)
-    run_dir = make_run(tmp_path)
-    with pytest.raises(RunError, match=rf"holds 1; the newest is .*{run_dir.name}\."):
-        rundir.find_run(run_dir.parent, tmp_path)
-
-
 HOLD = """
 import pathlib, sys
 from nasx import rundir

@@ -207,13 +207,6 @@ def test_a_directory_without_journal_is_no_run(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("read_only", [False, True])
-def test_a_file_that_is_no_database_is_told(tmp_path: Path, read_only: bool) -> None:
-    (tmp_path / "run.db").write_bytes(b"not a database, but long enough to hold the header of one " * 20)
-    with pytest.raises(RunError, match=r"run\.db is damaged \(file is not a database\)"):
-        RunStore.open(tmp_path, read_only=read_only)
-
-
 def write_header(path: Path) -> None:
     """What SQLite writes of a database before it has a table."""
     connection = sqlite3.connect(path)
@@ -244,21 +237,6 @@ def test_to_look_whether_a_run_is_begun_changes_nothing(tmp_path: Path, is_begun
         RunStore.check_unbegun(tmp_path)
 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("PRAGMA user_version = 99", r"written by a newer nasx \(schema 99, this one reads up to \d+\)\. Update nasx"),
-        ("PRAGMA application_id = 1", r"is a database, but not one of nasx"),
-    ],
-)
-def test_a_database_of_another_kind_is_told(tmp_path: Path, change: str, message: str) -> None:
-    RunStore.create(tmp_path, INFO).close()
-    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
-        connection.execute(change)
-    with pytest.raises(RunError, match=message):
-        RunStore.open(tmp_path)
 
 
 def columns(run_dir: Path) -> dict[str, list[tuple]]:

@@ -64,17 +64,7 @@ def test_bounds_that_hold_nothing_are_refused(bounds, message):
         Bounds(**bounds)
 
 
-def test_any_unambiguous_prefix_names_an_architecture():
-    assert resolve_arch_id("ab", ["abc1", "b001"]) == "abc1"
-
-
 @pytest.mark.parametrize(("n", "shown"), [(8, r"a7\. Give"), (9, r"a7 and 1 more\. Give")])
 def test_at_most_eight_ids_that_are_meant_are_listed(n, shown):
     with pytest.raises(ArchitectureError, match=shown):
         resolve_arch_id("a", [f"a{i}" for i in range(n)])
-
-
-@pytest.mark.parametrize("prefix", ["a", "zz"])
-def test_an_ambiguous_or_unknown_prefix_is_named(prefix):
-    with pytest.raises(ArchitectureError, match=prefix):
-        resolve_arch_id(prefix, ["abc1", "ab02"])

@@ -7,7 +7,6 @@ import pytest
 
 from nasx.algorithms.nsga2 import NSGA2
 from nasx.algorithms.preference import achievement, ranges
-from nasx.errors import SettingError
 from nasx.protocols import Problem
 
 SIZES = (8,) * 6
@@ -62,8 +61,3 @@ def test_of_two_points_that_miss_alike_the_dominating_one_is_nearer():
 
 def test_an_objective_without_range_is_not_scaled():
     assert ranges([[1, 5], [3, 5]]).tolist() == [2, 1]
-
-
-def test_a_wish_needs_a_value_for_each_objective():
-    with pytest.raises(SettingError, match="preference must have a value for each of 2 objectives"):
-        NSGA2(preference=(0.1,), problem=Problem(gene_sizes=SIZES, n_objectives=2, seed=0))

@@ -19,7 +19,6 @@ from nasx.config import (
     read,
 )
 from nasx.config.schema import Search
-from nasx.errors import ConfigError
 from nasx.execution.limits import MIN_GAIN, SearchLimits
 from nasx.final.course import CALIBRATION
 from nasx.protocols import Problem
@@ -110,20 +109,6 @@ def test_every_algorithm_takes_the_share_of_trainings_that_train_networks_again(
 ) -> None:
     config = compose("lines", [f"algorithm={choice}", f"algorithm.retraining={share}"])
     assert build_group(config, "algorithm").retraining == built
-
-
-@pytest.mark.parametrize("choice", ALGORITHMS)
-@pytest.mark.parametrize(
-    ("share", "message"),
-    [
-        ("always", r"^algorithm\.retraining must be auto or a number, got 'always'\.$"),
-        ("0.8", r"^algorithm\.retraining must be auto, or a share between 0 and 0\.75, got 0\.8\.$"),
-    ],
-)
-def test_another_share_is_refused_with_its_key(elsewhere, choice, share, message) -> None:
-    config = compose("lines", [f"algorithm={choice}", f"algorithm.retraining={share}"])
-    with pytest.raises(ConfigError, match=message):
-        build_group(config, "algorithm")
 
 
 def test_only_the_default_algorithm_trains_networks_again_unless_it_is_told_to(elsewhere) -> None:

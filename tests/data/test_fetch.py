@@ -8,11 +8,10 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
-from nasx.data.fetch import PUBLICATIONS, Publication, RemoteFile, cache_folder, fetch, fetch_publication
+from nasx.data.fetch import PUBLICATIONS, Publication, RemoteFile, cache_folder, fetch_publication
 from nasx.errors import DataError, ResourceError
 
 CONTENT = bytes(range(256)) * 2000  # 512 kB
@@ -241,11 +240,6 @@ def test_a_bad_archive_is_told_and_leaves_nothing_behind(content, message, serve
 
 
 # --- what is published ----------------------------------------------------------------------------------------------
-
-
-def test_an_unknown_dataset_gets_the_nearest_name():
-    with pytest.raises(DataError, match=r"knows no place to fetch 'cifar' from\. Did you mean cifar10\?"):
-        fetch("cifar", Path("/none"))
 
 
 @pytest.mark.parametrize("name", PUBLICATIONS)

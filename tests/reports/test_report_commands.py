@@ -62,12 +62,6 @@ def test_pareto_draws_the_front_and_says_where(home, capsys, tmp_path):
     assert f"Drawn: {tmp_path}/front.svg" in capsys.readouterr().err
 
 
-def test_a_picture_format_that_is_not_written_is_refused_before_anything_is_shown(home, capsys):
-    assert main(["pareto", "--plot", "front.gif"]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err) == ("", "nasx: the picture's file name must end in .png, .svg or .pdf, got 'front.gif'.\n")
-
-
 def test_pareto_holds_a_run_against_the_papers_front(home, capsys):
     assert main(["pareto", "--paper"]) == 0
     assert "the paper's front on cifar10: hypervolume 0.2933; this run's" in capsys.readouterr().out
@@ -78,20 +72,6 @@ def test_with_the_papers_front_json_stays_json(home, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out)["hypervolume"] < 0.35  # in the paper's measure
     assert "the paper's front" in err
-
-
-def test_a_dataset_that_the_paper_has_no_front_of_is_named(home, capsys, tmp_path):
-    run = write_run(tmp_path / "digits", make_run(3), "digits")
-    assert main(["pareto", "--paper", "--run-dir", str(run)]) == 2
-    assert "the paper has no front for the dataset 'digits'" in capsys.readouterr().err
-
-
-def test_a_place_without_runs_says_how_to_make_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("NASX_RUNS", str(tmp_path))
-    assert main(["pareto"]) == 2
-    assert "Make one with `nasx search`" in capsys.readouterr().err
-    assert main(["runs"]) == 2
-    assert f"no runs in {tmp_path} yet. Make one with `nasx search`, or say --runs-dir." in capsys.readouterr().err
 
 
 def test_runs_lists_every_run_with_what_became_of_it(home, capsys):
@@ -156,22 +136,6 @@ def test_runs_check_tells_a_whole_run_from_a_damaged_one(home, capsys, tmp_path)
     out, err = capsys.readouterr()
     assert "candidate 0 is missing" in out
     assert "1 problem" in err
-
-
-def test_explain_names_what_is_wrong_with_an_id(home, capsys):
-    assert main(["explain", "--arch-id", "xyz"]) == 2
-    assert "no architecture 'xyz' in this run" in capsys.readouterr().err
-
-
-def test_explain_says_which_networks_have_weights(home, capsys):
-    arch_id = make_run()[0].arch_id
-    assert main(["explain", "--arch-id", arch_id]) == 2
-    assert f"keeps no weights of {arch_id}: only members of the front keep theirs" in capsys.readouterr().err
-
-
-def test_explain_wants_at_least_one_sample(home, capsys):
-    assert main(["explain", "--arch-id", "a", "--samples", "0"]) == 2
-    assert "--samples must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_pareto_loads_neither_torch_nor_ray_nor_shap_nor_matplotlib(home):

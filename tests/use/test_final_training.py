@@ -18,7 +18,7 @@ from rich.console import Console
 
 from nasx.cli.choosing import front_trials
 from nasx.cli.main import main
-from nasx.errors import ConfigError, RunError, SettingError
+from nasx.errors import RunError, SettingError
 from nasx.evaluation import load_weights
 from nasx.export.source import find_source
 from nasx.final.course import plan
@@ -219,31 +219,11 @@ def test_a_training_that_diverges_is_told_in_one_line(run_dir, trial, tmp_path):
         train(course, trial, tmp_path / "final", seeds=1)
 
 
-@pytest.mark.parametrize(
-    ("settings", "options", "error", "message"),
-    [
-        (["search.retries=0"], {}, ConfigError, "search.retries=0: a final training may change training, dataset"),
-        (["training=finl"], {}, ConfigError, "there is no training 'finl'.*Did you mean final"),
-        ([], {"width": 0}, SettingError, "--width must be at least 1, got 0"),
-        ([], {"calibration": 1.0}, SettingError, "--calibration must be a share of the images between 0 and 1, got 1"),
-        ([], {"calibration": 0.001}, SettingError, "--calibration must leave at least one image for each of 4 classes"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(run_dir, settings, options, error, message):
-    with pytest.raises(error, match=message):
-        plan(run_dir, settings, **options)
-
-
 def test_a_space_without_channels_cannot_be_widened(searched):
     from nasx.final.course import widened
 
     with pytest.raises(SettingError, match=r"--width multiplies space\.channels, which the space of this run does not"):
         widened({"_target_": "somebody.Space"}, 2)
-
-
-def test_either_a_network_or_the_front_must_be_named(capsys):
-    assert main(["train"]) == 2
-    assert "--arch-id must name a network, or --front all of the front" in capsys.readouterr().err
 
 
 def test_a_damaged_record_is_told_in_one_line(tmp_path):
