@@ -12,6 +12,7 @@ from torch import nn
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.images import LabelledImages
+from nasx.diagnostics import confidence
 from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.confidence import (
     Confidence,
@@ -196,6 +197,22 @@ def test_a_class_without_images_has_no_centroid_and_confidence_stays_finite():
     assert not fitted.centroids["stem"][2].any()
     with torch.no_grad():
         assert bool(WithConfidence(network, fitted)(pixels)[1].isfinite().all())
+
+
+def test_an_image_is_not_compared_with_itself(monkeypatch):
+    data, network = make_data(), make_network()
+    pixels = pixels_of(data.validation, data)
+    with torch.no_grad():
+        answers = network.eval()(pixels).argmax(dim=1)
+    alone = [int((answers == answer).nonzero()[0]) for answer in answers.unique()]  # one image a class, each correct
+    fitted_to = []
+    monkeypatch.setattr(
+        confidence, "fit_odds", lambda columns, right: fitted_to.append(columns) or fit_odds(columns, right)
+    )
+
+    fit_confidence(network, pixels[alone], answers[alone], n_classes=N_CLASSES)
+
+    assert not fitted_to[0][:, 1:].any()  # no other image of its class: nothing to be close to
 
 
 def test_what_cannot_be_fitted_is_told():

@@ -28,6 +28,7 @@ from nasx.final.training import test as take_test
 from nasx.reports.finals import finals_table
 from nasx.reports.summary import read_summary
 from nasx.rundir import lock
+from nasx.store import RunStore
 
 SHORT = ["training.epochs=2", "training.batch_size=16", "training.precision=float32"]
 
@@ -97,6 +98,18 @@ def test_a_look_by_another_network_or_course_is_another_look(tmp_path, other):
 
     assert len(note_touch(tmp_path, *other)) == 1
     assert len(read_touches(tmp_path)) == 2
+
+
+def test_one_test_of_two_networks_is_one_look_at_as_many_trainings_as_asked(run_dir, trial, tmp_path):
+    course = plan(run_dir, [*SHORT, "training.epochs=1"])
+    with RunStore.open(run_dir, read_only=True) as store:
+        other = next(t for t in store.trials() if t.is_complete and t.arch_id != trial.arch_id)
+    records = [(train(course, t, tmp_path / t.arch_id, seeds=2), tmp_path / t.arch_id) for t in (trial, other)]
+
+    tested, before = take_test(course, records, run_dir, seeds=1)
+
+    assert before == []
+    assert [[training.test is None for training in record.trainings] for record in tested] == [[False, True]] * 2
 
 
 def test_a_record_of_an_earlier_version_has_one_training_of_the_search(run_dir, trial):
