@@ -7,6 +7,7 @@ import tempfile
 
 import hypothesis
 import pytest
+from skips import Skips
 
 collect_ignore_glob = ["*conftest.py"]  # they have no doctests, and modules of one name cannot be imported for them
 
@@ -18,6 +19,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # how long an example takes depends on what else the machine does
 hypothesis.settings.register_profile("nasx", deadline=None)
 hypothesis.settings.load_profile("nasx")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # workers of pytest-xdist report to the controller
+        config.pluginmanager.register(Skips())
 
 
 @pytest.fixture

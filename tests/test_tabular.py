@@ -239,6 +239,7 @@ def test_a_search_that_needs_a_missing_row_exits_with_2_and_one_line_and_keeps_w
             r"has no column 'architecture', which evaluation\.architecture names\. Known: accuracy, arch\.",
         ),
         ([f"90,{POOL}", "80,|conv~0|"], None, r"table\.csv, line 3: expected 3 nodes joined by '\+', got 1"),
+        ([], "", "has no column 'accuracy'|has no column 'architecture'"),
         ([f"ninety,{POOL}"], None, r"line 2: accuracy must be a number, got 'ninety'"),
         ([f"nan,{POOL}"], None, r"line 2: error would be nan, outside \[0, 1\]"),
         ([f"9000,{POOL}"], None, r"error would be -89, outside \[0, 1\]\. evaluation\.metrics\.error sets the factor"),
@@ -248,7 +249,7 @@ def test_a_search_that_needs_a_missing_row_exits_with_2_and_one_line_and_keeps_w
 )
 def test_an_invalid_table_is_reported_by_file_and_line(tmp_path, lines, header, message):
     with pytest.raises(DataError, match=message):
-        table(tmp_path, *lines, header=header or "accuracy,architecture").read(SPACE, ["error"])
+        table(tmp_path, *lines, header="accuracy,architecture" if header is None else header).read(SPACE, ["error"])
 
 
 def test_a_missing_or_unreadable_file_is_named(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,15 @@ def test_the_reference_of_error_is_chance():
     assert OBJECTIVES["parameters"].reference(10) is None
 
 
+def test_objectives_have_their_ranges():
+    assert {name: (o.low, o.high) for name, o in OBJECTIVES.items() if math.isfinite(o.high)} == {
+        "error": (0, 1),
+        "macro_error": (0, 1),
+        "introspectability": (0, 2),  # a mean of cosine distances
+    }
+    assert {o.name for o in OBJECTIVES.values() if o.is_exact} == {"parameters", "macs"}
+
+
 def test_bounds_contain_their_ends():
     assert Bounds(max=3).contains(3) and not Bounds(max=3).contains(3.1)
     assert Bounds(min=2, max=3).contains(2) and not Bounds(min=2, max=3).contains(1)
@@ -67,14 +78,10 @@ def test_empty_or_missing_bounds_are_refused(bounds, message):
         Bounds(**bounds)
 
 
-def test_any_unambiguous_prefix_names_an_architecture():
-    assert resolve_arch_id("ab", ["abc1", "b001"]) == "abc1"
-
-
-@pytest.mark.parametrize("prefix", ["a", "zz"])
-def test_an_ambiguous_or_unknown_prefix_is_named(prefix):
-    with pytest.raises(ArchitectureError, match=prefix):
-        resolve_arch_id(prefix, ["abc1", "ab02"])
+@pytest.mark.parametrize(("n", "shown"), [(8, r"a7\. Use"), (9, r"a7 and 1 more\. Use")])
+def test_at_most_eight_ids_that_are_meant_are_listed(n, shown):
+    with pytest.raises(ArchitectureError, match=shown):
+        resolve_arch_id("a", [f"a{i}" for i in range(n)])
 
 
 def test_trials_and_scores_have_a_repr_of_one_line():

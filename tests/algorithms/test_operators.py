@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from deap.tools import crossover, mutation
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,12 @@ def test_uniform_crossover_takes_every_gene_from_a_parent(drawn, rng):
     assert all(c in (a, b) for c, a, b in zip(uniform_crossover(first, second, rng), first, second, strict=True))
 
 
+def test_uniform_crossover_takes_half_of_the_genes_from_either_parent():
+    child = uniform_crossover((0,) * 2000, (1,) * 2000, np.random.default_rng(0))
+
+    assert np.mean(child) == pytest.approx(0.5, abs=0.04)
+
+
 @given(sizes_and_two_genotypes, seeds)
 def test_equal_parents_have_equal_children_by_simulated_binary_crossover(drawn, rng):
     sizes, genotype, _ = drawn
@@ -77,6 +84,48 @@ def test_the_spread_of_simulated_binary_crossover_is_debs(eta):
     crossed = children[children != 49000]
     inside = (crossed > 49000) & (crossed < 51000)
     assert inside.mean() == pytest.approx(0.5, abs=0.04)
+
+
+class Fixed:
+    """A generator of random numbers that are given."""
+
+    def __init__(self, *numbers: float) -> None:
+        self.numbers = list(numbers)
+
+    def random(self, n: int | None = None):
+        drawn = self.numbers.pop(0)
+        return drawn if n is None else np.full(n, drawn)
+
+
+shares = st.floats(0, 1, exclude_max=True)
+alleles = st.integers(1, 5000).flatmap(
+    lambda size: st.tuples(st.just(size), st.integers(0, size - 1), st.integers(0, size - 1))
+)
+
+
+@given(alleles, shares, st.booleans(), st.floats(0, 30))
+def test_simulated_binary_crossover_is_deaps(drawn, share, is_above, eta):
+    """Of the same random numbers both make the same child; DEAP's stays a real number, ours is the nearest allele."""
+    size, first, second = drawn
+    child = [float(first)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crossover, "random", Fixed(0.0, share, 0.2 if is_above else 0.8))
+        crossover.cxSimulatedBinaryBounded(child, [float(second)], eta, -0.5, size - 0.5)
+
+    ours = simulated_binary_crossover((first,), (second,), (size,), eta, Fixed(share, 0.8 if is_above else 0.2, 0.8))
+
+    assert ours == pytest.approx(child, abs=0.5 + 1e-6)
+
+
+@given(alleles, shares, st.floats(0, 30))
+def test_polynomial_mutation_is_deaps(drawn, share, eta):
+    size, allele, _ = drawn
+    child = [float(allele)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mutation, "random", Fixed(0.0, share))
+        mutation.mutPolynomialBounded(child, eta, -0.5, size - 0.5, 1.0)
+
+    assert polynomial_mutation((allele,), (size,), 1.0, eta, Fixed(share, 0.0)) == pytest.approx(child, abs=0.5 + 1e-6)
 
 
 def test_polynomial_mutation_moves_each_gene_with_its_probability():

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from nasx.algorithms.nsga2 import NSGA2, achievement, ranges
-from nasx.errors import SettingError
 from nasx.protocols import Problem
 
 SIZES = (8,) * 6
@@ -41,6 +40,20 @@ def test_a_search_with_a_preference_comes_nearer_to_it_than_one_without():
     assert with_preference < without
 
 
+def test_of_two_parents_the_one_nearer_to_the_preference_wins_the_tournament():
+    problem = Problem(gene_sizes=(9,) * 8, n_objectives=2, seed=0)
+    algorithm = NSGA2(
+        preference=(0, 11), initial_samples=12, screening=1, retraining=0, mode="free_running", problem=problem
+    )
+    for number in range(12):
+        algorithm.tell(algorithm.ask().number, (number, 11 - number))  # a front, along which the distance grows
+
+    parents = [parent for _ in range(300) for parent in algorithm.ask().parents]
+
+    # of two drawn from 0 .. 11 the smaller: its mean is 11 * 23 / (6 * 12), of any one of them 5.5
+    assert np.mean(parents) == pytest.approx(3.51, abs=0.5)
+
+
 def test_of_two_points_with_the_same_worst_objective_the_dominating_one_is_nearer():
     near, far = achievement([[2, 1], [2, 3]], aspiration=[1, 2], scale=[1, 1])
 
@@ -49,8 +62,3 @@ def test_of_two_points_with_the_same_worst_objective_the_dominating_one_is_neare
 
 def test_an_objective_without_range_is_not_scaled():
     assert ranges([[1, 5], [3, 5]]).tolist() == [2, 1]
-
-
-def test_a_preference_needs_a_value_for_each_objective():
-    with pytest.raises(SettingError, match="preference must have a value for each of 2 objectives"):
-        NSGA2(preference=(0.1,), problem=Problem(gene_sizes=SIZES, n_objectives=2, seed=0))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from nasx.algorithms.regularized_evolution import RegularizedEvolution, tchebycheff
-from nasx.errors import SettingError
 from nasx.protocols import Problem
 
 PROBLEM = Problem(gene_sizes=(50,) * 4, n_objectives=1, seed=0)
@@ -45,6 +44,6 @@ def test_decomposition_never_prefers_a_dominated_point(n_objectives):
         assert values[0] < values[1]
 
 
-def test_a_sample_larger_than_the_population_is_rejected():
-    with pytest.raises(SettingError, match="sample_size must be at most population_size, 6, got 9"):
-        RegularizedEvolution(population_size=6, sample_size=9, problem=PROBLEM)
+def test_by_default_a_quarter_of_the_population_competes():
+    assert RegularizedEvolution(population_size=50, problem=PROBLEM).sample_size == 12
+    assert RegularizedEvolution(population_size=6, sample_size=6, problem=PROBLEM).sample_size == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from dataclasses import replace
@@ -15,7 +16,7 @@ from nasx.algorithms.local_search import LocalSearch
 from nasx.algorithms.nsga2 import NSGA2, NSGA2Paper
 from nasx.algorithms.random_search import RandomSearch
 from nasx.algorithms.regularized_evolution import RegularizedEvolution
-from nasx.algorithms.retraining import MAX_SHARE, choose_network, target_share
+from nasx.algorithms.retraining import MAX_SHARE, choose_network, is_due_early, target_share
 from nasx.errors import SettingError
 from nasx.protocols import Problem
 
@@ -139,6 +140,20 @@ def test_the_repeated_result_of_a_known_network_is_no_further_training():
 def test_other_shares_are_rejected(make, retraining, message):
     with pytest.raises(SettingError, match=f"^retraining must be auto or {re.escape(message)}$"):
         make(retraining=retraining, problem=PROBLEM)
+
+
+def test_the_largest_share_is_three_quarters():
+    assert RandomSearch(retraining=0.75, problem=PROBLEM).retraining == MAX_SHARE == 0.75
+
+
+def test_six_networks_are_trained_again_early_to_know_the_noise():
+    n_retrained = 0
+    for n_asked in range(40):
+        n_retrained += is_due_early(n_asked, n_retrained, "auto")
+        assert n_retrained == min(6, max(0, math.ceil((n_asked - 5) * 6 / 14)))  # from 6 results on, by 20
+
+    assert not is_due_early(19, 6, "auto")
+    assert not is_due_early(10, 0, 0)
 
 
 def surrogate(probabilities, *, is_exact=False):

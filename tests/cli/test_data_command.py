@@ -45,16 +45,6 @@ def test_a_damaged_picture_is_named_and_the_status_is_2(folder, capsys):
     assert "0.png" in out
 
 
-def test_an_unknown_dataset_is_one_line_with_the_known_ones(capsys):
-    assert main(["data", "check", "cifra10"]) == 2
-    assert "Known: cifar10" in capsys.readouterr().err
-
-
-def test_fetching_what_nobody_publishes_is_told(capsys):
-    assert main(["data", "fetch", "imagnet"]) == 2
-    assert "there is no download for 'imagnet'. Known: cifar10" in capsys.readouterr().err
-
-
 def test_a_contact_sheet_has_a_row_of_images_for_each_class(folder, tmp_path, capsys):
     sheet = tmp_path / "sheets" / "mine.png"
 
@@ -65,11 +55,6 @@ def test_a_contact_sheet_has_a_row_of_images_for_each_class(folder, tmp_path, ca
         pixels = np.asarray(picture.convert("L"))
     assert (abs(pixels.astype(int) - 22) < 4).sum() > 6 * 40 * 40  # six dark images
     assert (abs(pixels.astype(int) - 232) < 4).sum() > 6 * 40 * 40
-
-
-def test_a_sheet_of_an_unknown_format_is_told_before_anything_is_read(capsys):
-    assert main(["data", "check", "lines", "--sheet", "x.jpg"]) == 2
-    assert "must end in .png, .svg or .pdf, got 'x.jpg'" in capsys.readouterr().err
 
 
 def test_unbalanced_classes_are_told_with_their_ratio(folder, capsys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 
 import numpy as np
 import pytest
@@ -125,21 +124,11 @@ def test_a_class_folder_is_data(here, capsys):
     assert "closest  dark and light" in out
 
 
-class Evil:
-    def __reduce__(self):
-        return (print, ("executed",))
-
-
 def write_mistakes(here):
     weights = state()
     torch.save({**weights, "conv2.weight": torch.zeros(1)}, here / "extra.pt")
     torch.save({**weights, "fc.weight": torch.zeros(3, 8)}, here / "shape.pt")
     torch.save({n: t for n, t in weights.items() if not n.startswith("fc")}, here / "less.pt")
-    torch.save([1, 2], here / "list.pt")
-    (here / "evil.pt").write_bytes(pickle.dumps(Evil()))
-    torch.save({"state": Evil()}, here / "evil_zip.pt")
-    (here / "cut.pt").write_bytes((here / "less.pt").read_bytes()[:300])
-    (here / "cut.safetensors").write_bytes(b"123")
     (here / "s.csv").write_text(",a,b\na,1,0.5\nb,0.5,1\n")
 
 
@@ -153,11 +142,6 @@ MISTAKES = [
     (["my_models:net", "--weights", "extra.pt"], "the model has no 'conv2.weight'. Did you mean conv1.weight?"),
     (["my_models:net", "--weights", "shape.pt"], "shape.pt: fc.weight is (3, 8) in the file, (10, 8) in the model"),
     (["my_models:net", "--weights", "less.pt"], "less.pt: parameter 'fc.weight' (and 1 more) of the model is missing"),
-    (["my_models:net", "--weights", "list.pt"], "list.pt contains no state_dict"),
-    (["my_models:net", "--weights", "evil.pt"], "evil.pt contains Python objects, which could run code, or"),
-    (["my_models:net", "--weights", "evil_zip.pt"], "evil_zip.pt contains Python objects, which could run code"),
-    (["my_models:net", "--weights", "cut.pt"], "cut.pt "),
-    (["my_models:net", "--weights", "cut.safetensors"], "cut.safetensors cannot be used: not a safetensors file"),
     (["my_models:colours"], "the model fails for images of shape (1, 8, 8)"),
     (["my_models:net", "--scorer", "sharp"], "scorer must be a known scorer, got 'sharp'. Did you mean shap?"),
     (["my_models:net", "--layers", "layer3"], "probes must be modules that run once and return a feature map"),
@@ -174,8 +158,7 @@ def test_every_mistake_is_one_line(here, capsys):
     write_mistakes(here)
     for arguments, message in MISTAKES:
         few = [] if "--samples" in arguments else ["--samples", "40"]
-        status, out, err = call(capsys, *arguments, "--data", "digits", *few)
+        status, _, err = call(capsys, *arguments, "--data", "digits", *few)
         assert status == 2, arguments
         assert message in err, arguments
         assert len(err.strip().splitlines()) == 1, err
-        assert "executed" not in out + err

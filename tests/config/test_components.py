@@ -59,14 +59,6 @@ def test_a_class_in_the_users_own_directory_is_built(users_directory: Path) -> N
         ({"_target_": "users_scorers.PixelScore"}, r"has no PixelScore\. Did you mean PixelScorer\?$"),
         ({"_target_": "users_scorers.NUMBER"}, r"users_scorers\.NUMBER is not a class\.$"),
         (
-            {"_target_": "os.system", "command": "exit"},
-            r"^scorer\._target_: os\.system cannot be used as scorer: it has no score\.$",
-        ),
-        (
-            {"_target_": "subprocess.Popen", "args": "exit"},
-            r"subprocess\.Popen cannot be used as scorer: it has no score\.$",
-        ),
-        (
             {"_target_": "users_scorers.PixelScorer", "sample": 1},
             r"^unknown key scorer\.sample\. Did you mean scorer\.s",
         ),

@@ -159,3 +159,10 @@ def test_importing_loads_neither_torch_nor_ray() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_the_original_error_is_kept_as_the_cause(elsewhere: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose("lines", ["scorer=foo"])
+
+    assert type(caught.value.__cause__).__name__ == "MissingConfigException"

@@ -31,32 +31,22 @@ def assert_one_line(error: DataError, *words: str) -> None:
 # --- the root -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("root", [None, ""])
-def test_without_a_root_the_message_names_the_key(reader, root):
-    with pytest.raises(DataError, match=r"needs its files: set dataset\.root=DIR, the folder that contains") as caught:
-        reader(root=root).train()
-    assert_one_line(caught.value, reader.title, reader.folder)
+ROOTS = {  # name under the test's directory; None, "": as it is
+    None: r"needs its files: set dataset\.root=DIR, the folder that contains",
+    "": r"needs its files: set dataset\.root=DIR, the folder that contains",
+    "nowhere": r"nowhere does not exist: .* needs dataset\.root=DIR",
+    "file": r"file is not a folder: .* needs dataset\.root=DIR",
+    ".": r"is missing: .* needs dataset\.root=DIR, .* with all its files\.",
+}
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_root_that_does_not_exist_is_named(reader, tmp_path):
-    with pytest.raises(DataError, match=r"nowhere does not exist: .* needs dataset\.root=DIR"):
-        reader(root=str(tmp_path / "nowhere")).train()
-
-
-@pytest.mark.parametrize("reader", READERS)
-def test_a_root_that_is_a_file_is_named(reader, tmp_path):
+@pytest.mark.parametrize("root", ROOTS)
+def test_a_root_without_the_files_is_reported(reader, root, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file is not a folder: .* needs dataset\.root=DIR"):
-        reader(root=str(tmp_path / "file")).train()
-
-
-@pytest.mark.parametrize("reader", READERS)
-def test_an_empty_root_is_reported_by_its_first_missing_file(reader, tmp_path):
-    with pytest.raises(DataError, match=r"is missing: .* needs dataset\.root=DIR, .* with all its files\.") as caught:
-        reader(root=str(tmp_path)).train()
-    assert_one_line(caught.value, str(tmp_path), reader.folder)
+    with pytest.raises(DataError, match=ROOTS[root]) as caught:
+        reader(root=str(tmp_path / root) if root else root).train()
+    assert_one_line(caught.value, reader.title, reader.folder)
 
 
 # --- any file -------------------------------------------------------------------------------------------------------

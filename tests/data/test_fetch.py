@@ -8,11 +8,10 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
-from nasx.data.download import PUBLISHED, PublishedDataset, RemoteFile, cache_folder, fetch, fetch_published
+from nasx.data.download import PUBLISHED, PublishedDataset, RemoteFile, cache_folder, fetch_published
 from nasx.errors import DataError, ResourceError
 
 CONTENT = bytes(range(256)) * 2000  # 512 kB
@@ -241,11 +240,6 @@ def test_a_bad_archive_is_reported_and_leaves_no_files(content, message, server,
 
 
 # --- what is published ----------------------------------------------------------------------------------------------
-
-
-def test_an_unknown_dataset_gets_the_nearest_name():
-    with pytest.raises(DataError, match=r"there is no download for 'cifar'\. Did you mean cifar10\?"):
-        fetch("cifar", Path("/none"))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

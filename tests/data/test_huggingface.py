@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from nasx.data.huggingface import HuggingFace
-from nasx.errors import DataError, ResourceError, SettingError
+from nasx.errors import DataError, ResourceError
 
 datasets = pytest.importorskip("datasets")
 CLASSES = ["cat", "dog"]
@@ -127,16 +127,3 @@ def test_without_the_library_the_command_that_installs_it_is_named(file, monkeyp
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ResourceError, match=r"pip install nasx\[huggingface\]"):
         HuggingFace(path=str(file)).train()
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"image_size": 7}, "image_size must be at least 8 and at most 224, got 7"),
-        ({"test_fraction": 1.0}, "test_fraction must be more than 0 and less than 1"),
-        ({"seed": -1}, "seed must be at least 0"),
-    ],
-)
-def test_settings_out_of_range_are_reported(settings, message):
-    with pytest.raises(SettingError, match=message):
-        HuggingFace(**settings)

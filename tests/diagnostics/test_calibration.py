@@ -51,6 +51,11 @@ def test_the_calibration_error_equals_that_of_torchmetrics():
     assert expected_calibration_error(confidence, is_correct) == pytest.approx(expected.item(), abs=1e-6)
 
 
+def test_a_confidence_between_two_bins_is_of_the_lower_one():
+    # two bins, (0, 0.5] and (0.5, 1]: 0.5 joins 0.1, gap |0.6 - 1| of two images, and 0.9 is alone, gap 0.1
+    assert expected_calibration_error([0.1, 0.5, 0.9], [False, True, True], n_bins=2) == pytest.approx(0.5 / 3)
+
+
 def test_confidences_of_0_and_1_have_bins():
     assert expected_calibration_error([0.0, 1.0], [False, True]) == 0
 

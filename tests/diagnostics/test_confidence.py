@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
 from scipy.special import expit
 from stages import N_CLASSES, make_data, make_network, pixels_of
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages
+from nasx.diagnostics import confidence
 from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.confidence import (
     Confidence,
@@ -126,6 +128,34 @@ def test_without_an_error_confidence_is_nearly_that_of_softmax():
     assert expit(columns @ coefficients + bias) == pytest.approx(expit(columns[:, 0]), abs=0.02)
 
 
+def test_the_odds_are_fitted_with_a_normal_prior_around_those_of_softmax():
+    """At the most likely parameters, in units of the columns, the slope of the likelihood is that of the prior."""
+    rng = np.random.default_rng(0)
+    columns, is_right = rng.normal([1.0, 0.3], [1.0, 0.1], (40, 2)), rng.random(40) < 0.6
+
+    coefficients, bias = fit_odds(columns, is_right)
+
+    center, scale = columns[:, 1].mean(), columns[:, 1].std()
+    design = np.column_stack([columns[:, 0], (columns[:, 1] - center) / scale, np.ones(40)])
+    parameters = np.array([coefficients[0], coefficients[1] * scale, bias + coefficients[1] * center])
+    slope = design.T @ (is_right - expit(design @ parameters))
+    assert slope == pytest.approx((parameters - [1, 0, 0]) / 0.5**2, abs=1e-3)
+
+
+def test_without_images_that_say_otherwise_the_temperature_is_one():
+    assert fit_temperature(np.zeros((1, 2)), np.array([0])) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_temperature_of_a_network_without_errors_is_held_by_a_prior_around_one():
+    logits, labels = np.tile([4.0, 0.0], (10, 1)), np.zeros(10, dtype=int)
+
+    # x = log temperature is where 4 x, of the prior with deviation 0.5, equals -10 times the slope of the loss
+    def slope(x):
+        return 4 * x + 10 * 4 * np.exp(-x) * expit(-4 * np.exp(-x))
+
+    assert fit_temperature(logits, labels) == pytest.approx(np.exp(brentq(slope, -3, 0)), rel=1e-3)
+
+
 def test_cosines_are_used_if_softmax_is_uninformative():
     rng = np.random.default_rng(0)
     cosines = rng.uniform(0, 1, 4000)
@@ -166,6 +196,22 @@ def test_a_class_without_images_has_a_zero_centroid_and_confidence_is_finite():
     assert not fitted.centroids["stem"][2].any()
     with torch.no_grad():
         assert bool(WithConfidence(network, fitted)(pixels)[1].isfinite().all())
+
+
+def test_an_image_is_not_compared_with_itself(monkeypatch):
+    data, network = make_data(), make_network()
+    pixels = pixels_of(data.validation, data)
+    with torch.no_grad():
+        answers = network.eval()(pixels).argmax(dim=1)
+    alone = [int((answers == answer).nonzero()[0]) for answer in answers.unique()]  # one image a class, each correct
+    fitted_to = []
+    monkeypatch.setattr(
+        confidence, "fit_odds", lambda columns, right: fitted_to.append(columns) or fit_odds(columns, right)
+    )
+
+    fit_confidence(network, pixels[alone], answers[alone], n_classes=N_CLASSES)
+
+    assert not fitted_to[0][:, 1:].any()  # no other image of its class: nothing to be close to
 
 
 def test_a_confidence_needs_two_stages_and_images():

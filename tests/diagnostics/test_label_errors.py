@@ -30,6 +30,10 @@ def test_cross_entropy_equals_that_of_torch():
     assert cross_entropy(logits, labels) == pytest.approx(expected.numpy())
 
 
+def test_finds_are_counted_among_a_tenth_a_fifth_and_two_fifths_as_in_the_paper():
+    assert detection(np.arange(10, 0, -1), np.arange(10) < 4).found == {0.1: 0.25, 0.2: 0.5, 0.4: 1.0}
+
+
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
 def test_exactly_the_share_is_corrupted_and_every_corrupted_label_differs(share):
     labels = np.random.default_rng(0).integers(0, 4, 500)

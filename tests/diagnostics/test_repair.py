@@ -5,7 +5,7 @@ import torch
 from stages import make_data, make_network
 
 from nasx.data.augmentation import Augmentation
-from nasx.diagnostics.repair import Outcome, Repair, Verdict, outcome, repair
+from nasx.diagnostics.repair import EMPHASIS, EPOCHS, LEARNING_RATE, Outcome, Repair, Verdict, outcome, repair
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
 
@@ -25,11 +25,18 @@ def outcomes(*numbers):
         (outcomes((3, 25), (4, 20)), outcomes((8, 20), (9, 21)), Verdict.MOVED),
         (outcomes((3, 20), (9, 20)), outcomes((8, 20), (9, 21)), Verdict.NO_HELP),  # a tie with the second seed
         (outcomes((3, 15), (4, 15)), outcomes((2, 20), (2, 21)), Verdict.NO_HELP),  # more training was sufficient
+        (outcomes((8, 15), (4, 15)), outcomes((8, 20), (9, 21)), Verdict.NO_HELP),  # a tie with a control
+        (outcomes((10, 15), (4, 15)), outcomes((12, 20), (9, 21)), Verdict.NO_HELP),  # a tie with the original
+        (outcomes((3, 20), (4, 21)), outcomes((8, 20), (9, 21)), Verdict.HELPED),  # as many errors as its control
         (outcomes((11, 15), (11, 15)), outcomes((12, 20), (12, 21)), Verdict.NO_HELP),  # worse than before
     ],
 )
 def test_a_repair_helps_if_it_is_better_than_its_control_and_the_original_with_every_seed(repaired, controls, verdict):
     assert Repair((0, 1), 100, Outcome(10, 20, 0.4), repaired, controls).verdict is verdict
+
+
+def test_a_repair_is_trained_as_in_its_source():
+    assert (EPOCHS, LEARNING_RATE, EMPHASIS) == (5, 0.001, 25)  # Carmichael, Moon, Jacobs, 2023, Eq. 4
 
 
 @pytest.fixture(scope="module")

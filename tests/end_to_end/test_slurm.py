@@ -130,6 +130,7 @@ def test_the_trials_are_as_many_as_the_gpus_hold(slurm, tmp_path, gpus, share, w
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing():
-    checked = subprocess.run(["shellcheck", str(SCRIPT)], capture_output=True, text=True)
+    # SC2329 is the name that newer versions have for SC2317, which the script switches off where a trap calls
+    checked = subprocess.run(["shellcheck", "--exclude=SC2329", str(SCRIPT)], capture_output=True, text=True)
 
     assert checked.stdout == ""

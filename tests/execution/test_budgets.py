@@ -10,7 +10,7 @@ from nasx.errors import ConfigError
 from nasx.execution import budget, jobs
 from nasx.execution.workers import WorkerPlan
 from nasx.experiment import check_gpu_budget
-from nasx.trial import Evaluation, Job, Reason
+from nasx.trial import OBJECTIVES, Evaluation, Job, Reason
 from tests.execution.searches import Script, drive, make_loop, measured, nsga2
 
 STAGNANT = ((0, 0), (0, 1), (2, 2), (2, 3), (3, 3), (1, 1), (0, 2))  # the hypervolume grows twice, then stagnates
@@ -81,6 +81,36 @@ def test_gpu_hours_of_running_trials_and_of_every_attempt_count(tmp_path, clock)
 
     assert [t.gpu_seconds for t in loop.store.trials()] == [1.5 * HOUR, 2 * HOUR]
     assert loop.finished
+
+
+@pytest.mark.parametrize(
+    ("limit", "gpus"), [({"max_hours": 2}, 0.0), ({"max_gpu_hours": 1}, 0.5)], ids=["hours", "GPU hours"]
+)
+def test_a_limit_of_time_that_is_met_exactly_ends_the_search(tmp_path, clock, limit, gpus):
+    loop = make_loop(tmp_path, nsga2(), evaluations=12, gpus=gpus, **limit)
+
+    assert len(drive(loop, lasting(clock, HOUR))) == 2
+
+
+def test_a_search_that_has_trained_all_its_networks_has_not_stagnated():
+    counted = budget.Budget(budget.SearchLimits(evaluations=3, patience=2), [OBJECTIVES["error"]], n_classes=4)
+    stagnated = []
+    for counted.evaluated in range(4):
+        stagnated.append(counted.stagnation() is not None)
+
+    assert stagnated == [False, False, True, False]
+
+
+def test_growth_by_less_than_a_thousandth_is_none():
+    counted = budget.Budget(budget.SearchLimits(evaluations=9, patience=1), [OBJECTIVES["error"]], n_classes=2)
+    stagnated = []
+    # hypervolumes from chance, 0.5: 0.1; 0.10009, which is 0.09 % more; 0.10015, which is 0.15 % more
+    for error in (0.4, 0.39991, 0.39985):
+        trial = SimpleNamespace(is_complete=True, metrics={"error": error})
+        counted.count(trial, [trial])
+        stagnated.append(counted.stagnation() is not None)
+
+    assert stagnated == [False, True, False]
 
 
 def test_trials_on_the_cpu_have_no_gpu_hours(tmp_path, clock):

@@ -146,7 +146,7 @@ def test_a_missing_database_or_synset_is_reported(tmp_path):
         wordnet_similarity(["a", "b"], ["n00000001"], wordnet=tmp_path)
 
 
-@pytest.mark.skipif(not (WORDNET / "data.noun").is_file(), reason="no WordNet; Debian has it as wordnet-base")
+@pytest.mark.skipif(not (WORDNET / "data.noun").is_file(), reason="no WordNet: apt-get install wordnet-base")
 def test_dog_and_cat_in_wordnet_itself():
     similarity = wordnet_similarity(["dog", "cat", "car"], ["n02084071", "n02121620", "n02958343"], wordnet=WORDNET)
 

@@ -200,7 +200,3 @@ def test_a_network_of_a_real_run_is_debugged(tmp_path, monkeypatch, capsys):
     assert "Verdict: the repair" in out
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "suspects.csv").read_text())))
     assert len({row["image"] for row in rows}) == 240
-    assert main([*command, "--repair", "vertical", "sideways"]) == 2
-    assert "--repair must name two classes, got 'sideways'" in capsys.readouterr().err
-    assert main([*command, "--seeds", "0"]) == 2
-    assert "--seeds must be at least 1, got 0." in capsys.readouterr().err

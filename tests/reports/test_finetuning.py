@@ -148,8 +148,3 @@ def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_reported(tmp_pa
     (arch_dir(tmp_path, record.arch_id) / "finetuned.json").write_text("{")
     with pytest.raises(RunError, match=r"finetuned\.json is damaged .* Remove it to fine-tune again"):
         read_finetuned(tmp_path, record.arch_id)
-
-
-def test_an_invalid_weight_is_refused(capsys):
-    assert main(["search", "--config", "lines", "--dry-run", "finetune_front=0"]) == 2
-    assert "finetune_front must be more than 0, got 0" in capsys.readouterr().err

@@ -91,11 +91,6 @@ def test_commands_quote_the_run_directory_for_the_shell(run):
     assert f"nasx explain --run-dir '{run}' --arch-id" in texts
 
 
-def test_a_file_cannot_be_served(run, capsys):
-    assert main(["report", "--run-dir", str(run), "--serve", "--out", "x.html"]) == 2
-    assert "--out cannot be given with --serve: a served page is no file." in capsys.readouterr().err
-
-
 def test_a_served_report_ends_cleanly_at_ctrl_c(run):
     command = [sys.executable, "-u", "-m", "nasx", "report", "--run-dir", str(run), "--serve", "--port", "0"]
     environment = os.environ | {"COLUMNS": "300"}
@@ -123,17 +118,3 @@ def test_runs_are_compared_and_drawn(run, tmp_path, capsys):
     assert [g["label"] for g in json.loads(out)["groups"]] == ["all"]
     assert err == f"Drawn: {tmp_path}/both.png\n"
     assert (tmp_path / "both.png").stat().st_size > 10_000
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["{run}"], "RUN RUN... must be two or more run directories, got 1."),
-        (["{run}", "{run}"], "RUN RUN... contains a run twice."),
-        (["{run}", "/nowhere"], "/nowhere does not exist."),
-        (["{run}", "{run}", "--plot", "x.gif"], "the figure's file name must end in .png, .svg or .pdf"),
-    ],
-)
-def test_invalid_arguments_of_compare_are_reported_in_one_line(run, capsys, arguments, message):
-    assert main(["compare", *(a.format(run=run) for a in arguments)]) == 2
-    assert message in capsys.readouterr().err

@@ -22,11 +22,11 @@ def images(n, seed):
     return LabeledImages(pixels.astype(np.uint8), labels, ("dark", "light"))
 
 
-def trained(micro_batches):
+def trained(micro_batches, n=32):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))  # no batch normalization: parts change nothing
     one = np.ones(1, dtype=np.float32)
-    data = SearchData(images(32, 0), images(8, 1), one, one)
+    data = SearchData(images(n, 0), images(8, 1), one, one)
     recipe = Recipe(epochs=2, batch_size=16, precision="float32", keep="last")
     cpu = torch.device("cpu")
     done = fit(network, data, recipe, augmentation=NO_AUGMENTATION, seed=3, device=cpu, micro_batches=micro_batches)
@@ -41,3 +41,9 @@ def test_gradients_of_parts_add_up_to_the_batchs(micro_batches):
     torch.testing.assert_close(parts, whole)
     rates = [[epoch["learning_rate"] for epoch in done.history] for done in (of_whole, of_parts)]
     assert rates[0] == rates[1]
+
+
+def test_the_schedule_ends_at_zero_if_the_last_parts_are_fewer():
+    _, done = trained(4, n=40)  # ten parts of four images: three updates an epoch, the last one of two parts
+
+    assert done.history[-1]["learning_rate"] == pytest.approx(0, abs=1e-12)
