@@ -36,9 +36,7 @@ def multi_process_service(folder: Path) -> Iterator[dict[str, str]]:
         ResourceError: if the service does not start, or cannot use the GPU.
     """
     if shutil.which(CONTROL) is None:
-        raise ResourceError(
-            f"execution.mps needs {CONTROL} of NVIDIA's driver: set execution.mps=false."
-        )
+        raise ResourceError(f"execution.mps needs {CONTROL} of NVIDIA's driver: set execution.mps=false.")
     variables = {"CUDA_MPS_PIPE_DIRECTORY": str(folder / "pipe"), "CUDA_MPS_LOG_DIRECTORY": str(folder / "log")}
     for directory in variables.values():
         Path(directory).mkdir(parents=True)

@@ -83,7 +83,7 @@ def plan_workers(
     all_gpus: int | None = None,
     place: str = "this machine",
 ) -> WorkerPlan:
-    """Return the requested number of workers, or as many as this machine or cluster has resources for.
+    """Return the requested workers; if none are requested, fill the cores and GPUs of this machine or cluster.
 
     Without `gpus_per_trial`, the trials share the GPUs evenly: 8 workers on one GPU get 0.125 of it each.
 
@@ -99,7 +99,9 @@ def plan_workers(
         SettingError: if a setting is out of range, or two of them contradict each other.
         ResourceError: if there are fewer GPUs than a trial needs.
     """
-    check_settings(device, workers, cpus_per_trial, gpus_per_trial)
+    asked = check_settings(device, workers, cpus_per_trial, gpus_per_trial)
+    device, workers = asked.device, asked.workers
+    cpus_per_trial, gpus_per_trial = asked.cpus_per_trial, asked.gpus_per_trial
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     by_cores = max(1, cores // cpus_per_trial)
     if device == "cpu" or gpus_per_trial == 0:
@@ -123,9 +125,23 @@ def plan_workers(
     return WorkerPlan(workers or min(by_cores, by_gpus), cpus_per_trial, gpus_per_trial, found)
 
 
-def check_settings(device: str, workers: int | None, cpus_per_trial: int, gpus_per_trial: float | None) -> None:
-    """Raise SettingError if a setting is out of range, or contradicts another. Arguments as of `plan_workers`."""
-    WorkerSettings(device=device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)  # type: ignore[arg-type]
+def check_settings(
+    device: str, workers: int | None, cpus_per_trial: int, gpus_per_trial: float | None
+) -> WorkerSettings:
+    """Return checked settings. Raises SettingError if one is out of range, or contradicts another.
+
+    Args:
+        device: of the trials, see `plan_workers`.
+        workers: trials at a time.
+        cpus_per_trial: cores of a trial.
+        gpus_per_trial: GPUs of a trial.
+    """
+    return WorkerSettings(
+        device=device,  # type: ignore[arg-type]
+        workers=workers,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+    )
 
 
 def _too_few_gpus(found: str, gpus_per_trial: float | None) -> ResourceError:
