@@ -79,6 +79,11 @@ def trial_defects(trials: Sequence[Trial], lineage: Sequence[Lineage], info: Run
 
     Each must belong to a candidate of its network; complete ones need objectives in range, others a reason. A replicate
     must be requested by its candidate, or be of an extra round and have the candidate of its network's first training.
+
+    Args:
+        trials: All trials of the run.
+        lineage: All candidates of the run.
+        info: Names the objectives and the number of classes.
     """
     requested = {entry.candidate.number: entry.arch_id for entry in lineage}
     first = {trial.arch_id: trial.candidate for trial in trials if trial.replicate == 0}

@@ -37,7 +37,17 @@ class Tracker(Protocol):
     """Service that displays a search. Constructed with its settings; may raise any exception of its library."""
 
     def begin(self, name: str, config: Mapping[str, Any], run_dir: Path, known: str | None) -> str:
-        """Open a run for the search, or continue the one with the id `known`; return its id."""
+        """Open a run for the search.
+
+        Args:
+            name: Name of the experiment.
+            config: Config of the search.
+            run_dir: Directory of the search.
+            known: Id of the run of a previous session, to be continued; None: open a new one.
+
+        Returns:
+            The id of the run.
+        """
 
     def log(self, entry: Entry) -> None:
         """Log a trial as a child of the search's run."""
