@@ -72,7 +72,7 @@ def arch_dir(run_dir: Path, arch_id: str) -> Path:
 
 
 def weights_file(run_dir: Path, arch_id: str, replicate: int = 0) -> Path:
-    """Return the path of the trained weights of a trial, (arch_id, replicate). The file exists only if they are kept."""
+    """Return the path of the trained weights of a trial. The file exists only if they are kept."""
     return arch_dir(run_dir, arch_id) / f"weights_{replicate}.safetensors"
 
 
