@@ -1,7 +1,8 @@
-"""What the paper promises of introspectable networks, measured on one trained network at a time.
+"""Benefits of introspectable networks that the paper claims, measured on one trained network at a time.
 
-The promises: classes are disentangled layer by layer; distances to class centroids are a confidence to rely on, and
-find errors and wrong labels; the classes held close are those that are confused; pushing them apart repairs that.
+The claims: classes are disentangled layer by layer; distances to class centroids are a calibrated confidence, and find
+errors and wrong labels; the classes with similar representations are those that are confused; increasing their distance
+reduces the confusion.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ from nasx.introspection.shap import ShapScorer
 from scripts.trained_networks import Study, Trained, device, pixels_of
 
 SCORERS: Final = {"shap": ShapScorer(), "activations": ActivationScorer()}
-IMAGES = 1000  # training images that probes and centroids are made of
-GRID = 2  # side to which maps are averaged before the probe: channels, and roughly where
+IMAGES = 1000  # training images for probes and centroids
+GRID = 2  # side to which maps are averaged before the probe, so that it has channels and coarse positions
 BINS = 50  # of confidence, as in the paper
-LOOKED_AT = 0.2  # share of the images, the most suspect first, among which wrong labels are counted
+INSPECTED = 0.2  # share of the images, the most suspect first, among which wrong labels are counted
 
 
 def describe(study: Study, record: Trained) -> dict[str, float | None]:
-    """The scores of a network and what can be measured on it as it is; None where there is nothing to measure."""
+    """Return the scores of a network and the benefits that need no further training; None: undefined."""
     experiment = study.experiment
     network, data = study.network(record), experiment.data
-    some = data.train.take(np.arange(min(IMAGES, len(data.train))))  # the split has shuffled them
+    some = data.train.take(np.arange(min(IMAGES, len(data.train))))  # a random sample: the split is shuffled
     found: dict[str, float | None] = {"error": record.error, "parameters": float(record.parameters)}
     pixels, labels = pixels_of(data.validation, data)
     distances = {}
@@ -53,7 +54,13 @@ def describe(study: Study, record: Trained) -> dict[str, float | None]:
 
 
 def disentanglement(network: nn.Sequential, some: LabeledImages, data: SearchData) -> dict[str, float | None]:
-    """Accuracy of a linear probe and class separability, each the mean over the stages."""
+    """Return accuracy of a linear probe and class separability, each the mean over the stages.
+
+    Args:
+        network: trained.
+        some: images on which the probes are fitted.
+        data: its validation images are for the accuracy.
+    """
     train = stage_features(network, pixels_of(some, data)[0])
     held_out = stage_features(network, pixels_of(data.validation, data)[0])
     accuracies, separabilities = [], []
@@ -65,7 +72,7 @@ def disentanglement(network: nn.Sequential, some: LabeledImages, data: SearchDat
 
 
 def stage_features(network: nn.Sequential, images: Tensor) -> dict[str, NDArray[np.float64]]:
-    """The output of each stage before the head, averaged over a grid: (n, channels * GRID^2)."""
+    """Return the output of each stage before the head, averaged over a grid: (n, channels * GRID^2)."""
     features = {}
     with torch.no_grad():
         for name, stage in list(network.named_children())[:-1]:
@@ -75,21 +82,28 @@ def stage_features(network: nn.Sequential, images: Tensor) -> dict[str, NDArray[
 
 
 def between_share(features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Class separability: the share in [0, 1] of the features' variance, (n, n_features), that is between classes.
+    """Return the class separability: the share in [0, 1] of the variance of features, (n, n_features), between classes.
 
-    >>> between_share(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1]))  # means 1 and 5 around 3: 4 of 5
+    >>> between_share(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1]))  # means 1 and 5: 4 of 5
     0.8
     """
-    centred = features - features.mean(axis=0)
-    between = sum((labels == c).sum() * (centred[labels == c].mean(axis=0) ** 2).sum() for c in np.unique(labels))
-    total = (centred**2).sum()
+    centered = features - features.mean(axis=0)
+    between = sum((labels == c).sum() * (centered[labels == c].mean(axis=0) ** 2).sum() for c in np.unique(labels))
+    total = (centered**2).sum()
     return float(between / total) if total > 0 else 0.0
 
 
 def trust(
     network: nn.Sequential, some: LabeledImages, data: SearchData, distances: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, float | None]:
-    """Confidence by distance beside softmax, and whether the classes held close are those confused."""
+    """Return calibration and error detection by distance and by softmax, and how closeness predicts confusion.
+
+    Args:
+        network: trained.
+        some: images for the centroids.
+        data: its validation images are evaluated.
+        distances: between classes by each score, (n_classes, n_classes).
+    """
     centroids = class_centroids(network, some, data)
     seen = compare(network, data.validation, data, centroids)
     predicted = seen.logits.argmax(axis=1)
@@ -110,7 +124,7 @@ def trust(
 
 
 def planted(study: Study, record: Trained) -> dict[str, float | None]:
-    """Whether the architecture, trained on labels of which 20 % are wrong, shows where they are."""
+    """Train the architecture on labels of which 20 % are wrong; return how well it finds them."""
     experiment = study.experiment
     found = plant_label_errors(
         lambda: study.untrained(record.genotype, record.seed),
@@ -121,15 +135,15 @@ def planted(study: Study, record: Trained) -> dict[str, float | None]:
         device=device(),
     )
     return {
-        "mislabels activations": found.by_distance.found[LOOKED_AT],
-        "mislabels loss": found.by_loss.found[LOOKED_AT],
+        "mislabels activations": found.by_distance.found[INSPECTED],
+        "mislabels loss": found.by_loss.found[INSPECTED],
         "mislabels auroc activations": found.by_distance.auroc,
         "mislabels auroc loss": found.by_loss.auroc,
     }
 
 
 def repaired(study: Study, record: Trained) -> dict[str, float | None]:
-    """The confusions left of the pair confused most, as a share of those before: after repair, and after its twin."""
+    """Repair the most confused pair; return the share of its confusions removed by the repair and by its control."""
     experiment = study.experiment
     network, data = study.network(record), experiment.data
     found = repair(
@@ -142,14 +156,14 @@ def repaired(study: Study, record: Trained) -> dict[str, float | None]:
         device=device(),
     )
     if not found.before.confusions:
-        return {"repair": None, "repair twin": None}
+        return {"repair": None, "repair control": None}
     before = found.before.confusions
     left = found.repaired[0].confusions / before, found.controls[0].confusions / before
-    return {"repair": 1 - left[0], "repair twin": 1 - left[1]}
+    return {"repair": 1 - left[0], "repair control": 1 - left[1]}
 
 
 def most_confused_pair(network: nn.Sequential, data: SearchData) -> tuple[int, int]:
-    """The two classes of the validation images that `network` takes for each other most often."""
+    """Return the two classes that `network` confuses most often on the validation images."""
     pixels, labels = pixels_of(data.validation, data)
     with torch.no_grad():
         predicted = torch.cat([network(batch).argmax(dim=1) for batch in torch.split(pixels, 256)])

@@ -1,6 +1,6 @@
-"""A Ray cluster of two nodes on this machine, in a process of its own, for `scripts/chaos`.
+"""Ray cluster of two nodes on this machine, in its own process, for `scripts/chaos`.
 
-Prints its address; a line on stdin kills the second node, the end of stdin ends the first.
+Prints its address; a line on stdin kills the second node, the end of stdin stops the cluster.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ os.environ |= {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_th
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        os.environ["RAY_TMPDIR"] = folder  # Ray leaves its address there: not where others look for theirs
-        from ray.cluster_utils import Cluster
+        os.environ["RAY_TMPDIR"] = folder  # Ray stores the address there: other searches must not find it
+        from ray.cluster_utils import Cluster  # reads the variables above
 
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         try:

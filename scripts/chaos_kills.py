@@ -1,4 +1,4 @@
-"""Searches that are killed with SIGKILL at random moments and resumed, held against the same search left in peace."""
+"""Searches that are killed with SIGKILL at random times and resumed, compared with the undisturbed search."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SEEDS = 4  # of searches: few, so that cases share the undisturbed search
 
 @dataclass(frozen=True)
 class Case:
-    """One search to be disturbed."""
+    """Search to be killed and resumed."""
 
     number: int
     task: str  # "table" or "lines"
@@ -46,11 +46,11 @@ class Case:
 
     @property
     def repeatable(self) -> bool:
-        """Whether the search finds the same when it is made again: free running depends on who answers first."""
+        """True if a repetition has the same results; with free running they depend on the order of results."""
         return self.execution == "serial" or self.algorithm != FREE_RUNNING
 
     def options(self, table: Path, seconds: float) -> tuple[str, ...]:
-        """`seconds`: a look-up takes, so that there is time for killing."""
+        """Return the options of the search; `seconds` is the duration of a look-up, so that there is time for kills."""
         if self.task == "table":
             size = ["algorithm.population_size=8"] if "nsga2" in self.algorithm else []
             options = [*tabular(table, 40, seconds), *size]
@@ -65,13 +65,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a disturbed search."""
+    """Outcome of a disturbed search."""
 
     case: Case
-    kills: int  # that met a living search
+    kills: int  # while the search was running
     lost: int  # completed trials
     twice: int  # networks trained again
-    same: bool  # the run is whole; trials, front and weights are the undisturbed search's, where it is repeatable
+    same: bool  # the run passes its check; if repeatable, its results equal those of the undisturbed search
     seconds: float
     note: str = ""
 
@@ -81,7 +81,7 @@ class Outcome:
 
 
 def cases(n: int, seed: int) -> list[Case]:
-    """`n` searches, all algorithms in turn: of each a fifth have workers, and a fifth real training."""
+    """Return `n` searches that cycle through all algorithms; a fifth have workers, and a fifth train networks."""
     rng = random.Random(seed)
     algorithms = [*sorted(known_choices("algorithm")), FREE_RUNNING]
     chosen = []
@@ -94,17 +94,17 @@ def cases(n: int, seed: int) -> list[Case]:
 
 
 @dataclass
-class Peaceful:
-    """The undisturbed searches, each made once, by whoever needs it first."""
+class Undisturbed:
+    """Undisturbed searches; each runs once, when its results are first needed."""
 
     table: Path
     home: Path
     _locks: dict[tuple[str, ...], threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
     def contents(self, case: Case) -> dict[str, object]:
-        """What the search finds in peace, serially. Raises RuntimeError where it fails."""
+        """Run the search serially without kills and return its results. Raises RuntimeError if it fails."""
         options = case.options(self.table, 0.0)
-        place = f"peaceful-{case.task}-{case.algorithm}-{case.seed}"
+        place = f"undisturbed-{case.task}-{case.algorithm}-{case.seed}"
         with self._locks[options]:
             if not (self.home / place).exists():
                 done = run(*options, "execution=serial", f"--run-dir={place}", cwd=self.home)
@@ -113,19 +113,26 @@ class Peaceful:
             return contents(self.home / place)
 
 
-def disturb(case: Case, peaceful: Peaceful, cwd: Path, seed: int) -> Outcome:
-    """Search in `cwd`, killed and resumed as often as the case says, and compare."""
+def disturb(case: Case, undisturbed: Undisturbed, cwd: Path, seed: int) -> Outcome:
+    """Kill and resume a search, and compare it with the undisturbed one.
+
+    Args:
+        case: the search and the number of kills.
+        undisturbed: provides the expected results.
+        cwd: current directory of the search.
+        seed: of the times of the kills.
+    """
     began = time.monotonic()
     try:
-        return _disturb(case, peaceful, cwd, seed, began)
-    except Exception as error:  # of one case: the others go on
+        return _disturb(case, undisturbed, cwd, seed, began)
+    except Exception as error:  # an error of one case must not stop the others
         return Outcome(case, 0, 0, 0, False, time.monotonic() - began, f"{type(error).__name__}: {error}")
 
 
-def _disturb(case: Case, peaceful: Peaceful, cwd: Path, seed: int, began: float) -> Outcome:
+def _disturb(case: Case, undisturbed: Undisturbed, cwd: Path, seed: int, began: float) -> Outcome:
     rng = random.Random(f"{seed} {case.number}")
     run_dir, known, kills, lost, longest = cwd / "killed", dict[str, str](), 0, 0, 3.0
-    options = (*case.options(peaceful.table, 0.05), *case.workers)
+    options = (*case.options(undisturbed.table, 0.05), *case.workers)
 
     def command() -> tuple[str, ...]:
         return *(["--resume"] if has_journal(run_dir) else options), "--run-dir=killed"
@@ -135,20 +142,20 @@ def _disturb(case: Case, peaceful: Peaceful, cwd: Path, seed: int, began: float)
         started, moment = time.monotonic(), rng.uniform(0.5, longest)
         while process.poll() is None and time.monotonic() - started < moment:
             time.sleep(0.01)
-        if process.poll() is not None:  # it was faster
+        if process.poll() is not None:  # the search ended before the kill
             process.communicate()
             break
         kill(process)
         kills += 1
         now = finished(run_dir)
         lost += sum(now.get(name) != stamp for name, stamp in known.items())
-        known, longest = now, longest if len(now) > len(known) else longest + 2  # slow machines need longer to begin
+        known, longest = now, longest if len(now) > len(known) else longest + 2  # slow machines take longer to start
     last = run(*command(), cwd=cwd)
     if last.returncode:
         return Outcome(case, kills, lost, 0, False, time.monotonic() - began, last_line(last.stderr))
     now = finished(run_dir)
     lost += sum(now.get(name) != stamp for name, stamp in known.items())
     note = "; ".join(f"{p.location}: {p.message}" for p in check_run(run_dir))
-    if not note and case.repeatable and contents(run_dir) != peaceful.contents(case):
-        note = "not what the undisturbed search finds"
+    if not note and case.repeatable and contents(run_dir) != undisturbed.contents(case):
+        note = "the results differ from those of the undisturbed search"
     return Outcome(case, kills, lost, len(trained_twice(run_dir)), not note, time.monotonic() - began, note)

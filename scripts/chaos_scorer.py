@@ -1,4 +1,4 @@
-"""A scorer that breaks trials, as FAULT in the environment says: for `scripts/chaos`."""
+"""Scorer that injects the fault named by the environment variable FAULT, for `scripts/chaos`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from nasx import files
 from nasx.introspection.activations import ActivationScorer
 from nasx.trial import Score
 
-VICTIM = Path("victim")  # holds the number of parameters of the network that suffers: the second one that is scored
+VICTIM = Path("victim")  # file: numbers of parameters of the first two networks scored; the second one is the victim
 
 
-BROKEN_WORKER = Path("broken-worker")  # holds the id of the process in which every trial fails
+BROKEN_WORKER = Path("broken-worker")  # file: id of the process in which every trial fails
 IN_ONE_WORKER = {
     "device": torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
     "worker": RuntimeError("made up: broken"),
@@ -27,7 +27,7 @@ IN_ONE_WORKER = {
 
 
 class FaultyScorer(ActivationScorer):
-    """The activation score, but for one network, or with `always` for all."""
+    """Activation score with a fault for one network, or with "always" for all networks."""
 
     def score(self, network: nn.Sequential, images: Tensor, labels: Tensor, *, n_classes: int, seed: int) -> Score:
         score = super().score(network, images, labels, n_classes=n_classes, seed=seed)
@@ -54,7 +54,7 @@ class FaultyScorer(ActivationScorer):
 
 
 def _is_broken(network: nn.Module) -> bool:
-    """Whether this is the process that scored the victim first: in it every trial fails from then on."""
+    """Return whether this process was the first to score the victim; from then on every trial in it fails."""
     if _is_victim(network) and not BROKEN_WORKER.exists():
         BROKEN_WORKER.write_text(str(os.getpid()))
     return BROKEN_WORKER.exists() and BROKEN_WORKER.read_text() == str(os.getpid())
@@ -70,7 +70,7 @@ def _is_victim(network: nn.Module) -> bool:
 
 
 class _FullDisk:
-    """The module os for a process whose disk is full."""
+    """Replacement of the module os that simulates a full disk."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(os, name)

@@ -1,10 +1,10 @@
-"""Kills searches and breaks trials, and counts what is lost: nothing may be.
+"""Kill searches and inject faults into trials; fail if anything is lost.
 
     scripts/chaos [--searches N] [--faults NAME...] [--jobs N] [--seed S] [--quick] [--json FILE]
 
-First searches are killed with SIGKILL at one to five random moments and resumed, and held against the same searches
-left in peace; then one search suffers each fault. Exit status 1 if a trial is lost, trained twice, or a fault is not
-answered as it must be. The directory of a bad case is kept, and named.
+First, searches are killed with SIGKILL at one to five random times and resumed, and compared with the undisturbed
+searches; then each fault is injected into one search. The exit status is 1 if a trial is lost or trained twice, or if a
+fault does not have the required outcome. The directory of a failed case is kept and reported.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from scripts.chaos_faults import FAULTS, Fault
-from scripts.chaos_kills import Case, Outcome, Peaceful, cases, disturb
+from scripts.chaos_kills import Case, Outcome, Undisturbed, cases, disturb
 from tests.end_to_end.commands import write_table
 
 QUICK_FAULTS = ("raise", "disk", "second-search")
 
 
 @dataclass(frozen=True)
-class Suffered:
-    """What came of a search with a fault."""
+class FaultOutcome:
+    """Outcome of a search with a fault."""
 
     fault: Fault
-    wrong: str  # empty if it ended as it must
+    wrong: str  # error message; empty if the outcome is the required one
     seconds: float
 
     @property
@@ -45,27 +45,41 @@ class Suffered:
         return bool(self.wrong)
 
 
-Result = Outcome | Suffered
+Result = Outcome | FaultOutcome
 
 
-def suffer(fault: Fault, table: Path, cwd: Path) -> Suffered:
-    """Let a search suffer the fault in `cwd`."""
+def inject(fault: Fault, table: Path, cwd: Path) -> FaultOutcome:
+    """Run the check of a fault.
+
+    Args:
+        fault: to inject.
+        table: of `write_table`.
+        cwd: current directory of the search.
+    """
     began = time.monotonic()
     try:
         wrong = fault.check(table, cwd)
     except Exception as error:
         wrong = f"{type(error).__name__}: {error}"
-    return Suffered(fault, wrong, time.monotonic() - began)
+    return FaultOutcome(fault, wrong, time.monotonic() - began)
 
 
 def run_all(
     todo: Sequence[Case | Fault], do: Callable[[Any, Path], Result], home: Path, jobs: int, console: Console
 ) -> list[Result]:
-    """Every case in a folder of its own, `jobs` at a time; the folders of those that end well are removed."""
+    """Run every case in its own folder; remove the folders of successful cases.
+
+    Args:
+        todo: cases.
+        do: runs one case in a folder.
+        home: directory of the folders.
+        jobs: cases at the same time.
+        console: for progress and failures.
+    """
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[tuple[int, Result]] = []
 
-    def attend(number: int) -> Result:
+    def run_case(number: int) -> Result:
         cwd = home / f"case{number}"
         cwd.mkdir()
         result = do(todo[number], cwd)
@@ -83,7 +97,7 @@ def run_all(
 
     with Progress(*bar, console=console) as progress, ThreadPoolExecutor(jobs) as threads:
         task = progress.add_task("searches", total=len(todo))
-        numbers = {threads.submit(attend, number): number for number in range(len(todo))}
+        numbers = {threads.submit(run_case, number): number for number in range(len(todo))}
         for done in as_completed(numbers):
             results.append((numbers[done], done.result()))
             progress.advance(task)
@@ -91,7 +105,7 @@ def run_all(
 
 
 def kills_table(outcomes: Sequence[Outcome]) -> Table:
-    """Counts by task, algorithm and execution, and in all."""
+    """Draw counts by task, algorithm and execution, and totals."""
     shown = Table("task", "algorithm", "execution", "searches", "kills", "lost", "twice", "equal")
     kinds = sorted({(o.case.task, o.case.algorithm, o.case.execution) for o in outcomes})
     for kind in [*kinds, ("all", "", "")]:
@@ -101,27 +115,35 @@ def kills_table(outcomes: Sequence[Outcome]) -> Table:
     return shown
 
 
-def faults_table(suffered: Sequence[Suffered]) -> Table:
-    shown = Table("fault", "what must come of it", "did it?")
-    for s in suffered:
+def faults_table(faults: Sequence[FaultOutcome]) -> Table:
+    """Draw one row per fault."""
+    shown = Table("fault", "required outcome", "correct?")
+    for s in faults:
         shown.add_row(s.fault.name, s.fault.must, s.wrong or "yes")
     return shown
 
 
-def as_json(outcomes: Sequence[Outcome], suffered: Sequence[Suffered], seconds: float) -> str:
-    faults = [{"fault": s.fault.name, "must": s.fault.must, "wrong": s.wrong, "seconds": s.seconds} for s in suffered]
-    return json.dumps({"seconds": seconds, "kills": [asdict(o) for o in outcomes], "faults": faults}, indent=2) + "\n"
+def as_json(outcomes: Sequence[Outcome], faults: Sequence[FaultOutcome], seconds: float) -> str:
+    """Return all results as JSON.
+
+    Args:
+        outcomes: of the kills.
+        faults: outcomes of the faults.
+        seconds: duration of the whole run.
+    """
+    rows = [{"fault": s.fault.name, "must": s.fault.must, "wrong": s.wrong, "seconds": s.seconds} for s in faults]
+    return json.dumps({"seconds": seconds, "kills": [asdict(o) for o in outcomes], "faults": rows}, indent=2) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--searches", type=int, help="searches that are killed (default: 100)")
+    parser.add_argument("--searches", type=int, help="searches to kill (default: 100)")
     names = [f.name for f in FAULTS]
     parser.add_argument("--faults", nargs="*", choices=names, help="faults to inject (default: all)")
-    parser.add_argument("--jobs", type=int, default=2, help="searches at a time (default: 2)")
-    parser.add_argument("--seed", type=int, default=0, help="of algorithms, moments and seeds (default: 0)")
+    parser.add_argument("--jobs", type=int, default=2, help="searches at the same time (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="for algorithms, times and seeds (default: 0)")
     parser.add_argument("--quick", action="store_true", help=f"5 searches, and the faults {', '.join(QUICK_FAULTS)}")
-    parser.add_argument("--json", type=Path, help="write the results here too")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     chosen = parser.parse_args(arguments)
     n = chosen.searches if chosen.searches is not None else 5 if chosen.quick else 100
     wanted = chosen.faults if chosen.faults is not None else QUICK_FAULTS if chosen.quick else names
@@ -129,25 +151,25 @@ def main(arguments: list[str] | None = None) -> int:
 
     began = time.monotonic()
     home = Path(tempfile.mkdtemp(prefix="nasx-chaos-"))
-    peaceful = Peaceful(write_table(home / "table.csv"), home)
+    undisturbed = Undisturbed(write_table(home / "table.csv"), home)
 
     def do(what: Case | Fault, cwd: Path) -> Result:
-        return (
-            disturb(what, peaceful, cwd, chosen.seed) if isinstance(what, Case) else suffer(what, peaceful.table, cwd)
-        )
+        if isinstance(what, Case):
+            return disturb(what, undisturbed, cwd, chosen.seed)
+        return inject(what, undisturbed.table, cwd)
 
     results = run_all([*cases(n, chosen.seed), *faults], do, home, chosen.jobs, Console(stderr=True))
     outcomes = [r for r in results if isinstance(r, Outcome)]
-    suffered = [r for r in results if isinstance(r, Suffered)]
+    fault_outcomes = [r for r in results if isinstance(r, FaultOutcome)]
     seconds = time.monotonic() - began
     console = Console()
     if outcomes:
         console.print(kills_table(outcomes))
-    if suffered:
-        console.print(faults_table(suffered))
+    if fault_outcomes:
+        console.print(faults_table(fault_outcomes))
     console.print(f"{len(results)} cases in {seconds / 60:.1f} min")
     if chosen.json:
-        chosen.json.write_text(as_json(outcomes, suffered, seconds))
+        chosen.json.write_text(as_json(outcomes, fault_outcomes, seconds))
     if any(result.bad for result in results):
         return 1
     shutil.rmtree(home, ignore_errors=True)

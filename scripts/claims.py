@@ -1,15 +1,15 @@
-"""Is it true? What the paper promises of introspectable networks, checked on networks trained on real data.
+"""Check of the paper's claims about introspectable networks, on networks trained on real data.
 
     python -m scripts.claims                                                            # the digits
     python -m scripts.claims --dataset fashion_mnist --seeds 3 dataset.root=DIR
-    python -m scripts.claims --run-dir runs/latest --seeds 3                            # a front and its rivals
+    python -m scripts.claims --run-dir runs/latest --seeds 3                            # a front and controls
     python -m scripts.claims --quick                                                    # within a minute
 
-For each promise the effect is the rank correlation, over architectures, of introspectability with the benefit; then the
-same at equal validation error and size, since accurate networks are debugged more easily whatever their inside. Beside
-it stands what is gained over the plain alternative: softmax confidence, ranking by loss, training as long without the
-term. Intervals are bootstrapped over architectures. Trained networks and all that was measured on them are kept in the
-cache directory, which `scripts.bench.score_quality` shares.
+For each claim, the effect is the rank correlation, over architectures, of introspectability with the benefit; and the
+partial correlation at equal validation error and size, since accurate networks are easier to debug regardless of their
+introspectability. The gain compares with a plain alternative: softmax confidence, ranking by loss, training for as long
+without the term. Intervals are bootstrapped over architectures. The cache directory, which
+`scripts.bench.score_quality` shares, stores the trained networks and all measurements.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rich.console import Console
 from nasx.config.compose import load_resolved
 from nasx.errors import NasxError
 from nasx.files import write_atomically
-from nasx.reports.summary import ArchitectureResult, summarise
+from nasx.reports.summary import ArchitectureResult, summarize
 from nasx.runs.directory import CONFIG, arch_dir
 from nasx.runs.journal import Journal
 from nasx.trial import Genotype
@@ -40,21 +40,21 @@ from scripts.measures import Interval, bootstrap, partial_spearman, spearman
 from scripts.trained_networks import Study, Trained, draw_architectures, in_processes, train
 
 Column = NDArray[np.float64]  # (n_architectures,), means over seeds; NaN: not measured
-ENOUGH = 8  # architectures: with fewer any correlation may come about by chance
+ENOUGH = 8  # architectures: with fewer, any correlation may be due to chance
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A promise, and how it is measured."""
+    """Claim of the paper and its measurement."""
 
     text: str
-    benefit: str  # a name of `scripts.benefits`; {score} stands for the score's own
-    rival: str | None = None  # the plain alternative
+    benefit: str  # a name of `scripts.benefits`; {score} is replaced by the name of the score
+    alternative: str | None = None  # the plain alternative
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of a claim for one score."""
+    """Result of a claim for one score."""
 
     claim: str
     score: str
@@ -67,13 +67,13 @@ class Finding:
     @property
     def verdict(self) -> str:
         if self.n < ENOUGH:
-            return "too few networks to tell"
+            return "too few networks"
         if not np.isfinite([*self.effect, *self.at_equal]).all():
-            return "cannot be told"
+            return "undefined"
         if self.at_equal.low > 0:
             return "**held**"
         if self.at_equal.high < 0:
-            return "the contrary"
+            return "the opposite"
         return "held, but not at equal error and size" if self.effect.low > 0 else "did not hold"
 
 
@@ -85,42 +85,48 @@ CLAIMS = (
     ),
     Claim("distance finds errors: AUROC", "errors activations", "errors softmax"),
     Claim("distance finds wrong labels: share at the 20th percentile", "mislabels activations", "mislabels loss"),
-    Claim("classes held close are those confused: Spearman", "confusions {score}"),
-    Claim("pushing a confused pair apart repairs it: share of confusions gone", "repair", "repair twin"),
+    Claim("similar classes are those confused: Spearman", "confusions {score}"),
+    Claim("increasing a pair's distance repairs it: share of confusions removed", "repair", "repair control"),
 )
 
 
 def find(claim: Claim, score: str, columns: Mapping[str, Column]) -> Finding:
-    """The effect of one score's introspectability on the benefit of a claim, over the architectures measured."""
-    benefit, inside = columns[claim.benefit.format(score=score)], columns[f"introspectability {score}"]
+    """Return the correlation of one score's introspectability with the benefit of a claim.
+
+    Args:
+        claim: of the paper.
+        score: a name of `benefits.SCORERS`.
+        columns: measurements by name, (n_architectures,) each; architectures without the benefit are left out.
+    """
+    benefit, introspectability = columns[claim.benefit.format(score=score)], columns[f"introspectability {score}"]
     at = np.flatnonzero(np.isfinite(benefit))
     given = np.column_stack([columns["error"], columns["parameters"]])
     gain = None
-    if claim.rival is not None:
-        more = benefit - columns[claim.rival]
+    if claim.alternative is not None:
+        more = benefit - columns[claim.alternative]
         gain = _interval(lambda rows: float(np.mean(more[rows])), at)
     return Finding(
         claim=claim.text,
         score=score,
         benefit=float(np.mean(benefit[at])) if len(at) else float("nan"),
         gain=gain,
-        effect=_interval(lambda rows: spearman(inside[rows], benefit[rows]), at),
-        at_equal=_interval(lambda rows: partial_spearman(inside[rows], benefit[rows], given[rows]), at),
+        effect=_interval(lambda rows: spearman(introspectability[rows], benefit[rows]), at),
+        at_equal=_interval(lambda rows: partial_spearman(introspectability[rows], benefit[rows], given[rows]), at),
         n=len(at),
     )
 
 
 def _interval(statistic: Callable[[NDArray[np.int64]], float], at: NDArray[np.int64]) -> Interval:
-    if len(at) < 4:  # no correlation worth the name
+    if len(at) < 4:  # too few for a correlation
         return Interval(float("nan"), float("nan"), float("nan"))
     return bootstrap(lambda rows: statistic(at[rows]), len(at))
 
 
 def markdown(findings: Sequence[Finding]) -> str:
-    """The table "what held and what did not"."""
+    """Format the findings as a Markdown table."""
     lines = [
-        "| claim | benefit | gain over the plain way | score | effect of introspectability | at equal error and size | "
-        "networks | verdict |",
+        "| claim | benefit | gain over the alternative | score | effect of introspectability | at equal error and size "
+        "| networks | verdict |",
         "|--|--|--|--|--|--|--|--|",
     ]
     for f in findings:
@@ -131,14 +137,14 @@ def markdown(findings: Sequence[Finding]) -> str:
 
 
 def choose(run_dir: Path, n: int) -> list[Genotype]:
-    """`n` architectures of a run: front members spread over introspectability, each with its rival.
+    """Return `n` architectures of a run: front members spread over introspectability, each with a control.
 
-    A member's rival is the network off the front, and not chosen yet, whose error is nearest to the member's.
+    The control of a member is the network off the front, not chosen yet, with the error nearest to the member's.
     """
     store = Journal.open(run_dir, read_only=True)
     try:
         trials = store.trials()
-        summary = summarise(trials, ["error", "introspectability"], n_classes=store.info.n_classes)
+        summary = summarize(trials, ["error", "introspectability"], n_classes=store.info.n_classes)
     finally:
         store.close()
     genotypes = {t.arch_id: t.genotype for t in trials}
@@ -161,17 +167,17 @@ def main(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of the config, e.g. dataset.root=D.")
     ] = None,
     dataset: Annotated[str, typer.Option(help="Name of a config: digits, fashion_mnist, cifar10.")] = "digits",
-    run_dir: Annotated[Path | None, typer.Option(help="Networks and recipe of this run, rather than drawn.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Use networks and recipe of this run.")] = None,
     architectures: Annotated[int, typer.Option(min=4, help="Networks.")] = 24,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each.")] = 4,
-    members: Annotated[int, typer.Option(min=4, help="Networks trained further, on wrong labels and in repair.")] = 12,
-    cache_dir: Annotated[Path, typer.Option("--cache", help="Where networks and figures are kept.")] = Path(
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings per network.")] = 4,
+    members: Annotated[int, typer.Option(min=4, help="Networks trained on wrong labels and repaired.")] = 12,
+    cache_dir: Annotated[Path, typer.Option("--cache", help="Directory of networks and measurements.")] = Path(
         "runs/studies"
     ),
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes, of one thread each: 2, or 1 if quick.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="5 networks of the digits, 2 epochs, one seed.")] = False,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the effects here: .png, .svg or .pdf.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes, one thread each: 2, or 1 if quick.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Digits: 5 networks, one seed, 2 epochs.")] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the effects to this file: .png, .svg or .pdf.")] = None,
 ) -> None:
     """Check the paper's claims."""
     overrides, jobs = overrides or [], jobs or (1 if quick else 2)
@@ -203,7 +209,18 @@ def main(
 def measure(
     study: Study, rows: Sequence[Sequence[Trained]], members: int, *, jobs: int, console: Console
 ) -> dict[str, Column]:
-    """All that is measured, name -> mean over the seeds of each architecture; `members` of them are trained further."""
+    """Measure all benefits.
+
+    Args:
+        study: the trained networks.
+        rows: their records, (n_architectures, n_seeds).
+        members: number of architectures that are trained on wrong labels and repaired.
+        jobs: processes.
+        console: for the progress bar.
+
+    Returns:
+        By name, the means over the seeds, (n_architectures,).
+    """
     tasks = [(study, "describe", network) for row in rows for network in row]
     tasks += [(study, part, row[0]) for part in ("planted", "repaired") for row in rows[:members]]
     values: dict[str, dict[str, list[float]]] = {}
@@ -217,7 +234,7 @@ def measure(
 
 
 def _measure(study: Study, part: str, record: Trained) -> tuple[str, dict[str, float | None]]:
-    """One part of `scripts.benefits` for one network, computed once."""
+    """Return (arch_id, result) of one function of `scripts.benefits` for one network, from the cache if possible."""
     file = arch_dir(study.folder, record.arch_id) / f"{part}_{record.replicate}_{_version()}.json"
     if not file.exists():
         write_atomically(file, json.dumps(getattr(benefits, part)(study, record), indent=1).encode())
@@ -226,7 +243,7 @@ def _measure(study: Study, part: str, record: Trained) -> tuple[str, dict[str, f
 
 @cache
 def _version() -> str:
-    """What an earlier version has measured is measured again."""
+    """Return a hash of the source, so that results of an earlier version are measured again."""
     return hashlib.sha256(Path(benefits.__file__).read_bytes()).hexdigest()[:8]
 
 

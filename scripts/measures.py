@@ -1,6 +1,6 @@
-"""Statistics of scores over architectures and seeds: shares of variance, intervals, correlations at equal conditions.
+"""Statistics of scores over architectures and seeds: shares of variance, intervals, partial correlations.
 
-Values come as (n_architectures, n_seeds). Architectures are what is drawn at random, so they are what is resampled.
+Values have the shape (n_architectures, n_seeds). Architectures are drawn at random, so the bootstrap resamples them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy import stats
 
 
 class Interval(NamedTuple):
-    """An estimate and where it may lie."""
+    """Estimate with its interval."""
 
     estimate: float
     low: float
@@ -28,11 +28,11 @@ class Interval(NamedTuple):
 
 
 def icc(values: ArrayLike) -> float:
-    """The share of variance due to the architecture rather than the seed, from (n_architectures, n_seeds).
+    """Return the share of variance due to the architecture rather than the seed, from (n_architectures, n_seeds).
 
     ICC(1), one-way random effects: (B - W) / (B + (s - 1) W) with B and W the mean squares between and within
-    architectures of s seeds. 1: seeds do not matter; 0: architectures do not; an estimate may be negative. NaN where
-    all values are equal. Source: Shrout and Fleiss, "Intraclass correlations", Psychological Bulletin, 1979.
+    architectures of s seeds. 1: seeds do not matter; 0: architectures do not; an estimate may be negative. NaN if all
+    values are equal. Source: Shrout and Fleiss, "Intraclass correlations", Psychological Bulletin, 1979.
 
     >>> icc([[1, 3], [5, 7], [9, 11]])  # B = 2 * 16 = 32, W = 2
     0.8823529411764706
@@ -53,9 +53,14 @@ def bootstrap(
     level: float = 0.9,
     resamples: int = 1000,
 ) -> Interval:
-    """A statistic of `n` things, given as their indices, with its percentile interval over resamples of the things.
+    """Return a statistic with its percentile interval over resamples. Undefined resamples (NaN) are left out.
 
-    Resamples in which the statistic is undefined (NaN) are left out.
+    Args:
+        statistic: of the indices of the items, (n,).
+        n: number of items.
+        seed: of the resampling.
+        level: of the interval.
+        resamples: number of resamples.
     """
     generator = np.random.default_rng(seed)
     found = np.array([statistic(generator.integers(0, n, n)) for _ in range(resamples)])
@@ -66,13 +71,20 @@ def bootstrap(
 
 
 def icc_interval(values: ArrayLike, *, seed: int = 0, level: float = 0.9, resamples: int = 1000) -> Interval:
-    """ICC with its bootstrap interval over architectures."""
+    """Return the ICC with its bootstrap interval over architectures.
+
+    Args:
+        values: (n_architectures, n_seeds).
+        seed: of the resampling.
+        level: of the interval.
+        resamples: number of resamples.
+    """
     table = np.asarray(values, dtype=np.float64)
     return bootstrap(lambda rows: icc(table[rows]), len(table), seed=seed, level=level, resamples=resamples)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
-    """Rank correlation of two variables, (n,) each; NaN where either is constant.
+    """Return the rank correlation of two variables, (n,) each; NaN if either is constant.
 
     >>> round(spearman([1, 2, 3, 4], [1, 8, 9, 100]), 6)
     1.0
@@ -81,19 +93,24 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
-    """Rank correlation of `x` and `y`, (n,) each, at equal `given`, (n, n_given).
+    """Return the rank correlation of two variables at equal values of others.
 
-    The correlation of what is left of the ranks when those of the given variables are regressed out. NaN where nothing
-    is left of either.
+    The correlation of the residuals of the ranks after regression on the ranks of `given`. NaN if either has no
+    residuals.
+
+    Args:
+        x: (n,).
+        y: (n,).
+        given: variables to control for, (n, n_given).
 
     >>> given = [[1], [2], [3], [4], [5]]
-    >>> bool(np.isnan(partial_spearman([1, 2, 3, 4, 5], [1, 3, 2, 5, 4], given)))  # x says no more than what is given
+    >>> bool(np.isnan(partial_spearman([1, 2, 3, 4, 5], [1, 3, 2, 5, 4], given)))  # x has the ranks of given
     True
     """
     ranks = stats.rankdata(np.column_stack([x, y, given]), axis=0)
     both, known = ranks[:, :2], np.column_stack([np.ones(len(ranks)), ranks[:, 2:]])
     left = both - known @ np.linalg.lstsq(known, both, rcond=None)[0]
-    left[np.abs(left) < 1e-9 * len(ranks)] = 0  # rounding is no variation
+    left[np.abs(left) < 1e-9 * len(ranks)] = 0  # rounding errors
     return _pearson(left[:, 0], left[:, 1])
 
 

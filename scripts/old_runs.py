@@ -1,16 +1,16 @@
-"""Runs, final trainings and exports made by an earlier commit, which tests/end_to_end/test_old_runs.py uses.
+"""Create the runs, final trainings and exports of an earlier commit for tests/end_to_end/test_old_runs.py.
 
     python -m scripts.old_runs                      # of c8f4bd1, into tests/old_runs/c8f4bd1
     python -m scripts.old_runs --commit HEAD~5
 
-The commit is checked out into a temporary git worktree and its `nasx` runs there, with the packages that are installed
-here. Everything is made by its commands, as a user makes it; a directory that exists is replaced. It holds:
+The commit is checked out into a temporary git worktree and its `nasx` runs there, with the packages of this
+environment. All files are created by its commands; an existing directory is replaced. It contains:
 
     finished/          a search that ended, its front fine-tuned, its best network finally trained
     interrupted/       another search (other data, another space and algorithm), stopped by Ctrl-C
     final_interrupted/ the final training of finished/ again, killed after some of its epochs
     exports/           a network of finished/ in every format of `nasx export`
-    spaces/            weights of one network of every space that no search here has
+    spaces/            weights of one network of every space that the searches above do not use
     components.yaml    every packaged choice of every config group, resolved: {group: {choice: settings}}
 """
 
@@ -60,7 +60,7 @@ INTERRUPTED = (
 STOP_AFTER = 4  # trials of the search that is interrupted
 EPOCHS = 30  # of a final training: long enough to be killed in the middle
 FINAL = (f"training.epochs={EPOCHS}", "training.batch_size=16", "training.precision=float32")
-SPACES = {  # those of no search above, with settings that make their networks small
+SPACES = {  # spaces that the searches above do not use, with settings for small networks
     "nb201_xnas": ("space.channels=2", "space.cells=1"),
     "nb201_size": ("space.widths=[2,4]", "space.cells=1"),
     "nb201_joint": ("space.widths=[2,4]", "space.cells=1"),
@@ -76,10 +76,10 @@ NOT_NEEDED = ("log.txt", "README.md", ".lock", ".lock.holder", "*.db-shm", "*.db
 
 @dataclass(frozen=True)
 class OldNasx:
-    """The `nasx` of a worktree, called from a directory."""
+    """Runs the `nasx` of a worktree in a directory."""
 
     worktree: Path
-    packages: Path  # a link to the installed packages: exported programs name the files of their code
+    packages: Path  # link to the installed packages: exported programs contain the paths of their code
     directory: Path  # the current directory of every call
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -96,7 +96,7 @@ class OldNasx:
         )
 
     def run(self, *arguments: str) -> str:
-        """Return what a command prints on stdout. Raises RuntimeError if it fails."""
+        """Run a command and return its stdout. Raises RuntimeError if it fails."""
         process = self.start(*arguments)
         out, err = process.communicate()
         if process.returncode != 0:
@@ -105,7 +105,7 @@ class OldNasx:
 
 
 def make(commit: str, out: Path) -> None:
-    """Write the fixtures of a commit to `out`, in place of those that are there."""
+    """Write the fixtures of a commit to `out`, which is replaced."""
     with _checked_out(commit) as worktree, tempfile.TemporaryDirectory(prefix="nasx-") as scratch:
         packages = worktree.parent / "lib"
         packages.symlink_to(sysconfig.get_path("purelib"))
@@ -116,7 +116,7 @@ def make(commit: str, out: Path) -> None:
         exports(old, best)
         weights_of_spaces(old)
         (old.directory / "components.yaml").write_text(yaml.safe_dump(components(old), sort_keys=True))
-        shutil.rmtree(old.directory / "runs")  # nothing but a link to the newest run
+        shutil.rmtree(old.directory / "runs")  # contains only a link to the newest run
         for database in old.directory.rglob("run.db"):
             _merge_log(database)
         for name in NOT_NEEDED:
@@ -128,13 +128,13 @@ def make(commit: str, out: Path) -> None:
 
 
 def finished_search(old: OldNasx) -> str:
-    """Search to the end, and return the id of the network with the least error."""
+    """Run a search to the end and return the id of the network with the smallest error."""
     old.run("search", *FINISHED, *SMALL, "--run-dir=finished")
     return _front(old, "finished")[0]
 
 
 def final_trainings(old: OldNasx, arch_id: str) -> None:
-    """Train a network finally, then once more, into final_interrupted/, until it is killed."""
+    """Run a final training, and another one into final_interrupted/ that is killed."""
     call = ("train", "--run-dir=finished", f"--arch-id={arch_id}", *FINAL)
     old.run(*call)
     checkpoint = old.directory / "final_interrupted/checkpoint_0.safetensors"
@@ -147,7 +147,7 @@ def final_trainings(old: OldNasx, arch_id: str) -> None:
 
 
 def interrupted_search(old: OldNasx) -> None:
-    """Search, and press Ctrl-C after some trials."""
+    """Run a search, and interrupt it after some trials, as by Ctrl-C."""
     process = old.start("search", *INTERRUPTED, *SMALL, "--run-dir=interrupted")
     _wait_for(lambda: _n_trials(old.directory / "interrupted/run.db") >= STOP_AFTER, process)
     process.send_signal(signal.SIGINT)
@@ -175,7 +175,7 @@ def weights_of_spaces(old: OldNasx) -> None:
 
 
 def components(old: OldNasx) -> dict[str, dict[str, Any]]:
-    """Return the settings of every packaged choice of every group; "???" is a value that the user must set."""
+    """Return the settings of every packaged choice of every group; "???" marks a value that the user must set."""
     found: dict[str, dict[str, Any]] = {}
     for folder in sorted(path for path in (old.worktree / "configs").iterdir() if path.is_dir()):
         for file in sorted(folder.glob("*.yaml")):
@@ -186,7 +186,7 @@ def components(old: OldNasx) -> dict[str, dict[str, Any]]:
 
 @contextmanager
 def _checked_out(commit: str) -> Iterator[Path]:
-    """A temporary worktree of the commit."""
+    """Check out the commit into a temporary worktree."""
     with tempfile.TemporaryDirectory(prefix="nasx-") as scratch:
         worktree = Path(scratch) / "old"
         _git("worktree", "add", "--detach", str(worktree), commit)
@@ -202,7 +202,7 @@ def _git(*arguments: str) -> str:
 
 
 def _front(old: OldNasx, run: str) -> list[str]:
-    """The ids of the front, least error first."""
+    """Return the ids of the front, smallest error first."""
     front = json.loads(old.run("pareto", f"--run-dir={run}", "--format=json"))["front"]
     return [member["arch_id"] for member in sorted(front, key=lambda member: member["error"])]
 
@@ -229,40 +229,41 @@ def _merge_log(database: Path) -> None:
 
 
 def _epochs(checkpoint: Path) -> int:
-    """How many epochs a checkpoint has behind it."""
+    """Return the number of epochs that a checkpoint records."""
     try:
         with safe_open(checkpoint, "pt") as opened:
             return len(json.loads(opened.metadata()["state"])["history"])
-    except FileNotFoundError:  # not written yet, or removed since the training has ended
+    except FileNotFoundError:  # not written yet, or removed because the training has ended
         return 0
 
 
 def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 300) -> None:
-    """Wait until the condition holds. Raises RuntimeError if the process ends before, or it takes longer."""
+    """Wait until the condition holds. Raises RuntimeError if the process ends before, or after the time limit."""
     deadline = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise RuntimeError(f"nothing to interrupt: {process.communicate()[1].strip()[-2000:]}")
+            raise RuntimeError(f"the command ended or was too slow: {process.communicate()[1].strip()[-2000:]}")
         time.sleep(0.005)
 
 
 def _check_paths(old: OldNasx) -> None:
-    """Raise RuntimeError if a file names a directory of this machine.
+    """Raise RuntimeError if a file contains a path of this machine.
 
-    Exported programs may name the temporary directories: torch writes the lines of source that each node comes from.
+    Exported programs may contain paths of the temporary directories: torch records the source lines of each node.
     """
     own = (Path(sys.prefix), REPOSITORY, Path.home())
     for file in sorted(path for path in old.directory.rglob("*") if path.is_file()):
         places = own if file.suffix in (".onnx", ".pt2") else (*own, old.worktree, old.directory)
         if found := re.search(b"|".join(re.escape(f"{place}/".encode()) for place in places), file.read_bytes()):
-            raise RuntimeError(f"{file.relative_to(old.directory)} names {found[0].decode()}")
+            raise RuntimeError(f"{file.relative_to(old.directory)} contains {found[0].decode()}")
 
 
 def main(
-    commit: Annotated[str, typer.Option(help="The commit whose nasx makes the fixtures.")] = COMMIT,
-    out: Annotated[Path | None, typer.Option(help="Directory; tests/old_runs/COMMIT if not given.")] = None,
+    commit: Annotated[str, typer.Option(help="Commit of the nasx to run.")] = COMMIT,
+    out: Annotated[Path | None, typer.Option(help="Directory; default: tests/old_runs/COMMIT.")] = None,
 ) -> None:
+    """Create the fixtures of an earlier commit."""
     directory = out or FIXTURES / _git("rev-parse", "--short=7", commit)
     make(commit, directory)
     size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

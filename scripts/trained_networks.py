@@ -1,9 +1,9 @@
-"""Trained networks kept on disk: what is measured on them can be repeated and extended without training again.
+"""Trained networks on disk, so that measurements can be repeated and extended without training again.
 
-A **study** trains architectures, drawn uniformly from the distinct networks of the space, with several seeds each, by
-the recipe of a config. Its directory is named after a hash of all settings that shape a network and laid out like a
-run's: `config.yaml`, and under `archs/<arch_id>/` the weights and the record of each training. Records are written
-last and whole, so that a study may be killed at any time and goes on where it stopped.
+A **study** trains architectures, drawn at random without equivalent encodings, with several seeds each, by the recipe
+of a config. The name of its directory contains a hash of all settings that affect a training. Its layout is that of a
+run: `config.yaml`, and under `archs/<arch_id>/` the weights and the record of each training. Records are written last
+and atomically, so that a study can be killed at any time and resumes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from nasx.training.fit import fit
 from nasx.trial import Genotype, arch_id, derive_seed
 from nasx.workflows.search import config_hash
 
-# what makes a network a matter of half a minute on one core; the digits' config does so already
+# settings for trainings of about half a minute on one core; the digits' config needs no change
 OVERRIDES = {
     "fashion_mnist": (
         "space.channels=8",
@@ -62,7 +62,7 @@ OVERRIDES = {
 
 @dataclass(frozen=True)
 class Trained:
-    """One network, trained: its record in a study."""
+    """Record of one training in a study."""
 
     arch_id: str
     replicate: int
@@ -71,28 +71,34 @@ class Trained:
     seed: int
     error: float  # share of validation images misclassified
     train_error: float
-    learned: bool  # whether the error is better than chance
+    learned: bool  # True if the error is better than chance
     parameters: int
     macs: int  # multiply-accumulates of one forward pass of one image
-    train_seconds: float  # of processor time; of the clock where a GPU trains
+    train_seconds: float  # CPU time; wall time on a GPU
 
 
 @dataclass(frozen=True)
 class Study:
-    """Architectures and seeds to be trained, and where they are kept."""
+    """Trained networks of one config in a directory."""
 
     folder: Path
 
     @classmethod
     def open(cls, cache_dir: Path, dataset: str, overrides: Sequence[str]) -> Study:
-        """The study of a dataset's config, made quick by OVERRIDES, below `cache_dir`; made where it is new."""
+        """Open the study of a dataset's config; create it if it is new.
+
+        Args:
+            cache_dir: parent of the study's directory.
+            dataset: name of a config; OVERRIDES shorten its trainings.
+            overrides: further overrides.
+        """
         return cls.of(cache_dir, compose(dataset, [*OVERRIDES.get(dataset, ()), *overrides]))
 
     @classmethod
     def of(cls, cache_dir: Path, config: Mapping[str, Any]) -> Study:
-        """The study of a composed config, e.g. a run's."""
-        folder = cache_dir / f"{config['name']}_{config_hash(_what_shapes_networks(config))}"
-        write_atomically(folder / CONFIG, to_yaml(config).encode())  # anew: the data may have moved
+        """Open the study of a composed config, e.g. that of a run."""
+        folder = cache_dir / f"{config['name']}_{config_hash(_training_settings(config))}"
+        write_atomically(folder / CONFIG, to_yaml(config).encode())  # again: the data may have moved
         return cls(folder)
 
     @property
@@ -104,14 +110,14 @@ class Study:
         return arch_dir(self.folder, arch) / f"record_{replicate}.json"
 
     def records(self, genotypes: Sequence[Genotype], seeds: int) -> list[list[Trained]]:
-        """What has been trained: for each architecture that learned the task with all `seeds`, their records."""
+        """Return the records of each architecture that is trained with all `seeds` and learned the task with each."""
         space = self.experiment.space
         files = [[self.record_file(_id(space, g), r) for r in range(seeds)] for g in genotypes]
         found = [[_read(f) for f in row] for row in files if all(f.exists() for f in row)]
         return [row for row in found if all(network.learned for network in row)]
 
     def network(self, record: Trained) -> nn.Sequential:
-        """A trained network, in evaluation mode, on the device."""
+        """Load a trained network, in evaluation mode, on the device."""
         data = self.experiment.data
         network = self.experiment.space.build(record.genotype, input_shape=data.shape, n_classes=data.n_classes)
         load_weights(network, weights_file(self.folder, record.arch_id, record.replicate))
@@ -122,7 +128,12 @@ class Study:
 
 
 def draw_architectures(space: SearchSpace, n: int, seed: int) -> list[Genotype]:
-    """`n` distinct networks, each encoding as likely as another; a longer list begins with a shorter one.
+    """Draw `n` distinct networks; all encodings have the same probability. A shorter list is the start of a longer one.
+
+    Args:
+        space: to draw from.
+        n: number of networks.
+        seed: of the drawing.
 
     >>> from nasx.spaces.nb201 import NASBench201
     >>> draw_architectures(NASBench201(), 3, seed=0) == draw_architectures(NASBench201(), 5, seed=0)[:3]
@@ -138,7 +149,15 @@ def draw_architectures(space: SearchSpace, n: int, seed: int) -> list[Genotype]:
 
 
 def train(study: Study, genotypes: Sequence[Genotype], seeds: int, *, jobs: int, console: Console) -> None:
-    """Train what the study lacks, one process a job and one thread a process."""
+    """Train the networks that the study lacks.
+
+    Args:
+        study: to extend.
+        genotypes: networks.
+        seeds: trainings per network.
+        jobs: processes, one thread each.
+        console: for the progress bar.
+    """
     space = study.experiment.space
     wanted = [(g, r) for g in genotypes for r in range(seeds) if not study.record_file(_id(space, g), r).exists()]
     for _ in in_processes(_train, [(study, *job) for job in wanted], jobs=jobs, title="training", console=console):
@@ -148,7 +167,15 @@ def train(study: Study, genotypes: Sequence[Genotype], seeds: int, *, jobs: int,
 def in_processes(
     function: Any, arguments: Sequence[tuple[Any, ...]], *, jobs: int, title: str, console: Console
 ) -> Iterator[Any]:
-    """The results of `function` over the arguments as they come, with a progress bar; in process for one job."""
+    """Call a function in processes and yield its results in order of completion.
+
+    Args:
+        function: importable by name.
+        arguments: of each call.
+        jobs: processes, one thread each; 1: calls are made in this process.
+        title: of the progress bar.
+        console: for the progress bar.
+    """
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(title, total=len(arguments))
         if jobs == 1 or len(arguments) < 2:
@@ -165,12 +192,12 @@ def in_processes(
 
 
 def device() -> torch.device:
-    """Where networks are trained and measured: the GPU, if there is one."""
+    """Return the device for training and measuring: the GPU if there is one."""
     return resolve_device("auto")
 
 
 def seconds() -> float:
-    """A clock: of the processor, so that a busy machine does not tell; the wall's where a GPU does the work."""
+    """Return the CPU time, which other load affects less; on a GPU, the wall time."""
     if device().type == "cpu":
         return time.process_time()
     torch.cuda.synchronize()
@@ -178,7 +205,7 @@ def seconds() -> float:
 
 
 def pixels_of(images: LabeledImages, data: SearchData) -> tuple[Tensor, Tensor]:
-    """Images as a network takes them, and their labels, on the device."""
+    """Return normalized images and their labels on the device."""
     return normalize(as_tensor(images.images).to(device()), data.mean, data.std), as_tensor(images.labels).to(device())
 
 
@@ -219,8 +246,8 @@ def _id(space: SearchSpace, genotype: Genotype) -> str:
     return arch_id(space.name, space.settings, genotype)
 
 
-def _what_shapes_networks(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings behind a training that are not at their defaults, so that a new setting orphans no study."""
+def _training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a training that differ from their defaults, so that new settings change no hash."""
     shaping = {key: config[key] for key in ("seed", "split")}
     for group in ("dataset", "space", "training"):
         target = load_target(config[group], group)
@@ -229,7 +256,7 @@ def _what_shapes_networks(config: Mapping[str, Any]) -> dict[str, Any]:
         shaping[group] = {
             key: value for key, value in settings.items() if key not in defaults or defaults[key] != value
         }
-        shaping[group]["class"] = target.__name__  # type: ignore[attr-defined]  # wherever it lives
+        shaping[group]["class"] = target.__name__  # type: ignore[attr-defined]  # without its module, which may move
     return shaping
 
 

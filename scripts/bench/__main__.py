@@ -1,10 +1,10 @@
-"""All benchmarks, one after the other, in one table.
+"""Run all benchmarks in sequence and print one table.
 
     python -m scripts.bench [NAMES...] [--quick] [--data-root DIR] [--repeats N] [--json FILE] [--plot DIR]
 
-In full it takes half an hour on two idle cores, `--quick` less than three minutes. Needs the extra "bench". The data
-root is laid out as for `nasx search dataset.root=DIR`; without one, what needs published images is skipped.
-`noisy_search` reads the published table of NAS-Bench-201 that the environment variable NASX_NATS_TABLE names.
+A full run takes half an hour on two idle cores, `--quick` less than three minutes. Needs the extra "bench". The data
+root has the layout of `nasx search dataset.root=DIR`; without it, measurements on published images are skipped.
+`noisy_search` reads the published table of NAS-Bench-201 from the file that NASX_NATS_TABLE names.
 """
 
 from __future__ import annotations
@@ -24,54 +24,54 @@ from rich.console import Console
 from nasx.errors import did_you_mean
 from nasx.files import write_atomically
 from scripts.bench.measurement import Measurement, Options
-from scripts.bench.table import Result, record, table, tell
+from scripts.bench.table import Result, one_line, record, table
 
 BENCHMARKS: Mapping[str, str] = {  # the modules of this folder that have a function `benchmark`, quick ones first
-    "overhead": "what a search costs beside its trials",
-    "scores": "SHAP and activation scores beside shap's explainer and the paper's accumulation",
-    "candidate": "training one network beside plain PyTorch, and its share of the roofline",
-    "shares": "where the time of a search goes",
-    "noisy_search": "networks recommended after noisy trainings, by their true costs, beside pymoo, Optuna and random",
+    "overhead": "overhead of a search beyond its trials",
+    "scores": "SHAP and activation scores, compared with shap's explainer and the paper's accumulation",
+    "candidate": "training one network, compared with plain PyTorch and with the roofline",
+    "shares": "time of a search by part",
+    "noisy_search": "true costs of networks recommended after noisy trainings, compared with pymoo, Optuna and random",
     "launches": "GPU work of a trial, counted on a CPU: launches, uploads, copies back",
-    "ray_hooks": "what each hook into private parts of Ray and Tune saves",
+    "ray_hooks": "gain of each hook into private parts of Ray and Tune",
     "memory": "memory of driver and workers, and its growth",
-    "whole_search": "a whole search beside a script with Optuna and plain PyTorch",
+    "whole_search": "a whole search, compared with a script that uses Optuna and plain PyTorch",
 }
 
 
 def run(name: str, options: Options) -> list[Result]:
-    """The results of one benchmark, told on stderr as they come."""
+    """Run one benchmark and return its results; print each on stderr as soon as it is available."""
     module = importlib.import_module(f"scripts.bench.{name}")
     results: list[Result] = []
     for result in module.benchmark(options):
         results.append(result)
-        print(f"{name}: {tell(result)}", file=sys.stderr, flush=True)
+        print(f"{name}: {one_line(result)}", file=sys.stderr, flush=True)
     return results
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(BENCHMARKS)}; all by default.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Short, for CI: few repetitions, small tasks.")] = False,
-    data_root: Annotated[Path | None, typer.Option(envvar="NASX_DATA", help="Where published datasets lie.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help=f"From {', '.join(BENCHMARKS)}; default: all.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="For CI: few repetitions, small tasks.")] = False,
+    data_root: Annotated[Path | None, typer.Option(envvar="NASX_DATA", help="Folder of published datasets.")] = None,
     repeats: Annotated[
-        int | None, typer.Option(min=1, help="Turns of whole_search: 2 digits, 1 Fashion-MNIST.")
+        int | None, typer.Option(min=1, help="Turns of whole_search; default: 2 on digits, 1 on Fashion-MNIST.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the results to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw bench.png into this directory.")] = None,
 ) -> None:
-    """Measure nasx beside what people would use instead."""
+    """Measure nasx and compare it with alternatives."""
     for name in names or ():
         if name not in BENCHMARKS:
             raise typer.BadParameter(f"no benchmark is called {name!r}. {did_you_mean(name, BENCHMARKS)}")
-    # one thread a process, as a worker has: read by torch and numpy when they are imported, here and in processes
+    # one thread per process, as in a worker: torch and numpy read this at import, here and in child processes
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    from scripts.bench import machine
+    from scripts.bench import machine  # imports torch, after the variables are set
 
     started, facts, options = time.monotonic(), machine.facts(), Options(quick, data_root, repeats)
     results: dict[str, list[Result]] = {}
     for name in names or BENCHMARKS:
         results[name] = run(name, options)
-        if json_file is not None:  # after each: an hour may be lost otherwise
+        if json_file is not None:  # after each benchmark, so that an interruption does not lose all results
             json_file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(json_file, (json.dumps(record(results, facts, options), indent=1) + "\n").encode())
     Console(width=None if sys.stdout.isatty() else 160).print(table(results, machine.describe(facts)))
@@ -80,10 +80,10 @@ def main(
     judged = sum(m.met is not None for m in measurements)
     print(f"{judged - missed} of {judged} targets met, in {(time.monotonic() - started) / 60:.1f} minutes")
     if plot is not None and any(m.theirs for m in measurements):
-        from nasx.reports.figures.style import save
+        from nasx.reports.figures.style import save  # matplotlib takes seconds to load
         from scripts.bench.picture import draw
 
-        save(draw(measurements, "nasx beside its peers"), plot / "bench.png")
+        save(draw(measurements, "nasx compared with its peers"), plot / "bench.png")
 
 
 if __name__ == "__main__":

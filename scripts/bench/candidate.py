@@ -1,10 +1,10 @@
-"""How fast one candidate trains: fit() beside plain PyTorch in float32, and beside what the machine could do at most.
+"""Training speed of one candidate: fit() compared with plain PyTorch in float32 and with the roofline.
 
     python -m scripts.bench candidate [--quick]
 
-Images per second of processor time, of one thread, validation after every epoch included: of nasx, of a plain loop with
-a DataLoader, and of the same loop with tensors in memory. Three cells of NAS-Bench-201, light, median and heavy by
-their multiply-accumulates. Images are random: they cost what real ones do. Then the share of the roofline
+Measures images per CPU second on one thread, including validation after every epoch: of nasx, of a plain loop with a
+DataLoader, and of the same loop with tensors in memory. Three cells of NAS-Bench-201: light, median and heavy by
+multiply-accumulates. Images are random; they cost as much as real ones. Also reports the share of the roofline
 (`scripts.bench.roofline`) that fit() reaches.
 """
 
@@ -39,16 +39,16 @@ CELLS = {  # the 10th percentile, the median and the maximum of the space's 5,04
 
 @dataclass(frozen=True)
 class Setting:
-    """A kind of images, and how networks are made and trained for it."""
+    """Shape of the images, and size and training of the networks."""
 
     name: str
     shape: tuple[int, int, int]
-    images: int  # to train on; a fifth as many to validate on
+    images: int  # for training; a fifth as many for validation
     channels: int
     cells: int
     recipe: Recipe
     augmentation: Augmentation
-    target: float  # times the loop with tensors in memory, at least
+    target: float  # minimum speedup over the loop with tensors in memory
 
 
 # as in configs/digits.yaml, mnist.yaml and cifar10.yaml, with fewer images and epochs
@@ -87,7 +87,7 @@ SETTINGS = (
 
 
 def random_data(setting: Setting) -> SearchData:
-    """Images and labels that mean nothing."""
+    """Return random images with labels that do not depend on them."""
     rng = np.random.default_rng(0)
     names = tuple(map(str, range(N_CLASSES)))
 
@@ -100,7 +100,13 @@ def random_data(setting: Setting) -> SearchData:
 
 
 def network_of(setting: Setting, cell: str, seed: int = 0) -> nn.Sequential:
-    """A fresh network, the same for the same seed."""
+    """Return a fresh network, the same for the same seed.
+
+    Args:
+        setting: size of the network.
+        cell: a name of CELLS.
+        seed: of the weights.
+    """
     space = NASBench201(channels=setting.channels, cells=setting.cells)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -108,7 +114,13 @@ def network_of(setting: Setting, cell: str, seed: int = 0) -> nn.Sequential:
 
 
 def contenders(setting: Setting, cell: str, data: SearchData) -> Mapping[str, Callable[[], float]]:
-    """Trainings by name; each returns images per second."""
+    """Return trainings by name; each returns its images per second.
+
+    Args:
+        setting: network and recipe.
+        cell: a name of CELLS.
+        data: images.
+    """
     recipe, augmentation = setting.recipe, setting.augmentation
 
     def rate(training: Callable[[nn.Module], object]) -> Callable[[], float]:
@@ -135,7 +147,15 @@ def contenders(setting: Setting, cell: str, data: SearchData) -> Mapping[str, Ca
 def roofline_share(
     setting: Setting, cell: str, data: SearchData, limits: Limits, rates: tuple[float, ...]
 ) -> Measurement:
-    """What share of the least time that training takes on this machine is the time of fit()."""
+    """Return the share of the roofline that fit() reaches, in percent.
+
+    Args:
+        setting: network and recipe.
+        cell: a name of CELLS.
+        data: images.
+        limits: peak rates of the machine.
+        rates: images per second of fit(), one per turn.
+    """
     n = min(setting.recipe.batch_size, setting.images)
     images = normalize(as_tensor(data.train.images[:n]), data.mean, data.std)
     network = network_of(setting, cell).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -152,12 +172,12 @@ def roofline_share(
         ours=tuple(100 * rate * work.seconds / n for rate in rates),
         unit="%",
         better="more",
-        note=f"{work.flops / n / 1e6:,.0f} MFLOP and {work.bytes / n / 1e6:.1f} MB an image",
+        note=f"{work.flops / n / 1e6:,.0f} MFLOP and {work.bytes / n / 1e6:.1f} MB per image",
     )
 
 
 def benchmark(options: Options) -> Iterator[Measurement]:
-    """Both ratios and the share of the roofline, for every kind of images and cell."""
+    """Yield both ratios and the share of the roofline for every setting and cell."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,6 +1,6 @@
-"""How good recommended networks are: judged by the mean values of further trainings.
+"""Quality of recommended networks, by the mean values of further trainings.
 
-The pure functions of `scripts.bench.front_truth`. The two objectives are the validation error, which is minimized, and
+Pure functions of `scripts.bench.front_truth`. The two objectives are the validation error, which is minimized, and
 introspectability, which is maximized.
 """
 
@@ -23,7 +23,7 @@ MARGIN = 0.1  # of the true front's extent: the reference point of normalized hy
 
 
 class Point(NamedTuple):
-    """A network and its two objectives: of one training, a mean, or an estimate."""
+    """Network with its two objectives: values of one training, means, or estimates."""
 
     arch_id: str
     error: float  # share of the validation images
@@ -32,19 +32,19 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """How good the recommendations of one tool are. NaN: undefined."""
+    """Quality of the recommendations of one tool. NaN: undefined."""
 
     recommended: int  # distinct networks
     promised: float  # hypervolume of the values that the tool shows
     true: float  # hypervolume of the true values
-    nondominated: float  # share of the recommended networks that no other retrained network truly dominates
-    nondominated_own: float  # the same among the retrained networks that the tool itself has trained
+    nondominated: float  # share of the recommended networks that no other retrained network dominates by true values
+    nondominated_own: float  # the same, among only the retrained networks that the tool itself has trained
     promised_share: float  # of the true front's hypervolume, normalized to its extent
     true_share: float
 
     @property
     def optimism(self) -> float:
-        """By which share the promised hypervolume exceeds the true one."""
+        """Relative excess of the promised hypervolume over the true one."""
         return self.promised / self.true - 1 if self.true > 0 else math.nan
 
 
@@ -78,10 +78,14 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 def nearest_to_front(observed: Iterable[Point], excluded: Collection[str], n: int) -> list[str]:
-    """Return at most `n` networks that are next to the front by the means of what was observed.
+    """Return at most `n` networks nearest to the front of the means of the observed points.
 
-    Ordered by non-domination rank, then by crowding distance within the rank, the most isolated first. Networks in
-    `excluded` take part in the ranking, but are not returned.
+    Ordered by non-domination rank, then by crowding distance within the rank, the most isolated first.
+
+    Args:
+        observed: one or more points per network.
+        excluded: networks that are ranked but not returned.
+        n: maximum number.
 
     >>> nearest_to_front([Point("a", 0.1, 0.5), Point("b", 0.3, 0.3), Point("c", 0.2, 0.4)], ["a"], 1)
     ['c']
@@ -117,12 +121,12 @@ def normalized_share(points: ArrayLike, true_front: ArrayLike) -> float:
 def judge(
     recommended: Mapping[str, Sequence[Point]], truth: Mapping[str, Point], trained: Mapping[str, Collection[str]]
 ) -> dict[str, Verdict]:
-    """Judge what each tool recommends.
+    """Measure the recommendations of each tool.
 
     Args:
         recommended: per tool, the networks that it recommends, with the values that it shows. A network that appears
             under several encodings counts once among the networks, and all its values count as promised.
-        truth: the true values of every network recommended and of the reference set, by arch_id.
+        truth: the true values of every recommended network and of the reference set, by arch_id.
         trained: per tool, the networks that it has trained.
     """
     pool = front(list(truth.values()))
@@ -146,11 +150,13 @@ def judge(
 
 
 def confirmed(values: ArrayLike, judges: int = 2) -> float:
-    """Return how much of a front by some fresh trainings is a front by the others: what further training can confirm.
+    """Return the share of a front by some of the fresh trainings that is also on the front by the others.
+
+    The mean over all ways to choose the judging trainings: the resolution that further training can have.
 
     Args:
         values: costs of further trainings, (n_networks, n_trainings, 2).
-        judges: trainings that judge, by their means; the front is that of the means of all others.
+        judges: number of judging trainings, whose means form one front; the means of all others form the other front.
 
     >>> confirmed([[[0.0, 0.0]] * 3, [[1.0, 1.0]] * 3])
     1.0
@@ -197,7 +203,7 @@ class Duel(NamedTuple):
 
 
 def duel(ours: Sequence[float], theirs: Sequence[float]) -> Duel:
-    """Compare values of the same turns; larger is better. Equal values are no lead.
+    """Compare values of the same turns; larger is better. Equal values do not count as a lead.
 
     >>> duel([2.0, 1.0], [1.0, 1.0])
     Duel(ahead=1, turns=2, difference=0.5, error=0.5)

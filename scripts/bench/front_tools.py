@@ -1,4 +1,4 @@
-"""The tools that `scripts.bench.front_truth` compares, each run as its user runs it, and the retraining of networks."""
+"""Tools that `scripts.bench.front_truth` compares, run by their normal commands, and the retraining of networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from scripts.bench.tpe_script import Limits
 ROOT = Path(__file__).parents[2]
 PROCESSES = 2  # of one thread each, for every tool
 DEVICE = ("execution.device=cpu",)
-TRAINED = "history != '[]'"  # trials without an epoch were never trained: disconnected cells
+TRAINED = "history != '[]'"  # trials without an epoch were not trained: disconnected cells
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Found:
     """Result of one search."""
 
     seconds: float  # from command to end
-    trainings: int  # begun and counted, including those that were stopped early
+    trainings: int  # including those that were stopped early
     observed: tuple[Point, ...]  # one per complete training
     recommended: tuple[Point, ...]  # with the values that the tool shows
     genotypes: Mapping[str, Genotype]  # canonical, by arch_id, of all networks observed
@@ -45,11 +45,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Truth:
-    """A network trained again with fresh seeds."""
+    """Network trained again with fresh seeds."""
 
     genotype: Genotype
     values: tuple[tuple[float, float], ...]  # (error, introspectability) of each training
-    failed: int  # trainings without a score: they count as no better than guessing
+    failed: int  # trainings without a score, which count as guessing
 
 
 def environment(checkout: Path) -> dict[str, str]:
@@ -58,7 +58,13 @@ def environment(checkout: Path) -> dict[str, str]:
 
 
 def run(command: Sequence[str], checkout: Path, folder: Path) -> str:
-    """Run a Python command to its end and return its stdout; exit with its stderr if it fails."""
+    """Run a Python command to its end and return its stdout; exit with its output if it fails.
+
+    Args:
+        command: arguments of python.
+        checkout: directory of the nasx to import.
+        folder: current directory of the process.
+    """
     done = subprocess.run(
         [sys.executable, *command], env=environment(checkout), cwd=folder, capture_output=True, text=True, check=False
     )
@@ -85,7 +91,13 @@ def worktree(commit: str) -> Iterator[Path]:
 
 
 def by_nasx(checkout: Path, overrides: Sequence[str], folder: Path) -> Found:
-    """Run `nasx search` of a checkout on the digits, then `nasx pareto`, which is not part of the time."""
+    """Run `nasx search` of a checkout on the digits, then `nasx pareto`, which is not part of the time.
+
+    Args:
+        checkout: directory of the nasx to run.
+        overrides: of the config.
+        folder: for the run directory.
+    """
     run_dir, config = folder / "run", checkout / "configs" / "digits.yaml"
     options = [*overrides, *DEVICE, f"execution.workers={PROCESSES}", f"runs_dir={folder}"]
     started = time.perf_counter()
@@ -107,13 +119,19 @@ def by_nasx(checkout: Path, overrides: Sequence[str], folder: Path) -> Found:
 
 
 def by_tpe(overrides: Sequence[str], seconds: float, folder: Path) -> Found:
-    """Run the peer's script for `seconds` from its command on. Recommended: the front of the values observed."""
+    """Run the peer's script; it recommends the front of the observed values.
+
+    Args:
+        overrides: of the digits' config.
+        seconds: deadline, from the start of the command.
+        folder: for its files.
+    """
     config = compose("digits", overrides)
     experiment = Experiment.from_config(config)
     space = experiment.space
     task = Task(
         trainings=experiment.config.evaluations,
-        population=0,  # TPE has none
+        population=0,  # TPE has no population
         processes=PROCESSES,
         seed=experiment.config.seed,
         channels=experiment.config.space["channels"],
@@ -149,7 +167,14 @@ def by_tpe(overrides: Sequence[str], seconds: float, folder: Path) -> Found:
 def train_again(
     genotypes: Mapping[str, Genotype], overrides: Sequence[str], turn: int, fresh_seeds: int
 ) -> dict[str, Truth]:
-    """Train and score networks with seeds that no search uses, in processes of one thread."""
+    """Train and score networks with seeds that no search uses, in processes of one thread.
+
+    Args:
+        genotypes: by arch_id.
+        overrides: of the digits' config.
+        turn: enters the seeds.
+        fresh_seeds: trainings per network.
+    """
     config = compose("digits", [*overrides, *DEVICE, "execution=serial", "also_scored={}"])
     context = multiprocessing.get_context("spawn")
     with (
@@ -175,7 +200,7 @@ def train_again(
     return found
 
 
-_evaluate: Evaluator  # of a process of the pool
+_evaluate: Evaluator  # set in each process of the pool
 
 
 def _prepare(config: Mapping[str, Any]) -> None:
@@ -185,7 +210,7 @@ def _prepare(config: Mapping[str, Any]) -> None:
 
 
 def _train(job: Job) -> tuple[float, float] | None:
-    """Return (error, introspectability); None for a network that has learned nothing or has no score."""
+    """Return (error, introspectability); None if the network is no better than chance or has no score."""
     evaluation = _evaluate(job)
     if evaluation.status is TrialStatus.COMPLETE:
         return evaluation.metrics["error"], evaluation.metrics["introspectability"]

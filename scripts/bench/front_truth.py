@@ -1,29 +1,29 @@
-"""How good the networks that a search recommends really are: on the digits, trained again with fresh seeds.
+"""True quality of the networks that a search recommends: on the digits, trained again with fresh seeds.
 
     python -m scripts.bench.front_truth [--turns 10] [--trainings 64 128] [--first-seed 0] [--json FILE] [--quick]
 
 A turn is a seed. In each turn three tools search the same space with the same images, recipe and objectives
-(validation error and introspectability by SHAP), one after the other, each in two processes of one thread:
+(validation error and introspectability by SHAP), sequentially, each in two processes of one thread:
 
 - nasx, the working tree with its defaults; recommended: the front of `nasx pareto`.
 - released: the commit of --released, with the same number of trainings.
 - TPE: Optuna's multi-objective TPE with plain PyTorch training (`scripts.bench.tpe_script`), for the elapsed time of
   nasx in this turn, imports included; recommended: the front of the values observed.
 
-The order rotates with the turn; nasx always runs before TPE, which needs its time. Then every network recommended, and
-a reference set of other trained networks that are next to the front by the values observed, is trained again with
+The order rotates with the turn; nasx always runs before TPE, since TPE gets the same time. Then every recommended
+network, and a reference set of other trained networks near the front of the observed values, is trained again with
 fresh seeds. Their means are the true values. The mean of five trainings is itself noisy: even the true hypervolume is
-slightly optimistic, for every tool alike.
+slightly optimistic, equally for every tool.
 
-promised: hypervolume of the values that the tool shows; true: of the true values; both from error 0.9 and
-introspectability 0. Optimism: promised / true - 1. Non-dominated: share of the recommended networks that no other
-retrained network of this turn truly dominates; own: among the networks that the tool itself has trained. The sentence
-on confirmation tells what the measure can resolve: how much of the front of the means of all fresh trainings but two
-is on the front of the means of these two. Shares: hypervolume as a share of that of the true front of all
-retrained networks, both objectives scaled to the extent of that front.
+promised: hypervolume of the values that the tool shows; true: of the true values; both with the reference point error
+0.9 and introspectability 0. Optimism: promised / true - 1. Non-dominated: share of the recommended networks that no
+other retrained network of this turn dominates by true values; own: among the networks that the tool itself has trained.
+The sentence on confirmation states the resolution of the measurement: two of the fresh trainings are set aside, and it
+reports the share of the front of the others' means that is on the front of the means of these two. Shares: hypervolume
+as a share of that of the true front of all retrained networks, both objectives scaled to the extent of that front.
 
-Let nothing else run. Turns are appended to the JSON file as they finish, and those that the file has are skipped. It
-is not part of `python -m scripts.bench`: one turn takes minutes, and a single turn says little.
+Run it on an idle machine. Turns are appended to the JSON file as they finish, and turns in the file are skipped. It is
+not part of `python -m scripts.bench`: one turn takes minutes, and a single turn is not conclusive.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ from scripts.bench.front_tools import ROOT, Found, Truth, by_nasx, by_tpe, train
 
 NASX, RELEASED, TPE = "nasx", "released", "TPE"
 ORDERS = ((NASX, RELEASED, TPE), (RELEASED, NASX, TPE), (NASX, TPE, RELEASED))
-OVERHEAD = 100  # a turn takes as long as this many further trainings of its tools: starts, and the retraining
+OVERHEAD = 100  # starts and retraining of a turn, in equivalent trainings; for the ETA
 
-Record = dict[str, Any]  # of one turn, plain data
+Record = dict[str, Any]  # result of one turn, plain data
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings that must be equal for turns to be comparable."""
+    """Settings that must be equal in all turns of a file."""
 
-    released: str | None = "c8f4bd1"  # commit; None: not compared
+    released: str | None = "c8f4bd1"  # commit; None: no comparison
     fresh_seeds: int = 5
     reference: int = 12  # networks of the reference set
     overrides: tuple[str, ...] = ()  # of the digits' config, for every tool
@@ -94,11 +94,19 @@ def order(turn: int, plan: Plan) -> list[str]:
 
 
 def report(text: str) -> None:
+    """Print progress on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def search(plan: Plan, checkouts: Mapping[str, Path], turn: int, trainings: int) -> dict[str, Found]:
-    """Run every tool once."""
+    """Run every tool once.
+
+    Args:
+        plan: settings.
+        checkouts: directory of each version of nasx.
+        turn: seed of the searches.
+        trainings: budget of nasx.
+    """
     overrides = [*plan.overrides, f"seed={turn}", f"algorithm.evaluations={trainings}"]
     found: dict[str, Found] = {}
     for tool in order(turn, plan):
@@ -114,7 +122,15 @@ def search(plan: Plan, checkouts: Mapping[str, Path], turn: int, trainings: int)
 
 
 def measure(plan: Plan, checkouts: Mapping[str, Path], turn: int, trainings: int, known: Mapping[str, Truth]) -> Record:
-    """Search with every tool and train again what they recommend; `known` was trained again in this turn before."""
+    """Search with every tool and train the recommended networks again.
+
+    Args:
+        plan: settings.
+        checkouts: directory of each version of nasx.
+        turn: seed of the searches.
+        trainings: budget of nasx.
+        known: networks that were already trained again in this turn, by arch_id.
+    """
     found = search(plan, checkouts, turn, trainings)
     genotypes = {name: genotype for each in found.values() for name, genotype in each.genotypes.items()}
     recommended = {point.arch_id for each in found.values() for point in each.recommended}
@@ -151,7 +167,7 @@ def verdicts(record: Record) -> dict[str, Verdict]:
 
 
 def confirmation(record: Record) -> float:
-    """Return how much of a front by all fresh trainings but two is confirmed by these two; NaN: too few trainings."""
+    """Return the share of a front by all but two fresh trainings that these two confirm; NaN: too few trainings."""
     values = [each["values"] for each in record["truth"].values()]
     least = min(map(len, values))
     if least < 3:
@@ -160,7 +176,7 @@ def confirmation(record: Record) -> float:
 
 
 def plain(verdict: Verdict) -> dict[str, float | None]:
-    """Return a verdict for JSON; NaN is null."""
+    """Return a verdict as plain data for JSON; NaN is null."""
     values = {**asdict(verdict), "optimism": verdict.optimism}
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
@@ -172,7 +188,7 @@ def revision() -> str:
 
 
 def known_truth(records: Sequence[Record], turn: int) -> dict[str, Truth]:
-    """Return the networks that were trained again in this turn, for another number of trainings."""
+    """Return the networks that were trained again in this turn for another number of trainings, by arch_id."""
     return {
         name: Truth(tuple(each["genotype"]), tuple((e, i) for e, i in each["values"]), each["failed"])
         for record in records
@@ -200,7 +216,14 @@ def write(file: Path | None, plan: Plan, records: Sequence[Record]) -> None:
 
 
 def measure_all(plan: Plan, turns: Sequence[int], trainings: Sequence[int], file: Path | None) -> list[Record]:
-    """Measure the turns that the file does not have; return all that were asked for, in order."""
+    """Measure the turns that the file does not contain, and return the records of all turns.
+
+    Args:
+        plan: settings.
+        turns: seeds.
+        trainings: budgets.
+        file: JSON file to extend; None: no file.
+    """
     records = read(file, plan)
     asked = [(turn, n) for turn in turns for n in trainings]
     missing = [each for each in asked if each not in {(r["turn"], r["trainings"]) for r in records}]
@@ -221,7 +244,7 @@ def measure_all(plan: Plan, turns: Sequence[int], trainings: Sequence[int], file
 
 
 def columns(records: Sequence[Record], tool: str) -> dict[str, list[float]]:
-    """Return the figures of one tool, by name, one value per turn; NaN: undefined."""
+    """Return the figures of one tool by name, one value per turn; NaN: undefined."""
     judged = [verdicts(record)[tool] for record in records]
     found = [record["tools"][tool] for record in records]
     return {
@@ -239,6 +262,7 @@ def columns(records: Sequence[Record], tool: str) -> dict[str, list[float]]:
 
 
 def tools_of(records: Sequence[Record]) -> list[str]:
+    """Return the tools of the records, in the order of the tables."""
     return [tool for tool in (NASX, RELEASED, TPE) if tool in records[0]["tools"]]
 
 
@@ -289,7 +313,7 @@ def summary_table(title: str, records: Sequence[Record]) -> Table:
 
 
 def comparisons(records: Sequence[Record]) -> Iterator[str]:
-    """Yield one sentence per other tool and figure: in how many turns nasx is ahead."""
+    """Yield one sentence per other tool and figure: the number of turns in which nasx is ahead, and its mean lead."""
     ours = columns(records, NASX)
     for tool in tools_of(records):
         if tool == NASX:
@@ -313,11 +337,11 @@ def main() -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--turns", type=int, default=10)
-    parser.add_argument("--trainings", type=int, nargs="+", default=[64, 128], help="of nasx in each search")
+    parser.add_argument("--trainings", type=int, nargs="+", default=[64, 128], help="budgets of nasx")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="file to which turns are added")
+    parser.add_argument("--json", type=Path, help="file to append turns to")
     parser.add_argument("--released", default=Plan.released, help="commit to compare with; empty: none")
-    parser.add_argument("--reference", type=int, default=Plan.reference, help="further networks to train again")
+    parser.add_argument("--reference", type=int, default=Plan.reference, help="networks of the reference set")
     parser.add_argument("--quick", action="store_true", help="1 turn, 8 trainings of 2 epochs, no released version")
     chosen = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # inherited by the retraining processes

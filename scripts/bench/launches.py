@@ -1,10 +1,10 @@
-"""Counts the GPU work of a trial on a CPU: kernels launched, bytes uploaded, tensors copied back.
+"""Count the GPU work of a trial on a CPU: kernels launched, bytes uploaded, tensors copied back.
 
     python -m scripts.bench launches
 
-The operations that reach torch's dispatcher are the same on every device. Each that computes is at least one kernel;
-views are none. The meta device stands in for a GPU if only copies are counted. The network is the median cell of
-NAS-Bench-201, C=16, N=5; the images are small, which changes no count.
+The operations that reach torch's dispatcher are the same on every device. Each operation that computes is at least one
+kernel; views are none. The meta device replaces a GPU if only copies are counted. The network is the median cell of
+NAS-Bench-201, C=16, N=5; the images are small, which does not change the counts.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ GPU = torch.device("meta")
 SMALL = replace(
     SETTINGS[-1],
     shape=(3, 8, 8),
-    images=40_000,  # as of CIFAR-10, a fifth of which validate
+    images=40_000,  # training images of CIFAR-10 after the validation split of a fifth
     recipe=Recipe(batch_size=64),
 )
 MEDIAN = "median"
 
 
 class Counter(TorchDispatchMode):
-    """Counts operations that compute, and bytes copied from the host to the device that stands in for a GPU."""
+    """Counts operations that compute, and bytes copied from the host to the device that replaces a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,19 +57,19 @@ class Counter(TorchDispatchMode):
 
 
 def training_step(setting: Setting) -> int:
-    """Kernels of one step of training, the batch being there."""
+    """Count the kernels of one training step; the batch is already on the device."""
     classifier = Classifier(training_form(network_of(setting, MEDIAN)), setting.recipe, steps_per_epoch=10)
     optimizer = torch.optim.SGD(classifier.network.parameters(), lr=0.1, momentum=0.9, nesterov=True, fused=True)
     classifier.optimizers = lambda use_pl_optimizer=True: optimizer
     images, labels = torch.randn(64, *setting.shape), torch.arange(64) % 10
-    classifier.train_on(images, labels)  # momentum and sums are made
+    classifier.train_on(images, labels)  # creates momentum and sums
     with Counter() as counted:
         classifier.train_on(images, labels)
     return counted.kernels
 
 
 def replayed_step(setting: Setting) -> int:
-    """Launches of the same step as a CUDA graph: its inputs are copied, then it is replayed."""
+    """Count the launches of the same step as a CUDA graph: copies of its inputs, and one replay."""
 
     class Graph:
         def replay(self) -> None:
@@ -84,7 +84,13 @@ def replayed_step(setting: Setting) -> int:
 
 
 def activation_score(setting: Setting, data: SearchData, batch_size: int) -> int:
-    """Kernels of the activation score of 8,000 images."""
+    """Count the kernels of the activation score of 8,000 images.
+
+    Args:
+        setting: the network.
+        data: its validation images are scored.
+        batch_size: images per forward pass.
+    """
     network = network_of(setting, MEDIAN).eval()
     pixels = Pixels(data.validation, mean=data.mean, std=data.std)
     with Counter() as counted:
@@ -93,7 +99,7 @@ def activation_score(setting: Setting, data: SearchData, batch_size: int) -> int
 
 
 def trial_uploads(setting: Setting, data: SearchData) -> int:
-    """Bytes of images and labels that a trial sends to the GPU, for training, validation and scores."""
+    """Return the bytes of images and labels that a trial uploads for training, validation and scores."""
     scale = {"mean": data.mean, "std": data.std, "device": GPU}
     with Counter() as counted:
         TrainingBatches(data.train, **scale, batch_size=64, augmentation=Augmentation(), seed=0)  # type: ignore[arg-type]
@@ -103,7 +109,7 @@ def trial_uploads(setting: Setting, data: SearchData) -> int:
 
 
 def fetched_by_teardown(strategy: SingleDeviceStrategy, setting: Setting) -> int:
-    """Tensors, each of them waited for, that the end of a training moves to the CPU."""
+    """Count the tensors that the end of a training moves to the CPU; each of them is a synchronization."""
     network = training_form(network_of(setting, MEDIAN))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     for parameter in network.parameters():
@@ -139,7 +145,7 @@ class _NoAccelerator:
 
 
 def benchmark(options: Options) -> Iterator[Measurement]:
-    """Yield counts, which are the same on every machine: of nasx, and of the plain form."""
+    """Yield counts of nasx and of the plain implementation; they are the same on every machine."""
 
     def counted(what: str, against: str, ours: int, theirs: int, unit: str) -> Measurement:
         counts = f"{what}: {ours:,} {unit}", f"{against}: {theirs:,}"

@@ -1,4 +1,4 @@
-"""Training as Lightning's documentation teaches it, in float32 with a DataLoader: the peer on a GPU."""
+"""Training as in Lightning's documentation, in float32 with a DataLoader: the peer on a GPU."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ from scripts.bench.plain_training import AugmentedImages, Batch, tensors
 
 
 class PlainModule(pl.LightningModule):  # type: ignore[misc]
-    """A network, its loss and its optimiser."""
+    """Network, loss and optimizer."""
 
     def __init__(self, network: nn.Module, recipe: Recipe, steps: int) -> None:
-        """`steps`: of the whole training."""
+        """
+        Args:
+            network: to be trained.
+            recipe: optimizer and schedule.
+            steps: of the whole training.
+        """
         super().__init__()
         self.network = network
         self.recipe = recipe
         self.steps = steps
-        self.ends: list[float] = []  # of epochs, by the clock
+        self.ends: list[float] = []  # of epochs, wall clock
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = F.cross_entropy(self.network(batch[0]), batch[1])
@@ -59,7 +64,16 @@ class PlainModule(pl.LightningModule):  # type: ignore[misc]
 def lightning_rate(
     network: nn.Module, data: SearchData, recipe: Recipe, augmentation: Augmentation, device: str, workers: int
 ) -> float:
-    """Images a second in the second of two epochs, so that the start of its `workers` is not held against it."""
+    """Return the images per second in the second of two epochs; the first includes the start of the workers.
+
+    Args:
+        network: trained in place.
+        data: its training images.
+        recipe: optimizer, schedule and batch size.
+        augmentation: applied to each image.
+        device: "cuda" or "cpu".
+        workers: processes of the DataLoader.
+    """
     recipe = replace(recipe, epochs=2)
     images = AugmentedImages(*tensors(data.train, data), augmentation, seed=0)
     loader = DataLoader(

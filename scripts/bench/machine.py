@@ -1,4 +1,4 @@
-"""The facts about a machine that a figure cannot be read without."""
+"""Facts about a machine that are needed to interpret its measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "pytorch-lightning", "ray", "optuna", "shap", "numpy")
 
 
 def facts() -> dict[str, Any]:
-    """Processor, its instructions, cores, threads, load, versions, date."""
+    """Return processor, instruction sets, cores, threads, load, GPU, versions and date."""
     model, flags = processor()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -26,7 +26,7 @@ def facts() -> dict[str, Any]:
         "instructions": [flag for flag in FLAGS if flag in flags],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],  # processes that wanted a core in the last minute, these benchmarks not among them
+        "load": os.getloadavg()[0],  # mean number of runnable processes in the last minute, before the benchmarks
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
@@ -34,7 +34,7 @@ def facts() -> dict[str, Any]:
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str]]:
-    """Name and instruction flags; no flags where the system does not tell."""
+    """Return name and instruction flags; no flags if the system has no such file."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
@@ -45,7 +45,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str
 
 
 def describe(machine: dict[str, Any]) -> str:
-    """The facts in one line."""
+    """Format the facts as one line."""
     instructions = ", ".join(machine["instructions"]) or "no vector instructions known"
     return (
         f"{machine['date'][:10]}, {machine['gpu'] or machine['processor']}, {machine['cores']} cores ({instructions}), "
@@ -55,20 +55,20 @@ def describe(machine: dict[str, Any]) -> str:
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device, size: int = 1024) -> float:
-    """FLOP/s of a square matrix product, the best of several: what the machine gives at most."""
+    """Return the FLOP/s of a square matrix product, the best of several, as the machine's peak rate."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.float32).to(dtype) for _ in range(2))
     return 2 * size**3 / _fastest(lambda: a @ b, device)
 
 
 def copy_bandwidth(device: torch.device, mebibytes: int) -> float:
-    """Bytes/s, read and written, of a copy of that size."""
+    """Return the bytes/s, read and written, of a copy of that size."""
     source = torch.ones(mebibytes * 2**18, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _fastest(lambda: target.copy_(source), device)
 
 
 def _fastest(work: Callable[[], object], device: torch.device, repeats: int = 9) -> float:
-    """Seconds of the fastest of several calls."""
+    """Return the seconds of the fastest of several calls."""
 
     def timed() -> float:
         _wait(device)

@@ -1,4 +1,4 @@
-"""A made-up space with free answers: for what a search costs by itself."""
+"""Synthetic space whose evaluation costs nothing, to measure the overhead of a search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nasx.trial import OBJECTIVES, Evaluation, Genotype, TrialStatus
 
 
 class Space:
-    """A space where all genotypes are networks, and different ones."""
+    """Space in which all genotypes are distinct networks."""
 
     name = "made_up"
     settings: Mapping[str, int] = {}
@@ -38,8 +38,8 @@ class Space:
     def describe(self, genotype: Genotype) -> str:
         return "".join(map(str, genotype))
 
-    def answer(self, genotype: Genotype) -> Evaluation:
-        """Two rivalling sums: an error in [0.05, 0.95], an introspectability in [0, 0.9]."""
+    def evaluate(self, genotype: Genotype) -> Evaluation:
+        """Return two conflicting objectives: an error in [0.05, 0.95] and an introspectability in [0, 0.9]."""
         shares = np.array(genotype) / (np.array(self.gene_sizes) - 1)
         error = 0.95 - 0.9 * float(shares.mean())
         introspectability = 0.85 - 0.8 * float((shares[::2] ** 2).mean()) + 0.05 * float(genotype[0] == genotype[1])
@@ -48,7 +48,14 @@ class Space:
 
 @contextmanager
 def search_loop(space: Space, algorithm: SearchAlgorithm, evaluations: int, workers: int = 1) -> Iterator[SearchLoop]:
-    """The real loop with a real journal, in a directory that goes away with it."""
+    """Open a search loop with a journal in a temporary directory.
+
+    Args:
+        space: the synthetic space.
+        algorithm: a fresh algorithm.
+        evaluations: budget of the search.
+        workers: number recorded in the journal.
+    """
     objectives = ("error", "introspectability")
     info = RunInfo("made_up", "", "", "", "", 0, objectives, 10, (), "", workers)
     with tempfile.TemporaryDirectory() as directory, Journal.create(Path(directory), info) as store:

@@ -1,8 +1,8 @@
-"""What a benchmark gives: measurements, each ours beside what people would use instead.
+"""Measurements: results of a benchmark, each with the values of nasx and, if there is one, of a peer.
 
 A benchmark is a module of this folder with a function `benchmark(options)` that yields `Measurement`s, and `Skipped`
-for what cannot be measured here. Contenders take turns, A B A B ..., so that other load on the machine meets both, and
-a ratio is taken within a turn; its median and spread are reported.
+for measurements that are impossible on this machine. Contenders take turns, A B A B ..., so that other load on the
+machine affects both. Ratios are computed within a turn; their median and range are reported.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Options:
-    """What the user of the runner chose."""
+    """Options of the runner."""
 
-    quick: bool = False  # minutes in all, for CI: does everything run, roughly how fast
-    data_root: Path | None = None  # directory of the published datasets; None: what needs them is skipped
-    repeats: int | None = None  # turns of a whole search; None: as many as fit into the runner's time
+    quick: bool = False  # for CI, minutes in total: checks that everything runs, and roughly how fast
+    data_root: Path | None = None  # directory of the published datasets; None: measurements on them are skipped
+    repeats: int | None = None  # turns of a whole search; None: the default of the benchmark
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One figure: how many times better than a peer, or, without a peer, a value by itself."""
+    """One figure: the factor by which nasx is better than a peer, or, without a peer, a value."""
 
     what: str
-    against: str  # the peer, or the limit where there is none
-    ours: tuple[float, ...]  # one a turn
-    theirs: tuple[float, ...] = ()  # of the same turns; empty: `ours` is judged by itself
+    against: str  # the peer, or the limit if there is no peer
+    ours: tuple[float, ...]  # one value per turn
+    theirs: tuple[float, ...] = ()  # of the same turns; empty: no peer
     unit: str = "s"
     better: Literal["less", "more"] = "less"
-    target: float | None = None  # with a peer: times better, at least; without: a bound in `unit`; None: told only
+    target: float | None = None  # with a peer: minimum factor; without: bound in `unit`; None: no target
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class Measurement:
 
     @property
     def figures(self) -> tuple[float, ...]:
-        """Times better than the peer, one a turn; without a peer the values themselves."""
+        """Factor by which nasx is better than the peer, per turn; without a peer the values themselves."""
         if not self.theirs:
             return self.ours
         pairs = zip(self.ours, self.theirs, strict=True)
@@ -55,27 +55,27 @@ class Measurement:
 
     @property
     def met(self) -> bool | None:
-        """Whether the median meets the target; None where there is none."""
+        """True if the median meets the target; None without a target."""
         if self.target is None:
             return None
         at_least = bool(self.theirs) or self.better == "more"
         return self.median >= self.target if at_least else self.median <= self.target
 
     def record(self) -> dict[str, Any]:
-        """Everything as plain data."""
+        """Return all fields and derived values as plain data."""
         return {**asdict(self), "figures": self.figures, "median": self.median, "met": self.met}
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A measurement that was not taken."""
+    """Measurement that was not made."""
 
     what: str
     why: str
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Wall time of a call."""
+    """Return the wall time of a call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -84,7 +84,12 @@ def seconds_of(work: Callable[[], object]) -> float:
 def interleave(
     contenders: Mapping[str, Callable[[], float]], repeats: int, *, warm_up: bool = False
 ) -> dict[str, tuple[float, ...]]:
-    """What each contender returns in each of `repeats` turns, A B A B ...; a turn to warm up does not count.
+    """Call contenders in turns, A B A B ..., and return their values, one per turn.
+
+    Args:
+        contenders: by name; each returns a value, e.g. its seconds.
+        repeats: number of turns.
+        warm_up: run one more turn first and drop its values.
 
     >>> interleave({"a": lambda: 1.0, "b": lambda: 2.0}, repeats=2)
     {'a': (1.0, 1.0), 'b': (2.0, 2.0)}

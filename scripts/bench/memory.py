@@ -1,12 +1,11 @@
-"""What memory a search takes: peak of the driver and of each worker, and what 1,000 trials in reused workers add.
+"""Memory of a search: peak of the driver and of each worker, and growth over 1,000 trials in reused workers.
 
     python -m scripts.bench memory [--quick]
     python -m scripts.bench.memory --execution serial --trials 300
 
-`nasx search` on the digits, networks and trainings so small that 1,000 take minutes, with Ray's two workers; or in one
-process (`execution=serial`), which shows what training and scoring themselves leave behind. Resident
-memory is sampled every two seconds from outside, by psutil. Growth: the slope of the line through the samples of the
-second half, a thousand trials.
+Runs `nasx search` on the digits with two Ray workers, with networks and trainings so small that 1,000 take minutes; or
+in one process (`execution=serial`), which shows the growth caused by training and scoring. psutil samples resident
+memory every two seconds. Growth: slope of a line fitted to the samples of the second half, per thousand trials.
 """
 
 from __future__ import annotations
@@ -40,45 +39,45 @@ TINY = (
     "execution.device=cpu",
     "scorer.samples_per_class=5",
 )
-MIN_TRIALS = 200  # for growth to be told
+MIN_TRIALS = 200  # minimum for reporting growth
 PERIOD = 2.0  # seconds between samples
-NOISE = 16.0  # MiB in 1,000 trials that count as none: allocators keep what they once had
+NOISE = 16.0  # MiB in 1,000 trials that count as no growth: allocators keep freed memory
 MIB = 2**20
 
 Role = Literal["driver", "worker"]
 
 
 class Sample(NamedTuple):
-    """The memory of one process at one time."""
+    """Memory of one process at one time."""
 
-    trials: int  # that the search had finished
+    trials: int  # finished by the search so far
     role: Role
     pid: int
     mib: float  # resident
 
 
 def role_of(process: psutil.Process, driver: int) -> Role | None:
-    """What a process of a search is; None for Ray's own and for workers that wait to be used."""
+    """Return the role of a process of a search; None for Ray's own processes and idle workers."""
     if process.pid == driver:
         return "driver"
-    title = process.cmdline()[0]  # Ray has processes call themselves after what they do
+    title = process.cmdline()[0]  # Ray sets the titles of its processes
     return "worker" if title.startswith("ray::") and not title.endswith(("IDLE", "Agent")) else None
 
 
 def sample(driver: psutil.Process, trials: int) -> list[Sample]:
-    """All processes of a search now."""
+    """Sample all processes of a search."""
     found = []
     for process in (driver, *driver.children(recursive=True)):
         try:
             if (role := role_of(process, driver.pid)) is not None:
                 found.append(Sample(trials, role, process.pid, process.memory_info().rss / MIB))
-        except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):  # it has ended meanwhile
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):  # the process has ended meanwhile
             continue
     return found
 
 
 def finished(run_dir: Path) -> int:
-    """Trials in a journal that another process is writing; 0 before there is one."""
+    """Count the trials in a journal that another process is writing; 0 before there is a journal."""
     if not is_run(run_dir):
         return 0
     try:
@@ -89,7 +88,7 @@ def finished(run_dir: Path) -> int:
 
 
 def watch(execution: str, trials: int) -> list[Sample]:
-    """Samples of a whole search, one a process every two seconds."""
+    """Run a search and return its samples, one per process every two seconds."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         command = [sys.executable, "-m", "nasx", "search", "--config", "digits", "--run-dir", str(run_dir), *TINY]
@@ -110,7 +109,7 @@ def watch(execution: str, trials: int) -> list[Sample]:
 
 
 def growth(samples: list[Sample]) -> float:
-    """MiB that a process gains in 1,000 trials: least squares over the second half of the trials.
+    """Return the MiB that a process gains in 1,000 trials: least squares over the second half of the trials.
 
     >>> round(growth([Sample(n, "worker", 7, 300 + 0.01 * n) for n in range(100)]), 6)
     10.0
@@ -123,7 +122,7 @@ def growth(samples: list[Sample]) -> float:
 
 
 def by_process(samples: list[Sample], role: Role) -> list[list[Sample]]:
-    """The samples of each process of a role that lived for more than a third of the search."""
+    """Return the samples of each process of a role that lived for more than a third of the search."""
     found: dict[int, list[Sample]] = {}
     for s in samples:
         if s.role == role:
@@ -133,7 +132,7 @@ def by_process(samples: list[Sample], role: Role) -> list[list[Sample]]:
 
 
 def measure(execution: str, trials: int) -> Iterator[Measurement]:
-    """Peak and growth of each role of a search; of growth after a few trials nothing can be said."""
+    """Yield peak and growth of each role of a search; no growth for fewer than MIN_TRIALS trials."""
     samples = watch(execution, trials)
     for role in ("driver", "worker"):
         processes = by_process(samples, role)
@@ -148,7 +147,7 @@ def measure(execution: str, trials: int) -> Iterator[Measurement]:
 
 
 def benchmark(options: Options) -> Iterator[Measurement]:
-    """1,000 trials in Ray's reused workers; for CI a few in one process."""
+    """Yield the memory of 1,000 trials in Ray's reused workers; if quick, of 20 trials in one process."""
     return measure("serial", 20) if options.quick else measure("local", 1000)
 
 

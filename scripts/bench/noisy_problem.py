@@ -1,21 +1,21 @@
-"""Search problems with noisy answers, and measures of what a tool recommends after a number of trainings.
+"""Search problems with noisy results, and quality of the networks that a tool recommends.
 
-The truth of a network is known: the mean of the published values over all of its encodings in NAS-Bench-201 (5,043
-networks; an encoding that connects no input to its output is not a network, and its training fails). A training
-returns the truth plus Gaussian noise. Both objectives are costs:
+The true costs of a network are known: the mean of the published values over all of its encodings in NAS-Bench-201
+(5,043 networks; an encoding without a path from input to output is not a network, and its training fails). A training
+returns the true costs plus Gaussian noise. The objectives are:
 
 - error: 1 - mean accuracy;
 - second: synthetic, like introspectability, or the exact number of parameters. The synthetic one is
-  -0.6 rank-normal(error) + 0.6 rank-normal(smooth) + sqrt(0.28) own. Each part has mean 0 and variance 1 over all
+  -0.6 rank-normal(error) + 0.6 rank-normal(smooth) + sqrt(0.28) own. Each term has mean 0 and variance 1 over all
   networks. smooth is a random linear and pairwise function of the counts of operations in the canonical cell; own is an
   independent normal effect of each network.
 
 The variance of the noise is var (1 - ICC) / ICC, where ICC is the share of the variance of single trainings that is due
 to the network. var is the variance of the true costs.
 
-A few networks learn nothing. Errors above their 95 % quantile therefore count as that quantile in the variance, of
-which they would be most, and in the second objective, where they would be the best. The true error is not capped. The
-seeds of the synthetic objectives were chosen, before any search, so that no such network is on the true front.
+A few networks learn nothing. They would dominate the variance, and be the best in the second objective. Errors are
+therefore capped at their 95 % quantile in both; the true error is not capped. The seeds of the synthetic objectives
+were chosen, before any search, so that no such network is on the true front.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ SPACE = NASBench201()
 
 @dataclass(frozen=True)
 class Setting:
-    """Defines a problem."""
+    """Settings of a problem."""
 
     label: str
     dataset: str = "CIFAR-10"
-    icc_error: float = 0.8  # 1: exact answers
+    icc_error: float = 0.8  # 1: no noise
     icc_second: float = 0.5
     second: Literal["synthetic", "parameters"] = "synthetic"
     seed: int = 0  # of the synthetic objective and, with the search's seed, of the noise
@@ -91,9 +91,14 @@ class NoisyProblem:
     noise: Costs  # standard deviations
 
     def train(self, genotype: Genotype, replicate: int, search_seed: int) -> Costs | None:
-        """Return the costs of training number `replicate` of a network; None for an encoding that is no network.
+        """Return the costs of one training; None for a disconnected encoding.
 
         Every tool gets the same costs for the same replicate of the same network and search seed.
+
+        Args:
+            genotype: any encoding of the network.
+            replicate: number of the training.
+            search_seed: of the noise.
         """
         network = SPACE.canonical(genotype)
         if network not in self.truth:
@@ -145,7 +150,7 @@ class NoisyProblem:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identify the answers: a hash of the setting, the truth and the noise."""
+        """Hash of the setting, the true costs and the noise."""
         text = repr((asdict(self.setting), sorted(self.truth.items()), self.noise))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -169,7 +174,7 @@ def picks(reported: NDArray[np.float64]) -> NDArray[np.int_]:
 
 @cache
 def read(table: Path, name: str) -> NoisyProblem:
-    """Make a problem of `SETTINGS` from the published table: CSV with accuracies in percent."""
+    """Read a problem of `SETTINGS` from the published table: CSV with accuracies in percent."""
     setting = SETTINGS[name]
     errors = mean_errors(table, setting.dataset)
     error = np.array(list(errors.values()))
@@ -198,7 +203,13 @@ def mean_errors(table: Path, dataset: str) -> dict[Genotype, float]:
 
 
 def synthetic(networks: Sequence[Genotype], error: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Return a cost like that of introspectability for each network, (n,); see the module's docstring."""
+    """Return the synthetic second cost of each network, (n,), as the module's docstring defines it.
+
+    Args:
+        networks: canonical genotypes.
+        error: true errors, (n,).
+        seed: of the smooth function and the independent effects.
+    """
     own = [np.random.default_rng(derive_seed("own", seed, *network)).standard_normal() for network in networks]
     capped = np.minimum(rank_normal(error), NormalDist().inv_cdf(CAP))
     parts = [capped, rank_normal(smooth(np.array(networks), seed)), np.array(own)]

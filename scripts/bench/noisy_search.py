@@ -1,4 +1,4 @@
-"""Quality of the networks that a tool recommends if every training is a noisy answer.
+"""Quality of the networks that a tool recommends if the result of every training is noisy.
 
     python -m scripts.bench.noisy_search --table nats_bench.csv [--seeds 20] [--first-seed 1000] [--budgets 128 256]
         [--problems cifar10 ...] [--tools nasx ...] [--processes 1] [--quick] [--json result.json]
@@ -9,12 +9,12 @@ See `noisy_problem.py` for the problems, `noisy_tools.py` for the tools and `noi
 A budget counts trainings, repeated ones included. Figures are means, standard deviations and worst cases over the
 seeds:
 
-- true hypervolume of the networks shown, as a share of that of the true front (reference: 1.1 times its extent);
+- true hypervolume of the networks shown, as a share of that of the true front (reference point: 1.1 times its extent);
 - optimism: hypervolume of the costs shown, as the same share, minus the true one;
-- regret: a user who weighs the objectives takes the best network shown, by the costs shown, and loses this much true
-  cost against the best network of the space. Mean over users with weights .05, .10, ..., .95 and an augmented
+- regret: a user with given weights of the objectives picks the best network by the costs shown. Regret is its true cost
+  minus that of the best network of the space. Mean over users with weights .05, .10, ..., .95 and an augmented
   Tchebycheff cost, in units of the true front;
-- number of networks shown, and share of those that are on the true front.
+- number of networks shown, and share of them on the true front.
 
 Results of the released nasx and of the peers are kept in build/noisy_search.json: delete it if their scripts change.
 """
@@ -53,7 +53,7 @@ WORST: Mapping[str, Callable[[Sequence[float]], float]] = {"hypervolume": min, "
 
 @dataclass(frozen=True)
 class Job:
-    """A search by one tool."""
+    """Search by one tool."""
 
     table: Path
     problem: str
@@ -78,7 +78,13 @@ def run(job: Job) -> dict[int, Figures]:
 
 
 def run_all(jobs: Sequence[Job], processes: int, cache: Path | None = CACHE) -> dict[Job, dict[int, Figures]]:
-    """Run searches in processes with one thread each, except those whose figures are in the cache."""
+    """Run searches in processes with one thread each, except those with figures in the cache.
+
+    Args:
+        jobs: searches.
+        processes: searches at the same time.
+        cache: JSON file of figures; None: no cache.
+    """
     known: dict[str, dict[str, Any]] = json.loads(cache.read_text()) if cache and cache.is_file() else {}
     results: dict[Job, dict[int, Figures]] = {}
     for job in jobs:
@@ -99,7 +105,7 @@ def run_all(jobs: Sequence[Job], processes: int, cache: Path | None = CACHE) -> 
 
 
 def computed(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, dict[int, Figures]]]:
-    """Yield results in order of completion."""
+    """Run searches in processes and yield their results in order of completion."""
     if not jobs:
         return
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when a process imports numpy
@@ -153,12 +159,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="trainings")
     parser.add_argument("--problems", nargs="+", choices=SETTINGS, default=tuple(SETTINGS))
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=tuple(TOOLS))
-    parser.add_argument("--processes", type=int, default=1, help="searches at a time, with one thread each")
+    parser.add_argument("--processes", type=int, default=1, help="searches at the same time, one thread each")
     parser.add_argument("--quick", action="store_true", help=f"4 seeds, 128 trainings, cifar10, {' and '.join(QUICK)}")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     tables = parser.add_argument_group("a table for nasx's own commands")
     tables.add_argument("--problem", choices=SETTINGS, default="cifar10")
-    tables.add_argument("--write-table", type=Path, metavar="FILE", help="write its answers, CSV, and stop")
+    tables.add_argument("--write-table", type=Path, metavar="FILE", help="write noisy results as CSV, and stop")
     tables.add_argument("--replicates", type=int, default=32, help="trainings of each network")
     tables.add_argument("--seed", type=int, default=1000, help="search seed of the noise")
     tables.add_argument("--measure-front", type=Path, metavar="FILE", help="measure what `nasx pareto` shows, and stop")
@@ -171,7 +177,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what the command line asks for."""
+    """Run the comparison, or write a table or measure a front."""
     options = parse(arguments)
     if options.write_table:
         write_table(read(options.table, options.problem), options.write_table, options.replicates, options.seed)
@@ -182,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def benchmark(options: Options) -> Iterator[Measurement | Skipped]:
-    """Yield the regret of our recommendations and of each peer's, and our optimism, on the problem cifar10."""
+    """Yield the regret of nasx and of each peer, and the optimism of nasx, on the problem cifar10."""
     path = os.environ.get("NASX_NATS_TABLE")
     if not path or not Path(path).is_file():
         yield Skipped("regret of the networks recommended", "NASX_NATS_TABLE is not the path of the published table")

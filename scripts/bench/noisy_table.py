@@ -1,4 +1,4 @@
-"""Noisy answers as a table for nasx's own commands, and measures of the front that such a search shows.
+"""Noisy results as a table for nasx's own commands, and quality of the front of such a search.
 
     python -m scripts.bench.noisy_search --problem cifar10 --write-table noisy.csv --replicates 32 --seed 1000
     nasx search --config nats_bench.yaml --run-dir RUN evaluation.table=noisy.csv algorithm.evaluations=256 \\
@@ -29,7 +29,14 @@ HEIGHT = 2.0  # upper end of introspectability
 
 
 def write_table(problem: NoisyProblem, path: Path, replicates: int, search_seed: int) -> None:
-    """Write one row for each network and replicate: architecture, replicate, error, introspectability."""
+    """Write one row for each network and replicate: architecture, replicate, error, introspectability.
+
+    Args:
+        problem: provides the costs.
+        path: CSV file to write.
+        replicates: trainings per network.
+        search_seed: of the noise.
+    """
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["architecture", "replicate", "error", "introspectability"])

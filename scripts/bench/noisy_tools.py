@@ -1,7 +1,7 @@
 """Search tools on a noisy problem. Each returns the networks that it recommends after given numbers of trainings.
 
-Peers recommend the front of single answers that their user gets, and may train an encoding of a known network: it
-counts as the network's next replicate. An encoding that is no network is a training that fails.
+Peers recommend the front of single results, as their users see it. They may train another encoding of a known network:
+it counts as the network's next replicate. The training of a disconnected encoding fails.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ Tool = Callable[[NoisyProblem, int, Sequence[int]], dict[int, Shown]]  # problem
 
 
 def recommend(problem: NoisyProblem, trainings: Sequence[Training]) -> Shown:
-    """Return the networks that nasx of the working tree shows after these trainings, with its estimates of their costs.
+    """Return the networks that nasx of the working tree recommends after these trainings, with its estimated costs.
 
-    Makes of each training the journal's record of a trial, as `nasx pareto` reads it.
+    Converts each training to a trial, as `nasx pareto` reads it from the journal.
     """
     objectives = objectives_of(problem)
     trials = [
@@ -65,26 +65,26 @@ def recommend(problem: NoisyProblem, trainings: Sequence[Training]) -> Shown:
 
 
 def objectives_of(problem: NoisyProblem) -> tuple[Objective, Objective]:
-    """Return the objectives that the costs stand for."""
+    """Return the objectives of the two costs."""
     second = "parameters" if problem.setting.second == "parameters" else "introspectability"
     return OBJECTIVES["error"], OBJECTIVES[second]
 
 
 def front(shown: Shown) -> Shown:
-    """Return the non-dominated ones."""
+    """Return the entries that are non-dominated."""
     mask = pareto.front_mask([costs for _, costs in shown])
     return [entry for entry, is_on_front in zip(shown, mask, strict=True) if is_on_front]
 
 
-def single_answers(problem: NoisyProblem, trainings: Sequence[Training]) -> Shown:
-    """Return the front of single answers."""
+def single_results(problem: NoisyProblem, trainings: Sequence[Training]) -> Shown:
+    """Return the front of the results of single trainings."""
     return front([(genotype, costs) for genotype, _, costs in trainings])
 
 
 def working_tree(
     algorithm: Callable[..., SearchAlgorithm], recommend: Callable[[NoisyProblem, Sequence[Training]], Shown]
 ) -> Tool:
-    """Make a tool of an algorithm of the working tree, with one worker; settings are its defaults."""
+    """Return a tool that runs an algorithm of the working tree with its default settings and one worker."""
 
     def search(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[int, Shown]:
         objectives = objectives_of(problem)
@@ -103,7 +103,7 @@ def working_tree(
         shown = {}
         for number in range(1, budgets[-1] + 1):
             candidate = searcher.ask()
-            assert candidate is not None  # every question has been answered
+            assert candidate is not None  # no trial is running
             costs = problem.train(candidate.genotype, candidate.replicate, seed)
             searcher.tell(candidate.number, costs)
             if costs is not None:
@@ -116,9 +116,20 @@ def working_tree(
 
 
 def released(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[int, Shown]:
-    """Run the released nasx, whose directory is in the environment variable NASX_RELEASED, in a process of its own.
+    """Run the released nasx in its own process.
 
-    It trains each network once and shows the front of the answers.
+    It trains each network once and recommends the front of the results.
+
+    Args:
+        problem: provides the costs.
+        seed: of the search.
+        budgets: numbers of trainings, ascending.
+
+    Returns:
+        The recommendation at each budget.
+
+    Raises:
+        KeyError: The environment variable NASX_RELEASED, the directory of the release, is not set.
     """
     tree = os.environ["NASX_RELEASED"]
     script = Path(__file__).with_name("released_nsga2.py")
@@ -134,7 +145,7 @@ def released(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[i
                 trainings.append((SPACE.canonical(genotype), 0, costs))
             print(json.dumps(costs), file=process.stdin, flush=True)
             if number in budgets:
-                shown[number] = single_answers(problem, trainings)
+                shown[number] = single_results(problem, trainings)
     return shown
 
 
@@ -147,7 +158,7 @@ def unpack_released(directory: Path) -> None:
 
 
 class Trainer:
-    """Trains networks of one search; one that is met again gets its next replicate."""
+    """Trains networks of one search; a repeated network gets its next replicate."""
 
     def __init__(self, problem: NoisyProblem, seed: int) -> None:
         self.problem = problem
@@ -161,10 +172,11 @@ class Trainer:
 
 
 def pymoo(population: int) -> Tool:
-    """Make a tool of pymoo's NSGA-II as `searchers.pymoo` sets it. It recommends the feasible front of its population.
+    """Return a tool that runs pymoo's NSGA-II with the settings of `searchers.pymoo`.
 
-    An encoding that is no network violates a constraint. A budget ends with a generation, which rarely has fewer
-    children than the population: it may then end a little late.
+    It recommends the feasible front of its population. A disconnected encoding violates a constraint. A budget ends
+    with a generation; in rare cases a generation has fewer children than the population, and the budget ends slightly
+    late.
     """
 
     def search(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[int, Shown]:
@@ -208,10 +220,10 @@ def pymoo(population: int) -> Tool:
 
 
 def optuna(sampler: str, **settings: Any) -> Tool:
-    """Make a tool of a sampler of Optuna, every gene categorical. It recommends the study's best trials.
+    """Return a tool that runs a sampler of Optuna, every gene categorical. It recommends the study's best trials.
 
-    An encoding that is no network violates a constraint. As failed trials, from which TPE does not learn, they were
-    more than half of its trials with some seeds.
+    A disconnected encoding violates a constraint. It is not a failed trial, because TPE does not learn from those: with
+    some seeds they were more than half of its trials.
     """
 
     def search(problem: NoisyProblem, seed: int, budgets: Sequence[int]) -> dict[int, Shown]:
@@ -229,7 +241,7 @@ def optuna(sampler: str, **settings: Any) -> Tool:
             return [trial.user_attrs["violation"]]  # positive: infeasible
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # experimental features of Optuna
+            warnings.simplefilter("ignore")  # Optuna warns of experimental features
             chosen = getattr(optuna.samplers, sampler)(seed=seed, constraints_func=violations, **settings)
         study = optuna.create_study(directions=["minimize"] * N_OBJECTIVES, sampler=chosen)
         shown: dict[int, Shown] = {}
@@ -249,7 +261,7 @@ TOOLS: Mapping[str, Tool] = {
     "nasx": working_tree(NSGA2, recommend),
     "nasx_fixed": working_tree(partial(NSGA2, retraining=0.6), recommend),
     "released": released,
-    "random": working_tree(RandomSearch, single_answers),
+    "random": working_tree(RandomSearch, single_results),
     **{f"pymoo{n}": pymoo(n) for n in POPULATIONS},
     "optuna_nsga2": optuna("NSGAIISampler", population_size=64),
     "optuna_tpe": optuna("TPESampler"),

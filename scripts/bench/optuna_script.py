@@ -1,12 +1,13 @@
-"""The search that a good engineer writes in an afternoon: Optuna's NSGA-II, plain PyTorch, two processes. The peer of
-`scripts.bench.whole_search`.
+"""Search by a short script of an experienced engineer: Optuna's NSGA-II, plain PyTorch, two processes.
+
+The peer of `scripts.bench.whole_search`.
 
     python -m scripts.bench.optuna_script TASK.npz FRONT.json
 
-The space, the recipe, the images and the number of trainings are those of the nasx search it is compared with; the
-networks are built by `nasx.spaces`, so that they are the same. Everything else is what the libraries offer: processes
-that share a study through Optuna's journal file, a DataLoader, float32, the paper's activation score added up sample by
-sample. Cells that are no network, and repeats of an encoding, are pruned as Optuna's FAQ advises, and cost nothing.
+Space, recipe, images and number of trainings are those of the nasx search; the networks are built by `nasx.spaces`, so
+that they are the same. Everything else comes from the libraries: processes that share a study through Optuna's journal
+file, a DataLoader, float32, the paper's activation score summed sample by sample. Disconnected cells and repeats of an
+encoding are pruned, as Optuna's FAQ advises, and cost nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ STUDY = "nas"
 
 @dataclass(frozen=True)
 class Task:
-    """What is searched, by plain values."""
+    """Settings of the search, as plain values."""
 
     trainings: int
     population: int
@@ -54,7 +55,13 @@ class Task:
 
 
 def save_task(file: Path, task: Task, data: SearchData) -> None:
-    """The task and its images in one file."""
+    """Save the task and its images in one file.
+
+    Args:
+        file: .npz.
+        task: settings.
+        data: images.
+    """
     arrays: dict[str, Any] = {"mean": data.mean, "std": data.std, "classes": np.array(data.train.class_names)}
     for name, part in (("train", data.train), ("validation", data.validation)):
         arrays |= {f"{name}_images": part.images, f"{name}_labels": part.labels}
@@ -62,7 +69,7 @@ def save_task(file: Path, task: Task, data: SearchData) -> None:
 
 
 def load_task(file: Path) -> tuple[Task, SearchData]:
-    """What `save_task` saved."""
+    """Load the task and the images that `save_task` has saved."""
     with np.load(file) as arrays:
         names = tuple(map(str, arrays["classes"]))
         train, validation = (
@@ -72,9 +79,14 @@ def load_task(file: Path) -> tuple[Task, SearchData]:
 
 
 def activation_score(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """The paper's introspectability: mean cosine distance between the class means of all activations.
+    """Return the paper's introspectability: mean cosine distance between the class means of all activations.
 
-    Outputs of convolutions and activation layers are flattened, concatenated, and added up sample by sample.
+    Outputs of convolutions and activation layers are flattened, concatenated and summed sample by sample.
+
+    Args:
+        network: trained.
+        images: (n, channels, height, width).
+        labels: (n,).
     """
     maps: list[NDArray[np.float32]] = []
     layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.ReLU))]
@@ -131,7 +143,13 @@ class Objective:
 
 
 def open_study(journal: Path, task: Task, seed: int) -> optuna.Study:
-    """The study that all processes share."""
+    """Open the study that all processes share.
+
+    Args:
+        journal: Optuna's journal file.
+        task: settings.
+        seed: of the sampler.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -147,7 +165,13 @@ def open_study(journal: Path, task: Task, seed: int) -> optuna.Study:
 
 
 def work(task_file: Path, journal: Path, process: int) -> None:
-    """One process: takes part in the study until enough networks are trained."""
+    """Train networks of the study in this process until enough are trained.
+
+    Args:
+        task_file: saved by `save_task`.
+        journal: Optuna's journal file.
+        process: number of this process, for its seed.
+    """
     torch.set_num_threads(1)
     task, data = load_task(task_file)
     study = open_study(journal, task, seed=1000 * task.seed + process)
@@ -156,7 +180,7 @@ def work(task_file: Path, journal: Path, process: int) -> None:
 
 
 def search(task_file: Path) -> list[tuple[float, float]]:
-    """(error, introspectability) of every network trained."""
+    """Run the processes and return the (error, introspectability) of every network trained."""
     task, _ = load_task(task_file)
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal.log"
@@ -175,7 +199,7 @@ def search(task_file: Path) -> list[tuple[float, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench.optuna_script")
-    parser.add_argument("task", type=Path, help="what `scripts.bench.whole_search` saved")
+    parser.add_argument("task", type=Path, help="saved by `scripts.bench.whole_search`")
     parser.add_argument("result", type=Path, help="JSON file for error and introspectability of every network")
     chosen = parser.parse_args()
     chosen.result.write_text(json.dumps(search(chosen.task)))

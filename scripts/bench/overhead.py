@@ -1,10 +1,10 @@
-"""What a search costs beside its trials: its start, and time a trial, of serial execution and of Ray with two workers.
+"""Overhead of a search: its start, and the time per trial, for serial execution and for Ray with two workers.
 
     python -m scripts.bench overhead [--quick] [--json FILE]
 
-Start: from the command until the first training begins, on the digits. Overhead: wall time a trial from the moment when
-all workers run, beyond the trial's own time divided by the workers. Trials sleep, so that the cores are free for what
-is measured.
+Start: from the command until the first training begins, on the digits. Overhead: wall time per trial once all workers
+run, minus the trial's own time divided by the number of workers. Trials sleep, so that the cores are free for the work
+that is measured.
 """
 
 from __future__ import annotations
@@ -29,34 +29,41 @@ from scripts.bench.measurement import Measurement, Options
 
 SPACE = Space((5,) * 6)
 WORKERS = 2
-TARGET = 15.0  # ms a trial with Ray
+TARGET = 15.0  # ms per trial with Ray
 START_TARGET = 8.0  # s until the first training with Ray
 DIGITS = ("--config=digits.yaml", "training.epochs=1", "algorithm.evaluations=3", "space.channels=4", "space.cells=1")
 LOCAL = ("execution=local", "execution.device=cpu", f"execution.workers={WORKERS}")
 
 
 def sleeping(job: Job, seconds: float) -> Evaluation:
-    """A trial."""
+    """Sleep, then return the synthetic result of a trial."""
     time.sleep(seconds)
-    return SPACE.answer(job.genotype)
+    return SPACE.evaluate(job.genotype)
 
 
 def overhead(execution: Execution, workers: int, seconds: float, trials: int) -> float:
-    """Seconds a trial costs beyond its own."""
+    """Return the overhead in seconds per trial.
+
+    Args:
+        execution: runs the trials.
+        workers: number of its workers.
+        seconds: duration of each trial.
+        trials: number of trials.
+    """
     problem = Problem(gene_sizes=SPACE.gene_sizes, n_objectives=2, seed=0, workers=workers)
     with search_loop(SPACE, RandomSearch(problem=problem), trials, workers) as loop:
-        stamps: list[float] = []  # when the trials were complete
+        stamps: list[float] = []  # time of completion of each trial
 
         def watch() -> None:
             stamps.extend([time.monotonic()] * (len(loop.trials) - len(stamps)))
 
         execution.run(loop, partial(sleeping, seconds=seconds), watch)
-    warm = 2 * workers  # trials until all workers run
+    warm = 2 * workers  # trials before all workers run
     return (stamps[-1] - stamps[warm - 1]) / (trials - warm) - seconds / workers
 
 
 def start(execution: tuple[str, ...]) -> float:
-    """Seconds from the command `nasx search` until its first training begins."""
+    """Return the seconds from the command `nasx search` until its first training begins."""
     with tempfile.TemporaryDirectory() as directory:
         began = time.time()
         command = [sys.executable, "-m", "nasx", "search", *DIGITS, *execution, f"--run-dir={directory}/run"]
@@ -71,7 +78,8 @@ def start(execution: tuple[str, ...]) -> float:
 
 
 def benchmark(options: Options) -> Iterator[Measurement]:
-    from nasx.execution.ray import RayExecution
+    """Yield the overhead per trial and the time to start, serially and with Ray."""
+    from nasx.execution.ray import RayExecution  # Ray takes seconds to load
     from nasx.execution.serial import SerialExecution
 
     logging.disable(logging.WARNING)
@@ -86,7 +94,7 @@ def benchmark(options: Options) -> Iterator[Measurement]:
             for name, (execution, workers, _) in kinds.items():
                 ours[name].append(1000 * overhead(execution, workers, seconds, trials))
         for name, (*_, target) in kinds.items():
-            what = f"overhead a trial of {seconds:g} s, {name}"
+            what = f"overhead per trial of {seconds:g} s, {name}"
             yield Measurement(what, "the limit" if target else "-", tuple(ours[name]), unit="ms", target=target)
     turns = 1 if options.quick else 3
     serial = tuple(start(("execution=serial",)) for _ in range(turns))

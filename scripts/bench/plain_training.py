@@ -1,7 +1,7 @@
-"""Training as a good engineer writes it without nasx, in plain PyTorch and float32: the peer of several benchmarks.
+"""Training in plain PyTorch and float32, as an experienced engineer writes it: the peer of several benchmarks.
 
-The recipe is nasx's own (SGD with Nesterov momentum, warm-up, cosine), so that only the way of working differs: images
-come from a DataLoader sample by sample, or, better, in whole batches from tensors in memory.
+The recipe is that of nasx (SGD with Nesterov momentum, warm-up, cosine), so that only the implementation differs:
+images come from a DataLoader sample by sample, or, faster, in whole batches from tensors in memory.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ Batch = tuple[Tensor, Tensor]  # images (n, channels, height, width) float32, la
 
 
 class AugmentedImages(Dataset[Batch]):
-    """Normalised images, each cropped, mirrored and cut out when it is asked for."""
+    """Normalized images; each is cropped, mirrored and cut out when it is read."""
 
     def __init__(self, images: Tensor, labels: Tensor, augmentation: Augmentation, seed: int) -> None:
-        """`images`: (n, channels, height, width), normalised float32."""
+        """
+        Args:
+            images: (n, channels, height, width), normalized float32.
+            labels: (n,).
+            augmentation: applied to each image.
+            seed: of the augmentation.
+        """
         self.images = images
         self.labels = labels
         self.flip = augmentation.horizontal_flip
@@ -56,9 +62,17 @@ class AugmentedImages(Dataset[Batch]):
 
 
 class BatchesInMemory:
-    """The same in whole batches, with nasx's augmentation of batches: takes the place of a DataLoader."""
+    """Whole batches from tensors in memory, with nasx's augmentation of batches; replaces a DataLoader."""
 
     def __init__(self, images: Tensor, labels: Tensor, augmentation: Augmentation, batch_size: int, seed: int) -> None:
+        """
+        Args:
+            images: (n, channels, height, width), normalized float32.
+            labels: (n,).
+            augmentation: applied to each batch.
+            batch_size: images per batch.
+            seed: of order and augmentation.
+        """
         self.images = images
         self.labels = labels
         self.augmentation = augmentation
@@ -75,24 +89,38 @@ class BatchesInMemory:
 
 
 def tensors(images: LabeledImages, data: SearchData) -> Batch:
-    """All images, normalised, and their labels."""
+    """Return all images, normalized, and their labels."""
     return normalize(as_tensor(images.images), data.mean, data.std), as_tensor(images.labels)
 
 
 def validation_batches(data: SearchData, batch_size: int = 1024) -> list[Batch]:
-    """The validation images in their order."""
+    """Return the validation images in their order."""
     images, labels = tensors(data.validation, data)
     return list(zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True))
 
 
 def by_loader(data: SearchData, augmentation: Augmentation, batch_size: int, seed: int) -> DataLoader[Batch]:
-    """Training batches from a DataLoader. Without worker processes: the cores are busy with trainings."""
+    """Return training batches from a DataLoader without worker processes, since trainings occupy all cores.
+
+    Args:
+        data: its training images.
+        augmentation: applied to each image.
+        batch_size: images per batch.
+        seed: of order and augmentation.
+    """
     images = AugmentedImages(*tensors(data.train, data), augmentation, seed)
     return DataLoader(images, batch_size, shuffle=True, generator=Generator().manual_seed(seed))
 
 
 def in_memory(data: SearchData, augmentation: Augmentation, batch_size: int, seed: int) -> BatchesInMemory:
-    """Training batches from tensors in memory."""
+    """Return training batches from tensors in memory.
+
+    Args:
+        data: its training images.
+        augmentation: applied to each batch.
+        batch_size: images per batch.
+        seed: of order and augmentation.
+    """
     return BatchesInMemory(*tensors(data.train, data), augmentation, batch_size, seed)
 
 
@@ -100,7 +128,14 @@ Batches = DataLoader[Batch] | BatchesInMemory  # of one epoch; iterate again for
 
 
 def train(network: nn.Module, batches: Batches, validation: Iterable[Batch], recipe: Recipe) -> float:
-    """Trains in place and returns the error on the validation images after the last epoch, a share."""
+    """Train in place and return the validation error after the last epoch, a share.
+
+    Args:
+        network: trained in place.
+        batches: of the training images.
+        validation: batches of the validation images.
+        recipe: epochs, optimizer and schedule.
+    """
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=recipe.learning_rate,
@@ -125,7 +160,7 @@ def train(network: nn.Module, batches: Batches, validation: Iterable[Batch], rec
 
 @torch.no_grad()
 def error_of(network: nn.Module, validation: Iterable[Batch]) -> float:
-    """The share of images that are misclassified."""
+    """Return the share of images that are misclassified."""
     network.eval()
     wrong = total = 0
     for images, labels in validation:

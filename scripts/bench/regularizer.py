@@ -1,10 +1,10 @@
-"""What the regularizer costs: seconds of a training step with it against seconds without.
+"""Cost of the regularizer: seconds of a training step with and without it.
 
     python -m scripts.bench.regularizer
 
-Whole steps, backward pass and optimiser included, on random images of the shapes of real datasets, one thread; without
-it in the network's training form, as `fit` trains it. The median over repetitions that alternate between the two, so
-that other load on the machine meets both.
+Measures whole steps, including backward pass and optimizer, on random images with the shapes of real datasets, on one
+thread. Without the regularizer the network has its training form, as in `fit`. Reports medians over repetitions that
+alternate between the two, so that other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CELLS = {"all 3x3 convolutions": (3, 3, 3, 3, 3, 3), "three convolutions": (2, 1
 
 
 def step(network: nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], float]:
-    """A function that takes one training step and returns its seconds of CPU time."""
+    """Return a function that makes one training step and returns its CPU time in seconds."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
 
     def timed() -> float:
@@ -41,7 +41,7 @@ def step(network: nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], f
 
 
 def measure(shape: tuple[int, int, int], genotype: tuple[int, ...]) -> tuple[float, float]:
-    """Median seconds of a step (without, with) the regularizer."""
+    """Return the median seconds of a step (without, with) the regularizer."""
     torch.manual_seed(0)
     network = NASBench201(channels=16, cells=1).build(genotype, input_shape=shape, n_classes=N_CLASSES)
     network.to(memory_format=torch.channels_last)
@@ -55,8 +55,8 @@ def measure(shape: tuple[int, int, int], genotype: tuple[int, ...]) -> tuple[flo
 
     form = training_form(network)
     plain, with_term = step(form, lambda: F.cross_entropy(form(images), labels)), step(network, regularized)
-    couples = [(plain(), with_term()) for _ in range(REPETITIONS + 1)][1:]  # the first one warms up
-    return statistics.median(c[0] for c in couples), statistics.median(c[1] for c in couples)
+    pairs = [(plain(), with_term()) for _ in range(REPETITIONS + 1)][1:]  # the first pair warms up
+    return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run `nsga2` of another version of nasx as a process: genotypes on stdout, their costs on stdin, one JSON a line.
+"""Run `nsga2` of another version of nasx as a process: genotypes on stdout, their costs on stdin, one JSON per line.
 
     python scripts/bench/released_nsga2.py TREE SEED TRAININGS
 
@@ -13,8 +13,15 @@ from pathlib import Path
 
 
 def main(tree: Path, seed: int, trainings: int) -> None:
+    """Search; exchange one genotype and its costs per training.
+
+    Args:
+        tree: directory that contains the package `nasx`.
+        seed: of the search.
+        trainings: budget.
+    """
     sys.path.insert(0, str(tree))
-    import nasx
+    import nasx  # the version in `tree`
     from nasx.algorithms.nsga2 import NSGA2
     from nasx.protocols import Problem
     from nasx.spaces.nb201 import NASBench201

@@ -1,9 +1,10 @@
-"""The report of a large run: how long it takes to build, how large it is, how soon it opens.
+"""Build time, size and opening time of the report of a large run.
 
     python -m scripts.bench.report [--trials 2000] [--explained 10] [--rounds 3]
 
-Trials, distances and pictures are made up, as large as real ones. Targets: built in 10 s, at most 8 MB, opened in 2 s:
-from the start of loading until the front is drawn and the page answers. Opening takes Chromium and the extra `browser`.
+Trials, distances and figures are synthetic, of realistic size. Targets: built in 10 s, at most 8 MB, opened in 2 s
+(from the start of loading until the front is drawn and the page responds). Opening needs Chromium and the extra
+`browser`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "reports"))  # made-up runs
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "reports"))  # synthetic runs
 
 from made_up import make_run
 from materials import make_figure, make_report_input, with_lineage
@@ -27,13 +28,13 @@ from nasx.reports.html.run_page import json_in_html, run_page
 
 
 def large_run(n_trials: int, n_explained: int, directory: Path) -> tuple[ReportInput, float]:
-    """A run, and how many seconds the reading of its figures takes."""
+    """Return a run and the seconds to read its figures."""
     material = make_report_input(trials=with_lineage(make_run(n_trials)))
     complete = [t.arch_id for t in material.trials if t.is_complete][:n_explained]
     for i, arch_id in enumerate(complete):
         for folder, files in FIGURES.items():
             for name in files:
-                # as heavy as the seven of a network of the digits are on average: 38 kB each, once shrunk
+                # average size of the seven figures of a network on the digits: 38 kB each, after shrinking
                 make_figure(directory / arch_id / folder / name, size=(1520, 1400), seed=i, noise=10)
     started = time.perf_counter()
     figures = {arch_id: load_figures(directory / arch_id) for arch_id in complete}
@@ -42,8 +43,8 @@ def large_run(n_trials: int, n_explained: int, directory: Path) -> tuple[ReportI
 
 
 def opening(page: Path, rounds: int) -> list[float]:
-    """Seconds from the start of loading until the front is drawn and the page answers, in a browser that is running."""
-    from playwright.sync_api import sync_playwright
+    """Return the seconds to open the page in a running browser, until the front is drawn and the page responds."""
+    from playwright.sync_api import sync_playwright  # needs the extra `browser`
 
     found = []
     with sync_playwright() as playwright:
@@ -70,15 +71,15 @@ def main() -> None:
         material, shrinking = large_run(arguments.trials, arguments.explained, Path(directory))
         started = time.perf_counter()
         data = run_data(material)
-        told = time.perf_counter()
+        gathered = time.perf_counter()
         text = run_page(data)
         done = time.perf_counter()
         page = Path(directory) / "report.html"
         page.write_text(text)
         print(f"{arguments.trials:,} trials, {arguments.explained} explained networks")
         print(f"built in      {shrinking + done - started:.2f} s", end=" ")
-        print(f"(pictures {shrinking:.2f}, figures {told - started:.2f}, page {done - told:.2f})")
-        parts = {"data": len(json_in_html(data | {"pictures": {}})), "pictures": len(json_in_html(data["pictures"]))}
+        print(f"(figures {shrinking:.2f}, data {gathered - started:.2f}, page {done - gathered:.2f})")
+        parts = {"data": len(json_in_html(data | {"pictures": {}})), "figures": len(json_in_html(data["pictures"]))}
         sizes = ", ".join(f"{name} {size / 1e6:.2f}" for name, size in parts.items())
         print(f"size          {page.stat().st_size / 1e6:.2f} MB ({sizes})")
         times = opening(page, arguments.rounds)

@@ -1,8 +1,8 @@
-"""The roofline: how long a training step must take at least, by what it computes and what it moves.
+"""Roofline: minimum time of a training step from its FLOPs and its memory traffic.
 
-Every operation takes at least its FLOPs over the machine's measured matrix rate, and at least the bytes of its inputs
-and outputs over the measured bandwidth of a copy; the step at least the sum over its operations. What is fused, or
-stays in a cache between operations, can beat it: the share is a yardstick, not a law.
+Every operation takes at least its FLOPs divided by the machine's measured matrix rate, and at least the bytes of its
+inputs and outputs divided by the measured bandwidth of a copy; a step takes at least the sum over its operations. Fused
+operations, or data that stays in a cache, can be faster: the share is a guide, not a strict limit.
 Source: Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", 2009.
 """
 
@@ -24,14 +24,17 @@ from scripts.bench.machine import copy_bandwidth, matmul_rate
 
 @dataclass(frozen=True)
 class Limits:
-    """What a machine gives at most."""
+    """Peak rates of a machine."""
 
-    flops: Mapping[torch.dtype, float]  # FLOP/s by the type of the numbers
+    flops: Mapping[torch.dtype, float]  # FLOP/s by data type
     bandwidth: float  # bytes/s
 
     @classmethod
     def measured(cls, device: torch.device) -> Limits:
-        """Copies on the CPU are of 4 MiB, as a layer's maps of a batch: they stay in the last cache, and are faster."""
+        """Measure the rates of a device.
+
+        Copies on the CPU have 4 MiB, like the maps of one layer and batch: they stay in the last cache and are faster.
+        """
         size, mebibytes = (8192, 1024) if device.type == "cuda" else (1024, 4)
         rates = {dtype: matmul_rate(dtype, device, size) for dtype in (torch.float32, torch.bfloat16)}
         return cls(rates, copy_bandwidth(device, mebibytes))
@@ -43,14 +46,21 @@ class Limits:
 
 @dataclass
 class Work:
-    """What operations add up to."""
+    """Total of several operations."""
 
     flops: int = 0
     bytes: int = 0
-    seconds: float = 0.0  # that it takes at least
+    seconds: float = 0.0  # minimum time
 
     def add(self, flops: int, moved: int, rate: float, bandwidth: float) -> None:
-        """
+        """Add one operation.
+
+        Args:
+            flops: floating-point operations.
+            moved: bytes read and written.
+            rate: FLOP/s of the machine.
+            bandwidth: bytes/s of the machine.
+
         >>> work = Work()
         >>> work.add(flops=100, moved=10, rate=50, bandwidth=10)
         >>> work.add(flops=0, moved=10, rate=50, bandwidth=10)
@@ -63,7 +73,7 @@ class Work:
 
 
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operations that run in its block."""
+    """Counts the operations that run in its `with` block."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -84,7 +94,15 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def training_step(network: nn.Module, images: Tensor, labels: Tensor, *, bfloat16: bool, limits: Limits) -> Work:
-    """The work of one step: forward, backward, and SGD with momentum on every weight."""
+    """Return the work of one step: forward, backward, and SGD with momentum on every weight.
+
+    Args:
+        network: trained in place.
+        images: one batch, (n, channels, height, width).
+        labels: (n,).
+        bfloat16: whether to use mixed precision.
+        limits: peak rates of the machine.
+    """
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True)
 
@@ -95,7 +113,7 @@ def training_step(network: nn.Module, images: Tensor, labels: Tensor, *, bfloat1
         optimizer.step()
         optimizer.zero_grad()
 
-    step()  # makes the buffers of the optimiser
+    step()  # creates the buffers of the optimizer
     counter = Counter(limits)
     with counter:
         step()

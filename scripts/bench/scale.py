@@ -1,4 +1,4 @@
-"""Measure worker utilization and the time to a good front on a simulated clock.
+"""Worker utilization and time to a good front, on a simulated clock.
 
     python -m scripts.bench.scale [--workers 8 64 1000 10000] [--trials 16000] [--quick] [--json FILE]
     python -m scripts.bench.scale --to-99 --table nats_bench.csv [--workers 1 8 64] [--seeds 20] [--trials 400]
@@ -57,13 +57,13 @@ DATASET = "CIFAR-10"
 
 @dataclass(frozen=True)
 class Utilization:
-    """Utilization of one search, and what its driver used."""
+    """Utilization of one search, and time and memory of its driver."""
 
     mode: str
     workers: int
     trials: int
     utilization: float  # share of the workers' time
-    early: float | None  # the same for the first trials only; None if these are fewer than three per worker
+    early: float | None  # the same for only the first trials; None if these are fewer than three per worker
     driver: float  # seconds per trial in the algorithm and the journal
     growth: float  # growth of the driver's memory in bytes per trial
 
@@ -73,7 +73,7 @@ class TimeTo99:
     """Time and evaluations until 99 % of the true hypervolume; infinite if the search did not reach it."""
 
     time: float  # in mean trial times
-    evaluations: float  # answered by then
+    evaluations: float  # completed by then
 
 
 def trial_times(trials: int, seed: int) -> list[float]:
@@ -83,6 +83,7 @@ def trial_times(trials: int, seed: int) -> list[float]:
 
 
 def make(mode: str, workers: int) -> SearchAlgorithm:
+    """Return a fresh algorithm: NSGA2Paper for "paper", otherwise NSGA2 in this mode."""
     problem = Problem(gene_sizes=SPACE.gene_sizes, n_objectives=2, seed=0, workers=workers)
     if mode == "paper":
         return NSGA2Paper(population_size=64, problem=problem)
@@ -90,7 +91,13 @@ def make(mode: str, workers: int) -> SearchAlgorithm:
 
 
 def simulate(mode: str, workers: int, trials: int) -> Utilization:
-    """Run a search on the simulated clock."""
+    """Run a search on the simulated clock.
+
+    Args:
+        mode: one of MODES.
+        workers: number of simulated workers.
+        trials: budget.
+    """
     times = MEAN * np.array(trial_times(trials, seed=1))
     with search_loop(SPACE, make(mode, workers), trials, workers) as loop:
         memory = resident()
@@ -115,7 +122,7 @@ def simulate(mode: str, workers: int, trials: int) -> Utilization:
             ends, _, job = heapq.heappop(running)
             now = max(now, ends)
             began = time.perf_counter()
-            loop.complete(job, SPACE.answer(job.genotype))
+            loop.complete(job, SPACE.evaluate(job.genotype))
             took = time.perf_counter() - began
             spent += took
             driver_free = max(driver_free, now) + took
@@ -151,9 +158,9 @@ def arrivals(
     times: Sequence[float],
     workers: int,
 ) -> Iterator[tuple[float, Genotype]]:
-    """Run a search on the simulated clock; yield each answer's time and genotype in the order of arrival.
+    """Run a search on the simulated clock; yield the time and genotype of each result in the order of arrival.
 
-    A free worker asks at once. If `ask` returns None, the worker waits for the next answer and asks again.
+    A free worker asks at once. If `ask` returns None, the worker waits for the next result and asks again.
 
     Args:
         algorithm: a fresh algorithm.
@@ -167,7 +174,7 @@ def arrivals(
     ...     return [end for end, _ in arrivals(algorithm, lambda genotype: (0.0,), [4.0, 1.0, 2.0, 2.0], workers=2)]
     >>> ends(mode="free_running")
     [1.0, 3.0, 4.0, 5.0]
-    >>> ends(mode="steady_state", lag=2)  # trials 2 and 3 wait for the answer to trial 0
+    >>> ends(mode="steady_state", lag=2)  # trials 2 and 3 wait for the result of trial 0
     [1.0, 4.0, 6.0, 6.0]
     """
     running: list[tuple[float, int, Genotype]] = []  # end, number of the candidate, genotype
@@ -187,10 +194,10 @@ def time_to_99(problem: TabularProblem, mode: str, workers: int, trials: int, se
     """Search until the share of the true hypervolume reaches 99 %.
 
     Args:
-        problem: the table with exact answers.
+        problem: the table, without noise.
         mode: of NSGA2.
         workers: number of simulated workers.
-        trials: the search ends after so many.
+        trials: budget.
         seed: of the algorithm and of the trial times. All modes get the same times.
     """
     exact = {"is_noisy": False} if "is_noisy" in {field.name for field in fields(Problem)} else {}
@@ -228,6 +235,7 @@ def measure_utilization(all_workers: Sequence[int], trials: int) -> list[Utiliza
 
 
 def utilization_table(results: Sequence[Utilization]) -> Table:
+    """Draw one row per search."""
     table = Table(title=f"trials of {MEAN:g} s mean, log-normal, sigma {SIGMA:g}")
     for heading in (
         "workers",
@@ -250,7 +258,14 @@ def utilization_table(results: Sequence[Utilization]) -> Table:
 def measure_time_to_99(
     problem: TabularProblem, all_workers: Sequence[int], trials: int, seeds: int
 ) -> dict[tuple[int, str], list[TimeTo99]]:
-    """Run `seeds` searches per number of workers and mode."""
+    """Run `seeds` searches per number of workers and mode.
+
+    Args:
+        problem: the table, without noise.
+        all_workers: numbers of workers.
+        trials: budget of each search.
+        seeds: number of searches.
+    """
     results = {}
     for workers in all_workers:
         for mode in MODES_TO_99:
@@ -260,6 +275,7 @@ def measure_time_to_99(
 
 
 def time_to_99_table(results: dict[tuple[int, str], list[TimeTo99]], trials: int) -> Table:
+    """Draw one row per number of workers and mode; `trials` is the budget of each search."""
     seeds = len(next(iter(results.values())))
     table = Table(title=f"{DATASET}, {seeds} seeds: log-normal trial times, sigma {SIGMA:g}; median (worst)")
     for heading in ("workers", "mode", "time to 99 %, mean trials", "evaluations", f"never within {trials:,}"):
@@ -272,7 +288,7 @@ def time_to_99_table(results: dict[tuple[int, str], list[TimeTo99]], trials: int
 
 
 def median_worst(values: Sequence[float], decimals: int) -> str:
-    """Format median and worst; "-" stands for infinite.
+    """Format median and worst value; "-" means infinite.
 
     >>> median_worst([1.0, 2.0, float("inf")], 1)
     '2.0 (-)'

@@ -1,11 +1,11 @@
-"""What scoring costs beside training, at the shipped settings of a config: counted for them, and measured in small.
+"""Cost of scoring compared with training, with the settings of a shipped config: counted, and measured on few images.
 
     python -m scripts.bench.score_cost                                  # fashion_mnist and cifar10
     python -m scripts.bench.score_cost --config cifar10 --architecture "|nor_conv_3x3~0|+|..."
 
-Counted: forward passes of one image, each weighed by its multiply-accumulates; a backward pass to all weights costs two
-of them, one to a layer's input alone costs one. Measured: seconds of processor time for a few images of random pixels,
-on one thread, scaled to the images that the config trains and validates on; SHAP explains as many as it will. No data
+Counted: forward passes of one image, weighted by multiply-accumulates; a backward pass to all weights costs two, a
+backward pass to only a layer's input costs one. Measured: CPU seconds for a few images of random pixels, on one thread,
+scaled to the number of training and validation images of the config; SHAP explains its actual number of images. No data
 is read.
 """
 
@@ -36,19 +36,19 @@ from nasx.networks.costs import count_macs
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
 
-SHIPPED: Mapping[str, tuple[tuple[int, int, int], int]] = {  # config: shape of an image, training images published
+SHIPPED: Mapping[str, tuple[tuple[int, int, int], int]] = {  # config: image shape, published images
     "fashion_mnist": ((1, 28, 28), 60_000),
     "cifar10": ((3, 32, 32), 50_000),
 }
 ARCHITECTURE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
 N_CLASSES = 10
-TRAINED, SCORED = 256, 256  # images of the measurement: trained on, scored by activations
+TRAINED, SCORED = 256, 256  # images of the measurement: for training, for the activation score
 LIMIT = 0.1  # share of the training time that scoring may take
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Training and scoring one candidate."""
+    """Cost of training and scoring one candidate."""
 
     config: str
     training: float
@@ -63,7 +63,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a config does to a candidate."""
+    """Training and scoring of a candidate by a config."""
 
     config: str
     shape: tuple[int, int, int]
@@ -81,7 +81,7 @@ class Plan:
 
 
 def plan(config: str, architecture: str) -> Plan:
-    """The plan of a shipped config; both scorers, as it records both."""
+    """Return the plan of a shipped config, with both scorers, since the config records both."""
     shape, images = SHIPPED[config]
     experiment = Experiment.from_config(compose(config, ["dataset.root=none"]))
     space = experiment.space
@@ -102,7 +102,7 @@ def plan(config: str, architecture: str) -> Plan:
 
 
 def counted(p: Plan) -> Cost:
-    """In forward passes of one image through the whole network."""
+    """Return the cost in forward passes of one image through the whole network."""
     whole = count_macs(p.network, p.shape)
     seen = p.explained + p.shap.background
     shap: float = p.explained  # the logits explained
@@ -116,7 +116,7 @@ def counted(p: Plan) -> Cost:
 
 
 def measured(p: Plan) -> Cost:
-    """In seconds of processor time, from a few images."""
+    """Return the cost in CPU seconds, measured on a few images."""
     images = _random(p.shape, max(TRAINED, SCORED))
     data = SearchData(
         images, images.take(np.arange(N_CLASSES)), np.full(p.shape[0], 0.5, np.float32), np.ones(p.shape[0], np.float32)
@@ -140,7 +140,7 @@ def measured(p: Plan) -> Cost:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Of processor time; the second of two runs, since the first warms up."""
+    """Return the CPU time of the second of two runs; the first warms up."""
     work()
     started = time.process_time()
     work()
@@ -150,10 +150,10 @@ def seconds(work: Callable[[], Any]) -> float:
 def main(
     config: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(SHIPPED)}; may be repeated.")] = None,
     architecture: Annotated[str, typer.Option(help="The candidate, in the space's string form.")] = ARCHITECTURE,
-    count_only: Annotated[bool, typer.Option("--count-only", help="Measure nothing.")] = False,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    count_only: Annotated[bool, typer.Option("--count-only", help="Count, do not measure.")] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
 ) -> None:
-    """What scoring costs beside training."""
+    """Compare the cost of scoring with that of training."""
     torch.set_num_threads(1)
     plans = [plan(name, architecture) for name in config or SHIPPED]
     costs = [counted(p) for p in plans] + ([] if count_only else [measured(p) for p in plans])

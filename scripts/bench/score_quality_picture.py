@@ -1,4 +1,4 @@
-"""The picture of `score_quality`: what each knob of the SHAP score buys, and how completeness falls with the draws."""
+"""Figure of `score_quality`: ICC for each setting of the scores, and completeness error against draws."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nasx.reports.palette import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMIL
 if TYPE_CHECKING:
     from scripts.bench.score_quality import Quality
 
-COLOURS = {
+COLORS = {
     "samples_per_class": BLUE,
     "draws": VERMILLION,
     "quadrature": ORANGE,
     "background": GREEN,
     "max_samples": PURPLE,
 }
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # the house draws no mathematics
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # no math text for powers of ten
 
 
 @styled
@@ -34,25 +34,32 @@ def draw(
     gradients: Mapping[str, Mapping[int, str]],
     path: Path,
 ) -> None:
-    """ICC with its interval against processor time, a line a knob; completeness error against gradients, a line a path.
+    """Draw ICC against CPU time, a line per setting, and completeness error against gradients, a line per path.
 
-    `sweeps` and `gradients` name the variants; those that were not measured are left out.
+    Args:
+        title: of the figure.
+        qualities: by name of the variant; variants that were not measured are left out.
+        sweeps: setting -> names of its variants.
+        gradients: path -> gradients per sample and probe -> name of the variant.
+        path: file to write.
     """
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for knob, names in sweeps.items():
+    for setting, names in sweeps.items():
         measured = sorted((qualities[name] for name in names if name in qualities), key=lambda q: q.seconds)
         if len(measured) > 1:
-            _icc_line(left, knob, measured)
+            _icc_line(left, setting, measured)
     for name in ("shap", "activations"):
         left.plot(qualities[name].seconds, qualities[name].icc.estimate, "o", ms=9, mfc="none", mec=INK, mew=1.2)
-    left.set(xscale="log", xlabel="seconds a score", ylabel="ICC", ylim=(None, 1), title=f"{title}: share of variance")
+    left.set(
+        xscale="log", xlabel="seconds per score", ylabel="ICC", ylim=(None, 1), title=f"{title}: share of variance"
+    )
     for axis, (name, counts) in enumerate(gradients.items()):
         found = {n: qualities[v].completeness_error for n, v in sorted(counts.items()) if v in qualities}
         errors = [100 * (error or 0) for error in found.values()]
         right.plot(list(found), errors, "o-", ms=4, lw=1.2, color=(VERMILLION, ORANGE)[axis], label=f"path={name}")
     right.axhline(2, color=MUTED, lw=0.8)
-    right.set(xscale="log", yscale="log", xlabel="gradients a sample and layer", title="Completeness error")
+    right.set(xscale="log", yscale="log", xlabel="gradients per sample and layer", title="Completeness error")
     right.set_ylabel("% of the logit gap")
     for axes in (left, right):
         axes.xaxis.set_major_formatter(PLAIN)
@@ -64,10 +71,10 @@ def draw(
     save(figure, path)
 
 
-def _icc_line(axes: Axes, knob: str, measured: Sequence[Quality]) -> None:
+def _icc_line(axes: Axes, setting: str, measured: Sequence[Quality]) -> None:
     estimates = [q.icc.estimate for q in measured]
     low = [q.icc.estimate - q.icc.low for q in measured]
     high = [q.icc.high - q.icc.estimate for q in measured]
     seconds = [q.seconds for q in measured]
-    colour = COLOURS[knob]
-    axes.errorbar(seconds, estimates, [low, high], color=colour, label=knob, marker="o", ms=4, lw=1.2, elinewidth=0.6)
+    color = COLORS[setting]
+    axes.errorbar(seconds, estimates, [low, high], color=color, label=setting, marker="o", ms=4, lw=1.2, elinewidth=0.6)

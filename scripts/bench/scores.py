@@ -1,11 +1,10 @@
-"""How fast the scorers are, beside shap's own explainer and beside keeping every sample's activations.
+"""Speed of the scorers, compared with shap's own explainer and with accumulation sample by sample.
 
     python -m scripts.bench.scores --json scores.json
 
-Contenders take turns, and processor time is taken rather than the clock's, so that a busy machine does not tell; memory
-is measured in a process of its own for each.
-shap's GradientExplainer explains all logits, or those that a sample's network finds most likely; the logit of the true
-label, which the score needs, is had by explaining all.
+Contenders take turns. CPU time is measured rather than wall time, so that other load on the machine matters less; the
+memory of each contender is measured in its own process. shap's GradientExplainer explains all logits, or the most
+likely ones of each sample; the score needs the logit of the true label, for which all must be explained.
 """
 
 from __future__ import annotations
@@ -45,23 +44,23 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Task:
-    """What is scored: a network with random weights on random images, which cost what trained ones do."""
+    """Network with random weights and random images to be scored; they cost as much as trained ones."""
 
     channels: int
     cells: int
     size: int  # height and width of the images
     samples: int  # for SHAP
-    draws: int  # a sample and probe
+    draws: int  # per sample and probe
     images: int  # for activations
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One contender."""
+    """Time and memory of one contender."""
 
     group: str
     name: str
-    seconds: tuple[float, ...]  # of processor time, one a repetition
+    seconds: tuple[float, ...]  # CPU time, one value per repetition
     peak_mib: float  # resident memory beyond that before the contender ran
 
     @property
@@ -82,8 +81,8 @@ def images_of(task: Task, n: int) -> tuple[Tensor, Tensor]:
     return images, torch.arange(n) % N_CLASSES
 
 
-def engine(task: Task) -> list[Tensor]:
-    """nasx: channel values at all probes, each (samples, channels)."""
+def nasx_shap(task: Task) -> list[Tensor]:
+    """Compute channel values at all probes by nasx, each (samples, channels)."""
     images, labels = images_of(task, task.samples + BACKGROUND)
     n, paths = task.samples, _paths(task)
     network = network_of(task)
@@ -101,7 +100,7 @@ def engine(task: Task) -> list[Tensor]:
 
 
 def shap_all_logits(task: Task) -> list[Tensor]:
-    """shap: values for all logits at all probes, of which the label's are kept, each (samples, channels)."""
+    """Compute values for all logits at all probes by shap, and keep the label's, each (samples, channels)."""
     images, labels = images_of(task, task.samples + BACKGROUND)
     values = _shap_values(task, images)
     labels = labels[: task.samples]
@@ -109,14 +108,14 @@ def shap_all_logits(task: Task) -> list[Tensor]:
 
 
 def shap_likeliest_logit(task: Task) -> list[Tensor]:
-    """shap: values for the likeliest logit alone at all probes, each (samples, channels)."""
+    """Compute values for only the likeliest logit at all probes by shap, each (samples, channels)."""
     images, _ = images_of(task, task.samples + BACKGROUND)
     values = _shap_values(task, images, ranked_outputs=1)
     return [torch.from_numpy(v[..., 0]).sum(dim=(2, 3)) for v in values]
 
 
 def streamed(task: Task) -> np.ndarray:
-    """nasx: cosine distances of class means from streamed class sums, (n_classes, n_classes)."""
+    """Compute cosine distances of class means by nasx from streamed class sums, (n_pairs,)."""
     images, labels = images_of(task, task.images)
     network = network_of(task)
     layers = live_layers(network, images[:16])
@@ -125,43 +124,43 @@ def streamed(task: Task) -> np.ndarray:
 
 
 def every_sample(task: Task) -> np.ndarray:
-    """All samples' concatenated activations added up one by one in numpy, then scipy's distances."""
+    """Sum all samples' concatenated activations one by one in numpy, then compute scipy's distances, (n_pairs,)."""
     images, labels = images_of(task, task.images)
     return _accumulate(task, images, labels, batch_size=BATCH)
 
 
-def every_sample_alone(task: Task) -> np.ndarray:
-    """The same with one forward pass a sample."""
+def every_sample_unbatched(task: Task) -> np.ndarray:
+    """Compute `every_sample` with one forward pass per sample."""
     images, labels = images_of(task, task.images)
     return _accumulate(task, images, labels, batch_size=1)
 
 
 CONTENDERS: dict[str, dict[str, Callable[[Task], object]]] = {
     "SHAP": {
-        "nasx": engine,
+        "nasx": nasx_shap,
         "shap, all logits": shap_all_logits,
         "shap, top logit": shap_likeliest_logit,
     },
     "activations": {
         "nasx": streamed,
         "every sample, batched": every_sample,
-        "every sample, one a pass": every_sample_alone,
+        "every sample, one per pass": every_sample_unbatched,
     },
 }
 
 
 def main(
     channels: Annotated[int, typer.Option(help="Channels of the first stage.")] = 16,
-    cells: Annotated[int, typer.Option(help="Cells a stage.")] = 1,
+    cells: Annotated[int, typer.Option(help="Cells per stage.")] = 1,
     size: Annotated[int, typer.Option(help="Height and width of the images, pixels.")] = 8,
     samples: Annotated[int, typer.Option(help="Images explained by SHAP.")] = 100,
-    draws: Annotated[int, typer.Option(help="Gradients a sample and probe.")] = 16,
+    draws: Annotated[int, typer.Option(help="Gradients per sample and probe.")] = 16,
     images: Annotated[int, typer.Option(help="Images whose activations are averaged.")] = 500,
     repeats: Annotated[int, typer.Option(help="Measurements of each contender.")] = 3,
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures there.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the results to this file.")] = None,
 ) -> None:
-    """Times the scorers beside their peers."""
+    """Measure the scorers and their peers."""
     task = Task(channels, cells, size, samples, draws, images)
     torch.set_num_threads(threads)
     check_agreement(task)
@@ -172,17 +171,17 @@ def main(
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-# (group, ours in the terms of the issue, the peer, its name among the contenders, times faster at least)
+# (group, name of ours, name of the peer, its key in CONTENDERS, minimum speedup)
 TARGETS = (
     ("SHAP", "SHAP score", "shap's explainer, all logits", "shap, all logits", 10.0),
-    ("SHAP", "SHAP score", "shap's explainer, the likeliest logit alone", "shap, top logit", None),
-    ("activations", "activation score", "the paper's accumulation, a pass a sample", "every sample, one a pass", 20.0),
+    ("SHAP", "SHAP score", "shap's explainer, only the likeliest logit", "shap, top logit", None),
+    ("activations", "activation score", "the paper's accumulation, unbatched", "every sample, one per pass", 20.0),
     ("activations", "activation score", "accumulation from batched passes", "every sample, batched", None),
 )
 
 
 def benchmark(options: measurement.Options) -> Iterator[measurement.Measurement]:
-    """Processor time beside each peer, and the memory that a score takes."""
+    """Yield the CPU time compared with each peer, and the memory of a score."""
     task = Task(16, 1, 8, samples=30, draws=8, images=200) if options.quick else Task(16, 1, 8, 100, 16, 500)
     check_agreement(task)
     found = {(m.group, m.name): m for m in measure(task, repeats=1 if options.quick else 3, threads=1)}
@@ -193,15 +192,21 @@ def benchmark(options: measurement.Options) -> Iterator[measurement.Measurement]
 
 
 def check_agreement(task: Task) -> None:
-    """Stops where contenders do not compute the same."""
+    """Raise AssertionError if contenders do not compute the same."""
     small = Task(task.channels, task.cells, task.size, samples=4, draws=2, images=60)
     np.testing.assert_allclose(streamed(small), every_sample(small), atol=1e-6)
-    for ours, theirs in zip(engine(small), shap_all_logits(small), strict=True):
+    for ours, theirs in zip(nasx_shap(small), shap_all_logits(small), strict=True):
         torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
 
 
 def measure(task: Task, repeats: int, threads: int) -> list[Measurement]:
-    """Times contenders in turns, `repeats` times over."""
+    """Measure the contenders in turns.
+
+    Args:
+        task: network and images.
+        repeats: number of turns.
+        threads: of torch in the processes that measure memory.
+    """
     seconds: dict[tuple[str, str], list[float]] = {}
     for _ in range(repeats):
         for group, contenders in CONTENDERS.items():
@@ -213,15 +218,21 @@ def measure(task: Task, repeats: int, threads: int) -> list[Measurement]:
 
 
 def peak_memory(task: Task, group: str, name: str, threads: int) -> float:
-    """MiB of resident memory that a contender adds to a fresh process."""
+    """Return the MiB of resident memory that a contender adds to a fresh process.
+
+    Args:
+        task: network and images.
+        group: of the contender.
+        name: of the contender.
+        threads: of torch.
+    """
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_added_memory, task, group, name, threads).result()
 
 
 def show(measurements: list[Measurement]) -> None:
-    table = Table(
-        "score", "contender", "median", "spread", "times nasx", "peak memory", title="Processor time of one score"
-    )
+    """Print a table of the measurements."""
+    table = Table("score", "contender", "median", "spread", "times nasx", "peak memory", title="CPU time of one score")
     for column in table.columns[2:]:
         column.justify, column.no_wrap = "right", True
     ours = {m.group: m.median for m in measurements if m.name == "nasx"}
@@ -233,7 +244,7 @@ def show(measurements: list[Measurement]) -> None:
 
 
 def _paths(task: Task) -> Paths:
-    """shap's draws: numpy's global generator asked in turns for an image and a position."""
+    """Return shap's draws: numpy's global generator draws an image and a position alternately."""
     state = np.random.RandomState(0)
     pairs = [(state.choice(BACKGROUND), state.uniform()) for _ in range(task.samples * task.draws)]
     table = torch.tensor(pairs, dtype=torch.float64).view(task.samples, task.draws, 2)
@@ -271,8 +282,8 @@ def _accumulate(task: Task, images: Tensor, labels: Tensor, *, batch_size: int) 
 
 def _added_memory(task: Task, group: str, name: str, threads: int) -> float:
     torch.set_num_threads(threads)
-    network_of(task)(images_of(task, 2)[0])  # what torch itself needs
-    # Linux: from here on the peak is this contender's (a child's ru_maxrss begins with its parent's)
+    network_of(task)(images_of(task, 2)[0])  # memory of torch itself
+    # Linux: reset the peak, so that it is this contender's (ru_maxrss of a child starts with its parent's)
     Path("/proc/self/clear_refs").write_text("5")
     before = _peak_mib()
     CONTENDERS[group][name](task)

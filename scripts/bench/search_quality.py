@@ -1,11 +1,11 @@
-"""How many evaluations a search needs: ours beside pymoo and Optuna on the tabular NAS-Bench-201 problems.
+"""Number of evaluations that a search needs: nasx, pymoo and Optuna on the tabular NAS-Bench-201 problems.
 
     python -m scripts.bench.search_quality --table nats_bench.csv [--seeds 20] [--quick] [--json result.json]
 
-Error against parameters on three datasets; all settings of nasx were chosen on CIFAR-10. A row is a searcher, its
-figures the share of the true hypervolume after so many evaluations, mean over the seeds (and worst seed), and the
-median number of evaluations to 99 %. Every network asked counts. "repeats free" gives a peer what it does not have:
-encodings of a network that it has asked before, and cells that are no network, cost it nothing.
+Objectives are error and parameters on three datasets; all settings of nasx were chosen on CIFAR-10. A row is a
+searcher: the share of the true hypervolume after given numbers of evaluations, mean over the seeds (and worst seed),
+and the median number of evaluations to 99 %. Every evaluated genotype counts. In rows with "repeats free", a peer's
+repeated encodings of a network and its disconnected cells do not count.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ BUDGETS = (100, 200, 500, 1000)
 LEVEL = 0.99
 DEFAULT = "nasx nsga2"
 PEERS = ("pymoo NSGA-II", "Optuna NSGA-II")
-# name: searcher, evaluations: peers get more, since they need more to 99 %
+# name: (searcher, evaluations); peers get more evaluations, since they need more to reach 99 %
 SEARCHERS: Mapping[str, tuple[Searcher, int]] = {
     DEFAULT: (ours(NSGA2), 1000),
-    # by default the algorithm is free running with so many workers, which a simulated clock measures (scale.py)
+    # not the default mode, which is free running with several workers and is measured on a simulated clock (scale.py)
     "nasx nsga2, steady state, 8 workers": (ours(NSGA2, workers=8, mode="steady_state"), 1000),
     "nasx nsga2, steady state, 64 workers": (ours(NSGA2, workers=64, mode="steady_state"), 1000),
     "nasx nsga2, unscreened": (ours(NSGA2, screening=1), 1000),
@@ -56,7 +56,7 @@ FREE = ", repeats free"
 
 
 def distinct(problem: TabularProblem, asked: Sequence[Genotype]) -> list[Genotype]:
-    """The first encoding of every network asked, in order; what is no network is left out."""
+    """Return the first encoding of every network, in order, without disconnected cells."""
     first: dict[Genotype, Genotype] = {}
     for genotype in asked:
         if problem.space.is_connected(genotype):
@@ -67,7 +67,15 @@ def distinct(problem: TabularProblem, asked: Sequence[Genotype]) -> list[Genotyp
 def curves(
     table_path: Path, dataset: str, names: Sequence[str], seeds: int, processes: int
 ) -> dict[str, list[NDArray[np.float64]]]:
-    """The share of the true hypervolume by evaluation: one array a searcher and seed."""
+    """Return the share of the true hypervolume by evaluation: by searcher, one array (n_evaluations,) per seed.
+
+    Args:
+        table_path: published table, CSV.
+        dataset: a name of DATASETS.
+        names: searchers.
+        seeds: number of seeds.
+        processes: seeds at the same time.
+    """
     found: dict[str, list[NDArray[np.float64]]] = {}
     with ProcessPoolExecutor(processes) as pool:
         by_seed = pool.map(partial(_curves_of_seed, table_path, dataset, tuple(names)), range(seeds))
@@ -94,13 +102,13 @@ def _problem(table_path: Path, dataset: str) -> TabularProblem:
 
 
 def evaluations_to(shares: NDArray[np.float64], level: float) -> float:
-    """How many evaluations it took to reach the level; infinite where it was not reached."""
+    """Return the number of evaluations until the level is reached; infinite if it is not."""
     reached = np.flatnonzero(shares >= level)
     return float(reached[0] + 1) if len(reached) else np.inf
 
 
 def summary(runs: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
-    """Mean and worst share at each budget, median and worst number of evaluations to 99 %."""
+    """Return mean and worst share at each budget, and median and worst number of evaluations to 99 %."""
     needed = [evaluations_to(run, LEVEL) for run in runs]
     at = {budget: [run[min(budget, len(run)) - 1] for run in runs] for budget in BUDGETS}
     return {
@@ -112,16 +120,16 @@ def summary(runs: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
 
 
 def verdict(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """One line: our evaluations against the better peer's, and whether we are ahead at every budget."""
+    """Return one line: nasx's evaluations to 99 % relative to the better peer's, and whether nasx is always ahead."""
     ours_needed = rows[DEFAULT]["median_evaluations"]
     peers_needed = min(rows[peer]["median_evaluations"] for peer in PEERS)
     ahead = all(rows[DEFAULT]["mean"][b] > max(rows[peer]["mean"][b] for peer in PEERS) for b in BUDGETS)
-    where = "ahead of both peers at every budget" if ahead else "NOT ahead of both peers at every budget"
-    return f"{ours_needed / peers_needed:.2f} of the better peer's evaluations to 99 %; {where}"
+    text = "ahead of both peers at every budget" if ahead else "NOT ahead of both peers at every budget"
+    return f"{ours_needed / peers_needed:.2f} of the better peer's evaluations to 99 %; {text}"
 
 
 def table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One row a searcher: mean (worst) share in percent at each budget, evaluations to 99 %."""
+    """Draw one row per searcher: mean (worst) share in percent at each budget, evaluations to 99 %."""
     drawn = Table(title=title)
     drawn.add_column("share of the true hypervolume, %, mean (worst seed) at")
     for budget in BUDGETS:
@@ -136,12 +144,12 @@ def table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def main(
     table_path: Annotated[
-        Path, typer.Option("--table", envvar="NASX_NATS_TABLE", exists=True, help="The published table, CSV.")
+        Path, typer.Option("--table", envvar="NASX_NATS_TABLE", exists=True, help="Published table, CSV.")
     ],
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each searcher: 20, or 4 if quick.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Our default and the peers alone.")] = False,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Seeds at a time.")] = os.cpu_count() or 1,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds per searcher; default: 20, or 4 if quick.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only nasx's default and the peers.")] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Seeds at the same time.")] = os.cpu_count() or 1,
 ) -> None:
     """Compare searches on the tabular NAS-Bench-201 problems."""
     names, n_seeds = (QUICK, seeds or 4) if quick else (tuple(SEARCHERS), seeds or 20)

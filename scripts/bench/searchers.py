@@ -1,8 +1,7 @@
-"""Ours and the peers as functions of one form: a problem, a seed and a budget in, the genotypes evaluated out, in
-order.
+"""Searchers of nasx and the peers, as functions (problem, seed, evaluations) -> genotypes in order of evaluation.
 
-Peers get what their users get. pymoo has the paper's settings and its own elimination of equal genotypes; Optuna has
-its defaults but for the paper's population. Neither knows which encodings are the same network or which are none.
+Peers have the settings that their users get. pymoo has the paper's settings and its own elimination of equal genotypes;
+Optuna has its defaults except for the paper's population. Neither detects equivalent or disconnected encodings.
 """
 
 from __future__ import annotations
@@ -21,7 +20,13 @@ Searcher = Callable[[TabularProblem, int, int], list[Genotype]]
 
 
 def ours(algorithm: Callable[..., SearchAlgorithm], workers: int = 1, **settings: Any) -> Searcher:
-    """One of nasx's algorithms, told in the order of asking; `workers` sets how far answers lag behind."""
+    """Return a searcher with one of nasx's algorithms, which receives results in the order of asking.
+
+    Args:
+        algorithm: class of nasx.
+        workers: number for which the algorithm is configured; it determines the lag of the results.
+        settings: arguments of the algorithm.
+    """
 
     def search(problem: TabularProblem, seed: int, evaluations: int) -> list[Genotype]:
         space = problem.space
@@ -47,8 +52,16 @@ def ours(algorithm: Callable[..., SearchAlgorithm], workers: int = 1, **settings
 
 
 def pymoo(problem: TabularProblem, seed: int, evaluations: int) -> list[Genotype]:
-    """pymoo's NSGA-II as the paper sets it: population 64, integer SBX (0.9, eta 3), polynomial mutation (1/6, 3)."""
-    from pymoo.algorithms.moo.nsga2 import NSGA2
+    """Search with pymoo's NSGA-II and the paper's settings.
+
+    Population 64, integer SBX (0.9, eta 3), polynomial mutation (1/6, 3).
+
+    Args:
+        problem: table with the costs of all genotypes.
+        seed: of the algorithm.
+        evaluations: budget.
+    """
+    from pymoo.algorithms.moo.nsga2 import NSGA2  # of the extra bench
     from pymoo.core.problem import Problem as PymooProblem
     from pymoo.operators.crossover.sbx import SBX
     from pymoo.operators.mutation.pm import PM
@@ -80,8 +93,14 @@ def pymoo(problem: TabularProblem, seed: int, evaluations: int) -> list[Genotype
 
 
 def optuna(problem: TabularProblem, seed: int, evaluations: int) -> list[Genotype]:
-    """Optuna's NSGA-II sampler with population 64, every gene categorical."""
-    import optuna
+    """Search with Optuna's NSGA-II sampler, population 64, every gene categorical.
+
+    Args:
+        problem: table with the costs of all genotypes.
+        seed: of the sampler.
+        evaluations: budget.
+    """
+    import optuna  # of the extra bench
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     asked: list[Genotype] = []
@@ -93,7 +112,7 @@ def optuna(problem: TabularProblem, seed: int, evaluations: int) -> list[Genotyp
         return problem.costs[genotype]
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # experimental features of Optuna
+        warnings.simplefilter("ignore")  # Optuna warns of experimental features
         sampler = optuna.samplers.NSGAIISampler(population_size=64, seed=seed)
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     study.optimize(objective, n_trials=evaluations)

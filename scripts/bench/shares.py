@@ -1,11 +1,11 @@
-"""Where the time of a search goes: training, scoring, start and the rest, of all that its workers could have worked.
+"""Time of a search by part: training, scoring, start and the rest, as shares of the workers' total time.
 
     python -m scripts.bench shares [--quick]
     python -m scripts.bench.shares --before REVISION [--turns 3]
 
-`nasx search` on the digits with Ray's two workers, from the command to its end. Start: until the first training
-begins, by both workers; between: what a worker does or waits for between two trials; end: from the last trial until the
-command returns. With a revision of this repository, its search is run in turns with the present one.
+Measures `nasx search` on the digits with two Ray workers, from the command to its end. Start: until the first training
+begins, for both workers. Between: work and waiting between two trials. End: from the last trial until the command
+returns. With --before, the search of that revision of this repository alternates with the current one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rich.console import Console
 from scripts.bench.measurement import Measurement, Options
 from scripts.bench.table import table
 
-HOUSE = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 WORKERS = 2
 PARTS = ("training", "scoring", "between trials", "start", "end")
 SEARCH = ("search", "--config=digits.yaml", "execution.device=cpu", f"execution.workers={WORKERS}")
@@ -36,9 +36,14 @@ SHORT = ("algorithm.evaluations=8", "training.epochs=2")
 
 
 def shares(run_dir: Path, began: float, ended: float) -> Mapping[str, float]:
-    """Percent of the workers' time by part, and the wall time in seconds; `began`, `ended`: of the command, Unix time.
+    """Return the percentage of the workers' time by part, and "wall": the wall time in seconds.
 
-    Read from the journal's tables, which an earlier revision has as well.
+    Reads the journal's tables by SQL, so that journals of an earlier revision work too.
+
+    Args:
+        run_dir: the finished search.
+        began: start of the command, Unix time.
+        ended: end of the command, Unix time.
     """
     with closing(sqlite3.connect(run_dir / "run.db")) as database:
         rows = database.execute("SELECT finished, train_seconds, score_seconds FROM trials").fetchall()
@@ -56,19 +61,19 @@ def shares(run_dir: Path, began: float, ended: float) -> Mapping[str, float]:
     return {part: 100 * s / (WORKERS * (ended - began)) for part, s in seconds.items()} | {"wall": ended - began}
 
 
-def measured(house: Path, overrides: tuple[str, ...]) -> Mapping[str, float]:
-    """The shares of one search by the code of a checkout."""
+def measured(checkout: Path, overrides: tuple[str, ...]) -> Mapping[str, float]:
+    """Run one search with the code of a checkout and return its shares."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder, "run")
         command = [sys.executable, "-m", "nasx", *SEARCH, *overrides, f"--run-dir={run_dir}", f"runs_dir={folder}"]
-        environment = {**os.environ, "PYTHONPATH": str(house), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         began = time.time()
         subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment)
         return shares(run_dir, began, time.time())
 
 
 def measurements(found: list[Mapping[str, float]], search: str) -> Iterator[Measurement]:
-    """Shares and wall time of several searches as rows of the table."""
+    """Yield wall time and shares of several searches as rows of the table."""
     wall = [f["wall"] for f in found]
     yield Measurement(f"{search}: from command to end", "-", tuple(wall))
     for part in PARTS:
@@ -76,32 +81,32 @@ def measurements(found: list[Mapping[str, float]], search: str) -> Iterator[Meas
 
 
 def benchmark(options: Options) -> Iterator[Measurement]:
-    """The shares of the present code."""
+    """Yield the shares of the current code."""
     overrides = SHORT if options.quick else ()
-    yield from measurements([measured(HOUSE, overrides)], "digits")
+    yield from measurements([measured(ROOT, overrides)], "digits")
 
 
 def main(
-    before: Annotated[str | None, typer.Option(help="A revision to compare with.")] = None,
-    turns: Annotated[int, typer.Option(min=1, help="Searches of each.")] = 3,
+    before: Annotated[str | None, typer.Option(help="Revision to compare with.")] = None,
+    turns: Annotated[int, typer.Option(min=1, help="Searches per revision.")] = 3,
 ) -> None:
-    """Where the time of a search goes."""
+    """Measure the time of a search by part."""
     with tempfile.TemporaryDirectory() as folder:
-        houses = {"now": HOUSE}
+        checkouts = {"now": ROOT}
         if before is not None:
-            houses = {"before": Path(folder, "before"), **houses}
-            git = ["git", "-C", str(HOUSE), "worktree"]
-            subprocess.run([*git, "add", "--detach", "--quiet", str(houses["before"]), before], check=True)
+            checkouts = {"before": Path(folder, "before"), **checkouts}
+            git = ["git", "-C", str(ROOT), "worktree"]
+            subprocess.run([*git, "add", "--detach", "--quiet", str(checkouts["before"]), before], check=True)
         try:
-            found: dict[str, list[Mapping[str, float]]] = {name: [] for name in houses}
+            found: dict[str, list[Mapping[str, float]]] = {name: [] for name in checkouts}
             for _ in range(turns):
-                for name, house in houses.items():
-                    found[name].append(measured(house, ()))
+                for name, checkout in checkouts.items():
+                    found[name].append(measured(checkout, ()))
         finally:
             if before is not None:
-                subprocess.run([*git, "remove", "--force", str(houses["before"])], check=True)
+                subprocess.run([*git, "remove", "--force", str(checkouts["before"])], check=True)
     rows = {"shares": [m for name, runs in found.items() for m in measurements(runs, name)]}
-    Console().print(table(rows, f"{turns} searches of the digits each"))
+    Console().print(table(rows, f"{turns} searches on the digits each"))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""The surrogate's cost next to that of libraries: fit a Gaussian process to noisy answers, predict 16 new networks.
+"""Cost of the surrogate, compared with libraries: fit a Gaussian process to noisy results, predict 16 new networks.
 
     python -m scripts.bench.surrogate [--networks 64 256] [--repeats 5]
 
-The same data for all: networks of NAS-Bench-201's genes with a smooth objective, an own effect and noise, a third of
-them trained three times. nasx chooses length scale, own share and noise share on its grids. scikit-learn's
-`GaussianProcessRegressor` evaluates as many hyperparameters, by its optimizer switched off, on the means of the
-trainings with their noise as `alpha`; it does not know the likelihood of the variance within networks. BoTorch's
-`SingleTaskGP` optimizes its own hyperparameters by gradients (skipped if it is not installed: `pip install botorch`).
-Each on one thread; median CPU milliseconds of one objective.
+All models get the same data: networks with NAS-Bench-201's genes, whose objective is a smooth function plus an
+independent effect and noise; a third of them are trained three times. nasx chooses length scale, own share and noise
+share on its grids. scikit-learn's `GaussianProcessRegressor` evaluates as many hyperparameters, with its optimizer off,
+on the means of the trainings with their noise as `alpha`; its likelihood ignores the variance within networks.
+BoTorch's `SingleTaskGP` optimizes its hyperparameters by gradients (skipped if it is not installed:
+`pip install botorch`). Each runs on one thread; reported is the median CPU time of one objective in milliseconds.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from nasx.algorithms.gaussian_process import LENGTH_SCALES, OWN_SHARES, Features
 
 GENES, ALLELES = 6, 5
 NEW = 16  # networks predicted
-TRIED = 20  # hyperparameters that scikit-learn's model is fitted with: as many as nasx tries, about
+TRIED = 20  # hyperparameters for scikit-learn's model: about as many as nasx tries
 
 Floats = NDArray[np.float64]
 
 
 def data(networks: int, seed: int = 0) -> tuple[Floats, Measurements, Floats]:
-    """(features, measurements, features of the new networks)."""
+    """Return (features, measurements, features of the new networks)."""
     rng = np.random.default_rng(seed)
     features = Features.of_sizes((ALLELES,) * GENES)
     rows = features(rng.integers(ALLELES, size=(networks + NEW, GENES)).tolist())
@@ -81,7 +81,7 @@ def botorch(rows: Floats, measured: Measurements, new: Floats) -> object:
 
 
 def milliseconds(function: Callable[[Floats, Measurements, Floats], object], networks: int, repeats: int) -> float:
-    """Median CPU time of a call; the first one, with its imports, is not counted."""
+    """Return the median CPU time of a call; the first call, with its imports, does not count."""
     function(*data(networks))
     times = []
     for seed in range(repeats):

@@ -1,4 +1,4 @@
-"""Measurements for people, as a table, and for machines, as plain data."""
+"""Measurements as a table for readers and as plain data for JSON."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from scripts.bench.measurement import Measurement, Options, Skipped
 Result = Measurement | Skipped
 
 
-def tell(result: Result) -> str:
-    """One line."""
+def one_line(result: Result) -> str:
+    """Format a result as one line."""
     if isinstance(result, Skipped):
         return f"{result.what}: skipped, {result.why}"
     return f"{result.what}, against {result.against}: {figure(result, result.median)} {verdict(result)}"
 
 
 def figure(measurement: Measurement, value: float) -> str:
-    """A ratio, or a value with its unit, to three digits."""
+    """Format a ratio, or a value with its unit, to three digits."""
     digits = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{digits}x" if measurement.theirs else f"{digits} {measurement.unit}"
 
 
 def spread(measurement: Measurement) -> str:
-    """The smallest and the largest figure; empty for a single one."""
+    """Format the smallest and the largest figure; empty for a single figure."""
     figures = measurement.figures
     return f"{min(figures):.3g} - {max(figures):.3g}" if len(figures) > 1 else ""
 
 
 def target(measurement: Measurement) -> str:
-    """What is aimed at, with its direction; empty where nothing is."""
+    """Format the target with its direction; empty without a target."""
     if measurement.target is None:
         return ""
     at_least = bool(measurement.theirs) or measurement.better == "more"
@@ -44,7 +44,7 @@ def verdict(measurement: Measurement) -> str:
 
 
 def table(results: Mapping[str, Sequence[Result]], title: str) -> Table:
-    """All results; a ratio above 1 means that nasx is better."""
+    """Draw all results; a ratio above 1 means that nasx is better."""
     drawn = Table(title=title, title_justify="left")
     for heading in ("benchmark", "what", "against"):
         drawn.add_column(heading, overflow="fold")
@@ -62,7 +62,13 @@ def table(results: Mapping[str, Sequence[Result]], title: str) -> Table:
 
 
 def record(results: Mapping[str, Sequence[Result]], machine: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    """Everything for machines."""
+    """Return all results as plain data for JSON.
+
+    Args:
+        results: by benchmark.
+        machine: facts of `scripts.bench.machine`.
+        options: options of the runner.
+    """
     return {
         "machine": machine,
         "quick": options.quick,

@@ -1,7 +1,7 @@
-"""Tabular problems: every network of NAS-Bench-201 with its published error and its parameters, and the true front.
+"""Tabular problems: published error and number of parameters of every network of NAS-Bench-201, and the true front.
 
-A network has one answer, whatever the encoding: the accuracy published for its canonical encoding. A cell that joins
-its input to no output is no network; its published accuracy is that of guessing.
+All encodings of a network have the accuracy published for its canonical encoding. A cell without a path from its input
+to its output is not a network; its published accuracy is that of guessing.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class TabularProblem:
         return points[pareto.front_mask(points)]
 
     def shares(self, genotypes: list[Genotype]) -> NDArray[np.float64]:
-        """The share of the true hypervolume after each of the evaluations, (n,)."""
+        """Return the share of the true hypervolume after each of the evaluations, (n,)."""
         ideal, extent = self.front.min(axis=0), np.ptp(self.front, axis=0)
         whole = pareto.hypervolume((self.front - ideal) / extent, REFERENCE)
         points = (np.array([self.costs[genotype] for genotype in genotypes]) - ideal) / extent
         shares, best, share = np.empty(len(points)), np.empty((0, 2)), 0.0
         for i, point in enumerate(points):
-            if not (best <= point).all(axis=1).any():  # it joins the front of what has been evaluated
+            if not (best <= point).all(axis=1).any():  # the point joins the front of the evaluated networks
                 best = np.vstack([best[(best < point).any(axis=1)], point])
                 share = pareto.hypervolume(best, REFERENCE) / whole
             shares[i] = share
@@ -55,7 +55,7 @@ class TabularProblem:
 
 
 def read(table: Path, dataset: str) -> TabularProblem:
-    """The problem of one dataset from the published table: CSV with accuracies in percent and architecture strings."""
+    """Read the problem of one dataset from the published table: CSV with accuracies in percent and architectures."""
     space, (column, n_classes) = NASBench201(), DATASETS[dataset]
     with table.open(newline="") as file:
         errors = {space.parse(row["ArchitectureString"]): 1 - float(row[column]) / 100 for row in csv.DictReader(file)}

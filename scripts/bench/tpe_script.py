@@ -1,5 +1,6 @@
-"""The same script with another sampler and another score: Optuna's TPE and SHAP, until a deadline. The peer of
-`scripts.bench.front_truth`.
+"""Search by Optuna's TPE with the SHAP score until a deadline: a variant of `scripts.bench.optuna_script`.
+
+The peer of `scripts.bench.front_truth`.
 
     python -m scripts.bench.tpe_script TASK.npz RESULT.json --deadline UNIX_TIME --score-seed N [--scorer JSON]
 
@@ -37,7 +38,7 @@ from scripts.bench.optuna_script import STUDY, Objective, Task, load_task
 
 @dataclass(frozen=True)
 class Limits:
-    """How long the peer searches, and how it scores."""
+    """Deadline of the peer, and settings of its score."""
 
     deadline: float  # Unix time
     score_seed: int  # chooses the images explained and the draws
@@ -78,11 +79,19 @@ def open_study(journal: Path, seed: int) -> optuna.Study:
 
 
 def work(task: Task, data: SearchData, limits: Limits, journal: Path, process: int) -> None:
-    """Take part in the study until the deadline."""
+    """Train networks of the study in this process until the deadline.
+
+    Args:
+        task: settings of the search.
+        data: images.
+        limits: deadline and score.
+        journal: Optuna's journal file.
+        process: number of this process, for its seed.
+    """
     torch.set_num_threads(1)
     study = open_study(journal, seed=1000 * task.seed + process)
     objective = ShapObjective(task, data, limits)
-    while (left := limits.deadline - time.time()) > 0:  # optimize returns early if its clock is ahead of this one
+    while (left := limits.deadline - time.time()) > 0:  # `optimize` may return early, since it has its own clock
         study.optimize(objective, timeout=left)
 
 

@@ -1,10 +1,10 @@
-"""What a network's training form saves: seconds of a training step of the network as it is against one in that form.
+"""Gain of the training form: seconds of a training step of the original network and of its training form.
 
     python -m scripts.bench.training_form
 
-Random images of three kinds, the heaviest cell of NAS-Bench-201 and random others, one thread, bfloat16 where the
-processor has it; the median over repetitions that alternate between the two, so that other load on the machine meets
-both.
+Random images with the shapes of three datasets, the heaviest cell of NAS-Bench-201 and random cells, one thread,
+bfloat16 if the processor supports it. Medians over repetitions that alternate between the two, so that other load on
+the machine affects both.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SETTINGS = {  # images, batch, channels, cells
 
 
 def random_cells(space: NASBench201) -> list[Genotype]:
-    """Different networks, the same ones always."""
+    """Return distinct random networks, the same in every run."""
     rng = random.Random(0)
     found: set[Genotype] = set()
     while len(found) < RANDOM_CELLS:
@@ -45,7 +45,14 @@ def random_cells(space: NASBench201) -> list[Genotype]:
 
 
 def step(network: nn.Module, images: Tensor, labels: Tensor, *, bfloat16: bool) -> Callable[[], float]:
-    """A function that takes one training step and returns its seconds of processor time."""
+    """Return a function that makes one training step and returns its CPU time in seconds.
+
+    Args:
+        network: trained in place.
+        images: one batch, (n, channels, height, width).
+        labels: (n,).
+        bfloat16: whether to use mixed precision.
+    """
     optimizer = torch.optim.SGD(network.train().parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True)
 
     def timed() -> float:
@@ -61,15 +68,21 @@ def step(network: nn.Module, images: Tensor, labels: Tensor, *, bfloat16: bool) 
 
 
 def saving(space: NASBench201, genotype: Genotype, images: Tensor) -> float:
-    """How many times as fast a step is in training form."""
+    """Return the speedup of a step in training form.
+
+    Args:
+        space: builds the network.
+        genotype: the cell.
+        images: one batch, (n, channels, height, width).
+    """
     torch.manual_seed(0)
     network = space.build(genotype, input_shape=tuple(images.shape[1:]), n_classes=N_CLASSES)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     labels = torch.arange(len(images)) % N_CLASSES
     bfloat16 = resolve_precision("auto", torch.device("cpu")) == "bfloat16"
     form, plain = (step(each, images, labels, bfloat16=bfloat16) for each in (training_form(network), network))
-    couples = [(plain(), form()) for _ in range(REPETITIONS + 2)][2:]  # the first ones warm up
-    return statistics.median(c[0] for c in couples) / statistics.median(c[1] for c in couples)
+    pairs = [(plain(), form()) for _ in range(REPETITIONS + 2)][2:]  # the first two warm up
+    return statistics.median(p[0] for p in pairs) / statistics.median(p[1] for p in pairs)
 
 
 if __name__ == "__main__":

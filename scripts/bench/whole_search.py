@@ -1,12 +1,12 @@
-"""A whole search, from the command to the front: nasx beside the script of a good engineer (`optuna_script.py`).
+"""A whole search, from the command to the front: nasx compared with a short Optuna script (`optuna_script.py`).
 
     python -m scripts.bench whole_search [--quick] [--data-root DIR] [--repeats N]
 
-The same space, recipe, epochs, validation images, number of trainings and objectives (validation error and the paper's
-activation score), two processes of one thread each. A turn is a seed, for both; each search is a process of its own, so
-that imports and the start of workers count. nasx has its defaults: it trains no network twice under two encodings, and
-cuts trainings that can no longer reach the front; a training that is cut counts as one. The front is judged by the
-hypervolume of the networks that are better than chance, from error 1 - 1/classes and introspectability 0.
+Both have the same space, recipe, epochs, validation images, number of trainings and objectives (validation error and
+the paper's activation score), and two processes of one thread each. A turn is a seed, for both. Each search runs in its
+own process, so that imports and the start of workers count. nasx has its defaults: it trains no network under two
+encodings, and stops trainings that can no longer reach the front; a stopped training counts. The measure is the
+hypervolume of the networks that are better than chance; reference point: error 1 - 1/classes, introspectability 0.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from scripts.bench.measurement import Measurement, Options, Skipped, seconds_of
 from scripts.bench.optuna_script import Task, save_task
 
 PROCESSES = 2
-FASHION = (  # 8,000 images to train on, networks and epochs that two cores can bear
+FASHION = (  # 8,000 training images, with networks and epochs for two cores
     "split.train_images=8000",
     "split.validation_images=2000",
     "training.epochs=2",
@@ -45,7 +45,7 @@ FASHION = (  # 8,000 images to train on, networks and epochs that two cores can 
     "algorithm.population_size=8",
 )
 COMMON = (
-    "scorer=activations",  # the objective of both
+    "scorer=activations",  # as in the peer's script
     "also_scored={}",
     "execution.device=cpu",
     f"execution.workers={PROCESSES}",
@@ -54,7 +54,7 @@ COMMON = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """A search, as nasx's command has it."""
+    """Search to be compared, as arguments of nasx."""
 
     name: str
     config: str
@@ -64,28 +64,28 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search took and found."""
+    """Time and result of a search."""
 
     seconds: float
     hypervolume: float
-    networks: int  # that count for it
+    networks: int  # better than chance
 
 
 def comparisons(options: Options) -> Iterator[Comparison | Skipped]:
-    """What is compared, with what the user chose."""
+    """Yield the searches to be compared."""
     if options.quick:
         yield Comparison("digits", "digits", ("algorithm.evaluations=6", "training.epochs=2"), repeats=1)
         return
     yield Comparison("digits", "digits", (), options.repeats or 2)
     name = "8,000 Fashion-MNIST images"
     if options.data_root is None:
-        yield Skipped(name, "no data root: name one with --data-root or NASX_DATA")
+        yield Skipped(name, "no data root; set --data-root or NASX_DATA")
     else:
         yield Comparison(name, "fashion_mnist", (*FASHION, f"dataset.root={options.data_root}"), options.repeats or 1)
 
 
 def hypervolume(points: Sequence[tuple[float, float]], data: SearchData) -> tuple[float, int]:
-    """(hypervolume, networks that count) of (error, introspectability) pairs."""
+    """Return (hypervolume, number of networks better than chance) of (error, introspectability) pairs."""
     learned = [(error, -value) for error, value in points if better_than_chance(error, data.validation)]
     if not learned:
         return 0.0, 0
@@ -93,7 +93,14 @@ def hypervolume(points: Sequence[tuple[float, float]], data: SearchData) -> tupl
 
 
 def by_nasx(comparison: Comparison, seed: int, data: SearchData, folder: Path) -> Outcome:
-    """`nasx search`, as its user runs it."""
+    """Run `nasx search`.
+
+    Args:
+        comparison: config and overrides.
+        seed: of the search.
+        data: images, for the error of chance.
+        folder: for the run directory.
+    """
     run_dir = folder / f"nasx_{seed}"
     command = [sys.executable, "-m", "nasx", "search", "--config", comparison.config, "--run-dir", str(run_dir)]
     overrides = [*comparison.overrides, *COMMON, f"seed={seed}", f"runs_dir={folder}"]
@@ -104,7 +111,14 @@ def by_nasx(comparison: Comparison, seed: int, data: SearchData, folder: Path) -
 
 
 def by_optuna(task: Task, seed: int, data: SearchData, folder: Path) -> Outcome:
-    """The peer's script."""
+    """Run the peer's script.
+
+    Args:
+        task: settings.
+        seed: of the search, for file names.
+        data: images.
+        folder: for its files.
+    """
     task_file, result = folder / f"task_{seed}.npz", folder / f"optuna_{seed}.json"
     save_task(task_file, task, data)
     command = [sys.executable, "-m", "scripts.bench.optuna_script", str(task_file), str(result)]
@@ -113,7 +127,7 @@ def by_optuna(task: Task, seed: int, data: SearchData, folder: Path) -> Outcome:
 
 
 def compare(comparison: Comparison) -> Iterator[Measurement]:
-    """Wall time and hypervolume, the contenders in turns."""
+    """Run both contenders in turns; yield wall time and hypervolume."""
     outcomes: dict[str, list[Outcome]] = {"nasx": [], "Optuna": []}
     for seed in range(comparison.repeats):
         config = compose(comparison.config, [*comparison.overrides, *COMMON, f"seed={seed}"])
@@ -153,7 +167,7 @@ def compare(comparison: Comparison) -> Iterator[Measurement]:
 
 
 def benchmark(options: Options) -> Iterator[Measurement | Skipped]:
-    """Wall time and hypervolume on every dataset."""
+    """Yield wall time and hypervolume on every dataset."""
     for comparison in comparisons(options):
         if isinstance(comparison, Skipped):
             yield comparison
@@ -162,7 +176,7 @@ def benchmark(options: Options) -> Iterator[Measurement | Skipped]:
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    """A command to its end, one thread a process; what it says is shown where it fails."""
+    """Run a command to its end, one thread per process; exit with its output if it fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     log = folder / "log.txt"
     with log.open("w") as output:

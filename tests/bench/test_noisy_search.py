@@ -12,7 +12,7 @@ from nasx.trial import arch_id
 from scripts.bench.noisy_problem import SPACE, Figures, NoisyProblem, Setting, mean_errors, synthetic
 from scripts.bench.noisy_search import summary
 from scripts.bench.noisy_table import measure_front, to_costs, to_metrics, write_table
-from scripts.bench.noisy_tools import Trainer, single_answers
+from scripts.bench.noisy_tools import Trainer, single_results
 
 LEFT, RIGHT, CENTER, WORST = (0, 0, 0, 1, 0, 0), (0, 0, 0, 2, 0, 0), (0, 0, 0, 3, 0, 0), (0, 0, 0, 4, 0, 0)
 TRUTH = {LEFT: (1.0, 12.0), RIGHT: (3.0, 10.0), CENTER: (2.0, 11.0), WORST: (3.0, 12.0)}  # scaled: 0 1, 1 0, .5 .5, 1 1
@@ -62,9 +62,9 @@ def test_a_peer_that_meets_a_network_again_gets_its_next_training(problem) -> No
     assert found == [problem.train(LEFT, 0, 7), problem.train(RIGHT, 0, 7), problem.train(LEFT, 1, 7)]
 
 
-def test_single_answers_are_shown_if_no_other_dominates_them(problem) -> None:
+def test_single_results_are_shown_if_no_other_dominates_them(problem) -> None:
     answers = [(LEFT, 0, (1.0, 2.0)), (RIGHT, 0, (2.0, 2.0)), (LEFT, 1, (0.5, 3.0))]
-    assert single_answers(problem, answers) == [(LEFT, (1.0, 2.0)), (LEFT, (0.5, 3.0))]
+    assert single_results(problem, answers) == [(LEFT, (1.0, 2.0)), (LEFT, (0.5, 3.0))]
 
 
 def test_the_true_error_is_the_mean_over_encodings_without_those_that_are_no_network(tmp_path) -> None:

@@ -101,7 +101,7 @@ def test_more_than_a_node_has_is_refused(slurm, tmp_path):
     )
 
     assert done.returncode == 2
-    assert done.stderr == "A trial gets 8 cores and 0 GPUs; a node has 1 and 0.\n"
+    assert done.stderr == "A trial needs 8 cores and 0 GPUs; a node has 1 and 0.\n"
 
 
 @pytest.mark.parametrize(

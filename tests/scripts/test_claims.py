@@ -34,7 +34,7 @@ def test_an_effect_that_is_only_the_errors_is_told_apart():
     columns = made_up()
 
     by_error = find(Claim("", "through error"), "shap", columns)
-    own = find(Claim("", "of its own", rival="plain"), "shap", columns)
+    own = find(Claim("", "of its own", alternative="plain"), "shap", columns)
 
     assert by_error.verdict == "held, but not at equal error and size"
     assert own.verdict == "**held**"
@@ -49,11 +49,11 @@ def test_networks_that_were_not_measured_are_left_out():
     found = find(Claim("", "of its own"), "shap", columns)
 
     assert found.n == 5
-    assert found.verdict == "too few networks to tell"
+    assert found.verdict == "too few networks"
 
 
 @pytest.mark.parametrize(
-    ("at_equal", "verdict"), [((-0.5, -0.9, -0.1), "the contrary"), ((0.1, -0.3, 0.4), "did not hold")]
+    ("at_equal", "verdict"), [((-0.5, -0.9, -0.1), "the opposite"), ((0.1, -0.3, 0.4), "did not hold")]
 )
 def test_verdicts_follow_from_the_interval(at_equal, verdict):
     found = Finding("", "shap", 0.5, None, Interval(0.0, -0.2, 0.2), Interval(*at_equal), n=20)
@@ -76,7 +76,7 @@ def test_the_quick_check_measures_every_claim_for_both_scores(tmp_path, capsys):
         (c.text, s) for c in CLAIMS for s in ("shap", "activations")
     ]
     assert all(np.isfinite(f["benefit"]) for f in findings if "repair" not in f["claim"])
-    assert capsys.readouterr().out.count("too few networks to tell") == len(findings)
+    assert capsys.readouterr().out.count("too few networks") == len(findings)
     assert (tmp_path / "claims.png").stat().st_size > 10_000
 
 

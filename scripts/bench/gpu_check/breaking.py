@@ -1,4 +1,4 @@
-"""A scorer that breaks the CUDA context of one worker, once."""
+"""Scorer that breaks the CUDA context of one worker, once."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from nasx.data.batches import Pixels
 from nasx.introspection.activations import ActivationScorer
 from nasx.trial import Score
 
-MARK = "NASX_GPU_CHECK_BROKEN"  # variable: a file that exists once a worker has been broken
+MARK = "NASX_GPU_CHECK_BROKEN"  # environment variable: file that exists after a worker has been broken
 
 
 def break_the_context() -> None:
-    """An index out of range: the assertion of a kernel, after which every CUDA call of the process fails."""
+    """Trigger a kernel's assertion by an index out of range; every later CUDA call of the process fails."""
     torch.zeros(4, device="cuda")[torch.tensor([9], device="cuda")].sum().item()
 
 
 class BreakingScorer(ActivationScorer):
-    """The activation score; the first network's worker is broken."""
+    """Activation score that breaks the worker of the first network."""
 
     def score(self, network: nn.Module, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int) -> Score:
         if images.device.type == "cuda" and _is_first(Path(os.environ[MARK])):
@@ -30,7 +30,7 @@ class BreakingScorer(ActivationScorer):
 
 
 def _is_first(mark: Path) -> bool:
-    """Whether no worker has made the file yet; this one then has."""
+    """Create the file; return False if another worker has created it."""
     try:
         mark.touch(exist_ok=False)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""The networks, images and trainings of the checks."""
+"""Networks, images and trainings of the checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nasx.evaluation.train_and_score import EvaluationSpec, evaluate
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer
 from nasx.spaces.nb201 import NASBench201
-from nasx.training.fit import Fit, fit
+from nasx.training.fit import FitResult, fit
 from nasx.training.recipe import Recipe
 from nasx.trial import Evaluation, Job
 from scripts.bench.candidate import CELLS, Setting, network_of, random_data
@@ -31,7 +31,7 @@ AUGMENTATION = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.2
 FULL = Setting(
     name="CIFAR-10, C=16, N=5",
     shape=(3, 32, 32),
-    images=40_000,  # of the 50,000; as many as a fifth of these validate
+    images=40_000,  # of 50,000; the benchmark adds a fifth of this number for validation
     channels=16,
     cells=5,
     recipe=Recipe(epochs=12, batch_size=512),
@@ -50,7 +50,7 @@ BIG = FULL if IS_CUDA else replace(SMALL, name="as large as a CPU can", recipe=R
 
 
 def learnable(setting: Setting = SMALL) -> SearchData:
-    """Random images whose brightness is their class."""
+    """Return random images with a brightness that depends on the class."""
     data = random_data(setting)
 
     def lit(part: LabeledImages) -> LabeledImages:
@@ -61,7 +61,7 @@ def learnable(setting: Setting = SMALL) -> SearchData:
 
 
 def real() -> SearchData:
-    """The images of --data; without them learnable ones."""
+    """Return the images of --data; without --data, `learnable` images."""
     file = os.environ.get("NASX_GPU_CHECK_DATA")
     if file is None:
         return learnable()
@@ -78,8 +78,19 @@ def trained(
     network: nn.Sequential | None = None,
     recipe: dict[str, Any] | None = None,
     **of_fit: Any,
-) -> tuple[nn.Sequential, Fit]:
-    """A network, trained, and what came of it; `recipe`: changes to the setting's."""
+) -> tuple[nn.Sequential, FitResult]:
+    """Train a network and return it with the result.
+
+    Args:
+        cell: a name of CELLS.
+        setting: network and recipe.
+        data: images; default: `learnable`.
+        device: for the training.
+        seed: of the network.
+        network: to train instead of the cell.
+        recipe: changes to the setting's recipe.
+        of_fit: further arguments of `fit`.
+    """
     network = network if network is not None else network_of(setting, cell, seed)
     changed = replace(setting.recipe, **(recipe or {}))
     data = data or learnable(setting)
@@ -87,11 +98,19 @@ def trained(
 
 
 def pixels(part: LabeledImages, data: SearchData, device: torch.device = DEVICE) -> tuple[Tensor, Tensor]:
+    """Return normalized images and labels on the device."""
     return normalize(as_tensor(part.images).to(device), data.mean, data.std), as_tensor(part.labels).to(device)
 
 
 def evaluated(setting: Setting = SMALL, data: SearchData | None = None, *, seed: int = 0, **of_spec: Any) -> Evaluation:
-    """What `evaluate` makes of the median cell, as a trial of a search does."""
+    """Evaluate the median cell as a trial of a search does.
+
+    Args:
+        setting: network and recipe.
+        data: images; default: `learnable`.
+        seed: of the trial.
+        of_spec: arguments of `EvaluationSpec`, and `micro_batches` of the job.
+    """
     space = NASBench201(channels=setting.channels, cells=setting.cells)
     file = Path(tempfile.mkdtemp(), "w.safetensors")
     job = Job(

@@ -1,4 +1,4 @@
-"""Defines checks, and runs the checks of one stage in a process."""
+"""Definition of checks; as a program, runs the checks of one stage."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import torch
 
 DEVICE = torch.device(os.environ.get("NASX_DEVICE", "cuda"))
 IS_CUDA = DEVICE.type == "cuda"
-BROKEN = 75  # status of a process whose CUDA context is broken: the next check needs another
-CHECKS: list[tuple[Callable[[], Any], bool]] = []  # of this stage, and whether each needs CUDA
+BROKEN = 75  # exit status if the CUDA context is broken: the next check needs a new process
+CHECKS: list[tuple[Callable[[], Any], bool]] = []  # (check of this stage, True if it needs CUDA)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a check."""
+    """Result of a check."""
 
     stage: str
     name: str
@@ -35,30 +35,32 @@ class Outcome:
 
 
 def check(function: Callable[[], Any]) -> Callable[[], Any]:
-    """A check: it returns what it found, and raises if that is wrong."""
+    """Register a check: a function that returns its finding and raises if it fails."""
     CHECKS.append((function, False))
     return function
 
 
 def cuda_check(function: Callable[[], Any]) -> Callable[[], Any]:
-    """A check that says something only on a GPU."""
+    """Register a check that needs a GPU."""
     CHECKS.append((function, True))
     return function
 
 
 def read(record: Path) -> list[Outcome]:
-    """The last outcome of each check, in order; one that has only begun was cut off."""
+    """Return the last outcome of each check, in order; a check that has only begun was cut off."""
     last: dict[tuple[str, str], Outcome] = {}
     for line in record.read_text().splitlines():
         outcome = Outcome(**json.loads(line))
         if outcome.state == "begun":
-            outcome = Outcome(outcome.stage, outcome.name, "cut off", "the process ended, or its time was over")
+            outcome = Outcome(
+                outcome.stage, outcome.name, "cut off", "the process ended, or the time limit was reached"
+            )
         last[outcome.stage, outcome.name] = outcome
     return list(last.values())
 
 
 def run(stage: str, record: Path) -> int:
-    """Run the checks that have no outcome yet; returns BROKEN if the device has to be given up."""
+    """Run the checks that have no outcome yet; return BROKEN if the CUDA context is broken."""
 
     def write(name: str, state: str, **more: Any) -> None:
         with record.open("a") as file:
@@ -88,7 +90,7 @@ def run(stage: str, record: Path) -> int:
             if IS_CUDA and not _device_works():
                 return BROKEN
         gc.collect()
-        torch.cuda.empty_cache()  # does nothing without a context
+        torch.cuda.empty_cache()  # no effect without a context
     return 0
 
 
@@ -101,7 +103,7 @@ def _device_works() -> bool:
 
 
 if __name__ == "__main__":
-    # by its full name: the checks register there, not in __main__
+    # import by the full name: checks register in that module, not in __main__
     checking = importlib.import_module("scripts.bench.gpu_check.checking")
     importlib.import_module(sys.argv[1])
     sys.exit(checking.run(sys.argv[1].rpartition(".")[2], Path(os.environ["NASX_GPU_CHECK_RECORD"])))

@@ -1,4 +1,4 @@
-"""Checks that the GPU computes what the CPU computes, and repeats its results."""
+"""Checks that the GPU computes what the CPU computes, and that its results are repeatable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nasx.training.recipe import Recipe
 from scripts.bench.gpu_check.candidates import SMALL, pixels, real, trained
 from scripts.bench.gpu_check.checking import DEVICE, IS_CUDA, check, cuda_check
 
-CLOSE = 1e-3  # scores of the two devices, at most
+CLOSE = 1e-3  # maximum difference of scores between the devices
 
 
 @check
@@ -31,12 +31,12 @@ def scores() -> dict[str, Any]:
         images, labels = pixels(data.validation, data, device)
         for scorer in (ShapScorer(), ActivationScorer()):
             found.setdefault(scorer.name, []).append(scorer.score(network, images, labels, n_classes=10, seed=0))
-    told = {}
+    differences = {}
     for name, (there, here) in found.items():
         apart = float(np.nanmax(abs(there.distances - here.distances)))
         assert abs(there.value - here.value) < CLOSE, f"{name}: {there.value} and {here.value}"
-        told[name] = {"there": there.value, "cpu": here.value, "distances_differ_by_at_most": apart}
-    return told
+        differences[name] = {"there": there.value, "cpu": here.value, "distances_differ_by_at_most": apart}
+    return differences
 
 
 @check
@@ -72,7 +72,7 @@ def the_same_seed_twice() -> str:
 
 
 @check
-def a_checkpoint_goes_on_to_the_same() -> str:
+def a_checkpoint_resumes_to_the_same_result() -> str:
     file = Path(tempfile.mkdtemp(), "checkpoint.safetensors")
     recipe = {"epochs": 4, "average": 0.9}
     whole = trained(recipe=recipe)[1]
@@ -90,7 +90,7 @@ def a_checkpoint_goes_on_to_the_same() -> str:
 
 @check
 def errors_of_three_seeds() -> dict[str, Any]:
-    """Validation errors in bfloat16 and float32."""
+    """Compare validation errors in bfloat16 and float32."""
     data = real()
     size = {"channels": 16, "cells": 2} if IS_CUDA else {"channels": 8, "cells": 1}
     setting = replace(SMALL, **size, recipe=Recipe(epochs=4, batch_size=128, keep="last"))

@@ -1,4 +1,4 @@
-"""Measures what could make a training step faster: its kernels, other layouts and batch norms, several at a time."""
+"""Measurements of possible speedups of a training step: kernels, layouts, batch norms, several steps at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOP = 6  # kinds of kernels reported
 
 
 class Step:
-    """One training step of the median cell on a batch in memory, in place, as nasx trains it."""
+    """Training step of the median cell on a batch in memory, as nasx trains it."""
 
     def __init__(
         self, *, layout: torch.memory_format = torch.channels_last, dtype: torch.dtype = torch.bfloat16
@@ -44,7 +44,7 @@ class Step:
 
 
 def captured(step: Callable[[], None], stream: torch.cuda.Stream | None) -> Callable[[], Any]:
-    """The step as a CUDA graph; on a CPU itself, warmed up."""
+    """Return the step as a CUDA graph; on a CPU, the step itself after a warm-up."""
     if not IS_CUDA or stream is None:
         step()
         return step
@@ -64,7 +64,7 @@ def stream_or_none() -> torch.cuda.Stream | None:
 
 
 def milliseconds(run: Callable[[], Any], times: int = STEPS) -> float:
-    """Of one of `times` calls, the device's work included."""
+    """Return the mean milliseconds per call, including the device's work."""
 
     def wait() -> None:
         if IS_CUDA:
@@ -80,11 +80,11 @@ def milliseconds(run: Callable[[], Any], times: int = STEPS) -> float:
 
 
 def graphed_milliseconds(**settings: Any) -> str:
-    return f"{milliseconds(captured(Step(**settings), stream_or_none())):.2f} ms a step"
+    return f"{milliseconds(captured(Step(**settings), stream_or_none())):.2f} ms per step"
 
 
 @check
-def as_it_is() -> str:
+def baseline() -> str:
     return graphed_milliseconds()
 
 
@@ -94,13 +94,13 @@ def contiguous_layout() -> str:
 
 
 @cuda_check
-def float16_whose_batch_norm_is_cudnns() -> str:
+def float16_with_cudnn_batch_norm() -> str:
     return graphed_milliseconds(dtype=torch.float16)
 
 
 @cuda_check
 def kernels() -> str:
-    """The shares of the device's time by kind of kernel, and how much of the step the device is busy."""
+    """Report the device's time by kind of kernel, and the part of the step in which the device is busy."""
     replay = captured(Step(), stream_or_none())
     total = milliseconds(replay)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -121,7 +121,7 @@ def _kind(kernel: str) -> str:
 
 @cuda_check
 def batch_norm_compiled() -> str:
-    """By `torch.compile`, once for all shapes of a process."""
+    """Measure batch norm compiled by `torch.compile`, once for all shapes of a process."""
     step = Step()
     norm = torch.compile(F.batch_norm, dynamic=False)
 
@@ -135,14 +135,14 @@ def batch_norm_compiled() -> str:
         step()
         torch.cuda.synchronize()
         compiling = time.perf_counter() - started
-        return f"{milliseconds(captured(step, stream_or_none())):.2f} ms a step, {compiling:.0f} s to compile"
+        return f"{milliseconds(captured(step, stream_or_none())):.2f} ms per step, {compiling:.0f} s to compile"
     finally:
         nn.BatchNorm2d.forward = before  # type: ignore[method-assign]
 
 
 @check
 def several_on_streams() -> str:
-    """Several candidates in one process, each a whole-step graph on a stream of its own."""
+    """Measure several candidates in one process, each a whole-step graph on its own stream."""
     found = []
     for n in (1, 2, 4, 8) if IS_CUDA else (1, 2):
         streams = [stream_or_none() for _ in range(n)]
@@ -155,4 +155,4 @@ def several_on_streams() -> str:
 
         found.append(f"{n}: {milliseconds(all_of_them) / n:.2f}")
         del replays, streams
-    return f"ms a step of one of {', '.join(found)}"
+    return f"candidates: ms per step of one: {', '.join(found)}"

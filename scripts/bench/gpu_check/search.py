@@ -1,4 +1,4 @@
-"""Runs `nasx search`: one trial after the other, and several at once."""
+"""Checks of `nasx search`: serial trials, and several trials at the same time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from scripts.bench.gpu_check.checking import DEVICE, IS_CUDA, check, cuda_check
 
 
 def searched(*settings: str, limit: float, environment: Mapping[str, str] | None = None) -> tuple[str, list[str]]:
-    """Run a search; returns what came of it in words, and why workers were replaced."""
+    """Run a search; return a summary and the reasons for which workers were replaced.
+
+    Args:
+        settings: overrides.
+        limit: seconds.
+        environment: additional variables.
+    """
     file = os.environ.get("NASX_GPU_CHECK_DATA")
     data = ["dataset=numpy", f"dataset.file={file}", "dataset.test_fraction=0.02"] if file and IS_CUDA else []
     config = "cifar10.yaml" if data else "digits.yaml"
@@ -41,7 +47,7 @@ def searched(*settings: str, limit: float, environment: Mapping[str, str] | None
 
 
 @check
-def one_after_the_other() -> str:
+def serial_trials() -> str:
     return searched("execution=serial", "algorithm.evaluations=3", "training.epochs=2", limit=45)[0]
 
 
@@ -63,15 +69,15 @@ def several_at_once_by_ray_and_mps() -> str:
 def a_broken_worker_is_replaced() -> str:
     mark = Path(tempfile.mkdtemp(), "broken")
     scorer = ["scorer=activations", "scorer._target_=scripts.bench.gpu_check.breaking.BreakingScorer"]
-    told, replaced = searched(*SEVERAL, *scorer, limit=75, environment={MARK: str(mark)})
+    summary, replaced = searched(*SEVERAL, *scorer, limit=75, environment={MARK: str(mark)})
     assert mark.exists(), "no worker was broken"
     assert len(replaced) == 1, replaced
-    return f"{told}; {replaced[0]}"
+    return f"{summary}; {replaced[0]}"
 
 
 @cuda_check
 def nothing_is_left_on_the_gpu() -> str:
-    """Our own process has no context in this stage."""
+    """List the processes on the GPU; this process has no CUDA context in this stage."""
     command = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"]
     left = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
     return left or "nothing"

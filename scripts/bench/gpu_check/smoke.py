@@ -76,7 +76,7 @@ def batches_stream_from_disk() -> None:
 
 @cuda_check
 def images_that_do_not_fit_are_streamed() -> str:
-    """With the same result, bit for bit, as from the GPU's memory."""
+    """Compare with a training from the GPU's memory: results are bit-identical."""
     data, others, share = learnable(), learnable(), batches.DATA_SHARE
     there, first = trained(data=data)
     batches.DATA_SHARE = 0.0  # type: ignore[misc]
@@ -92,9 +92,9 @@ def images_that_do_not_fit_are_streamed() -> str:
 
 
 @cuda_check
-def nothing_of_a_training_waits_for_the_garbage_collector() -> str:
+def a_training_frees_its_memory_without_garbage_collection() -> str:
     data = learnable()
-    trained(data=data)  # libraries and images stay
+    trained(data=data)  # loads libraries and images, which stay in memory
     gc.collect()
     gc.disable()
     before = torch.cuda.memory_allocated()
@@ -137,27 +137,27 @@ _fits("fit_with_regularizer", graphed=False, recipe={"regularizer": 0.5})
 _fits("fit_too_short_for_a_graph", graphed=False, recipe={"epochs": 1})
 
 
-class Asks(nn.Module):
-    """An operation that cannot be captured: it waits for a number."""
+class Synchronizing(nn.Module):
+    """Operation that cannot be captured: it waits for a value of the GPU."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * (1.0 if float(x.detach().sum()) > -1e9 else 0.0)
 
 
 @cuda_check
-def what_cannot_be_captured_runs_eagerly() -> str:
+def operations_that_cannot_be_captured_run_eagerly() -> str:
     plain, expected = trained(cuda_graphs=False)
-    asking, found = trained(network=nn.Sequential(*network_of(SMALL, "median"), Asks()))
+    synchronizing, found = trained(network=nn.Sequential(*network_of(SMALL, "median"), Synchronizing()))
     assert not found.graphed and found.graph_failure
     assert [r["train_error"] for r in found.history] == [r["train_error"] for r in expected.history]
     assert trained()[1].graphed, "the next training is not captured"
-    del plain, asking
+    del plain, synchronizing
     return found.graph_failure
 
 
 @cuda_check
 def steps_never_wait() -> dict[str, list[int]]:
-    """Waits of each epoch of 16 steps, without graphs: one fetches the order of the images."""
+    """Count the synchronizations of each epoch of 16 steps, without graphs; one fetches the order of the images."""
     counts = {}
     settings: dict[str, dict[str, Any]] = {"plain": {}, "average": {"average": 0.9}, "regularizer": {"regularizer": 1}}
     for name, recipe in settings.items():
@@ -184,8 +184,8 @@ def steps_never_wait() -> dict[str, list[int]]:
 
 
 @cuda_check
-def memory_goes_with_the_trial() -> str:
-    """MiB that torch has in use, and holds, after each of ten trials."""
+def memory_is_freed_after_a_trial() -> str:
+    """Report the MiB that torch uses and reserves after each of ten trials."""
     held = []
     for seed in range(10):
         evaluated(seed=seed)
@@ -203,7 +203,7 @@ def memory_goes_with_the_trial() -> str:
 
 
 class Broken(ShapScorer):
-    """A scorer that fails after it has used memory."""
+    """Scorer that fails after it has used memory."""
 
     def score(self, *arguments: Any, **settings: Any) -> Any:
         super().score(*arguments, **settings)
@@ -211,8 +211,8 @@ class Broken(ShapScorer):
 
 
 @cuda_check
-def memory_goes_with_a_trial_that_fails() -> str:
-    """MiB that torch has in use after each of five trials."""
+def memory_is_freed_after_a_failed_trial() -> str:
+    """Report the MiB that torch uses after each of five trials."""
     data, held = learnable(), []
     for seed in range(5):
         assert evaluated(data=data, seed=seed, scorer=Broken()).reason == "error"
@@ -223,7 +223,7 @@ def memory_goes_with_a_trial_that_fails() -> str:
 
 @cuda_check
 def a_broken_context_ends_the_process_not_the_trial() -> str:
-    """In a process of its own: what `evaluate` raises after an assertion of a kernel."""
+    """Run `evaluate` in a new process: it raises DeviceError after an assertion of a kernel."""
     code = """
 from nasx.errors import DeviceError
 from nasx.introspection.shap import ShapScorer
@@ -283,7 +283,9 @@ def any_model() -> str:
 @check
 def diagnostics() -> None:
     data, (network, _) = learnable(), trained()
-    plant_label_errors(lambda: network_of(SMALL, "median"), data, SMALL.recipe, augmentation=AUGMENTATION, device=DEVICE)
+    plant_label_errors(
+        lambda: network_of(SMALL, "median"), data, SMALL.recipe, augmentation=AUGMENTATION, device=DEVICE
+    )
     repair(network, data, (0, 1), SMALL.recipe, augmentation=AUGMENTATION, seeds=[0], device=DEVICE)
     explain(network, data, scorer=ShapScorer(), samples_per_class=1, draws=20)
 
@@ -323,7 +325,7 @@ def the_time_limit_holds() -> str:
 
 
 @cuda_check
-def lack_of_memory_is_recognised() -> str:
+def out_of_memory_is_recognized() -> str:
     setting = replace(SMALL, images=4096, recipe=replace(SMALL.recipe, batch_size=4096, epochs=1))
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(0.8 * 2**30 / total)
@@ -331,6 +333,6 @@ def lack_of_memory_is_recognised() -> str:
         found = [evaluated(setting, micro_batches=parts) for parts in (1, 2, 4, 8)]
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    told = ["out of memory" if each.reason == "out_of_memory" else str(each.status) for each in found]
-    assert told[0] == "out of memory" and told[-1] != "out of memory", told
-    return f"a batch in 1, 2, 4, 8 parts: {', '.join(told)}"
+    states = ["out of memory" if each.reason == "out_of_memory" else str(each.status) for each in found]
+    assert states[0] == "out of memory" and states[-1] != "out of memory", states
+    return f"a batch in 1, 2, 4, 8 parts: {', '.join(states)}"

@@ -1,4 +1,4 @@
-"""Measures seconds per candidate: one or several on a GPU, and with plain PyTorch and Lightning for comparison."""
+"""Measurements of seconds per candidate: one or several on a GPU, compared with plain PyTorch and Lightning."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORKER_SECONDS = 60
 
 
 def epoch_ends(cell: str, *, epochs: int = MEASURED, graphs: bool | None = None) -> tuple[Any, Any, list[float]]:
-    """(network, data, when each epoch ended, validation included)."""
+    """Train; return (network, data, end of each epoch including validation, Unix time)."""
     data, ends = random_data(BIG), list[float]()
     network = network_of(BIG, cell)
     fit(
@@ -42,10 +42,13 @@ def epoch_ends(cell: str, *, epochs: int = MEASURED, graphs: bool | None = None)
 
 
 def per_epoch(ends: list[float]) -> float:
+    """Return the mean seconds per epoch, without the first one."""
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
-def alone(cell: str, graphs: bool | None) -> None:
+def single(cell: str, graphs: bool | None) -> None:
+    """Register a check that trains one candidate; `graphs`: None for nasx's default."""
+
     def one() -> dict[str, float]:
         network, data, ends = epoch_ends(cell, graphs=graphs)
         found = {"s_an_epoch": round(per_epoch(ends), 3), "s_a_training": round(EPOCHS * per_epoch(ends), 2)}
@@ -66,15 +69,15 @@ def alone(cell: str, graphs: bool | None) -> None:
     CHECKS.append((one, False))
 
 
-alone("median", graphs=None)
-alone("median", graphs=False)
-alone("heavy", graphs=None)
-alone("light", graphs=None)
+single("median", graphs=None)
+single("median", graphs=False)
+single("heavy", graphs=None)
+single("light", graphs=None)
 
 
 @check
 def whole_median_candidate() -> str:
-    """Of 12 epochs, from an untrained network to its SHAP score."""
+    """Measure a candidate of 12 epochs, from the untrained network to its SHAP score."""
     data = random_data(BIG)
     started = time.perf_counter()
     network = network_of(BIG, "median")
@@ -88,12 +91,12 @@ def whole_median_candidate() -> str:
 def lightning_with_loader() -> str:
     data = random_data(BIG)
     rate = lightning_rate(network_of(BIG, "median"), data, BIG.recipe, BIG.augmentation, DEVICE.type, 8 * IS_CUDA)
-    return f"{rate:,.0f} images/s = {EPOCHS * len(data.train) / rate:.1f} s a training"
+    return f"{rate:,.0f} images/s = {EPOCHS * len(data.train) / rate:.1f} s per training"
 
 
 @check
 def plain_loop_in_memory() -> str:
-    """Plain PyTorch in float32, with the images on the device in whole batches."""
+    """Measure plain PyTorch in float32, with whole batches of images on the device."""
     data = random_data(BIG)
     images, labels = (tensor.to(DEVICE) for tensor in tensors(data.train, data))
 
@@ -109,11 +112,17 @@ def plain_loop_in_memory() -> str:
         started = time.perf_counter()
         train(network, batches, [(images[:1024], labels[:1024])], replace(BIG.recipe, epochs=1))
         seconds = time.perf_counter() - started
-    return f"{EPOCHS * seconds:.1f} s a training"
+    return f"{EPOCHS * seconds:.1f} s per training"
 
 
 def at_once(k: int, *, graphs: bool, mps: bool = False) -> None:
-    """`k` processes that train the median cell at the same time; `mps`: by NVIDIA's Multi-Process Service."""
+    """Register a check with several processes that train the median cell at the same time.
+
+    Args:
+        k: number of processes.
+        graphs: whether to use CUDA graphs.
+        mps: whether to use NVIDIA's Multi-Process Service.
+    """
 
     def one() -> str:
         folder = tempfile.mkdtemp()
@@ -133,7 +142,7 @@ def at_once(k: int, *, graphs: bool, mps: bool = False) -> None:
             if mps:
                 subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, env=environment, timeout=20)
         seconds = float(np.mean([per_epoch(json.loads(line)) for line in lines]))
-        return f"{seconds:.2f} s an epoch each = {EPOCHS * seconds / k:.2f} s a training, amortized"
+        return f"{seconds:.2f} s per epoch each = {EPOCHS * seconds / k:.2f} s per training, amortized"
 
     one.__name__ = f"{k}_at_once_{'graphs' if graphs else 'eager'}{'_mps' if mps else ''}"
     CHECKS.append((one, True))
@@ -145,7 +154,8 @@ at_once(8, graphs=True, mps=True)
 
 
 def wait_for_others(folder: Path, k: int) -> None:
-    trained(recipe={"epochs": 1})  # context, libraries
+    """Warm up, then wait until `k` processes have done so."""
+    trained(recipe={"epochs": 1})  # creates the context, loads libraries
     (folder / str(os.getpid())).touch()
     while len(list(folder.iterdir())) < k:
         time.sleep(0.01)

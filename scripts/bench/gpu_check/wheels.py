@@ -1,9 +1,9 @@
-"""Gathers the wheels that nasx needs on a machine without a network: what pip would install there, for its Python.
+"""Download the wheels that nasx needs on a machine without a network, for the version of its Python.
 
     python -m scripts.bench.gpu_check.wheels wheels --python 3.12 [--has torch pytorch-lightning ...] [--slim]
 
-Then, on that machine: `pip install --no-index --no-deps wheels/*.whl`, or with --target DIR and PYTHONPATH=DIR. With
---slim, Ray's wheel loses its Java and the pages of its dashboard, which a search does not use: 76 MiB become 32.
+Then, on that machine: `pip install --no-index --no-deps wheels/*.whl`, or with --target DIR and PYTHONPATH=DIR. --slim
+removes Java and the pages of the dashboard from Ray's wheel, since a search does not use them: from 76 to 32 MiB.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-HAS = ("torch", "pytorch-lightning")  # with all that these need
+HAS = ("torch", "pytorch-lightning")  # with their dependencies
 UNUSED = ("ray/jars/", "ray/dashboard/client/")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 
 def needed(package: str, python: str, extras: Iterable[str] = ()) -> Iterator[str]:
-    """Yield what an installed package needs on Linux, all the way down, by canonical names; a name may come twice."""
+    """Yield the canonical names of all dependencies of an installed package on Linux; names may repeat.
+
+    Args:
+        package: name.
+        python: version, e.g. "3.12".
+        extras: of the package.
+    """
     seen: set[tuple[str, frozenset[str]]] = set()
     waiting = [(package, frozenset(extras))]
     while waiting:
@@ -49,7 +55,13 @@ def needed(package: str, python: str, extras: Iterable[str] = ()) -> Iterator[st
 
 
 def download(name: str, target: Path, python: str) -> None:
-    """Fetch the wheel of a package in the version that is installed here; build it if it has none."""
+    """Download the wheel of a package in the version that is installed here; build it if there is none.
+
+    Args:
+        name: of the package.
+        target: directory.
+        python: version, e.g. "3.12".
+    """
     pinned = f"{name}=={version(name).partition('+')[0]}"
     fetch = ["download", "--only-binary=:all:", "--python-version", python, "--implementation", "cp"]
     fetch += [word for platform in PLATFORMS for word in ("--platform", platform)]
@@ -64,7 +76,7 @@ def download(name: str, target: Path, python: str) -> None:
 
 
 def slim(wheel: Path) -> None:
-    """Write a wheel again without the files that a search does not use."""
+    """Rewrite a wheel without the files that a search does not use."""
     with tempfile.TemporaryDirectory() as folder:
         smaller = Path(folder, wheel.name)
         with zipfile.ZipFile(wheel) as whole, zipfile.ZipFile(smaller, "w", zipfile.ZIP_LZMA) as part:
@@ -83,8 +95,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench.gpu_check.wheels")
     parser.add_argument("target", type=Path, help="directory of the wheels")
     parser.add_argument("--python", default="3.12", help="version of the other machine's Python (default: 3.12)")
-    parser.add_argument("--has", nargs="*", default=list(HAS), help="packages that are there, with what they need")
-    parser.add_argument("--slim", action="store_true", help="leave out parts of Ray that a search does not use")
+    parser.add_argument("--has", nargs="*", default=list(HAS), help="installed packages, with their dependencies")
+    parser.add_argument("--slim", action="store_true", help="remove parts of Ray that a search does not use")
     chosen = parser.parse_args()
     if not re.fullmatch(r"3\.\d+", chosen.python):
         parser.error(f"--python must be a version such as 3.12, got {chosen.python}")
