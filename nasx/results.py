@@ -225,7 +225,7 @@ class Network:
     def predict(self, images: NDArray[np.uint8] | Sequence[str | Path]) -> Predictions:
         """Return the predictions for images, (n, channels, height, width) or (n, height, width), uint8, 0 to 255.
 
-        Or of picture files, which are cut and resized as it wants. Raises DataError for images of another form.
+        Or of picture files, which are cut and resized to fit. Raises DataError for images of another form.
         """
         from nasx.export.deployed import Deployed
         from nasx.export.formats import run_module

@@ -112,5 +112,5 @@ def test_what_does_not_fit_is_told():
         nasx.debug(model, (images.flatten(1), labels), (images.flatten(1), labels))
     with pytest.raises(DataError, match="labels must be from 0 to 2 for 3 logits, got 0 to 5"):
         nasx.debug(model, (images, labels), (images, labels + 3 * (labels == 2)))
-    with pytest.raises(SettingError, match="share must lie between 0 and 1, got 1"):
+    with pytest.raises(SettingError, match="share must be more than 0 and less than 1, got 1"):
         nasx.debug(model, (images, labels), (images, labels), share=1.0)

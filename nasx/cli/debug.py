@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from nasx.cli.options import Device, DeviceOption, choose_run, find_trial, print_page, spare_threads
-from nasx.errors import SettingError
 
 
 def debug(
@@ -25,13 +24,11 @@ def debug(
         tuple[str, str] | None,
         typer.Option(help="Two classes to push apart in 5 more epochs, compared with a control."),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings of a repair, each with its own seed.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of a repair, each with its own seed.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Directory of the page; by default next to the weights.")] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Debug a network: is its confidence calibrated, which labels look wrong, which classes does it confuse."""
-    if seeds < 1:
-        raise SettingError("--seeds", f"must be at least 1, got {seeds}.")
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
     trial = find_trial(run, arch_id)

@@ -9,13 +9,12 @@ import typer
 from rich.console import Console
 
 from nasx.cli.options import Device, DeviceOption, choose_run, find_trial, print_page, spare_threads
-from nasx.errors import SettingError
 
 
 def explain(
     arch_id: Annotated[str, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")],
     run_dir: Annotated[Path | None, typer.Option(help="Run directory; by default the newest run.")] = None,
-    samples: Annotated[int, typer.Option(help="Images shown per class.")] = 2,
+    samples: Annotated[int, typer.Option(min=1, help="Images shown per class.")] = 2,
     sample: Annotated[
         str | None, typer.Option(help="Explain one image: an image file, or the index of a validation image.")
     ] = None,
@@ -23,8 +22,6 @@ def explain(
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Explain a network: which classes it separates, which it confuses, at which layer, and by which pixels."""
-    if samples < 1:
-        raise SettingError("--samples", f"must be at least 1, got {samples}.")
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
     trial = find_trial(run, arch_id)

@@ -109,7 +109,9 @@ def main(arguments: list[str] | None = None) -> int:
     except NasxError as error:
         return _fail(f"nasx: {error}")
     except UsageError as error:
-        return _fail(f"nasx: {error} `nasx --help` lists the commands, `nasx COMMAND --help` their options.")
+        if not (problem := _usage_problem(error)):  # `nasx` alone has printed its help
+            return 2
+        return _fail(f"nasx: {problem} `nasx --help` lists the commands, `nasx COMMAND --help` their options.")
     except (KeyboardInterrupt, typer.Abort):
         print("nasx: interrupted.", file=sys.stderr)
         return 130
@@ -122,6 +124,27 @@ def main(arguments: list[str] | None = None) -> int:
         advice = "use fewer or smaller images, a smaller batch, or --device cpu"
         return _fail(f"nasx: out of memory ({first_line(error)}): {advice}.")
     return status if isinstance(status, int) else 0
+
+
+def _usage_problem(error: Any) -> str:
+    """Return what is wrong with a call as one sentence; "" if `nasx` was called alone, which prints the help."""
+    parameter = getattr(error, "param", None)
+    if parameter is None:
+        return str(error)
+    option = max(parameter.opts, key=len)
+    if not option.startswith("-"):
+        option = parameter.metavar or option
+    details = getattr(error.__cause__, "errors", None)  # pydantic's, in recent versions of typer
+    if details is None:
+        text = str(error).strip()
+        return f"{option} is missing." if not text or text.startswith("Missing") else f"{option}: {text}"
+    first = details()[0]
+    expected = {"int_parsing": "an integer", "float_parsing": "a number"}.get(first["type"], "")
+    if first["type"] == "greater_than_equal":
+        return f"{option} must be at least {first['ctx']['ge']}, got {first['input']}."
+    if expected:
+        return f"{option} must be {expected}, got {first['input']!r}."
+    return f"{option}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _fail(message: str) -> int:

@@ -123,8 +123,8 @@ def numbers(text: str, option: str, n_channels: int) -> NDArray[np.float32]:
 
     try:
         values = np.array([float(word) for word in text.split(",")], dtype=np.float32)
-    except ValueError as exc:
-        raise SettingError(option, f"must be numbers, e.g. 0.48,0.46,0.41, got {text!r}") from exc
+    except ValueError:
+        values = np.empty(0, dtype=np.float32)
     if len(values) != n_channels or not np.isfinite(values).all() or (option == "--std" and (values <= 0).any()):
         positive = " above 0" if option == "--std" else ""
         raise SettingError(option, f"must be {n_channels} number{'s' * (n_channels > 1)}{positive}, got {text!r}")

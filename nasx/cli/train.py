@@ -40,8 +40,8 @@ def train(
     ] = None,
     front: Annotated[bool, typer.Option("--front", help="Every network of the front.")] = False,
     run_dir: Annotated[Path | None, typer.Option(help="Run directory; by default the newest run.")] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings of each network, each with its own seed.")] = 1,
-    width: Annotated[int, typer.Option(help="Multiplies the number of filters of the search, e.g. by 4.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each network, each with its own seed.")] = 1,
+    width: Annotated[int, typer.Option(min=1, help="Multiplies the number of filters of the search, e.g. by 4.")] = 1,
     calibration: Annotated[
         float, typer.Option(help="Share of the images that calibrates the confidence instead of being trained on.")
     ] = 0.05,
@@ -57,8 +57,6 @@ def train(
     """
     if (arch_id is None) == (not front):
         raise SettingError("--arch-id", "must name a network, or use --front for the whole front.")
-    if seeds < 1:
-        raise SettingError("--seeds", f"must be at least 1, got {seeds}.")
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
     trials = front_trials(run) if arch_id is None else [find_trial(run, arch_id)]

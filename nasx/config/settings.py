@@ -228,6 +228,31 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     return converted.expanduser() if isinstance(converted, Path) else converted
 
 
+def check_argument(name: str, value: Any, annotation: Any) -> None:
+    """Check an argument of a function, e.g. against `Annotated[int, Field(ge=1)]`.
+
+    Args:
+        name: of the argument, for the message.
+        value: of the argument.
+        annotation: type and range.
+
+    Raises:
+        SettingError: if the value is of another type or out of range.
+
+    >>> check_argument("share", 1.5, Annotated[float, Field(gt=0, lt=1)])
+    Traceback (most recent call last):
+    nasx.errors.SettingError: share must be more than 0 and less than 1, got 1.5
+    """
+    try:
+        TypeAdapter(annotation, config=_PYTHON_CONFIG).validate_python(value)
+    except ValidationError as error:
+        raise SettingError(name, _problem(annotation, error.errors(), value)) from error
+
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+OpenShare = Annotated[float, Field(gt=0, lt=1)]  # neither none nor all
+
+
 def describe(annotation: Any) -> str:
     """Return the type that an annotation requires, in words.
 

@@ -12,10 +12,10 @@ from scipy.special import log_softmax
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from nasx.config.settings import OpenShare, check_argument
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import SearchData
 from nasx.diagnostics.centroids import Centroids, Comparison, class_centroids, compare, leave_one_out_distances
-from nasx.errors import SettingError
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
 
@@ -144,8 +144,7 @@ def plant_label_errors(
         seed: of corruption and training.
         device: of the training.
     """
-    if not 0 < share < 1:
-        raise SettingError("share", f"must be more than 0 and less than 1, got {share:g}")
+    check_argument("share", share, OpenShare)
     labels, is_corrupt = corrupt_labels(data.train.labels, data.n_classes, share=share, seed=seed)
     train = replace(data.train, labels=labels)
     corrupted = replace(data, train=train)

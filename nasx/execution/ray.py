@@ -29,9 +29,9 @@ from nasx.execution.workers import WorkerPlan, check_settings, plan_workers
 from nasx.trial import Evaluator
 
 # Ray reads these when it is imported. Loggers cost 20 ms per trial; saving Tune's state takes longer with each trial
-# and is of no use; Ray's memory monitor crashes Tune. The network stays on loopback unless a cluster is used, and no usage
-# statistics are sent. Workers with Ray's niceness of 15 starve next to other programs, and without the long idle time
-# workers started ahead end between Tune's reservation of their cores and its first trial.
+# and is of no use; Ray's memory monitor crashes Tune. The network stays on loopback unless a cluster is used, and no
+# usage statistics are sent. Workers with Ray's niceness of 15 starve next to other programs. Without the long idle
+# time, workers started ahead end between Tune's reservation of their cores and its first trial.
 os.environ.update(
     {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from pydantic import Field
 from torch import Tensor, nn
 
+from nasx.config.settings import AtLeastOne, check_argument
 from nasx.errors import DataError, SettingError, did_you_mean
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.layers import evaluation_mode
@@ -136,8 +138,7 @@ def find_scorer(scorer: str | Scorer, layers: Sequence[str] | None = None, simil
 
 def collect_images(data: Data, at_most: int) -> tuple[Tensor, Tensor]:
     """Return the first `at_most` images and labels as tensors. Raises DataError if there are none."""
-    if at_most < 1:
-        raise SettingError("max_images", f"must be at least 1, got {at_most}")
+    check_argument("max_images", at_most, AtLeastOne)
     images: list[Tensor] = []
     labels: list[Tensor] = []
     # a pair of arrays is one batch; a list of two pairs is two batches
@@ -222,8 +223,7 @@ def name_classes(class_names: Sequence[str] | None, n_classes: int) -> tuple[str
 
 
 def _binned(targets: Tensor, bins: int, scorer: Scorer) -> Tensor:
-    if bins < 2:
-        raise SettingError("bins", f"must be at least 2, got {bins}")
+    check_argument("bins", bins, Annotated[int, Field(ge=2)])
     if "predicted" in scorer.name:
         raise SettingError("scorer", f"must group by the true target for a regression, got {scorer.name}")
     return torch.from_numpy(bin_targets(targets.cpu().numpy(), bins))

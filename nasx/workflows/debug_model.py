@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
+from nasx.config.settings import OpenShare, check_argument
 from nasx.data.dataset import LabeledImages
 from nasx.diagnostics.centroids import Centroids, Comparison, centroids_of_batches, compare_batches
 from nasx.diagnostics.debug import Diagnosis, diagnose
 from nasx.diagnostics.label_errors import PlantedErrors, corrupt_labels, evaluate_planted
-from nasx.errors import DataError, SettingError
+from nasx.errors import DataError
 from nasx.introspection.score_model import (
     Data,
     ModelScore,
@@ -96,8 +97,7 @@ def debug(
 
     Raises DataError, SettingError and ArchitectureError if arguments do not fit the model.
     """
-    if not 0 < share < 1:
-        raise SettingError("share", f"must be more than 0 and less than 1, got {share:g}")
+    check_argument("share", share, OpenShare)
     images, labels = _images(model, train, max_images)
     held_out, held_out_labels = _images(model, validation, max_images)
     with unwrap_logits(model):

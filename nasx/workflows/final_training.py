@@ -19,6 +19,7 @@ from torch import nn
 import nasx
 from nasx.config.compose import compose_choice, load_resolved
 from nasx.config.schema import Split, read_config
+from nasx.config.settings import AtLeastOne, OpenShare, check_argument
 from nasx.data.batches import Pixels, split_batches
 from nasx.data.dataset import LabeledImages
 from nasx.diagnostics.calibration import expected_calibration_error
@@ -81,8 +82,7 @@ def plan_final_training(
 
     Raises ConfigError, SettingError, DataError or RunError.
     """
-    if not 0 < calibration < 1:
-        raise SettingError("--calibration", f"must be a share of the images between 0 and 1, got {calibration:g}.")
+    check_argument("--calibration", calibration, OpenShare)
     own = [o for o in overrides if _group(o) == "training"]
     others = [o for o in overrides if _group(o) != "training"]
     if unknown := [o for o in others if _group(o) not in CHANGEABLE]:
@@ -121,8 +121,7 @@ def training_node(overrides: Sequence[str]) -> Mapping[str, Any]:
 
 def widened(space: Mapping[str, Any], width: int) -> Mapping[str, Any]:
     """Return the config of a space with `width` times as many filters. Raises SettingError if it has no channels."""
-    if width < 1:
-        raise SettingError("--width", f"must be at least 1, got {width}.")
+    check_argument("--width", width, AtLeastOne)
     if width > 1 and not isinstance(space.get("channels"), int):
         raise SettingError("--width", "multiplies space.channels, but the space of this run has no such setting.")
     return {**space, "channels": width * space["channels"]} if width > 1 else space

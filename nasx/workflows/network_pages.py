@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from torch import nn
 
+from nasx.config.settings import AtLeastOne, check_argument
 from nasx.data.image_files import read_image
 from nasx.diagnostics.debug import debug as debug_network
 from nasx.diagnostics.explain import explain as explain_network
@@ -69,8 +70,7 @@ def explain(
         SettingError: an argument is out of range.
         RunError: the weights are not kept.
     """
-    if samples < 1:
-        raise SettingError("--samples", f"must be at least 1, got {samples}.")
+    check_argument("samples", samples, AtLeastOne)
     experiment, network = _rebuild(run_dir, trial, device)
     scorer = _shap_scorer(experiment)
     explanation = explain_network(
@@ -152,8 +152,7 @@ def debug(
         SettingError: an argument is out of range, or there is no class of that name.
         RunError: the weights are not kept.
     """
-    if seeds < 1:
-        raise SettingError("--seeds", f"must be at least 1, got {seeds}.")
+    check_argument("seeds", seeds, AtLeastOne)
     experiment, network = _rebuild(run_dir, trial, device)
     data, place = experiment.data, resolve_device(device, "--device")
     classes = None if pair is None else find_pair(pair, data.train.class_names)
@@ -186,11 +185,10 @@ def debug(
 
 def find_pair(names: tuple[str, str], class_names: Sequence[str]) -> tuple[int, int]:
     """Return the indices of two classes. Raises SettingError if a class is unknown, or both are the same."""
-    for name in names:
-        if name not in class_names:
-            raise SettingError("--repair", f"must name two classes, got {name!r}. {did_you_mean(name, class_names)}")
-    if names[0] == names[1]:
-        raise SettingError("--repair", f"must name two different classes, got {names[0]!r} twice.")
+    unknown = [f"{name!r}. {did_you_mean(name, class_names)}" for name in names if name not in class_names]
+    twice = [f"{name!r} twice." for name in names[:1] if names[0] == names[1]]
+    for problem in (*unknown, *twice):
+        raise SettingError("--repair", f"must name two different classes, got {problem}")
     return class_names.index(names[0]), class_names.index(names[1])
 
 

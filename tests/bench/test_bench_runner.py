@@ -1,4 +1,4 @@
-"""The runner of the benchmarks on made-up measurements: what is measured is not tested, how it is told is."""
+"""Runner of the benchmarks on synthetic measurements: ratios, targets, table, JSON and figure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def speed(ours: tuple[float, ...], theirs: tuple[float, ...], target: float | No
     return Measurement("training", "a loop", ours, theirs, unit="images/s", better="more", target=target)
 
 
-def test_a_ratio_is_taken_within_a_turn_and_says_how_many_times_better_we_are() -> None:
+def test_a_ratio_is_computed_within_a_turn_and_is_the_factor_by_which_nasx_is_better() -> None:
     assert speed((20.0, 90.0, 40.0), (10.0, 30.0, 10.0)).figures == (2.0, 3.0, 4.0)
     assert Measurement("time", "a script", ours=(2.0,), theirs=(5.0,)).figures == (2.5,)
 
 
-def test_a_target_beside_a_peer_is_a_ratio_and_without_one_a_bound() -> None:
+def test_a_target_with_a_peer_is_a_ratio_and_without_a_peer_a_bound() -> None:
     assert speed((25.0,), (10.0,), target=2.5).met
     assert speed((24.0,), (10.0,), target=2.5).met is False
     assert speed((25.0,), (10.0,)).met is None
@@ -44,11 +44,11 @@ def test_contenders_take_turns() -> None:
 
 
 def test_samples_of_different_number_are_refused() -> None:
-    with pytest.raises(ValueError, match="training: 1 samples of ours, 2 of the peer"):
+    with pytest.raises(ValueError, match=r"training: 1 samples of ours, 2 of the peer"):
         speed((1.0,), (1.0, 2.0))
 
 
-def test_the_runner_prints_a_table_and_writes_json_and_a_picture(tmp_path, monkeypatch) -> None:
+def test_the_runner_prints_a_table_and_writes_json_and_a_figure(tmp_path, monkeypatch) -> None:
     def benchmark(options: Options) -> Iterator[Measurement | Skipped]:
         assert options.quick
         yield speed((20.0, 30.0), (10.0, 10.0), target=3.0)

@@ -1,4 +1,4 @@
-"""Retrained fronts: verdicts worked out by hand, and a peer whose scores are those of nasx."""
+"""Retrained fronts: verdicts worked out by hand, and a peer with the same scores as nasx."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def test_promised_values_count_as_promised_and_true_values_as_true() -> None:
     assert found.optimism == pytest.approx(1.5)
 
 
-def test_a_network_is_dominated_by_what_another_tool_recommends_or_the_reference_set() -> None:
+def test_a_network_can_be_dominated_by_another_tools_network_or_by_the_reference_set() -> None:
     shown = {"one": [Point("a", 0.1, 0.5), Point("b", 0.2, 0.6)], "other": [Point("c", 0.3, 0.3)]}
     known = truth(Point("a", 0.3, 0.4), Point("b", 0.3, 0.6), Point("c", 0.2, 0.2), Point("d", 0.1, 0.3))
     found = judge(shown, known, {"one": ["a", "b"], "other": ["c"]})
     assert found["one"].nondominated == found["one"].nondominated_own == 0.5  # b dominates a
     assert found["other"].nondominated == 0.0  # the reference network d dominates c
-    assert found["other"].nondominated_own == 1.0  # but another tool has found it
+    assert found["other"].nondominated_own == 1.0  # d was trained by another tool
 
 
-def test_a_front_is_confirmed_as_far_as_further_trainings_agree() -> None:
+def test_the_confirmed_share_of_a_front_depends_on_the_agreement_of_further_trainings() -> None:
     agreed = [[[0.1, -0.5]] * 3, [[0.2, -0.4]] * 3]
     assert confirmed(agreed, judges=1) == 1.0
-    # one very bad training decides whenever it is among those that choose, and is alone when it judges
+    # the one very bad training changes the front of the judging training, or else that of the others
     opposed = [[[0.1, -0.5], [0.1, -0.5], [0.4, -0.2]], [[0.2, -0.4]] * 3]
     assert confirmed(opposed, judges=1) == 0.0
 
@@ -84,14 +84,14 @@ def test_a_tool_that_recommends_nothing_has_no_hypervolume() -> None:
     assert math.isnan(found.optimism) and math.isnan(found.nondominated)
 
 
-def test_the_share_of_one_end_of_the_front_is_its_part_of_the_normalized_hypervolume() -> None:
+def test_the_share_of_one_end_of_the_front_is_its_normalized_hypervolume() -> None:
     front = costs([Point("a", 0.1, 0.2), Point("b", 0.3, 0.6)])
     whole = 1.1 * 0.1 + 0.1 * 1.0  # steps (0, 1) and (1, 0) below the corner (1.1, 1.1)
     assert normalized_share(front[:1], front) == pytest.approx(1.1 * 0.1 / whole)
     assert math.isnan(normalized_share(front[:1], front[:1]))
 
 
-def test_the_reference_set_is_ranked_by_means_and_leaves_out_what_is_recommended() -> None:
+def test_the_reference_set_is_ranked_by_means_and_leaves_out_recommended_networks() -> None:
     observed = [Point("lucky", 0.0, 0.9), Point("lucky", 0.8, 0.1)]
     observed += [Point("a", 0.1, 0.3), Point("b", 0.2, 0.7), Point("c", 0.3, 0.6), Point("d", 0.5, 0.1)]
     assert nearest_to_front(observed, {"b"}, 2) == ["a", "c"]
@@ -136,7 +136,7 @@ def test_the_peer_searches_until_the_deadline(tmp_path, monkeypatch) -> None:
     assert found["trainings"] and all(len(each["genotype"]) == 6 for each in found["trainings"])
 
 
-def test_turns_are_kept_as_they_finish_and_not_measured_again(tmp_path, monkeypatch) -> None:
+def test_turns_are_saved_as_they_finish_and_not_measured_again(tmp_path, monkeypatch) -> None:
     searched, retrained = [], []
 
     def search(plan, checkouts, turn, trainings):
@@ -165,5 +165,5 @@ def test_turns_are_kept_as_they_finish_and_not_measured_again(tmp_path, monkeypa
     assert list(comparisons(records)) == [
         "true hypervolume: nasx is ahead of TPE in 0 of 2 turns, by +0.000 ± 0.000 (standard error) on average"
     ]
-    with pytest.raises(SystemExit, match="was measured with"):
+    with pytest.raises(SystemExit, match=r"was measured with"):
         measure_all(Plan(), range(1), [8], file)

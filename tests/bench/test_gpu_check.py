@@ -1,4 +1,4 @@
-"""The checks of the GPU path on a machine without one, the process that runs them, and the cost of searches."""
+"""Checks of the GPU path on a machine without a GPU, the process that runs them, and the cost of searches."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def environment(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_check_that_fails_crashes_or_hangs_costs_itself(tmp_path, environment):
+def test_a_check_that_fails_crashes_or_hangs_does_not_affect_others(tmp_path, environment):
     (tmp_path / "made_up.py").write_text(STAGE)
     record = tmp_path / "checks.jsonl"
     record.touch()
@@ -68,7 +68,7 @@ def test_a_check_that_fails_crashes_or_hangs_costs_itself(tmp_path, environment)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_what_a_cpu_can_check_passes(tmp_path, environment, monkeypatch, capsys):
+def test_checks_that_a_cpu_can_run_pass(tmp_path, environment, monkeypatch, capsys):
     checks = ["fit_bfloat16", "evaluation", "one_image", "steps_never_wait", "whole_median_candidate"]
     arguments = ["--stages", "smoke", "speed", "--checks", *checks, "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["gpu_check", *arguments])
@@ -78,9 +78,9 @@ def test_what_a_cpu_can_check_passes(tmp_path, environment, monkeypatch, capsys)
     assert "needs CUDA" in capsys.readouterr().out
 
 
-def test_data_that_is_not_there_is_told(tmp_path, monkeypatch, capsys):
+def test_a_missing_data_file_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu_check", "--data", str(tmp_path / "no.npz")])
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match=r"2"):
         gpu_check.main()
     assert "no.npz is not a file" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Which wheels a machine without a network needs, and how Ray's is made smaller."""
+"""Wheels for a machine without a network, and the reduced wheel of Ray."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ pytest.importorskip("packaging")
 from scripts.bench.gpu_check.wheels import needed, slim
 
 
-def test_what_nasx_needs_is_followed_down():
+def test_indirect_dependencies_are_found():
     found = set(needed("nasx", "3.12"))
     assert {"deap", "ray", "omegaconf", "pydantic-core", "shap"} <= found
-    assert "ruff" not in found  # of the extra for developers
-    assert "tensorboardx" in found  # of ray[tune]
+    assert "ruff" not in found  # from the extra for developers
+    assert "tensorboardx" in found  # from ray[tune]
     assert set(needed("torch", "3.12")) < found
 
 
-def test_a_wheel_is_slim_without_what_a_search_does_not_use(tmp_path):
+def test_a_slim_wheel_lacks_the_files_that_a_search_does_not_use(tmp_path):
     wheel = tmp_path / "ray-1.whl"
     record = ["ray/__init__.py,sha256=a,1", "ray/jars/ray.jar,sha256=b,1", "ray-1.dist-info/RECORD,,"]
     with zipfile.ZipFile(wheel, "w") as archive:

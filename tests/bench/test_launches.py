@@ -1,4 +1,4 @@
-"""The counts of GPU work: launches, uploads, copies back."""
+"""Counts of GPU work: launches, uploads, copies back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def data():
     return random_data(SETTING)
 
 
-def test_a_captured_step_is_three_launches_where_an_eager_one_is_over_a_hundred():
+def test_a_captured_step_has_three_launches_and_an_eager_step_over_a_hundred():
     assert launches.replayed_step(SETTING) == 3  # two copies and the graph
     assert launches.training_step(SETTING) > 100
 

@@ -1,4 +1,4 @@
-"""Parts of the noisy search benchmark: measures worked out by hand, the noise, the table for nasx's own commands."""
+"""Noisy search benchmark: measures worked out by hand, the noise, the table for nasx's own commands."""
 
 from __future__ import annotations
 
@@ -46,28 +46,28 @@ def test_a_user_picks_by_the_costs_shown_and_pays_the_true_ones(problem) -> None
     assert found.regret == pytest.approx(np.mean(regrets))
 
 
-def test_a_training_has_one_answer_for_all_encodings_and_tools_and_its_noise_has_the_given_size(problem) -> None:
-    encoding = (1, 0, 0, 1, 0, 0)  # its first operation ends at a node that leads nowhere
+def test_a_training_has_the_same_result_for_all_encodings_and_its_noise_has_the_given_size(problem) -> None:
+    encoding = (1, 0, 0, 1, 0, 0)  # its first operation ends at a node without a path to the output
     assert SPACE.canonical(encoding) == LEFT
     assert problem.train(encoding, 3, 7) == problem.train(LEFT, 3, 7) != problem.train(LEFT, 3, 8)
-    answers = np.array([problem.train(LEFT, replicate, 7) for replicate in range(2000)])
-    assert answers.mean(axis=0) == pytest.approx(TRUTH[LEFT], abs=0.05)
-    assert answers.std(axis=0) == pytest.approx([0.1, 0.5], rel=0.05)
+    results = np.array([problem.train(LEFT, replicate, 7) for replicate in range(2000)])
+    assert results.mean(axis=0) == pytest.approx(TRUTH[LEFT], abs=0.05)
+    assert results.std(axis=0) == pytest.approx([0.1, 0.5], rel=0.05)
     assert problem.train((0,) * 6, 0, 7) is None
 
 
-def test_a_peer_that_meets_a_network_again_gets_its_next_training(problem) -> None:
+def test_a_peer_that_repeats_a_network_gets_its_next_replicate(problem) -> None:
     train = Trainer(problem, seed=7)
     found = [train(network) for network in (LEFT, RIGHT, (1, 0, 0, 1, 0, 0))]
     assert found == [problem.train(LEFT, 0, 7), problem.train(RIGHT, 0, 7), problem.train(LEFT, 1, 7)]
 
 
 def test_single_results_are_shown_if_no_other_dominates_them(problem) -> None:
-    answers = [(LEFT, 0, (1.0, 2.0)), (RIGHT, 0, (2.0, 2.0)), (LEFT, 1, (0.5, 3.0))]
-    assert single_results(problem, answers) == [(LEFT, (1.0, 2.0)), (LEFT, (0.5, 3.0))]
+    trainings = [(LEFT, 0, (1.0, 2.0)), (RIGHT, 0, (2.0, 2.0)), (LEFT, 1, (0.5, 3.0))]
+    assert single_results(problem, trainings) == [(LEFT, (1.0, 2.0)), (LEFT, (0.5, 3.0))]
 
 
-def test_the_true_error_is_the_mean_over_encodings_without_those_that_are_no_network(tmp_path) -> None:
+def test_the_true_error_is_the_mean_over_connected_encodings(tmp_path) -> None:
     rows = {LEFT: 90.0, (1, 0, 0, 1, 0, 0): 92.0, RIGHT: 80.0, (0,) * 6: 10.0}
     lines = [f"{accuracy},{SPACE.describe(genotype)}" for genotype, accuracy in rows.items()]
     path = tmp_path / "table.csv"
@@ -100,8 +100,8 @@ def test_the_table_has_every_training_within_the_ranges_and_fronts_read_from_it_
     for row in rows:
         error, introspectability = float(row["error"]), float(row["introspectability"])
         assert 0 <= error <= 1 and 0 <= introspectability <= 2
-        answer = problem.train(SPACE.parse(row["architecture"]), int(row["replicate"]), 7)
-        assert to_costs(problem, error, introspectability) == pytest.approx(answer, abs=1e-6)
+        costs = problem.train(SPACE.parse(row["architecture"]), int(row["replicate"]), 7)
+        assert to_costs(problem, error, introspectability) == pytest.approx(costs, abs=1e-6)
 
     entry = dict(zip(("error", "introspectability"), to_metrics(problem, TRUTH[CENTER]), strict=True))
     front = {"front": [{"arch_id": arch_id("nb201", SPACE.settings, CENTER), **entry}]}

@@ -1,4 +1,4 @@
-"""The peer must be a fair one: the same networks, the same score, the same images."""
+"""Optuna script: it has the same networks, score and images as nasx, so that the comparison is fair."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_peers_score_is_that_of_nasx() -> None:
     assert activation_score(network, images, labels) == pytest.approx(ours.value, abs=1e-6)
 
 
-def test_a_task_comes_out_of_its_file_as_it_went_in(tmp_path) -> None:
+def test_a_saved_task_is_loaded_unchanged(tmp_path) -> None:
     data = some_data()
     save_task(tmp_path / "task.npz", TASK, data)
     task, loaded = load_task(tmp_path / "task.npz")
@@ -61,7 +61,7 @@ def test_a_task_comes_out_of_its_file_as_it_went_in(tmp_path) -> None:
     np.testing.assert_array_equal(loaded.validation.images, data.validation.images)
 
 
-def test_the_peer_trains_as_many_different_networks_as_asked(tmp_path, monkeypatch) -> None:
+def test_the_peer_trains_the_given_number_of_distinct_networks(tmp_path, monkeypatch) -> None:
     class InThisProcess:
         exitcode = 0
 
@@ -88,7 +88,7 @@ def test_images_of_the_peers_loader_are_augmented_one_by_one() -> None:
     assert torch.equal(images, torch.ones(8, 1, 8, 8))
 
 
-def test_batches_in_memory_hold_every_image_once_an_epoch() -> None:
+def test_batches_in_memory_contain_every_image_once_per_epoch() -> None:
     batches = in_memory(some_data(), NO_AUGMENTATION, 16, seed=0)
     epoch = list(batches)
     assert len(epoch) == len(batches) == 4

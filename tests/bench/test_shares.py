@@ -1,4 +1,4 @@
-"""Where the time of a search goes."""
+"""Time of a search by part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from scripts.bench.shares import PARTS, shares
 
 
-def test_the_parts_are_all_of_the_workers_time(tmp_path):
+def test_the_parts_add_up_to_the_workers_time(tmp_path):
     # two workers; command at 100 s, trainings begin at 108, last trial at 129, end at 130
     trials = [(120.0, 10.0, 2.0), (122.0, 10.0, 2.0), (129.0, 5.0, 1.0)]
     with closing(sqlite3.connect(tmp_path / "run.db")) as database, database:

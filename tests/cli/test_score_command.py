@@ -149,7 +149,7 @@ MISTAKES = [
     (["my_models:net", "--mean", "0.5"], "--mean and --std must be given together"),
     (["my_models:net", "--mean", "0.5,0.5", "--std", "1"], "--mean must be 1 number, got '0.5,0.5'"),
     (["my_models:net", "--mean", "0.5", "--std", "0"], "--std must be 1 number above 0, got '0'"),
-    (["my_models:net", "--mean", "half", "--std", "1"], "--mean must be numbers, e.g. 0.48,0.46,0.41, got 'half'"),
+    (["my_models:net", "--mean", "half", "--std", "1"], "--mean must be 1 number, got 'half'"),
     (["my_models:net", "--similarity", "s.csv"], "s.csv has 2 classes, the dataset has 10"),
 ]  # fmt: skip
 

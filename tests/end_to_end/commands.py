@@ -1,4 +1,4 @@
-"""`nasx` as a user runs it: in a process of its own, which may be killed."""
+"""`nasx` as a user runs it: in its own process, which may be killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINES = [
 
 
 def write_table(path: Path) -> Path:
-    """A made-up table of all architectures of NAS-Bench-201: error and introspectability rival each other."""
+    """Write a synthetic table of all architectures of NAS-Bench-201 with conflicting error and introspectability."""
     from itertools import product
 
     from nasx.spaces.nb201 import NASBench201
@@ -42,7 +42,13 @@ def write_table(path: Path) -> Path:
 
 
 def tabular(table: Path, evaluations: int, seconds: float = 0.0) -> list[str]:
-    """The options of a search on a table of `write_table`."""
+    """Return the options of a search on a table of `write_table`.
+
+    Args:
+        table: CSV file.
+        evaluations: budget.
+        seconds: duration of each look-up.
+    """
     return [
         "--config=nats_bench.yaml",
         f"evaluation.table={table}",
@@ -56,7 +62,7 @@ def tabular(table: Path, evaluations: int, seconds: float = 0.0) -> list[str]:
 
 
 def start(*options: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """`nasx search` in a process group of its own; `env` on top of this process's."""
+    """Start `nasx search` in its own process group; `env` is added to the environment of this process."""
     return subprocess.Popen(
         [sys.executable, "-m", "nasx", "search", *options],
         cwd=cwd,
@@ -71,7 +77,14 @@ def start(*options: str, cwd: Path, env: Mapping[str, str] | None = None) -> sub
 def run(
     *options: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
-    """`nasx search` to its end."""
+    """Run `nasx search` to its end.
+
+    Args:
+        options: of the search.
+        cwd: current directory.
+        env: added to the environment of this process.
+        timeout: seconds; the search is killed after them.
+    """
     process = start(*options, cwd=cwd, env=env)
     try:
         out, err = process.communicate(timeout=timeout)
@@ -82,14 +95,14 @@ def run(
 
 
 def kill(process: subprocess.Popen[str], with_signal: int = signal.SIGKILL) -> None:
-    """A signal to the whole process group, as a terminal or a batch system sends it."""
+    """Send a signal to the whole process group, as a terminal or a batch system does."""
     os.killpg(process.pid, with_signal)
     if with_signal == signal.SIGKILL:
         process.communicate()
 
 
 def contents(run_dir: Path) -> dict:
-    """What a run has found, without times: trials in order, the noise, and the files of weights."""
+    """Return the results of a run without times: trials in order, the noise, and the weight files."""
     with Journal.open(run_dir, read_only=True) as store:
         trials, noise = store.trials(), store.noise()
     return {
@@ -97,13 +110,13 @@ def contents(run_dir: Path) -> dict:
             (t.candidate, t.arch_id, t.replicate, t.seed, t.status, t.evaluation.reason, dict(t.metrics))
             for t in trials
         ],
-        "noise": noise[-1:],  # one that was interrupted may have recorded it before
+        "noise": noise[-1:],  # an interrupted search may have recorded it before
         "weights": sorted(path.relative_to(run_dir).as_posix() for path in run_dir.glob("archs/*/*.safetensors")),
     }
 
 
 def finished(run_dir: Path) -> dict[Key, str]:
-    """When each trial of the journal finished, by (arch_id, replicate); empty before there is a journal."""
+    """Return the time at which each trial of the journal finished, by (arch_id, replicate); empty without a journal."""
     store = journal(run_dir)
     if store is None:
         return {}
@@ -117,7 +130,7 @@ def trials(run_dir: Path) -> list[Trial]:
 
 
 def events(run_dir: Path) -> list[Event]:
-    """What the journal tells; empty before there is one."""
+    """Return the events of the journal; empty without a journal."""
     store = journal(run_dir)
     if store is None:
         return []
@@ -126,7 +139,7 @@ def events(run_dir: Path) -> list[Event]:
 
 
 def has_journal(run_dir: Path) -> bool:
-    """Whether a search came so far that it can be resumed."""
+    """Return whether a search has a journal and can be resumed."""
     store = journal(run_dir)
     if store is not None:
         store.close()
@@ -134,7 +147,17 @@ def has_journal(run_dir: Path) -> bool:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
-    """Until the condition holds. Raises where the process ends before, or it takes longer."""
+    """Wait until the condition holds.
+
+    Args:
+        condition: checked every 20 ms.
+        process: the search.
+        seconds: time limit.
+
+    Raises:
+        RuntimeError: The process has ended.
+        TimeoutError: The time limit is reached.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None:
@@ -150,7 +173,7 @@ def last_line(text: str) -> str:
 
 
 def journal(run_dir: Path) -> Journal | None:
-    """The journal of a search that may just have begun; None while there is none."""
+    """Open the journal of a search that may have just begun; None if there is no journal yet."""
     try:
         return Journal.open(run_dir, read_only=True)
     except RunError:
@@ -158,7 +181,7 @@ def journal(run_dir: Path) -> Journal | None:
 
 
 def trained_twice(run_dir: Path) -> list[Key]:
-    """The trials whose training began again after it had finished."""
+    """Return the trials that were started again after they had finished."""
     done = finished(run_dir)
     begun = [((e.arch_id, e.replicate), e.time) for e in events(run_dir) if e.kind == "attempt"]
     return [trial for trial, time in begun if trial in done and time > done[trial]]

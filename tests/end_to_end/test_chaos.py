@@ -1,4 +1,4 @@
-"""A short version of scripts/chaos."""
+"""Short version of scripts/chaos."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scripts import chaos_searches
 from scripts.chaos_faults import Fault
 
 
-def test_a_search_killed_at_random_moments_loses_nothing():
+def test_a_search_killed_at_random_times_loses_nothing():
     assert chaos_searches.main(["--searches", "1", "--seed", "5", "--faults"]) == 0
 
 
@@ -17,7 +17,7 @@ def test_a_full_disk_stops_a_search_that_can_be_resumed():
     assert chaos_searches.main(["--searches", "0", "--faults", "disk"]) == 0
 
 
-def test_a_miss_is_an_exit_status_of_1_and_its_folder_is_kept_and_named(monkeypatch, tmp_path, capsys):
+def test_a_failed_case_sets_exit_status_1_and_its_folder_is_kept_and_reported(monkeypatch, tmp_path, capsys):
     wrong = Fault("raise", "nothing", lambda table, cwd: "something is wrong")
     monkeypatch.setattr(chaos_searches, "FAULTS", (wrong,))
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The main job on CIFAR-10's published files: it finishes, reports, and never opens the test split."""
+"""Search on CIFAR-10's published files: it finishes, reports a front, and never opens the test split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# the whole command, in a process that dies on opening the test split
+# the whole command, in a process that fails when it opens the test split
 GUARDED = """
 import sys
 def guard(event, arguments):
@@ -34,7 +34,7 @@ def nasx(*arguments: str, cwd: Path, code: str = GUARDED) -> subprocess.Complete
 
 
 def write_easy_cifar10(root: Path) -> None:
-    """CIFAR-10's files with few images, whose brightness gives the class away; a test split is there too."""
+    """Write CIFAR-10's files, including the test split, with few images whose brightness depends on the class."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def test_a_reduced_search_reports_a_front_and_never_opens_the_test_split(tmp_pat
     assert sum(front["trials"].values()) == 4
 
 
-def test_the_guard_of_the_test_above_does_bite(tmp_path):
+def test_the_guard_of_the_test_above_detects_reading_the_test_split(tmp_path):
     write_easy_cifar10(tmp_path)
     reads_test = GUARDED.replace("sys.exit(main(sys.argv[1:]))", "CIFAR10(root='.').test()").replace(
         "from nasx.cli.main import main", "from nasx.data.cifar import CIFAR10"
@@ -69,7 +69,7 @@ def test_the_guard_of_the_test_above_does_bite(tmp_path):
     assert "the search opened the test split" in nasx(cwd=tmp_path, code=reads_test).stderr
 
 
-@pytest.mark.skipif("NASX_DATA" not in os.environ, reason="NASX_DATA names no folder with real data")
+@pytest.mark.skipif("NASX_DATA" not in os.environ, reason="NASX_DATA, the folder of real data, is not set")
 def test_a_reduced_search_on_the_real_cifar10_finishes_and_reports(tmp_path):
     root = os.environ["NASX_DATA"]
     search = ["search", "--config", "cifar10.yaml", f"dataset.root={root}", "split.train_images=2000", *REDUCED]

@@ -1,4 +1,4 @@
-"""Searches that are killed, interrupted or refused, as a user would meet it: real processes, real signals."""
+"""Searches that are killed, interrupted or refused: real processes, real signals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def table(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def begun(table, tmp_path_factory):
-    """The directory of a search of 40 networks that was killed when it had trained some."""
+    """Directory of a search of 40 networks that was killed after some trainings."""
     cwd = tmp_path_factory.mktemp("begun")
     process = start(*tabular(table, 40, seconds=0.05), "--run-dir=run", cwd=cwd)
     wait_for(lambda: len(finished(cwd / "run")) >= 5, process)
@@ -42,13 +42,20 @@ def begun(table, tmp_path_factory):
 
 @pytest.fixture
 def interrupted(table, begun, tmp_path):
-    """A run of its own that was killed, in tmp_path/run; its options."""
+    """Copy a killed run to tmp_path/run, and return its options."""
     shutil.copytree(begun, tmp_path / "run")
     return tabular(table, 40, seconds=0.05)
 
 
 def killed_and_resumed(options, cwd, kills, seed):
-    """Kill the search that often, each time some trials on, then let it end; checks that nothing is lost meanwhile."""
+    """Kill a search several times, each time after further trials, then run it to its end; check that nothing is lost.
+
+    Args:
+        options: of the search.
+        cwd: current directory.
+        kills: number of kills.
+        seed: of their times.
+    """
     rng = random.Random(seed)
     run_dir, known = cwd / "killed", {}
     for _ in range(kills):
@@ -67,7 +74,7 @@ def killed_and_resumed(options, cwd, kills, seed):
     return last
 
 
-def test_a_search_killed_five_times_ends_as_if_it_had_never_been(tmp_path):
+def test_a_search_killed_five_times_has_the_results_of_an_undisturbed_search(tmp_path):
     options = [*LINES, "algorithm.evaluations=16"]
     undisturbed = run(*options, "--run-dir=whole", cwd=tmp_path)
     assert undisturbed.returncode == 0, undisturbed.stderr
@@ -79,7 +86,7 @@ def test_a_search_killed_five_times_ends_as_if_it_had_never_been(tmp_path):
     assert last.stdout == undisturbed.stdout
 
 
-def test_a_search_with_workers_killed_and_resumed_finds_what_a_serial_one_finds(table, tmp_path):
+def test_a_search_with_workers_killed_and_resumed_has_the_results_of_a_serial_search(table, tmp_path):
     local = ["execution=local", "execution.workers=2", "algorithm.lag=4"]
     serial = run(*tabular(table, 40), "algorithm.lag=4", "--run-dir=whole", cwd=tmp_path)
     assert serial.returncode == 0, serial.stderr
@@ -96,7 +103,7 @@ def test_a_moved_run_is_resumed(interrupted, tmp_path):
     assert len(finished(tmp_path / "moved")) == 40
 
 
-def test_resume_takes_another_budget_and_extends_a_run(interrupted, tmp_path):
+def test_resume_accepts_another_budget_and_extends_a_run(interrupted, tmp_path):
     first = run("--resume", "--run-dir=run", "algorithm.evaluations=10", cwd=tmp_path)
     second = run("--resume", "--run-dir=run", "algorithm.evaluations=45", cwd=tmp_path)
     whole = run(*interrupted, "algorithm.evaluations=45", "evaluation.seconds=0", "--run-dir=whole", cwd=tmp_path)
@@ -106,14 +113,14 @@ def test_resume_takes_another_budget_and_extends_a_run(interrupted, tmp_path):
     assert trained_twice(tmp_path / "run") == []
 
 
-def test_resume_refuses_what_would_change_results_and_names_it(interrupted, tmp_path):
+def test_resume_refuses_and_reports_settings_that_would_change_results(interrupted, tmp_path):
     refused = run("--resume", "--run-dir=run", "algorithm.population_size=32", "seed=3", cwd=tmp_path)
 
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert refused.stderr == (
-        "nasx: run was started with other settings: algorithm.population_size, seed differs. A resumed search "
-        "may change algorithm.evaluations, search, execution, runs_dir, dataset.root, evaluation.table, logger, finetune_front; "
+        "nasx: run was started with other settings: algorithm.population_size, seed differs. A resumed search may change "
+        "algorithm.evaluations, search, execution, runs_dir, dataset.root, evaluation.table, logger, finetune_front; "
         "for other changes start a new run.\n"
     )
 
@@ -126,7 +133,7 @@ def test_a_run_in_use_is_refused(interrupted, tmp_path):
     assert refused.stderr.startswith("nasx: run is in use by another search (process ")
 
 
-def test_a_run_directory_that_holds_something_is_not_searched_into(interrupted, table, tmp_path):
+def test_a_search_refuses_a_directory_that_is_not_empty(interrupted, table, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").touch()
     run_again = run(*interrupted, "--run-dir=run", cwd=tmp_path)
@@ -141,7 +148,7 @@ def test_a_run_directory_that_holds_something_is_not_searched_into(interrupted, 
     )
 
 
-def test_a_search_that_was_killed_as_it_began_to_write_can_begin_again(table, tmp_path):
+def test_a_search_that_was_killed_while_it_created_its_files_can_start_again(table, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".config.yaml.4711.tmp").write_text("name: ")
     (tmp_path / "run" / "..lock.holder.4711.tmp").write_text("4711")
@@ -155,7 +162,9 @@ def test_a_search_that_was_killed_as_it_began_to_write_can_begin_again(table, tm
 
 @pytest.mark.parametrize("execution", ["serial", "local"])
 @pytest.mark.parametrize("signals", [1, 2])
-def test_ctrl_c_once_finishes_what_runs_twice_ends_now_and_both_say_how_to_go_on(table, tmp_path, execution, signals):
+def test_ctrl_c_once_finishes_running_trials_twice_stops_at_once_and_both_print_how_to_resume(
+    table, tmp_path, execution, signals
+):
     options = [f"execution={execution}", "execution.device=cpu", *(["execution.workers=2"] * (execution == "local"))]
     seconds = 1.0 if signals == 1 else 30.0
     process = start(*tabular(table, 40, seconds), *options, "--run-dir=run", cwd=tmp_path)
@@ -179,4 +188,4 @@ def test_ctrl_c_once_finishes_what_runs_twice_ends_now_and_both_say_how_to_go_on
         assert 1 <= len(finished(tmp_path / "run")) <= 4
     else:
         assert finished(tmp_path / "run") == {}
-        assert time.monotonic() - signalled < 15  # of the 30 that a trial takes; 2 where nothing else runs
+        assert time.monotonic() - signalled < 15  # a trial takes 30 s; 2 s on an idle machine

@@ -1,7 +1,7 @@
 """Runs, final trainings and exports of an earlier commit: they open, resume, explain, export and predict.
 
-`python -m scripts.old_runs` makes tests/old_runs/<commit>. Modules, classes and keys have been renamed since; whoever
-renames one more must keep these files working.
+`python -m scripts.old_runs` creates tests/old_runs/<commit>. Modules, classes and keys have been renamed since; further
+renames must keep these files working.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch) -> Path:
-    """A copy of the search that ended, below the directory in which runs are looked for."""
+    """Copy of the finished search, in the directory of runs."""
     monkeypatch.setenv("NASX_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("COLUMNS", "200")
     return Path(shutil.copytree(OLD / "finished", tmp_path / "runs/finished/2025-01-01_00-00-00"))
@@ -59,28 +59,28 @@ def finished(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def interrupted(tmp_path) -> Path:
-    """A copy of the search that was interrupted."""
+    """Copy of the interrupted search."""
     return Path(shutil.copytree(OLD / "interrupted", tmp_path / "interrupted"))
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory) -> Path:
-    """A vertical line."""
+def image(tmp_path_factory) -> Path:
+    """Image of a vertical line."""
     pixels = np.zeros((12, 12), dtype=np.uint8)
     pixels[:, 6] = 255
-    file = tmp_path_factory.mktemp("pictures") / "line.png"
+    file = tmp_path_factory.mktemp("images") / "line.png"
     Image.fromarray(pixels).save(file)
     return file
 
 
 def trained() -> str:
-    """The network of the finished search that was finally trained."""
+    """Return the arch_id of the network of the finished search with a final training."""
     (file,) = OLD.glob("finished/archs/*/final/final.json")
     return str(json.loads(file.read_text())["arch_id"])
 
 
 def trials(run: Path) -> list[tuple[Any, ...]]:
-    """What a journal says of every trial, as it is stored."""
+    """Return the stored rows of all trials of a journal."""
     connection = sqlite3.connect(run / "run.db")
     columns = "arch_id, replicate, number, genotype, seed, status, reason, metrics, history, finished"
     rows = connection.execute(f"SELECT {columns} FROM trials ORDER BY rowid").fetchall()
@@ -88,10 +88,10 @@ def trials(run: Path) -> list[tuple[Any, ...]]:
     return rows
 
 
-def predict(model: Path, picture: Path, capsys) -> dict[str, Any]:
-    """The answer of an exported file to a picture."""
+def predict(model: Path, image: Path, capsys) -> dict[str, Any]:
+    """Return the prediction of an exported model for an image."""
     capsys.readouterr()
-    assert main(["predict", str(model), str(picture), "--trust", "--format=json"]) == 0
+    assert main(["predict", str(model), str(image), "--trust", "--format=json"]) == 0
     (answer,) = json.loads(capsys.readouterr().out)
     return dict(answer)
 
@@ -104,13 +104,13 @@ def test_a_finished_search_is_listed_and_shown(finished, capsys):
 
 
 @pytest.mark.parametrize("name", ["finished", "interrupted"])
-def test_a_run_is_whole(tmp_path, name, capsys):
+def test_a_run_passes_its_check(tmp_path, name, capsys):
     run = shutil.copytree(OLD / name, tmp_path / name)
 
     assert main(["runs", "check", str(run)]) == 0, capsys.readouterr().out
 
 
-def test_the_front_is_the_one_that_was_kept_and_its_fine_tuning_is_shown(finished, capsys):
+def test_the_front_is_unchanged_and_its_fine_tuning_is_shown(finished, capsys):
     assert main(["pareto", "--run-dir", str(finished), "--format=json"]) == 0
     front = {member["arch_id"] for member in json.loads(capsys.readouterr().out)["front"]}
     assert main(["pareto", "--run-dir", str(finished)]) == 0
@@ -118,7 +118,7 @@ def test_the_front_is_the_one_that_was_kept_and_its_fine_tuning_is_shown(finishe
 
     tuned = {file.parent.name for file in finished.glob("archs/*/finetuned.json")}
     assert front == {file.parent.name for file in finished.glob("archs/*/weights_0.safetensors")} == tuned
-    assert all(out.count(arch_id) >= 2 for arch_id in tuned)  # on the front, and below it as fine-tuned
+    assert all(out.count(arch_id) >= 2 for arch_id in tuned)  # in the table of the front and in that of fine-tuning
 
 
 def test_a_finished_search_is_reported(finished, tmp_path):
@@ -127,7 +127,7 @@ def test_a_finished_search_is_reported(finished, tmp_path):
     assert trained() in (tmp_path / "report.html").read_text()
 
 
-def test_a_network_is_explained_and_errs_as_it_did(finished, tmp_path, capsys):
+def test_a_network_is_explained_and_has_the_same_error(finished, tmp_path, capsys):
     (error,) = (json.loads(row[7])["error"] for row in trials(finished) if row[0] == trained())
 
     assert main(["explain", "--run-dir", str(finished), "--arch-id", trained(), "--out", str(tmp_path / "out")]) == 0
@@ -143,17 +143,17 @@ def test_a_network_is_debugged(finished, tmp_path, capsys):
     assert list((tmp_path / "out").glob("*.html"))
 
 
-def test_a_network_of_the_search_predicts_in_python(finished, picture):
+def test_a_network_of_the_search_predicts_in_python(finished, image):
     network = next(n for n in nasx.load_run(finished).front() if n.trial.arch_id == trained())
-    shutil.rmtree(finished / "archs" / trained() / "final")  # so that it has the weights of the search
+    shutil.rmtree(finished / "archs" / trained() / "final")  # so that the weights of the search are used
 
-    found = network.predict([picture])
+    found = network.predict([image])
 
     assert found.classes[0] in CLASSES
     assert found.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_a_finished_search_goes_on(finished):
+def test_a_finished_search_is_extended(finished):
     before = trials(finished)
 
     assert main(["search", "--resume", "--run-dir", str(finished), f"algorithm.evaluations={len(before) + 2}"]) == 0
@@ -162,7 +162,7 @@ def test_a_finished_search_goes_on(finished):
     assert len(trials(finished)) > len(before)
 
 
-def test_a_search_may_still_not_be_resumed_with_other_settings(finished, capsys):
+def test_a_search_is_not_resumed_with_other_settings(finished, capsys):
     changed = "training.weight_decay=0.3"
 
     assert main(["search", "--resume", "--run-dir", str(finished), changed]) == 2
@@ -206,7 +206,7 @@ def test_a_look_at_the_test_images_that_was_interrupted_counts_once(finished, ca
     assert json.loads(file.read_text())["trainings"][0]["test"]["error"] == pytest.approx(tested["error"], abs=0.02)
 
 
-def test_only_what_differs_makes_another_course_of_a_final_training(finished, capsys):
+def test_a_final_training_with_other_settings_is_refused(finished, capsys):
     call = ["train", "--run-dir", str(finished), "--arch-id", trained(), *FINAL, "training.epochs=31"]
 
     assert main(call) == 2
@@ -214,7 +214,7 @@ def test_only_what_differs_makes_another_course_of_a_final_training(finished, ca
     assert "contains a training with other settings (training.epochs: 30, now 31)" in capsys.readouterr().err
 
 
-def test_a_final_training_goes_on_from_its_checkpoint(finished, tmp_path):
+def test_a_final_training_resumes_from_its_checkpoint(finished, tmp_path):
     directory = Path(shutil.copytree(OLD / "final_interrupted", tmp_path / "final"))
     done = mark(directory / "checkpoint_0.safetensors", train_loss=-1.0)
     assert 0 < done < 30
@@ -226,14 +226,14 @@ def test_a_final_training_goes_on_from_its_checkpoint(finished, tmp_path):
         return [epoch["train_loss"] for epoch in json.loads(file.read_text())["trainings"][0]["history"]]
 
     resumed, undisturbed = losses(directory / "final.json"), losses(finished / f"archs/{trained()}/final/final.json")
-    assert resumed[:done] == [-1.0] * done  # a training from the beginning would have measured them
+    assert resumed[:done] == [-1.0] * done  # a training from the beginning would have replaced them
     assert len(resumed) == len(undisturbed)
-    assert resumed[done] == pytest.approx(undisturbed[done], rel=0.01)  # with its momentum: else it is 4 % off
+    assert resumed[done] == pytest.approx(undisturbed[done], rel=0.01)  # without the momentum it differs by 4 %
     assert not list(directory.glob("checkpoint_*"))
 
 
 def mark(checkpoint: Path, **values: float) -> int:
-    """Put values into every epoch that a checkpoint records, and return how many there are."""
+    """Set values in every epoch that a checkpoint records, and return the number of epochs."""
     data = checkpoint.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
@@ -247,11 +247,11 @@ def mark(checkpoint: Path, **values: float) -> int:
 
 
 @pytest.mark.parametrize("name", EACH_FORMAT)
-def test_exported_files_predict_as_the_network_does(finished, picture, name, capsys):
+def test_exported_files_predict_as_the_network_does(finished, image, name, capsys):
     network = next(n for n in nasx.load_run(finished).front() if n.trial.arch_id == trained())
-    expected = network.predict([picture])
+    expected = network.predict([image])
 
-    answer = predict(OLD / "exports" / name, picture, capsys)
+    answer = predict(OLD / "exports" / name, image, capsys)
 
     assert answer["class"] == expected.classes[0]
     assert answer["probability"] == pytest.approx(expected.probabilities.max(), abs=1e-4)
@@ -259,45 +259,45 @@ def test_exported_files_predict_as_the_network_does(finished, picture, name, cap
 
 
 @pytest.mark.parametrize("name", EACH_FORMAT)
-def test_a_network_is_exported_again(finished, picture, tmp_path, name, capsys):
+def test_a_network_is_exported_again(finished, image, tmp_path, name, capsys):
     call = ["export", "--run-dir", str(finished), "--arch-id", trained(), "--format", name, "--out", str(tmp_path)]
     assert main(call) == 0
 
-    answer, before = predict(tmp_path, picture, capsys), predict(OLD / "exports" / name, picture, capsys)
+    answer, before = predict(tmp_path, image, capsys), predict(OLD / "exports" / name, image, capsys)
 
     assert answer["class"] == before["class"]
     assert answer["probability"] == pytest.approx(before["probability"], abs=1e-4)
 
 
 @pytest.mark.parametrize("file", sorted((OLD / "spaces").glob("*.safetensors")), ids=lambda file: file.stem)
-def test_weights_of_other_spaces_predict(file, picture, capsys):
-    assert predict(file, picture, capsys)["class"] in CLASSES
+def test_weights_of_other_spaces_predict(file, image, capsys):
+    assert predict(file, image, capsys)["class"] in CLASSES
 
 
-def test_every_space_has_a_network_of_then():
+def test_every_space_has_a_network_of_the_old_version():
     searched = {"nb201", "cell_yaml"}
     assert {file.stem for file in (OLD / "spaces").glob("*.safetensors")} == set(COMPONENTS["space"]) - searched
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_a_component_is_built_from_its_settings_of_then(tmp_path, group, choice):
+def test_a_component_is_built_from_its_old_settings(tmp_path, group, choice):
     settings = {**COMPONENTS[group][choice], **NEEDED.get(group, {}).get(choice, {})}
     settings = {key: str(tmp_path / key) if value == "???" else value for key, value in settings.items()}
     supplied = {}
-    if group == "algorithm":  # these two belong to the search
+    if group == "algorithm":  # these two are settings of the search
         settings = {key: value for key, value in settings.items() if key not in ("evaluations", "early_stopping")}
         supplied["problem"] = Problem(gene_sizes=(5,) * 6, n_objectives=2, seed=0)
 
     target = load_target(settings, group)
     try:
         component = build(settings, group, **supplied)
-    except ResourceError:  # by the constructor, which is called if all settings are known
+    except ResourceError:  # raised by the constructor, after all settings were accepted
         assert group == "logger"  # its package is not installed
     else:
         assert isinstance(component, target)  # type: ignore[arg-type]
 
 
-def test_the_config_of_an_old_run_begins_a_new_one_which_is_compared_as_its_repetition(finished, tmp_path, capsys):
+def test_the_config_of_an_old_run_starts_a_new_run_that_is_compared_as_its_repetition(finished, tmp_path, capsys):
     again = tmp_path / "again"
     call = ["search", "--config", str(finished / "config.yaml"), "--run-dir", str(again), f"runs_dir={tmp_path}"]
 

@@ -1,4 +1,4 @@
-"""The batch script on a stand-in for Slurm: two "nodes" on this machine."""
+"""Batch script on a simulated Slurm: two "nodes" on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ printf 'localhost\\nlocalhost\\n'
 
 @pytest.fixture
 def slurm(tmp_path, ray_folder):
-    """The environment of a job on two nodes with one core each."""
+    """Environment of a job on two nodes with one core each."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
@@ -35,14 +35,14 @@ def slurm(tmp_path, ray_folder):
     job = {"SLURM_JOB_NODELIST": "localhost[1-2]", "SLURM_CPUS_PER_TASK": "1", "SLURM_JOB_ID": str(os.getpid())}
     step = {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "nasx", "SLURM_LOCALID": "0"}
     ray = {"RAY_TMPDIR": ray_folder}
-    # what nasx sets for searches on one machine, where another test has imported it: Ray refuses second nodes by it
+    # remove variables that nasx, if another test has imported it, sets for one machine: with them Ray refuses more nodes
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
     return {**clean, **job, **step, **ray, "PATH": f"{programs}:{here}:{os.environ['PATH']}", "COLUMNS": "120"}
 
 
 def submit(*options, cwd, env, seconds=180):
-    """(status, output) of the batch script. All that it started is ended with it, after `seconds` at the latest."""
-    log = cwd / "job.log"  # no pipe: whoever were left would hold it open
+    """Run the batch script and return (status, output); end all its processes, after `seconds` at the latest."""
+    log = cwd / "job.log"  # not a pipe, which a remaining process would keep open
     with log.open("w") as out:
         job = subprocess.Popen(
             ["bash", str(SCRIPT), *options], cwd=cwd, env=env, stdout=out, stderr=out, start_new_session=True
@@ -58,7 +58,7 @@ def submit(*options, cwd, env, seconds=180):
 
 
 def end_session(leader):
-    """Kill every process of a session: Ray gives some of its own a group of their own."""
+    """Kill every process of a session; Ray puts some of its processes into other process groups."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if os.getsid(int(process.name)) == leader:
@@ -71,11 +71,11 @@ def end_session(leader):
 def test_a_search_runs_in_one_allocation(slurm, tmp_path):
     table = write_table(tmp_path / "table.csv")
 
-    status, told = submit(*tabular(table, 12, seconds=0.05), "--run-dir=run", cwd=tmp_path, env=slurm)
+    status, output = submit(*tabular(table, 12, seconds=0.05), "--run-dir=run", cwd=tmp_path, env=slurm)
 
-    assert status == 0, told
+    assert status == 0, output
     assert len(finished(tmp_path / "run")) == 12
-    assert "12/12 trainings" in told
+    assert "12/12 trainings" in output
 
 
 def test_a_node_on_which_ray_does_not_start_ends_the_job(slurm, tmp_path):
@@ -83,14 +83,14 @@ def test_a_node_on_which_ray_does_not_start_ends_the_job(slurm, tmp_path):
     ray.write_text("#!/usr/bin/env bash\necho no such switch >&2\nexit 3\n")
     ray.chmod(0o755)
 
-    status, told = submit("--config=lines.yaml", cwd=tmp_path, env=slurm, seconds=60)
+    status, output = submit("--config=lines.yaml", cwd=tmp_path, env=slurm, seconds=60)
 
     assert status == 2
-    assert "no such switch" in told
-    assert "Ray has ended on a node with status 3; its messages are above." in told
+    assert "no such switch" in output
+    assert "Ray has ended on a node with status 3; its messages are above." in output
 
 
-def test_more_than_a_node_has_is_refused(slurm, tmp_path):
+def test_a_trial_that_needs_more_than_a_node_has_is_refused(slurm, tmp_path):
     done = subprocess.run(
         ["bash", str(SCRIPT), "--config=lines.yaml"],
         cwd=tmp_path,
@@ -114,18 +114,18 @@ def test_more_than_a_node_has_is_refused(slurm, tmp_path):
         ("2", "0", 32, "0"),
     ],
 )
-def test_the_trials_are_as_many_as_the_gpus_hold(slurm, tmp_path, gpus, share, workers, gpus_per_trial):
+def test_the_number_of_trials_is_what_the_gpus_hold(slurm, tmp_path, gpus, share, workers, gpus_per_trial):
     for name, text in {"ray": "sleep 30", "python": "exit 0", "nasx": 'printf "%s\\n" "$@"'}.items():
         (tmp_path / "bin" / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     asked = {"SLURM_GPUS_ON_NODE": gpus, "SLURM_CPUS_PER_TASK": "16", "RAY_AUTH_TOKEN": "t"}
     asked |= {} if share is None else {"GPUS_PER_TRIAL": share}
 
-    status, told = submit("--config=lines.yaml", cwd=tmp_path, env={**slurm, **asked}, seconds=30)
+    status, output = submit("--config=lines.yaml", cwd=tmp_path, env={**slurm, **asked}, seconds=30)
 
-    assert status == 0, told
-    assert f"execution.workers={workers}\n" in told
-    assert f"execution.gpus_per_trial={gpus_per_trial}\n" in told
+    assert status == 0, output
+    assert f"execution.workers={workers}\n" in output
+    assert f"execution.gpus_per_trial={gpus_per_trial}\n" in output
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

@@ -1,4 +1,4 @@
-"""The built wheel holds all that a user needs: the package, the configs, the templates."""
+"""Contents of the built wheel: the package, the configs, the templates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The wheel, built from this checkout and unpacked as pip unpacks it."""
+    """Wheel built from this checkout, unpacked as by pip."""
     built = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(built), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
@@ -31,7 +31,7 @@ def nasx(installed: Path, cwd: Path, *arguments: str) -> subprocess.CompletedPro
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_wheel_holds_every_config_and_every_file_of_the_package(installed):
+def test_the_wheel_contains_every_config_and_every_file_of_the_package(installed):
     shipped = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
 
     configs = {f"nasx/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}

@@ -172,7 +172,7 @@ def test_all_files_are_written(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("cat", "dgo"), r"--repair must name two classes, got 'dgo'. Did you mean dog\?"),
+        (("cat", "dgo"), r"--repair must name two different classes, got 'dgo'. Did you mean dog\?"),
         (("cat", "cat"), "--repair must name two different classes, got 'cat' twice."),
     ],
 )

@@ -1,4 +1,4 @@
-"""The claims' script from end to end on a few digits, and its verdicts on made-up networks."""
+"""Claims script from end to end on a few digits, and its verdicts on synthetic measurements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.trained_networks import Study, draw_architectures, train
 
 
 def made_up(n: int = 40, seed: int = 0) -> dict[str, np.ndarray]:
-    """Architectures whose introspectability goes with their error, and with one benefit beyond that."""
+    """Return measurements of architectures: introspectability correlates with error, and with one benefit beyond it."""
     rng = np.random.default_rng(seed)
     error = rng.uniform(0.1, 0.4, n)
     inside = -error + 0.05 * rng.normal(size=n)
@@ -30,7 +30,7 @@ def made_up(n: int = 40, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def test_an_effect_that_is_only_the_errors_is_told_apart():
+def test_an_effect_that_is_due_to_the_error_is_distinguished():
     columns = made_up()
 
     by_error = find(Claim("", "through error"), "shap", columns)
@@ -86,7 +86,7 @@ def test_a_study_trains_only_what_it_lacks(tmp_path, monkeypatch):
     genotypes = draw_architectures(study.experiment.space, 1, seed=0)
     quiet = Console(quiet=True)
     train(study, genotypes, 1, jobs=1, console=quiet)
-    monkeypatch.setattr(trained_networks, "fit", None)  # whoever trains again fails
+    monkeypatch.setattr(trained_networks, "fit", None)  # training again raises an error
 
     again = Study.open(tmp_path, "lines", small)
     train(again, genotypes, 1, jobs=1, console=quiet)

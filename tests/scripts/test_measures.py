@@ -1,4 +1,4 @@
-"""Shares of variance against a closed form, simulated components and the F statistic; partial correlations."""
+"""Shares of variance, compared with a closed form, simulated components and the F statistic; partial correlations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scripts.measures import Interval, bootstrap, icc, icc_interval, partial_spe
 
 
 def simulated(k: int, seeds: int, share: float, seed: int = 0) -> np.ndarray:
-    """Values (k, seeds) of which architectures make `share` of the variance."""
+    """Return values, (k, seeds), with `share` of the variance between architectures."""
     rng = np.random.default_rng(seed)
     return math.sqrt(share) * rng.normal(size=(k, 1)) + math.sqrt(1 - share) * rng.normal(size=(k, seeds))
 
@@ -20,7 +20,7 @@ def simulated(k: int, seeds: int, share: float, seed: int = 0) -> np.ndarray:
 def test_the_share_of_variance_worked_out_by_hand():
     assert icc([[1, 3], [5, 7], [9, 11]]) == pytest.approx(30 / 34)
     assert icc([[2, 2], [5, 5]]) == 1
-    assert icc([[1, 3], [3, 1]]) == -1  # the means are equal: below what chance gives
+    assert icc([[1, 3], [3, 1]]) == -1  # the means are equal: less than by chance
     assert math.isnan(icc([[4, 4], [4, 4]]))
 
 
@@ -36,7 +36,7 @@ def test_simulated_components_are_found(share):
     assert icc(simulated(4000, 3, share)) == pytest.approx(share, abs=0.03)
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+def test_the_interval_contains_the_true_value_at_about_its_level():
     held = 0
     for seed in range(100):
         found = icc_interval(simulated(40, 3, 0.6, seed), resamples=200)
@@ -58,7 +58,7 @@ def test_resamples_without_the_statistic_are_left_out():
     assert (found.low, found.high) == (1, 1)
 
 
-def test_a_correlation_by_a_common_cause_vanishes_at_equal_cause():
+def test_a_correlation_by_a_common_cause_vanishes_if_the_cause_is_controlled_for():
     rng = np.random.default_rng(0)
     cause = rng.normal(size=2000)
     x, y = cause + 0.5 * rng.normal(size=2000), cause + 0.5 * rng.normal(size=2000)

@@ -1,4 +1,4 @@
-"""Which settings are the knee, and what is said of a default: on made-up qualities."""
+"""Choice of the knee, and sentences about the default, on synthetic qualities."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_knee_is_the_cheapest_that_is_as_good_as_the_best():
 def test_settings_are_chosen_on_one_half_and_reported_on_the_other():
     noise = np.random.default_rng(0).normal(size=(10, 3))
     good = np.arange(10)[:, None] + 0.01 * noise
-    values = np.where(np.arange(10)[:, None] % 2 == 0, good, noise)  # even places tell architectures apart, odd do not
+    values = np.where(np.arange(10)[:, None] % 2 == 0, good, noise)  # only even positions distinguish architectures
 
     found = judge("a", values, [Scored(0.5, 0.1, 2.0)] * 30, [20.0] * 30)
 
@@ -43,17 +43,17 @@ def test_settings_are_chosen_on_one_half_and_reported_on_the_other():
     assert (found.completeness_error, found.seconds, found.share_of_training) == (0.1, 2.0, 0.1)
 
 
-def test_the_questions_are_answered_in_sentences():
+def test_the_conclusions_are_sentences():
     qualities = {
         q.name: q for q in (quality(DEFAULT), quality(PAPER, 0.3, error=None), quality("draws=64", error=0.015))
     }
 
-    said = "\n".join(verdicts(qualities, Interval(0.5, 0.3, 0.7)))
+    text = "\n".join(verdicts(qualities, Interval(0.5, 0.3, 0.7)))
 
-    assert "ICC of the default objective 0.80 (0.70 to 0.90): reaches 0.7." in said
-    assert "activation score 0.30 (0.20 to 0.40): the 90 % intervals do not overlap" in said
-    assert "20.0% of the logit gap; 2% is reached by draws=64." in said
-    assert "5.0% of the training time" in said
+    assert "ICC of the default objective 0.80 (0.70 to 0.90): reaches 0.7." in text
+    assert "activation score 0.30 (0.20 to 0.40): the 90 % intervals do not overlap" in text
+    assert "20.0% of the logit gap; 2% is reached by draws=64." in text
+    assert "5.0% of the training time" in text
 
 
 def test_every_variant_of_a_sweep_is_measured():
