@@ -128,7 +128,7 @@ def test_a_worker_that_hears_no_alarm_ends_itself_and_tells_where_it_hung(worker
     assert stuck.evaluation.reason is Reason.TIMEOUT
     assert "in hangs\n" in stuck.evaluation.detail
     assert stuck.evaluation.detail.splitlines()[-1] == (
-        "no progress within search.stall_limit, 0.2 s, and did not stop"
+        "no progress within search.stall_limit, 0.2 s, and would not stop"
     )
     assert other.is_complete
 
