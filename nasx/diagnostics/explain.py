@@ -59,10 +59,10 @@ def explain(
     """
     device = next(network.parameters()).device
     generator = np.random.default_rng(seed)
-    normalised = partial(Pixels, mean=data.mean, std=data.std, device=device)
-    pixels = normalised(data.validation)
+    normalized = partial(Pixels, mean=data.mean, std=data.std, device=device)
+    pixels = normalized(data.validation)
     chosen = np.sort(generator.permutation(len(data.train))[:BACKGROUND])
-    background = normalised(data.train.take(chosen))[:]
+    background = normalized(data.train.take(chosen))[:]
     with evaluation_mode(network):
         probabilities = _probabilities(network, pixels)
         picked = pick_samples(probabilities, data.validation.labels, samples_per_class, generator)

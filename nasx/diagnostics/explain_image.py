@@ -117,11 +117,11 @@ def explain_image(
         seed: of the background images and the draws.
     """
     device = next(network.parameters()).device
-    normalised = partial(Pixels, mean=data.mean, std=data.std, device=device)
+    normalized = partial(Pixels, mean=data.mean, std=data.std, device=device)
     pixels = normalize(as_tensor(image[None]).to(device), data.mean, data.std)
     chosen = np.random.default_rng(seed).permutation(len(data.train))[:BACKGROUND]
-    background = normalised(data.train.take(np.sort(chosen)))[:]
-    held_out = normalised(data.validation)
+    background = normalized(data.train.take(np.sort(chosen)))[:]
+    held_out = normalized(data.validation)
     fitted = fit_confidence(network, held_out, held_out.labels, n_classes=data.n_classes)
     with evaluation_mode(network):
         with torch.no_grad():
