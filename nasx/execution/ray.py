@@ -15,18 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-import ray
-
-import nasx
-from nasx.errors import ResourceError, SettingError
-from nasx.execution import imports as worker_imports
-from nasx.execution.imports import gc_paused
-from nasx.execution.loop import SearchLoop
-from nasx.execution.mps import multi_process_service
-from nasx.execution.workers import WorkerPlan, check_settings, plan_workers
-from nasx.trial import Evaluator
+from typing import Annotated, Any
 
 # Ray reads these when it is imported. Loggers cost 20 ms per trial; saving Tune's state takes longer with each trial
 # and is of no use; Ray's memory monitor crashes Tune. The network stays on loopback unless a cluster is used, and no
@@ -50,6 +39,20 @@ os.environ.update(
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 )
+
+import ray
+from pydantic import Field
+
+import nasx
+from nasx.config.settings import checked
+from nasx.errors import ResourceError, SettingError
+from nasx.execution import imports as worker_imports
+from nasx.execution.imports import gc_paused
+from nasx.execution.loop import SearchLoop
+from nasx.execution.mps import multi_process_service
+from nasx.execution.workers import Device, GPUsPerTrial, WorkerPlan, WorkerSettings, plan_workers
+from nasx.trial import Evaluator
+
 PATIENCE = 30.0  # seconds to wait for worker processes before the search starts without them
 MAX_RESTARTS = 10  # of Tune after crashes; the journal loses nothing
 IMPORTS = "nasx.execution.tuner"  # needed by every worker
@@ -64,13 +67,14 @@ class RayExecution:
 
     in_process = False
 
+    @checked
     def __init__(
         self,
         *,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
-        workers: int | None = None,
-        cpus_per_trial: int = 1,
-        gpus_per_trial: float | None = None,
+        device: Device = "auto",
+        workers: Annotated[int, Field(ge=1)] | None = None,
+        cpus_per_trial: Annotated[int, Field(ge=1)] = 1,
+        gpus_per_trial: GPUsPerTrial | None = None,
         mps: bool = False,
         address: str | None = None,
     ) -> None:
@@ -102,7 +106,7 @@ class RayExecution:
                     "mps", "needs trials on GPUs, but these trials run on the CPU: set execution.mps=false"
                 )
         else:  # the number of GPUs is known once the cluster is joined
-            check_settings(device, workers, cpus_per_trial, gpus_per_trial)
+            WorkerSettings(device=device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
 
     @property
     def plan(self) -> WorkerPlan:

@@ -99,7 +99,12 @@ def plan_workers(
         SettingError: if a setting is out of range, or two of them contradict each other.
         ResourceError: if there are fewer GPUs than a trial needs.
     """
-    asked = check_settings(device, workers, cpus_per_trial, gpus_per_trial)
+    asked = WorkerSettings(
+        device=device,  # type: ignore[arg-type]  # checked here
+        workers=workers,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+    )
     device, workers = asked.device, asked.workers
     cpus_per_trial, gpus_per_trial = asked.cpus_per_trial, asked.gpus_per_trial
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -123,25 +128,6 @@ def plan_workers(
         problem += f"{gpus_per_trial:g} (execution.gpus_per_trial); got {workers}"
         raise SettingError("workers", problem)
     return WorkerPlan(workers or min(by_cores, by_gpus), cpus_per_trial, gpus_per_trial, found)
-
-
-def check_settings(
-    device: str, workers: int | None, cpus_per_trial: int, gpus_per_trial: float | None
-) -> WorkerSettings:
-    """Return checked settings. Raises SettingError if one is out of range, or contradicts another.
-
-    Args:
-        device: of the trials, see `plan_workers`.
-        workers: trials at a time.
-        cpus_per_trial: cores of a trial.
-        gpus_per_trial: GPUs of a trial.
-    """
-    return WorkerSettings(
-        device=device,  # type: ignore[arg-type]
-        workers=workers,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-    )
 
 
 def _too_few_gpus(found: str, gpus_per_trial: float | None) -> ResourceError:
