@@ -32,8 +32,8 @@ PATTERNS = {
     "has had, is had": r"\b(?:can be had|is had|be had|to be had)\b",
     "likewise, hence, thereby, whose": r"\b(?:likewise|thereby|therein|thereof|wherever|whoever|whichever|hitherto)\b",
     "nothing of it, none of": r"\b(?:nothing of|no more than|all that (?:is|are|it))\b",
-    "British spelling": r"\b\w*(?:regularis|optimis(?!tic)|normalis|initialis|summaris|colour|neighbour|behaviour|labell|"
-    r"modell|cancell|grey\b|centre|recognis|organis|serialis|generalis|minimis|maximis|analys(?:e|ing)\b|judgement)\w*",
+    "British spelling": r"\b\w*(?:regularis|optimis(?!tic)|normalis|initialis|summaris|colour|neighbour|behaviour|"
+    r"labell|modell|cancell|grey\b|centre|recognis|organis|serialis|generalis|minimis|maximis|analys(?:e|ing)\b|judgement)\w*",
 }
 
 

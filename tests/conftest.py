@@ -1,22 +1,24 @@
-"""What all tests share, and those that start a Ray cluster."""
+"""Fixtures of all tests. Heavy packages are imported in the fixtures that need them."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 import hypothesis
 import pytest
 from skips import Skips
 
-collect_ignore_glob = ["*conftest.py"]  # they have no doctests, and modules of one name cannot be imported for them
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny networks lose more to threads than they gain
 
-# a shell that starts the tests in the background has them ignore Ctrl-C, and every process that they start
+# A shell that starts the tests in the background makes them, and every process that they start, ignore Ctrl-C
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-
-# how long an example takes depends on what else the machine does
+# The time of an example depends on the load of the machine
 hypothesis.settings.register_profile("nasx", deadline=None)
 hypothesis.settings.load_profile("nasx")
 
@@ -28,14 +30,14 @@ def pytest_configure(config):
 
 @pytest.fixture
 def ray_folder():
-    """Where Ray keeps its files: of this test alone, and short, for sockets lie in it."""
+    """Directory for Ray's files, of this test only. Its path is short, as it contains sockets."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield folder
 
 
 @pytest.fixture
 def deadline():
-    """Fails a test that takes longer than two minutes, by an exception wherever it waits."""
+    """Fail a test that takes longer than two minutes, by an exception wherever it waits."""
 
     def stop(signum, frame):
         raise TimeoutError("the test takes longer than two minutes")
@@ -45,3 +47,75 @@ def deadline():
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch) -> Path:
+    """Change to an empty directory, in which only the packaged configs are known."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# --- one tiny run, for tests of everything that follows a search
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory) -> Path:
+    """Directory of a run of five networks on the lines, to be read only."""
+    from tests.factories.runs import search_lines
+
+    return search_lines(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def run_dir(searched, tmp_path) -> Path:
+    """Copy of that run, which a test may change."""
+    return Path(shutil.copytree(searched, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def source(searched):
+    """Best network of that run, with the weights of the search."""
+    from nasx.cli.options import front_trials
+    from nasx.export.source import find_source
+
+    return find_source(searched, front_trials(searched)[0])
+
+
+@pytest.fixture(scope="session")
+def exported(source, tmp_path_factory):
+    """Function from a format to the directory with the exported network; each is written once."""
+    from nasx.export.export import export
+
+    made: dict[str, Path] = {}
+
+    def directory(format_name: str) -> Path:
+        if format_name not in made:
+            made[format_name] = tmp_path_factory.mktemp(format_name)
+            export(source, format_name, made[format_name])
+        return made[format_name]
+
+    return directory
+
+
+# --- workers of Ray, and a serial search with the same results
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Two workers; Ray is started once for all tests of a module."""
+    from nasx.execution.ray import RayExecution
+
+    execution = RayExecution(device="cpu", workers=2)
+    with execution.started():
+        yield execution
+
+
+@pytest.fixture
+def serial(tmp_path):
+    """A search that evaluates one trial after the other, without any failure."""
+    from tests.factories.searches import drive, make_loop, nsga2
+
+    loop = make_loop(tmp_path / "serial", nsga2(), evaluations=12)
+    drive(loop)
+    return loop

@@ -2,7 +2,7 @@
 
 One table: data, configs, overrides, command lines, run directories and ids. A new mistake gets a row here. Tables of
 their own have what takes many cases of one reader (tests/data/test_bad_files.py, test_unpickle.py, test_arrays.py), the
-models of `nasx predict` (tests/use/test_predict.py) and of `nasx score` (tests/cli/test_score_command.py).
+models of `nasx predict` (tests/export/test_predict.py) and of `nasx score` (tests/cli/test_score_command.py).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nasx.config.components import build
 from nasx.config.compose import compose
 from nasx.data.download import _unpack
 from nasx.errors import NasxError
-from tests.data.published_formats import python2_pickle, write_cifar10, write_cifar100, write_imagenet16
+from tests.factories.published_formats import python2_pickle, write_cifar10, write_cifar100, write_imagenet16
 
 Act = Callable[[], Any]
 BIG = 2**31

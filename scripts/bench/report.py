@@ -11,20 +11,16 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "reports"))  # synthetic runs
-
-from made_up import make_run
-from materials import make_figure, make_report_input, with_lineage
-
 from nasx.reports.html.load import FIGURES, ReportInput, load_figures
 from nasx.reports.html.run_data import run_data
 from nasx.reports.html.run_page import json_in_html, run_page
+from tests.factories.report_inputs import make_figure, make_report_input, with_lineage
+from tests.factories.trials import make_run
 
 
 def large_run(n_trials: int, n_explained: int, directory: Path) -> tuple[ReportInput, float]:

@@ -10,11 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from published_formats import cifar_batch, idx_bytes, python2_pickle, write_cifar10, write_cifar100, write_idx
 
 from nasx.data.cifar import CIFAR10, CIFAR100
 from nasx.data.mnist import MNIST, FashionMNIST
 from nasx.errors import DataError
+from tests.factories.published_formats import (
+    cifar_batch,
+    idx_bytes,
+    python2_pickle,
+    write_cifar10,
+    write_cifar100,
+    write_idx,
+)
 
 READERS = (CIFAR10, CIFAR100, MNIST, FashionMNIST)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from PIL import Image
-from published_formats import write_cifar10
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.check import check_dataset
@@ -15,6 +14,7 @@ from nasx.data.cifar import CIFAR10
 from nasx.data.dataset import LabeledImages
 from nasx.data.folder import ImageFolder
 from nasx.data.synthetic import Digits
+from tests.factories.published_formats import write_cifar10
 
 NO_AUGMENTATION = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 

@@ -7,9 +7,9 @@ import pickle
 
 import numpy as np
 import pytest
-from published_formats import CIFAR10_NAMES, write_cifar10, write_cifar100
 
 from nasx.data.cifar import CIFAR10, CIFAR100
+from tests.factories.published_formats import CIFAR10_NAMES, write_cifar10, write_cifar100
 
 
 def test_rows_become_images_of_red_green_and_blue(tmp_path):

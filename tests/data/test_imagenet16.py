@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from published_formats import python2_pickle, write_imagenet16
 
 from nasx.data.cifar import ImageNet16, class_names, synsets
 from nasx.data.download import fetch
 from nasx.errors import DataError
+from tests.factories.published_formats import python2_pickle, write_imagenet16
 
 
 def test_only_labels_1_to_120_are_kept_and_count_from_0(tmp_path):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from published_formats import write_cifar10, write_cifar100, write_idx, write_imagenet16
 
 from nasx.config.components import build
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages
+from tests.factories.published_formats import write_cifar10, write_cifar100, write_idx, write_imagenet16
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "dataset"
 

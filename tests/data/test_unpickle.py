@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from published_formats import cifar_batch
 
 from nasx.data import unpickle
 from nasx.data.unpickle import load_pickled_dict
 from nasx.errors import DataError
+from tests.factories.published_formats import cifar_batch
 
 REFUSED = r"is refused: it names .*, but a dataset must contain only arrays\. Get the file from its publisher\."
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
-from stages import N_CLASSES, make_data, make_network, pixels_of
 
 from nasx.data.dataset import LabeledImages
 from nasx.diagnostics.centroids import class_centroids, compare, cosine_distances, leave_one_out_distances
 from nasx.errors import ArchitectureError
+from tests.factories.staged_networks import N_CLASSES, make_data, make_network, pixels_of
 
 
 @pytest.fixture(scope="module")

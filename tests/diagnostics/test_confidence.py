@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.optimize import brentq
 from scipy.special import expit
-from stages import N_CLASSES, make_data, make_network, pixels_of
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
@@ -25,6 +24,7 @@ from nasx.diagnostics.confidence import (
 from nasx.errors import ArchitectureError, DataError
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
+from tests.factories.staged_networks import N_CLASSES, make_data, make_network, pixels_of
 
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 

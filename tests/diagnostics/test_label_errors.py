@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from stages import make_data, make_network
 from torch.nn import functional as F
 
 from nasx.data.augmentation import Augmentation
 from nasx.diagnostics.label_errors import corrupt_labels, cross_entropy, detection, plant_label_errors, suspicion
 from nasx.errors import SettingError
 from nasx.training.recipe import Recipe
+from tests.factories.staged_networks import make_data, make_network
 
 CPU = torch.device("cpu")
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from stages import make_data, make_network
 
 from nasx.data.augmentation import Augmentation
 from nasx.diagnostics.repair import EMPHASIS, EPOCHS, LEARNING_RATE, Outcome, Repair, Verdict, outcome, repair
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
+from tests.factories.staged_networks import make_data, make_network
 
 CPU = torch.device("cpu")
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from nasx.runs.directory import lock
-from tests.end_to_end.commands import (
+from tests.factories.commands import (
     LINES,
     contents,
     events,
@@ -119,9 +119,9 @@ def test_resume_refuses_and_reports_settings_that_would_change_results(interrupt
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert refused.stderr == (
-        "nasx: run was started with other settings: algorithm.population_size, seed differs. A resumed search may change "
-        "algorithm.evaluations, search, execution, runs_dir, dataset.root, evaluation.table, logger, finetune_front; "
-        "for other changes start a new run.\n"
+        "nasx: run was started with other settings: algorithm.population_size, seed differs. A resumed search "
+        "may change algorithm.evaluations, search, execution, runs_dir, dataset.root, evaluation.table, logger, "
+        "finetune_front; for other changes start a new run.\n"
     )
 
 

@@ -193,10 +193,10 @@ def test_a_finished_final_training_is_neither_trained_nor_tested_again(finished,
     assert "has used the test images" not in capsys.readouterr().err
 
 
-def test_a_look_at_the_test_images_that_was_interrupted_counts_once(finished, capsys):
+def test_an_interrupted_test_set_evaluation_counts_once(finished, capsys):
     file = finished / "archs" / trained() / "final/final.json"
     record = json.loads(file.read_text())
-    tested = record["trainings"][0].pop("test")  # as if it had been killed between noting the look and its result
+    tested = record["trainings"][0].pop("test")  # as if killed between recording the evaluation and its result
     file.write_text(json.dumps(record))
 
     assert main(["train", "--run-dir", str(finished), "--arch-id", trained(), *FINAL]) == 0

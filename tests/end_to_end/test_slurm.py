@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.commands import finished, tabular, write_table
+from tests.factories.commands import finished, tabular, write_table
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm" / "search.sbatch"
 SRUN = """#!/usr/bin/env bash
@@ -35,7 +35,7 @@ def slurm(tmp_path, ray_folder):
     job = {"SLURM_JOB_NODELIST": "localhost[1-2]", "SLURM_CPUS_PER_TASK": "1", "SLURM_JOB_ID": str(os.getpid())}
     step = {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "nasx", "SLURM_LOCALID": "0"}
     ray = {"RAY_TMPDIR": ray_folder}
-    # remove variables that nasx, if another test has imported it, sets for one machine: with them Ray refuses more nodes
+    # without variables that nasx, if another test has imported it, sets for one machine: Ray would refuse more nodes
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
     return {**clean, **job, **step, **ray, "PATH": f"{programs}:{here}:{os.environ['PATH']}", "COLUMNS": "120"}
 

@@ -8,7 +8,7 @@ import pytest
 
 from nasx.runs.database import Database
 from nasx.trial import Reason
-from tests.execution.searches import ManyPairs, bare, make_loop, nsga2, pool, trained
+from tests.factories.searches import ManyPairs, bare, make_loop, nsga2, pool, trained
 
 EVALUATIONS = 40
 SMALL = ("error", "parameters")  # known before the end of a training, so that many trainings are stopped

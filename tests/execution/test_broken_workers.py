@@ -6,8 +6,8 @@ import pytest
 
 from nasx.execution.workers import FailureStreak
 from nasx.trial import Evaluation, Job, Reason, TrialStatus
-from tests.execution import evaluators
-from tests.execution.searches import bare, make_loop, nsga2
+from tests.factories import evaluators
+from tests.factories.searches import bare, make_loop, nsga2
 
 # of Ray's own
 ray_warnings = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

@@ -11,8 +11,8 @@ from ray.cluster_utils import Cluster
 from nasx.errors import SettingError
 from nasx.execution import cluster
 from nasx.execution.ray import RayExecution
-from tests.execution import evaluators
-from tests.execution.searches import bare, drive, make_loop, nsga2
+from tests.factories import evaluators
+from tests.factories.searches import bare, drive, make_loop, nsga2
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 

@@ -6,12 +6,12 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from journals import downgrade
 
 from nasx.errors import RunError
 from nasx.runs.check import check_run
 from nasx.trial import Candidate, Evaluation, Reason, TrialStatus, derive_seed
-from tests.execution.searches import ManyPairs, Script, bare, drive, make_loop, measured, noisy, nsga2, pool
+from tests.factories.journals import downgrade
+from tests.factories.searches import ManyPairs, Script, bare, drive, make_loop, measured, noisy, nsga2, pool
 
 SPACE = ManyPairs()
 

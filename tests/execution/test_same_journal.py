@@ -11,8 +11,8 @@ import pytest
 from nasx.execution.ray import RayExecution
 from nasx.runs.directory import DATABASE
 from nasx.trial import Reason
-from tests.execution import evaluators
-from tests.execution.searches import ManyPairs, make_loop, nsga2
+from tests.factories import evaluators
+from tests.factories.searches import ManyPairs, make_loop, nsga2
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 

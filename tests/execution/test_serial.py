@@ -6,8 +6,8 @@ import pytest
 
 from nasx.errors import ResourceError, SettingError
 from nasx.execution.serial import SerialExecution
-from tests.execution.evaluators import no_disk
-from tests.execution.searches import Script, drive, make_loop, measured, nsga2
+from tests.factories.evaluators import no_disk
+from tests.factories.searches import Script, drive, make_loop, measured, nsga2
 
 
 def test_one_job_after_the_other_is_evaluated_until_the_loop_is_finished(tmp_path):

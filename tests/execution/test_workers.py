@@ -11,8 +11,8 @@ from nasx.execution import ray, workers
 from nasx.execution.ray import RayExecution
 from nasx.execution.serial import SerialExecution
 from nasx.execution.workers import WorkerPlan, plan_workers
-from tests.execution import evaluators
-from tests.execution.searches import make_loop, nsga2
+from tests.factories import evaluators
+from tests.factories.searches import make_loop, nsga2
 
 
 @pytest.fixture

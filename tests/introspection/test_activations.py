@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from nasx.errors import SettingError, TrialFailure
 from nasx.introspection.activations import ActivationScorer, predict
 from nasx.introspection.layers import observe_layers
-
-from .networks import N_CLASSES, labeled, seeded, staged_network
+from tests.factories.networks import N_CLASSES, labeled, seeded, staged_network
 
 
 def by_hand(network: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:

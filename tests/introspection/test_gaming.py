@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer
-
-from .networks import N_CLASSES, labeled, seeded, staged_network
+from tests.factories.networks import N_CLASSES, labeled, seeded, staged_network
 
 
 class Padded(nn.Module):

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasx.introspection.layers import evaluation_mode, live_layers, observe_layers
-
-from .networks import labeled, seeded, staged_network
+from tests.factories.networks import labeled, seeded, staged_network
 
 
 def names_of(network: nn.Module, images: Tensor) -> list[str]:

@@ -8,8 +8,7 @@ from torch import nn
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.regularizer import BatchSimilarity, mean_similarity, pair_emphasis
 from nasx.introspection.similarity import introspectability
-
-from .networks import N_CLASSES, labeled, seeded, staged_network
+from tests.factories.networks import N_CLASSES, labeled, seeded, staged_network
 
 UNIFORM = torch.ones(N_CLASSES, N_CLASSES)
 

@@ -3,7 +3,6 @@ import json
 
 import numpy as np
 import pytest
-from made_up import make_noisy_run, make_run, make_trial
 from rich.console import Console
 from scipy.stats import mannwhitneyu, wilcoxon
 
@@ -12,6 +11,7 @@ from nasx.reports.comparison import RunToCompare, compare, group_labels, holm, r
 from nasx.reports.comparison_tables import comparison_csv, comparison_json, comparison_table
 from nasx.reports.figures.comparison import comparison_figure
 from nasx.reports.summary import summarize
+from tests.factories.trials import make_noisy_run, make_run, make_trial
 
 PAIR = ("error", "introspectability")
 

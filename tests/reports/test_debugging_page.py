@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from made_up import make_score, make_trial, symmetric
 from rich.console import Console
 
 from nasx.cli.main import main
@@ -21,6 +20,7 @@ from nasx.reports.figures.image_grid import suspects_figure
 from nasx.reports.page import as_html, as_markdown, as_terminal
 from nasx.trial import Evaluation, TrialStatus
 from nasx.workflows.network_pages import find_pair
+from tests.factories.trials import make_score, make_trial, symmetric
 
 HOSTILE = ("<b>x</b>\x1b[2J", "[red]=1+1|`$y$`", "ship")
 INDICES = np.array([40, 11, 12, 33, 24, 5])

@@ -1,10 +1,10 @@
 import base64
 import io
 
-from materials import make_figure
 from PIL import Image
 
 from nasx.reports.html.load import MAX_WIDTH, load_figures
+from tests.factories.report_inputs import make_figure
 
 
 def test_figures_are_loaded_in_a_fixed_order_and_made_smaller(tmp_path):

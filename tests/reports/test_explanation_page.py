@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import make_explanation, make_trial
 from rich.console import Console
 
 from nasx.networks.edge import CONV_3X3, Edge
 from nasx.reports.explanation_page import explanation_page, write_explanation
 from nasx.reports.page import as_html, as_markdown, as_terminal
+from tests.factories.trials import make_explanation, make_trial
 
 GOLD = Path(__file__).parent / "gold"
 FIGURES = dict.fromkeys(("cell.png", "distances.png", "profile.png", "shap.png", "tree.png"), b"png")

@@ -1,7 +1,6 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
-from made_up import make_explanation, make_noisy_run, make_run, make_trial, symmetric
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.patches import PathPatch, Rectangle
@@ -14,6 +13,7 @@ from nasx.reports.figures.image_grid import shap_figure
 from nasx.reports.palette import BLUE, CLOUD, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 from nasx.reports.paper import paper_front
 from nasx.reports.summary import summarize
+from tests.factories.trials import make_explanation, make_noisy_run, make_run, make_trial, symmetric
 
 BOTH = ("error", "introspectability")
 

@@ -1,8 +1,8 @@
 import pytest
-from made_up import make_noisy_run, make_run, make_trial
 
 from nasx.reports.summary import hypervolume_growth, summarize
 from nasx.trial import Evaluation, Reason
+from tests.factories.trials import make_noisy_run, make_run, make_trial
 
 PAIR = ("error", "introspectability")
 

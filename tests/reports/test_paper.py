@@ -1,9 +1,9 @@
 import pytest
-from made_up import make_noisy_run, make_run, make_trial
 
 from nasx.errors import NasxError
 from nasx.reports.paper import OBJECTIVE_NAMES, comparison_sentence, paper_front, with_paper_score
 from nasx.reports.summary import summarize
+from tests.factories.trials import make_noisy_run, make_run, make_trial
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
 from dataclasses import replace
 
-from made_up import make_noisy_run, make_trial
-from materials import with_lineage
-
 from nasx.reports.html import phylogeny as module
 from nasx.reports.html.phylogeny import phylogeny
 from nasx.reports.summary import summarize
 from nasx.runs.rows import Lineage
 from nasx.trial import Candidate
+from tests.factories.report_inputs import with_lineage
+from tests.factories.trials import make_noisy_run, make_trial
 
 PAIR = ("error", "introspectability")
 
@@ -93,7 +92,7 @@ def test_distant_ancestors_beyond_the_limit_are_only_counted(monkeypatch):
 
 
 def test_coordinates_within_a_generation_are_distinct():
-    from made_up import make_run
+    from tests.factories.trials import make_run
 
     trials = with_lineage(make_run(64))
     found = tree(trials, [63, 61, 60])

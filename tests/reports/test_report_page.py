@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from made_up import make_noisy_run, make_run, make_trial
-from materials import make_info, make_report_input, with_lineage
 
 from nasx.reports.html.run_data import run_data
 from nasx.reports.html.run_page import run_page
 from nasx.reports.html.server import Report, Server
 from nasx.trial import Evaluation, Reason
+from tests.factories.report_inputs import make_info, make_report_input, with_lineage
+from tests.factories.trials import make_noisy_run, make_run, make_trial
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need: pip install 'nasx[browser]'")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

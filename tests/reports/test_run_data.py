@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up import make_distances, make_noisy_run, make_run, make_score, make_trial
-from materials import make_info, make_report_input, with_lineage
 
 from nasx.reports.html.run_data import run_data
 from nasx.reports.paper import paper_front
 from nasx.reports.summary import summarize
 from nasx.trial import Evaluation, Reason, TrialStatus
+from tests.factories.report_inputs import make_info, make_report_input, with_lineage
+from tests.factories.trials import make_distances, make_noisy_run, make_run, make_score, make_trial
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import make_noisy_run, make_run, make_trial
 
 from nasx.reports.summary import summarize
 from nasx.trial import Evaluation, Reason, TrialStatus, costs
+from tests.factories.trials import make_noisy_run, make_run, make_trial
 
 BOTH = ("error", "introspectability")
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import make_noisy_run, make_run, make_trial
 from rich.console import Console
 
 from nasx.reports.summary import summarize
@@ -20,6 +19,7 @@ from nasx.reports.text import (
     trials_sentence,
 )
 from nasx.trial import OBJECTIVES
+from tests.factories.trials import make_noisy_run, make_run, make_trial
 
 GOLD = Path(__file__).parent / "gold"
 BOTH = ("error", "introspectability")

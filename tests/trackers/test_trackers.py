@@ -24,8 +24,8 @@ from nasx.trackers import tracking as trackings
 from nasx.trackers.backends import MLflow, WandB
 from nasx.trackers.tracking import STATE, Tracking, finite_only
 from nasx.workflows import search as searching
-from tests.execution.searches import drive, make_loop, nsga2
-from tests.use.conftest import OVERRIDES
+from tests.factories.runs import OVERRIDES
+from tests.factories.searches import drive, make_loop, nsga2
 
 
 class Notebook:

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from stages import N_CLASSES, make_data, make_network, pixels_of
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages
 from nasx.diagnostics.debug import debug
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
+from tests.factories.staged_networks import N_CLASSES, make_data, make_network, pixels_of
 
 PLAIN = Augmentation(crop_padding=0, horizontal_flip=False, cutout=0)
 

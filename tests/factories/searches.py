@@ -18,7 +18,7 @@ from nasx.runs.directory import DATABASE
 from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Job, Reason, TrialStatus
-from tests.journals import INFO
+from tests.factories.journals import INFO
 
 FRONT = {(0, 0): (0.1, 0.2), (0, 1): (0.2, 0.4), (0, 2): (0.3, 0.6)}  # genotype -> (error, introspectability)
 

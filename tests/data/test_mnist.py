@@ -6,9 +6,9 @@ import os
 
 import numpy as np
 import pytest
-from published_formats import write_idx
 
 from nasx.data.mnist import MNIST, FashionMNIST, read_idx
+from tests.factories.published_formats import write_idx
 
 
 def test_images_and_labels_are_those_of_the_files(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from nasx.errors import RunError
 from nasx.runs.directory import kept_weights
 from nasx.trial import Evaluation, Reason, TrialStatus
-from tests.execution.searches import ManyPairs, Script, bare, drive, front_of, make_loop, measured, noisy, nsga2
+from tests.factories.searches import ManyPairs, Script, bare, drive, front_of, make_loop, measured, noisy, nsga2
 
 FAILED = Evaluation.failed(Reason.DIVERGED, "the training loss was nan in epoch 1")
 BROKEN = Evaluation.failed(Reason.ERROR, "Traceback (most recent call last):\n  ...\nValueError: broken scorer\n")

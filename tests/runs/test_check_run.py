@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from journals import INFO, downgrade, make_trial, record
 from safetensors.numpy import save
 
 from nasx.files import add_checksum
@@ -18,6 +17,7 @@ from nasx.runs.check import check_run
 from nasx.runs.directory import weights_file
 from nasx.runs.journal import Journal
 from nasx.trial import Candidate
+from tests.factories.journals import INFO, downgrade, make_trial, record
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from made_up import make_noisy_run, make_trial
 from rich.console import Console
 
 from nasx import pareto
@@ -18,6 +17,7 @@ from nasx.reports.training_tables import finetuned_table
 from nasx.runs.directory import arch_dir, find_run
 from nasx.runs.training_records import Finetuned, finetuned_weights_path, read_finetuned, write_finetuned
 from nasx.workflows import finetuning
+from tests.factories.trials import make_noisy_run, make_trial
 
 
 @pytest.fixture(scope="module")

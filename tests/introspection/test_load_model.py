@@ -11,8 +11,7 @@ from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.probes import find_probes
 from nasx.introspection.score_model import score, unwrap_logits
 from nasx.introspection.shap import ShapScorer
-
-from .networks import N_CLASSES, labeled
+from tests.factories.networks import N_CLASSES, labeled
 
 QUICK = ShapScorer(samples_per_class=2, draws=2, background=4)
 

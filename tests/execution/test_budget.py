@@ -11,7 +11,7 @@ from nasx.execution import budget, jobs
 from nasx.execution.workers import WorkerPlan
 from nasx.experiment import check_gpu_budget
 from nasx.trial import OBJECTIVES, Evaluation, Job, Reason
-from tests.execution.searches import Script, drive, make_loop, measured, nsga2
+from tests.factories.searches import Script, drive, make_loop, measured, nsga2
 
 STAGNANT = ((0, 0), (0, 1), (2, 2), (2, 3), (3, 3), (1, 1), (0, 2))  # the hypervolume grows twice, then stagnates
 HOUR = 3600.0

@@ -8,8 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from made_up import make_noisy_run, make_run, make_trial
-from materials import make_info
 
 from nasx.cli.main import main
 from nasx.config.compose import compose, to_yaml
@@ -17,6 +15,8 @@ from nasx.files import write_atomically
 from nasx.reports.summary import summarize
 from nasx.runs.journal import Journal
 from nasx.trial import Evaluation, Score, TrialStatus
+from tests.factories.report_inputs import make_info
+from tests.factories.trials import make_noisy_run, make_run, make_trial
 
 # dataset -> scorer
 PAPER = {"mnist": "activations", "cifar10": "activations", "imagenet16_120": "activations_weighted"}

@@ -16,8 +16,8 @@ from nasx.data.synthetic import Lines
 from nasx.errors import DataError, ResourceError, RunError
 from nasx.results import as_pixels
 from nasx.runs.journal import Journal
-from tests.journals import INFO
-from tests.reports.made_up import make_noisy_run
+from tests.factories.journals import INFO
+from tests.factories.trials import make_noisy_run
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from journals import INFO, downgrade, make_trial, record
 
 from nasx.errors import ResourceError, RunError
 from nasx.reports.summary import summarize_run
@@ -27,6 +26,7 @@ from nasx.runs.journal import Journal
 from nasx.runs.rows import NoiseRecord
 from nasx.runs.schema import SCHEMA_VERSION
 from nasx.trial import Candidate, Evaluation, Reason, Score, Trial, TrialStatus
+from tests.factories.journals import INFO, downgrade, make_trial, record
 
 
 def contents(trial: Trial) -> str:
@@ -446,7 +446,7 @@ WRITE_FOREVER = """
 import itertools, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from journals import INFO, make_trial, record
+from tests.factories.journals import INFO, make_trial, record
 from nasx.runs.journal import Journal
 
 run_dir = Path(sys.argv[2])
@@ -459,7 +459,7 @@ for number in itertools.count(len(journal.trials())):
 
 
 def start_writer(run_dir: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITE_FOREVER, str(Path(__file__).parent), str(run_dir)]
+    command = [sys.executable, "-c", WRITE_FOREVER, str(Path(__file__).parents[2]), str(run_dir)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

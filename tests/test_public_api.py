@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 import nasx
 
-NOTEBOOK = Path(__file__).parents[2] / "scripts" / "quickstart.ipynb"
+NOTEBOOK = Path(__file__).parents[1] / "scripts" / "quickstart.ipynb"
 # the notebook's own search, with less of everything
 SMALL = {
     "algorithm.evaluations": 3,

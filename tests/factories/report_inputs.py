@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from made_up import make_run
 from PIL import Image
 
 from nasx.reports.html.load import ReportInput, compress_figure
 from nasx.runs.rows import Lineage, RunInfo
 from nasx.spaces.nb201 import NASBench201
 from nasx.trial import Candidate
+from tests.factories.trials import make_run
 
 
 def make_info(**changes):

@@ -22,8 +22,7 @@ from nasx.introspection.shap import (
     expected_gradients,
     stage_probes,
 )
-
-from .networks import N_CLASSES, labeled, seeded, staged_network
+from tests.factories.networks import N_CLASSES, labeled, seeded, staged_network
 
 
 def paths(n: int, draws: int, background: int, seed: int = 0) -> Paths:

@@ -17,8 +17,8 @@ from nasx.execution import ray as ray_module
 from nasx.execution import tuner
 from nasx.execution.ray import RayExecution
 from nasx.trial import Reason, TrialStatus
-from tests.execution import evaluators
-from tests.execution.searches import Script, bare, front_of, make_loop, nsga2
+from tests.factories import evaluators
+from tests.factories.searches import Script, bare, front_of, make_loop, nsga2
 
 # of Ray's own
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

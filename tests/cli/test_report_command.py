@@ -13,13 +13,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from made_up import make_run
-from materials import make_figure, with_lineage
-from test_report_commands import write_run
 
 import nasx
 from nasx.cli.main import main
 from nasx.runs.training_records import FinalRecord, Training, write_final_record
+from tests.cli.test_run_commands import write_run
+from tests.factories.report_inputs import make_figure, with_lineage
+from tests.factories.trials import make_run
 
 VENDOR = Path(nasx.__file__).parent / "reports" / "vendor"
 PLOTLY_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"  # of the file in npm

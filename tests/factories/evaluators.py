@@ -11,7 +11,7 @@ from pathlib import Path
 from nasx.errors import DeviceError, ResourceError
 from nasx.evaluation import watchdog
 from nasx.trial import Evaluation, Job, Reason
-from tests.execution.searches import measured, trained
+from tests.factories.searches import measured, trained
 
 KILLERS = ((0, 1), (0, 2))  # on the front: every search here evaluates them
 

@@ -19,8 +19,7 @@ from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.probes import find_probes
 from nasx.introspection.score_model import SCORERS, score
 from nasx.introspection.shap import ShapScorer
-
-from .networks import N_CLASSES, conv_block, labeled, staged_network, with_seeded_weights
+from tests.factories.networks import N_CLASSES, conv_block, labeled, staged_network, with_seeded_weights
 
 QUICK = ShapScorer(samples_per_class=3, draws=4, background=4)
 

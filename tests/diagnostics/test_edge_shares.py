@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from stages import N_CLASSES, make_data, make_network, pixels_of
 
 from nasx.diagnostics.class_pairs import activity_by_block, class_map, class_tree
 from nasx.diagnostics.edge_shares import conductances, edge_shares
@@ -14,6 +13,7 @@ from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, SKIP, Edge
 from nasx.networks.skeletons import cell_network
 from nasx.reports.figures.classes import activity_figure, map_figure, tree_figure
 from nasx.reports.image_page import image_page, maps_figure
+from tests.factories.staged_networks import N_CLASSES, make_data, make_network, pixels_of
 
 EDGES = [Edge(0, 1, CONV_3X3), Edge(0, 2, SKIP), Edge(1, 2, CONV_1X1), Edge(0, 3, AVG_POOL), Edge(2, 3, SKIP)]
 

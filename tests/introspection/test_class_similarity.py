@@ -14,8 +14,7 @@ from nasx.introspection.class_similarity import ClassSimilarity, read_similarity
 from nasx.introspection.shap import ShapScorer
 from nasx.introspection.similarity import introspectability
 from nasx.protocols import ChecksClasses
-
-from .networks import N_CLASSES, labeled, staged_network
+from tests.factories.networks import N_CLASSES, labeled, staged_network
 
 WORDNET = Path("/usr/share/wordnet")
 CSV = ",a,b,c,d\na,1,0.5,0,0\nb,0.5,1,0,0\nc,0,0,1,0.25\nd,0,0,0.25,1\n"

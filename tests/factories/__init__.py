@@ -1,0 +1,1 @@
+"""Synthetic trials, runs, networks, searches and files for the tests."""
