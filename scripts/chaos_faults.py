@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nasx.trial import TrialStatus
 from scripts.chaos_kills import WORKERS
-from tests.end_to_end.commands import (
+from tests.factories.commands import (
     LINES,
     contents,
     events,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nasx.config.find import known_choices
 from nasx.runs.check import check_run
-from tests.end_to_end.commands import (
+from tests.factories.commands import (
     LINES,
     contents,
     finished,

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from scripts.chaos_faults import FAULTS, Fault
 from scripts.chaos_kills import Case, Outcome, Undisturbed, cases, disturb
-from tests.end_to_end.commands import write_table
+from tests.factories.commands import write_table
 
 QUICK_FAULTS = ("raise", "disk", "second-search")
 
