@@ -75,7 +75,7 @@ def main() -> None:
         print(f"{arguments.trials:,} trials, {arguments.explained} explained networks")
         print(f"built in      {shrinking + done - started:.2f} s", end=" ")
         print(f"(figures {shrinking:.2f}, data {gathered - started:.2f}, page {done - gathered:.2f})")
-        parts = {"data": len(json_in_html(data | {"pictures": {}})), "figures": len(json_in_html(data["pictures"]))}
+        parts = {"data": len(json_in_html(data | {"figures": {}})), "figures": len(json_in_html(data["figures"]))}
         sizes = ", ".join(f"{name} {size / 1e6:.2f}" for name, size in parts.items())
         print(f"size          {page.stat().st_size / 1e6:.2f} MB ({sizes})")
         times = opening(page, arguments.rounds)
