@@ -635,7 +635,7 @@ CALLS = {
     "pareto --run-dir {run} --paper": "the paper has no front for the dataset 'lines'",
     "explain --run-dir {run} --arch-id {id} --samples 0": "--samples must be at least 1, got 0",
     "debug --run-dir {run} --arch-id {id} --seeds 0": r"--seeds must be at least 1, got 0\.",
-    "debug --run-dir {run} --arch-id {id} --repair vertical sideways": "--repair must name two different classes, got 'si",
+    "debug --run-dir {run} --arch-id {id} --repair vertical sideways": "--repair must name two different classes, got",
     "report --run-dir {run} --serve --out x.html": "--out cannot be given with --serve: a served page is no file",
     "compare {run}": r"RUN RUN\.\.\. must be two or more run directories, got 1\.",
     "compare {run} {run}": r"RUN RUN\.\.\. contains a run twice\.",
