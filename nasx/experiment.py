@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nasx.config.components import build
-from nasx.config.compose import load_resolved
+from nasx.config.compose import compose_unchecked
 from nasx.config.schema import ExperimentConfig, read_config
 from nasx.errors import ConfigError, RunError
 from nasx.execution.imports import gc_paused
@@ -57,7 +57,7 @@ class Experiment:
     @classmethod
     def of_run(cls, run_dir: Path) -> Experiment:
         """Return the experiment of a run directory. Raises ConfigError."""
-        return cls.from_config(load_resolved(run_dir / CONFIG))
+        return cls.from_config(compose_unchecked(run_dir / CONFIG))
 
     # --- components
 

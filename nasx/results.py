@@ -77,7 +77,7 @@ def search(
         RunError: `run_dir` is not empty.
         ResourceError: the machine lacks something that the config asks for.
     """
-    from nasx.config.compose import compose, provenance  # Hydra takes 0.3 s to load
+    from nasx.config.compose import compose_unchecked, provenance  # Hydra takes 0.3 s to load
     from nasx.workflows.search import start  # torch takes seconds to load
 
     words = _as_words(overrides)
@@ -86,7 +86,7 @@ def search(
             raise ConfigError("overrides need a config by name or path: change the mapping instead.")
         composed = dict(config)
     else:
-        composed = {**compose(config, words), "provenance": provenance(config, words)}
+        composed = {**compose_unchecked(config, words), "provenance": provenance(config, words)}
     with _progress(progress) as (watch, notify):
         loop = start(composed, run_dir=None if run_dir is None else Path(run_dir), watch=watch, notify=notify)
     return _finished(loop, composed["finetune_front"], notify)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+import nasx.experiment
 from nasx.algorithms.nsga2 import NSGA2
+from nasx.cli.main import main
 from nasx.config.compose import compose
 from nasx.errors import DataError
 from nasx.experiment import prepare, repeatability
@@ -59,3 +61,20 @@ def test_a_free_running_search_is_reported_as_not_repeatable():
 def test_other_algorithms_are_repeatable():
     assert repeatability(NSGA2(mode="steady_state", problem=PROBLEM), workers=64) == ""
     assert repeatability(UserAlgorithm(), workers=64) == ""
+
+
+def test_a_search_checks_the_root_of_its_config_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    read, checks = nasx.experiment.read_config, []
+
+    def counted(config):
+        checks.append(config["name"])
+        return read(config)
+
+    monkeypatch.setattr("nasx.experiment.read_config", counted)
+    monkeypatch.setattr("nasx.config.compose.read_config", counted)
+
+    assert main(["search", "--config=lines", "--dry-run", "execution=serial", "dataset.train_images=60"]) == 0
+
+    assert checks == ["lines"]
+    assert "lines" in capsys.readouterr().out

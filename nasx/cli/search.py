@@ -41,14 +41,14 @@ def search(
     with gc_paused():  # they take a second to load
         from nasx import experiment
         from nasx.cli.progress import SearchDisplay
-        from nasx.config.compose import compose, load_resolved, provenance
+        from nasx.config.compose import compose_unchecked, load_resolved, provenance
         from nasx.reports.tables import front_table
         from nasx.runs.directory import default_runs_dir, find_run
         from nasx.workflows import search as searching
 
     console = Console(stderr=True)
     if config is not None:
-        composed = compose(config, overrides or [])
+        composed = compose_unchecked(config, overrides or [])  # checked by `prepare`
         if dry_run:
             Console().print(experiment.describe(experiment.prepare(composed)), soft_wrap=True, highlight=False)
             return 0

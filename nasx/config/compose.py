@@ -31,7 +31,7 @@ MAX_VALUES: Final = 100_000
 
 
 def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> Config:
-    """Return a config with overrides, as plain data with every `${...}` resolved.
+    """Return a config with overrides, as plain data with every `${...}` resolved, its root checked.
 
     Args:
         name_or_path: see `find_config`.
@@ -42,6 +42,15 @@ def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_mi
         ConfigError: if the config or a choice is unknown, an override is malformed or has an unknown key, a file is not
             valid YAML, a value is missing, or the root does not match `nasx.config.schema`.
     """
+    config = compose_unchecked(name_or_path, overrides, allow_missing=allow_missing)
+    read_config(config)
+    return config
+
+
+def compose_unchecked(
+    name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_missing: bool = False
+) -> Config:
+    """Return a config as `compose` does, for callers that check its root themselves: `nasx.experiment.Experiment`."""
     file = find_config(name_or_path)
     _check_extent(file)
     parsed = parse_overrides(overrides)
@@ -49,9 +58,7 @@ def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_mi
     unresolved: Config = OmegaConf.to_container(composed)  # type: ignore[assignment]
     if unresolved.get("name") is None:
         OmegaConf.update(composed, "name", file.stem, force_add=True)
-    config = resolve(composed, allow_missing=allow_missing)
-    read_config(config)
-    return config
+    return resolve(composed, allow_missing=allow_missing)
 
 
 def load_resolved(file: Path, overrides: Sequence[str] = ()) -> Config:

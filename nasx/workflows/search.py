@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import nasx
 from nasx.config.components import build
-from nasx.config.compose import load_resolved, to_yaml
+from nasx.config.compose import compose_unchecked, load_resolved, to_yaml
 from nasx.config.schema import ExperimentConfig
 from nasx.errors import RunError
 from nasx.execution.budget import SearchLimits
@@ -125,7 +125,7 @@ def resume(
     """
     run_dir = find_run(run_dir, run_dir)
     with lock(run_dir), Journal.open(run_dir) as store:
-        config = load_resolved(run_dir / CONFIG, overrides)
+        config = compose_unchecked(run_dir / CONFIG, overrides)  # checked by `prepare`
         if config_hash(config) != store.info.config_hash:
             before = _flat(_essence(load_resolved(run_dir / CONFIG)))
             after = _flat(_essence(config))
