@@ -13,6 +13,8 @@ import pytest
 from skips import Skips
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny networks lose more to threads than they gain
+# before Ray, which some tests import themselves; programs get it from `nasx.execution.ray`
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 # A shell that starts the tests in the background makes them, and every process that they start, ignore Ctrl-C
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -634,7 +634,7 @@ CALLS = {
     "pareto --run-dir {run} --plot front.gif": r"figure's file name must end in .png, .svg or .pdf, got 'front.gif'",
     "pareto --run-dir {run} --paper": "the paper has no front for the dataset 'lines'",
     "explain --run-dir {run} --arch-id {id} --samples 0": "--samples must be at least 1, got 0",
-    "debug --run-dir {run} --arch-id {id} --seeds 0": r"--seeds must be at least 1, got 0\.",
+    "debug --run-dir {run} --arch-id {id} --seeds 0": r"--seeds must be at least 1, got 0\. `nasx --help`",
     "debug --run-dir {run} --arch-id {id} --repair vertical sideways": "--repair must name two different classes, got",
     "report --run-dir {run} --serve --out x.html": "--out cannot be given with --serve: a served page is no file",
     "compare {run}": r"RUN RUN\.\.\. must be two or more run directories, got 1\.",
