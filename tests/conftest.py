@@ -110,6 +110,7 @@ def workers():
 
     execution = RayExecution(device="cpu", workers=2)
     with execution.started():
+        execution._starting.result()  # Ray starts in the background
         yield execution
 
 
