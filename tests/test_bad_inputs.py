@@ -658,7 +658,7 @@ CALLS = {
 }  # fmt: skip
 RUNS = {
     "no runs to show": (runs_home("pareto"), r"no runs in .* yet\. Start one with `nasx search`"),
-    "no runs to list": (runs_home("runs"), r"no runs in .* yet\. Make one with `nasx search`, or name another --r"),
+    "no runs to list": (runs_home("runs"), r"no runs in .* yet\. Start one with `nasx search`, or name another --r"),
     "a folder of runs": (
         runs_home("pareto", "--run-dir", "here/runs/lines", runs=2),
         r"contains 2 of them; the newest is .*2026-01-02_00-00-00\.",

@@ -47,7 +47,7 @@ def list_all(
     home = runs_dir or default_runs_dir()
     runs = list_runs(home)
     if not runs:
-        raise RunError(f"no runs in {home} yet. Make one with `nasx search`, or name another --runs-dir.")
+        raise RunError(f"no runs in {home} yet. Start one with `nasx search`, or name another --runs-dir.")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("run", "trials", "complete", "front", "hypervolume", "certain"):
         table.add_column(header, justify="left" if header == "run" else "right", no_wrap=True, overflow="fold")
