@@ -1,7 +1,6 @@
-"""The form in which a network is trained: the same function of the same weights, in fewer and faster operations.
+"""Training form of a network: the same function of the same weights, in fewer and faster operations.
 
-A cell applies ReLU to a node once for each edge that leaves it, and small convolutions leave a core's vector units half
-empty. In training form, the convolutions of one size that leave a node are merged into a single one with the outputs of
+A cell applies ReLU to a node once per edge that leaves it, and small convolutions do not fill a core's vector units. In training form, the convolutions of one size that leave a node are merged into a single one with the outputs of
 all of them, and share the ReLU. On a CPU, average pooling becomes a convolution too, which is faster there. Scores,
 explanations and exports use the network itself: `take_back` copies the weights back.
 
@@ -23,12 +22,14 @@ from nasx.networks.cell import Cell
 from nasx.networks.edge import AVG_POOL
 from nasx.networks.operations import OPERATIONS, ReLUConvBN
 
-FORM: Final = 1  # to be counted up where a form's weights get other names: a checkpoint goes with the form it is of
-WORTH_IT: Final = 2**17  # numbers in a batch of maps, from which on a convolution is faster than pooling
+FORM: Final = 1  # version, to be increased if the names of the form's weights change: checkpoints store it
+MIN_CONVOLVED_NUMBERS: Final = (
+    2**17
+)  # numbers in a batch of feature maps from which a convolution is faster than pooling
 
 
 def training_form(network: nn.Module) -> nn.Module:
-    """A network that computes the same as `network` up to rounding, with weights of its own that are equal to its."""
+    """Return a network that computes the same as `network` up to rounding, with a copy of its weights."""
     form = copy.deepcopy(network)
     for name, module in network.named_modules():
         if isinstance(module, Cell):
@@ -36,8 +37,8 @@ def training_form(network: nn.Module) -> nn.Module:
     return form
 
 
-def take_back(network: nn.Module, form: nn.Module) -> None:
-    """Give `network` the weights and statistics that its training form has."""
+def copy_weights_back(network: nn.Module, form: nn.Module) -> None:
+    """Copy the weights and statistics of the training form to `network`."""
     weights = form.state_dict()
     for prefix, cell in form.named_modules():
         if isinstance(cell, TrainingCell):
@@ -48,12 +49,12 @@ def take_back(network: nn.Module, form: nn.Module) -> None:
 
 
 class Step(NamedTuple):
-    """What some edges of a cell have in common: one operation on their source, of whose output each has a part."""
+    """One operation for several edges of a cell with the same source; each edge uses a part of the output."""
 
     source: int
     places: list[int]  # of the edges in the cell
     targets: list[int]
-    convolves: bool  # and reads the ReLU of the source
+    convolves: bool  # reads the ReLU of the source
 
 
 class TrainingCell(nn.Module):
@@ -61,13 +62,15 @@ class TrainingCell(nn.Module):
 
     def __init__(self, cell: Cell) -> None:
         super().__init__()
-        together: dict[tuple[int, object], list[int]] = {}  # edges by source and size of kernel; others by themselves
+        together: dict[
+            tuple[int, object], list[int]
+        ] = {}  # convolutions by source and kernel size; other edges separately
         for place, (edge, operation) in enumerate(zip(cell.edges, cell.operations, strict=True)):
             alike = operation[1].kernel_size if type(operation) is ReLUConvBN else place
             together.setdefault((edge.source, alike), []).append(place)
         self.steps: list[Step] = []
         self.operations = nn.ModuleList()
-        # by source: a node is complete before it is read, and its terms are added in the cell's own order
+        # by source: a node is complete before it is used, and its terms are added in the cell's order
         for (source, _), places in sorted(together.items(), key=lambda item: item[0][0]):
             convolutions = [o for o in map(cell.operations.__getitem__, places) if type(o) is ReLUConvBN]
             targets = [cell.edges[place].target for place in places]
@@ -87,7 +90,7 @@ class TrainingCell(nn.Module):
         return nodes[max(nodes)]
 
     def weights_by_edge(self) -> dict[str, Tensor]:
-        """Weights and statistics by the names that they have in the cell."""
+        """Return weights and statistics under their names in the cell."""
         weights: dict[str, Tensor] = {}
         for step, operation in zip(self.steps, self.operations, strict=True):
             for name, tensor in operation.state_dict().items():
@@ -97,39 +100,39 @@ class TrainingCell(nn.Module):
 
 
 class ConvolvedAvgPool(nn.Module):
-    """The average pooling of cells as a convolution with ones, which is faster on a CPU."""
+    """Average pooling of cells as a convolution with ones, which is faster on a CPU."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = OPERATIONS[AVG_POOL](1)  # for maps so small, or a device, that this is faster
+        self.pool = OPERATIONS[AVG_POOL](1)  # faster for small feature maps, and on GPUs
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda or x.numel() < WORTH_IT:
+        if x.is_cuda or x.numel() < MIN_CONVOLVED_NUMBERS:
             pooled: Tensor = self.pool(x)
             return pooled
         channels, height, width = x.shape[1:]
         ones = x.new_ones(channels, 1, 3, 3)
         sums = F.conv2d(x, ones, padding=1, groups=channels)
-        # divided, not multiplied by a ninth, which bfloat16 has only to within 0.2 %
+        # divide: a ninth in bfloat16 is off by 0.2 %
         return sums / F.conv2d(x.new_ones(1, 1, height, width), ones[:1], padding=1)
 
 
 def _is_avg_pool(operation: nn.Module) -> bool:
-    """Whether it is NAS-Bench-201's."""
+    """Return whether an operation is NAS-Bench-201's average pooling."""
     ours = OPERATIONS[AVG_POOL](1)
     settings = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
     return type(operation) is type(ours) and all(getattr(operation, s) == getattr(ours, s) for s in settings)
 
 
 def _merged(parts: Sequence[ReLUConvBN]) -> nn.Sequential:
-    """Convolutions that read the same as one, without their ReLU; named as a `ReLUConvBN` has it."""
+    """Merge convolutions of the same source into one, without ReLU; parameter names are those of `ReLUConvBN`."""
     conv, norm = (_joined([part[place] for part in parts]) for place in (1, 2))
     conv.out_channels = norm.num_features = sum(part[1].out_channels for part in parts)
     return nn.Sequential(nn.Identity(), conv, norm)
 
 
 def _joined(modules: Sequence[nn.Module]) -> Any:
-    """A module like each of them, whose weights and statistics are theirs one after the other."""
+    """Return a module of the same kind with the weights and statistics of all of them concatenated."""
     joined = copy.deepcopy(modules[0])
     parameters = dict(joined.named_parameters())
     for name, tensor in joined.state_dict().items():

@@ -26,7 +26,7 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.data.dataset import SearchData
 from nasx.introspection.regularizer import BatchSimilarity
-from nasx.networks.training_form import FORM, take_back, training_form
+from nasx.networks.training_form import FORM, copy_weights_back, training_form
 from nasx.training.checkpoint import load_checkpoint, save_checkpoint
 from nasx.training.cuda_graphs import MIN_GRAPHED_STEPS, GraphedStep
 from nasx.training.lightning_module import Classifier, Epochs
@@ -132,7 +132,7 @@ def fit(
     graphs = _run_epochs(classifier, batches, validation, device)
     kept = _load_kept_weights(form, classifier)
     if form is not network:
-        take_back(network, form)
+        copy_weights_back(network, form)
     network.to(device).eval()
     return _result(classifier.history, kept, graphs, time.perf_counter() - started)
 

@@ -9,7 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nasx.networks.training_form import WORTH_IT, ConvolvedAvgPool, TrainingCell, take_back, training_form
+from nasx.networks.training_form import (
+    MIN_CONVOLVED_NUMBERS,
+    ConvolvedAvgPool,
+    TrainingCell,
+    copy_weights_back,
+    training_form,
+)
 from nasx.spaces.cell_yaml import CellSpace
 from nasx.spaces.nb201 import NASBench201, NASBench201XNAS
 
@@ -53,7 +59,7 @@ def test_what_its_training_form_learns_is_what_a_network_would_have_learned(spac
     alone = learn(copy.deepcopy(network))
 
     form = learn(training_form(network))
-    take_back(network, form)
+    copy_weights_back(network, form)
 
     expected = alone.state_dict()
     assert network.state_dict().keys() == expected.keys()
@@ -94,7 +100,7 @@ def test_a_users_own_operations_stay_as_they_are():
 @pytest.mark.parametrize("side", [1, 2, 5, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pooling_by_convolution_is_pooling_for_values_and_gradients(side, dtype):
-    n = WORTH_IT // (4 * side * side) + 1
+    n = MIN_CONVOLVED_NUMBERS // (4 * side * side) + 1
     values = torch.randn(n, 4, side, side, generator=torch.Generator().manual_seed(0)).to(dtype)
     values = values.contiguous(memory_format=torch.channels_last)
     found = []
