@@ -1,8 +1,9 @@
 """Training form of a network: the same function of the same weights, in fewer and faster operations.
 
-A cell applies ReLU to a node once per edge that leaves it, and small convolutions do not fill a core's vector units. In training form, the convolutions of one size that leave a node are merged into a single one with the outputs of
-all of them, and share the ReLU. On a CPU, average pooling becomes a convolution too, which is faster there. Scores,
-explanations and exports use the network itself: `take_back` copies the weights back.
+A cell applies ReLU to a node once per edge that leaves it, and small convolutions do not fill a core's vector units. In
+training form, the convolutions of one size that leave a node are merged into one with the outputs of all of them, and
+share the ReLU. On a CPU, average pooling becomes a convolution too, which is faster there. Scores, explanations and
+exports use the network itself: `copy_weights_back` copies the weights back.
 
 Measured, steps of 20 random networks on Fashion-MNIST, channels 8, batch 256: 1.15 times as fast in the median (0.88 to
 1.40). 1.08 with channels 16 and batch 128; no gain on the digits (1.00) (`python -m scripts.bench.training_form`).
@@ -23,9 +24,7 @@ from nasx.networks.edge import AVG_POOL
 from nasx.networks.operations import OPERATIONS, ReLUConvBN
 
 FORM: Final = 1  # version, to be increased if the names of the form's weights change: checkpoints store it
-MIN_CONVOLVED_NUMBERS: Final = (
-    2**17
-)  # numbers in a batch of feature maps from which a convolution is faster than pooling
+MIN_CONVOLVED_NUMBERS: Final = 2**17  # in a batch of feature maps; from here on a convolution is faster than pooling
 
 
 def training_form(network: nn.Module) -> nn.Module:
@@ -62,9 +61,7 @@ class TrainingCell(nn.Module):
 
     def __init__(self, cell: Cell) -> None:
         super().__init__()
-        together: dict[
-            tuple[int, object], list[int]
-        ] = {}  # convolutions by source and kernel size; other edges separately
+        together: dict[tuple[int, object], list[int]] = {}  # convolutions by source and kernel; others separately
         for place, (edge, operation) in enumerate(zip(cell.edges, cell.operations, strict=True)):
             alike = operation[1].kernel_size if type(operation) is ReLUConvBN else place
             together.setdefault((edge.source, alike), []).append(place)
@@ -143,5 +140,5 @@ def _joined(modules: Sequence[nn.Module]) -> Any:
 
 
 def _fast(operation: nn.Module) -> nn.Module:
-    """A user's own operation stays as it is."""
+    """Return a faster form of an operation; a user's own one is not changed."""
     return ConvolvedAvgPool() if _is_avg_pool(operation) else copy.deepcopy(operation)
