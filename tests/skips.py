@@ -1,8 +1,8 @@
-"""Which tests may be skipped, and what the others need.
+"""List of the tests that may be skipped, and what the other ones need.
 
-CI sets NASX_NO_UNLISTED_SKIPS: there a skip whose reason is not one of `ALLOWED` fails the session. Elsewhere the last
-line of a session names the groups that were skipped. A plugin of tests/conftest.py; with pytest-xdist it counts in the
-controller, which gets the reports of all workers.
+CI sets NASX_NO_UNLISTED_SKIPS: a skip whose reason is not in `ALLOWED` then fails the session. Elsewhere the last line
+of a session names the groups that were skipped. A plugin of tests/conftest.py; with pytest-xdist it counts in the
+controller, which receives the reports of all workers.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import pytest
 
 STRICT = "NASX_NO_UNLISTED_SKIPS"
 
-# reasons that CI may have: the machine cannot be otherwise, or the test does not concern the case
+# allowed reasons: the machine lacks something that CI cannot install, or the test does not apply to the case
 ALLOWED = (
     r"needs a GPU|has a GPU|needs a machine without a GPU",
     r"nothing is forbidden to root|mounting a small disk needs root",
-    r"NASX_DATA names no folder with real data",  # where the published files cannot be had
+    r"NASX_DATA names no folder with real data",  # if the published files are not available
     r"timm does not load",  # torchvision, which it needs, does not fit every build of torch
-    r"no cells[;:]|counts no parameters without building|every genotype is a network",  # of a space, in its contract
+    r"no cells[;:]|does not count parameters without building|every genotype is connected",  # contract of spaces
 )
 
 # reasons of groups of tests -> the group
