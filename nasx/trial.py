@@ -130,8 +130,8 @@ class Candidate:
     generation: int  # 0 is the first
     operator: str  # how it was created: "random", "crossover+mutation", ...
     parents: tuple[int, ...] = ()  # numbers of its parents
-    # numbers of the candidates told to the algorithm since the previous proposal, in that order: this candidate and all
-    # later ones depend on them. Early stopping needs an algorithm that reports them
+    # numbers of the candidates whose results the algorithm received since the previous proposal, in that order: this
+    # candidate and all later ones depend on them. Early stopping needs an algorithm that reports them
     heard: tuple[int, ...] = ()
     # requested training of its network: 0 is the first, 1, 2, ... re-train a known network
     replicate: int = 0

@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     except NasxError as error:
         return _fail(f"nasx: {error}")
     except UsageError as error:
-        if not (problem := _usage_problem(error)):  # `nasx` alone has printed its help
+        if not (problem := _usage_problem(error)):  # `nasx` without a command has printed its help
             return 2
         return _fail(f"nasx: {problem} `nasx --help` lists the commands, `nasx COMMAND --help` their options.")
     except (KeyboardInterrupt, typer.Abort):
@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _usage_problem(error: Any) -> str:
-    """Return what is wrong with a call as one sentence; "" if `nasx` was called alone, which prints the help."""
+    """Return what is wrong with a call as one sentence; "" if `nasx` was called without a command."""
     parameter = getattr(error, "param", None)
     if parameter is None:
         return str(error)

@@ -63,7 +63,7 @@ def _serve(run: Path, port: int, log: Console) -> None:
         return json.dumps(_data(run), allow_nan=False, separators=(",", ":"))
 
     with Server(Report(page, data, partial(_version, run)), port) as server:
-        log.print(Text(f"Serving {run} at {server.address} to this machine alone. Ctrl-C ends it."), soft_wrap=True)
+        log.print(Text(f"Serving {run} at {server.address} for this machine only. Ctrl-C ends it."), soft_wrap=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

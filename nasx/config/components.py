@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nasx.config.settings import construct, full_key, yaml_text
+from nasx.config.describe import full_key, yaml_text
+from nasx.config.settings import construct
 from nasx.errors import ConfigError, did_you_mean
 
 TARGET = "_target_"

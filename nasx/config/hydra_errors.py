@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml.error import MarkedYAMLError, YAMLError
 
 from nasx.config.components import RENAMED_SETTINGS
+from nasx.config.describe import suggest
 from nasx.config.find import known_choices, known_groups
-from nasx.config.settings import suggest
 from nasx.errors import ConfigError, did_you_mean
 
 OPEN_KEYS = ("constraints.",)  # users choose the names below these: adding one needs no +

@@ -14,15 +14,10 @@ import yaml
 
 from nasx.config.components import RENAMED_SETTINGS, TARGET, load_target
 from nasx.config.compose import to_yaml
+from nasx.config.describe import describe_setting, full_key, is_mapping_of_records, record_type
 from nasx.config.find import known_choices
 from nasx.config.schema import GROUPS, OF_THE_SEARCH, ExperimentConfig
-from nasx.config.settings import (
-    declared_parameters,
-    describe_setting,
-    full_key,
-    is_mapping_of_records,
-    record_type,
-)
+from nasx.config.settings import declared_parameters
 from nasx.errors import ConfigError
 
 COLUMN: Final = 28  # of the comments; longer lines have them two spaces after their end

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from nasx.config.settings import construct, convert, declared_parameters, settings, yaml_text
+from nasx.config.describe import yaml_text
+from nasx.config.settings import construct, convert, declared_parameters, settings
 from nasx.errors import ConfigError, SettingError, did_you_mean
 from nasx.trial import OBJECTIVES, Bounds
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from nasx.config.settings import checked, construct, convert, describe, settings, suggest, yaml_text
+from nasx.config.describe import describe, suggest, yaml_text
+from nasx.config.settings import checked, construct, convert, settings
 from nasx.errors import ConfigError, SettingError
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasx.config.settings import yaml_text
+from nasx.config.describe import yaml_text
 from nasx.data.augmentation import Augmentation, augment
 from nasx.errors import SettingError
 
