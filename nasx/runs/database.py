@@ -10,7 +10,8 @@ from typing import Any
 
 from nasx.errors import NasxError, ResourceError, RunError
 from nasx.files import disk_full_error
-from nasx.runs.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADE, UPGRADED_FROM
+from nasx.runs.rows import with_checksum
+from nasx.runs.schema import ADDED, APPLICATION_ID, COLUMNS, OLDEST_UPGRADED, SCHEMA, SCHEMA_VERSION, columns_of
 
 _BUSY_SECONDS = 30.0  # timeout for the transaction of another connection; ours take milliseconds
 
@@ -49,7 +50,7 @@ class Database:
     def check_schema(self, *, read_only: bool) -> None:
         """Raise RunError if this version of nasx cannot read the journal, or cannot write it unless `read_only`.
 
-        A journal of the previous version is upgraded unless `read_only`.
+        Journals of the two previous versions are upgraded unless `read_only`.
         """
         if self.is_empty:
             raise RunError(f"{self.path} is empty: its search was stopped while it started. Start it again.")
@@ -62,14 +63,28 @@ class Database:
                 f"{self.path} was written by a newer nasx (schema {version}, this one reads up to {SCHEMA_VERSION}). "
                 "Update nasx."
             )
-        if version == UPGRADED_FROM and not read_only:
-            with self.transaction(sync=True):
-                self._execute(UPGRADE)
+        if OLDEST_UPGRADED <= version < SCHEMA_VERSION and not read_only:
+            self._upgrade(version)
         elif version < SCHEMA_VERSION and not read_only:
             raise RunError(
                 f"{self.path} was written by an older nasx (schema {version}, this one writes {SCHEMA_VERSION}): "
                 "it can be read, but only the version of nasx that started the search can resume it. Start a new run."
             )
+
+    def _upgrade(self, version: int) -> None:
+        """Upgrade a journal to the current schema, in one transaction: create all tables again, with checksums."""
+        with self.transaction(sync=True):
+            kept = {}
+            self._execute("DROP VIEW results")
+            for table in reversed(list(COLUMNS)):  # references point to earlier tables
+                if columns := columns_of(table, version):
+                    kept[table] = self.rows(f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid")
+                    self._execute(f"DROP TABLE {table}")
+            self.write_schema()
+            for table in COLUMNS:
+                added = {column: ADDED.get(f"{table}.{column}", (1, None))[1] for column in COLUMNS[table]}
+                for row in kept.get(table, ()):
+                    self.insert(table, with_checksum(table, {**added, **row}))
 
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
         """Return all rows of a query, each as column -> value."""

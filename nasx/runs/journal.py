@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from nasx.errors import RunError
 from nasx.runs import rows
 from nasx.runs.database import Database
 from nasx.runs.directory import DATABASE
-from nasx.runs.rows import Event, Lineage, NoiseRecord, RunInfo
+from nasx.runs.rows import DataRecord, Event, Lineage, NoiseRecord, RunInfo
+from nasx.runs.schema import columns_of
 from nasx.trial import Candidate, Score, Trial
 
 # A synchronous commit survives a power cut; every commit survives a kill. Synchronous, a trial costs 0.5 ms instead of
@@ -54,11 +55,17 @@ class Journal:
         self.run_dir = database.path.parent
         self._asked_replicate = "asked.replicate" if database.version >= 3 else "0"
         with _readable(database.path):
-            self.info = rows.run_info(database.rows("SELECT * FROM run")[0])
+            self.info = rows.run_info(self._read("run")[0])
 
     @classmethod
-    def create(cls, run_dir: Path, info: RunInfo) -> Journal:
-        """Create the journal of a new run. Raises RunError if the directory already has one."""
+    def create(cls, run_dir: Path, info: RunInfo, data: Sequence[DataRecord] = ()) -> Journal:
+        """Create the journal of a new run. Raises RunError if the directory already has one.
+
+        Args:
+            run_dir: Directory of the run.
+            info: Identity of the search.
+            data: Content of the data that it has read.
+        """
         database = Database(run_dir / DATABASE)
         try:
             if not database.is_empty:
@@ -66,6 +73,8 @@ class Journal:
             with database.transaction(sync=True):  # after a kill: a complete journal or an empty file
                 database.write_schema()
                 database.insert("run", rows.run_row(info))
+                for record in data:
+                    database.insert("data", rows.data_row(record))
             return cls(database)
         except BaseException:
             database.close()
@@ -129,7 +138,7 @@ class Journal:
             recorded = self._database.rows("SELECT * FROM candidates WHERE number = ?", candidate.number)
             if not recorded:
                 self._database.insert("candidates", row)
-            elif {**recorded[0], "answered": row["answered"]} != row:
+            elif any(recorded[0][name] != row[name] for name in row if name not in ("answered", "checksum")):
                 raise RunError(
                     f"{self.run_dir} belongs to another config or version: its candidate {candidate.number} is "
                     f"{recorded[0]['genotype']} by {recorded[0]['operator']}, this search proposes {row['genotype']} "
@@ -174,20 +183,40 @@ class Journal:
                 scores.setdefault((row["arch_id"], row["replicate"]), []).append(rows.score(row))
             return [rows.trial(row, scores.get((row["arch_id"], row["replicate"]), ())) for row in trial_rows]
 
+    def data(self) -> dict[str, DataRecord]:
+        """Return the content of the data that the search has read, by part; empty for schemas before version 4."""
+        if self._database.version < 4:
+            return {}
+        with _readable(self._database.path):
+            return {row["part"]: rows.data_record(row) for row in self._read("data")}
+
+    def record_data(self, records: Sequence[DataRecord]) -> None:
+        """Record the content of data for a run that does not have it, e.g. because an older nasx started it."""
+        with self._database.transaction():
+            known = {row["part"] for row in self._read("data")}
+            for record in records:
+                if record.part not in known:
+                    self._database.insert("data", rows.data_row(record))
+
+    def _read(self, table: str) -> list[dict[str, Any]]:
+        """Return all rows of a table, in the order of recording, without their checksums."""
+        columns = ", ".join(columns_of(table, self._database.version))
+        return self._database.rows(f"SELECT {columns} FROM {table} ORDER BY rowid")
+
     def record_noise(self, estimates: Sequence[NoiseRecord]) -> None:
         """Record estimates of the noise of training. An estimate for the same number of trainings is not replaced."""
         with self._database.transaction():
             for estimate in estimates:
                 query = "SELECT 1 FROM noise WHERE trainings = ? AND objective = ?"
                 if not self._database.rows(query, estimate.trainings, estimate.objective):
-                    self._database.insert("noise", vars(estimate))
+                    self._database.insert("noise", rows.noise_row(estimate))
 
     def noise(self) -> list[NoiseRecord]:
         """Return all estimates of the noise, the newest last; empty for schemas before version 3."""
         if self._database.version < 3:
             return []
         with _readable(self._database.path):
-            return [NoiseRecord(**row) for row in self._database.rows("SELECT * FROM noise ORDER BY trainings, rowid")]
+            return sorted((NoiseRecord(**row) for row in self._read("noise")), key=lambda n: n.trainings)
 
     def record_attempt(self, arch_id: str, replicate: int = 0) -> None:
         """Record the start of a trial, so that a resumed search can detect a trial that crashed it."""
@@ -209,11 +238,11 @@ class Journal:
 
     def events(self) -> list[Event]:
         """Return all events in order, attempts included."""
-        return [rows.event(row) for row in self._database.rows("SELECT * FROM events ORDER BY rowid")]
+        return [rows.event(row) for row in self._read("events")]
 
     def _record(self, event: Event) -> None:
         with self._database.transaction():
-            self._database.insert("events", vars(event))
+            self._database.insert("events", rows.event_row(event))
 
     def problems(self) -> list[str]:
         """Return one sentence per problem of the database file; empty if there is none. Reads the whole file."""

@@ -6,14 +6,16 @@ Values survive the round trip exactly. In JSON columns NaN is null, and infiniti
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from nasx.runs.schema import CHECKSUM, COLUMNS
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Score, Trial, TrialStatus
 
 Row = Mapping[str, Any]  # column -> value
@@ -36,6 +38,7 @@ class RunInfo:
     config_hash: str  # of the settings that must be the same when the search resumes
     workers: int  # at the start; determines the lag of a steady-state search
     alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles; empty: unknown
+    config: Mapping[str, Any] = field(default_factory=dict)  # resolved, at the start; empty: unknown, of an older run
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,42 @@ class Event:
     replicate: int | None = None
 
 
+@dataclass(frozen=True)
+class DataRecord:
+    """Content of one part of the data that a search read, to detect other data when they are read again."""
+
+    part: str  # e.g. "training images", "split", "table"
+    digest: str  # SHA-256, hexadecimal
+    facts: Mapping[str, Any]  # describe what the digest covers: number of images, per class, shape, class names, ...
+
+
+def checksum(values: Iterable[object]) -> str:
+    """Return the checksum of a row: 16 digits of the SHA-256 of its other columns, in the order of creation.
+
+    >>> checksum([1, "a", None, 0.5])
+    '495bed6d936adc58'
+    """
+    return hashlib.sha256(repr(tuple(values)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def with_checksum(table: str, values: Mapping[str, Any]) -> Row:
+    """Return the row of a table as SQLite will return it, with its checksum."""
+    columns = COLUMNS[table].items()
+    row = {name: _stored(values[name], kind) for name, kind in columns if name != CHECKSUM}
+    return {**row, CHECKSUM: checksum(row.values())}
+
+
+def _stored(value: Any, kind: str) -> object:
+    if value is None or kind == "BLOB":
+        return value
+    # SQLite stores -0.0 as 0.0
+    return float(value) + 0.0 if kind == "REAL" else int(value) if kind == "INTEGER" else str(value)
+
+
 def run_row(info: RunInfo) -> Row:
     """Return the row of the table `run`."""
-    return {**vars(info), **{name: _json(getattr(info, name)) for name in ("objectives", "class_names", "alleles")}}
+    lists = {name: _json(getattr(info, name)) for name in ("objectives", "class_names", "alleles")}
+    return with_checksum("run", {**vars(info), **lists, "config": json.dumps(info.config)})
 
 
 def run_info(row: Row) -> RunInfo:
@@ -82,13 +118,34 @@ def run_info(row: Row) -> RunInfo:
     if unknown := [name for name in lists["objectives"] if name not in OBJECTIVES]:
         raise ValueError(f"unknown objective {unknown[0]!r}")
     alleles = tuple(tuple(names) for names in json.loads(row.get("alleles", "[]")))  # absent before schema 3
-    return RunInfo(**{**row, **lists, "alleles": alleles})
+    config = json.loads(row.get("config", "{}"))  # absent before schema 4
+    return RunInfo(**{**row, **lists, "alleles": alleles, "config": config})
+
+
+def data_row(record: DataRecord) -> Row:
+    """Return the row of the table `data`."""
+    return with_checksum("data", {**vars(record), "facts": json.dumps(record.facts)})
+
+
+def data_record(row: Row) -> DataRecord:
+    """Return the entry of a row of `data`."""
+    return DataRecord(row["part"], row["digest"], json.loads(row["facts"]))
+
+
+def noise_row(estimate: NoiseRecord) -> Row:
+    """Return the row of the table `noise`."""
+    return with_checksum("noise", vars(estimate))
+
+
+def event_row(event: Event) -> Row:
+    """Return the row of the table `events`."""
+    return with_checksum("events", vars(event))
 
 
 def lineage_row(lineage: Lineage) -> Row:
     """Return the row of the table `candidates`."""
     candidate = lineage.candidate
-    return {
+    values = {
         "number": candidate.number,
         "arch_id": lineage.arch_id,
         "genotype": _json(candidate.genotype),
@@ -99,6 +156,7 @@ def lineage_row(lineage: Lineage) -> Row:
         "answered": int(lineage.answered),
         "replicate": candidate.replicate,
     }
+    return with_checksum("candidates", values)
 
 
 def lineage(row: Row) -> Lineage:
@@ -114,7 +172,7 @@ def event(row: Row) -> Event:
 def trial_row(trial: Trial) -> Row:
     """Return the row of the table `trials`; scores are separate rows."""
     evaluation = trial.evaluation
-    return {
+    values = {
         "arch_id": trial.arch_id,
         "replicate": trial.replicate,
         "number": trial.candidate.number,
@@ -132,6 +190,7 @@ def trial_row(trial: Trial) -> Row:
         "retries": trial.retries,
         "gpu_seconds": trial.gpu_seconds,
     }
+    return with_checksum("trials", values)
 
 
 def trial(row: Row, scores: Sequence[Score]) -> Trial:
@@ -167,7 +226,7 @@ def score_row(trial: Trial, position: int, score: Score) -> Row:
         position: Index of the score among the trial's scores.
         score: The score.
     """
-    return {
+    values = {
         "arch_id": trial.arch_id,
         "replicate": trial.replicate,
         "scorer": score.scorer,
@@ -179,6 +238,7 @@ def score_row(trial: Trial, position: int, score: Score) -> Row:
         "seconds": score.seconds,
         "completeness_error": score.completeness_error,
     }
+    return with_checksum("scores", values)
 
 
 def score(row: Row) -> Score:

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 # Changes by version:
 # 1: first version.
 # 2: candidates.heard, which makes an exact resume possible; trials.gpu_seconds.
-# 3: candidates.replicate, run.alleles, the table noise. A journal of version 2 is upgraded when its search resumes.
-SCHEMA_VERSION = 3
+# 3: candidates.replicate, run.alleles, the table noise.
+# 4: run.config, the table data, and a checksum of each row. Journals of versions 2 and 3 are upgraded when their search
+#    resumes; all versions can be read.
+SCHEMA_VERSION = 4
+OLDEST_UPGRADED = 2
 APPLICATION_ID = 0x6E617378  # "nasx" in ASCII; identifies databases of nasx
-NOISE = """CREATE TABLE noise (          -- training noise, estimated at the end of each session of the search
-    trainings    INTEGER NOT NULL,  -- number of complete trainings used for the estimate
-    objective    TEXT NOT NULL,
-    std          REAL NOT NULL,     -- standard deviation of a single training, unit of the objective
-    share        REAL NOT NULL,     -- share of the noise in the variance of single trainings, 0 to 1
-    own_share    REAL NOT NULL,     -- share of the variance between networks that no smooth function of genes explains
-    length_scale REAL NOT NULL,     -- of that function; the distance of genotypes that differ in d genes is ~ sqrt(2 d)
-    repeated     INTEGER NOT NULL,  -- number of networks trained more than once; the noise is estimated from them
-    PRIMARY KEY (trainings, objective)
-);"""
-VIEW = """CREATE VIEW results AS        -- to read: sqlite3 -box run.db 'SELECT * FROM results ORDER BY error'
-    SELECT number, arch_id, trials.replicate, status, reason, json_extract(metrics, '$.error') AS error,
-           json_extract(metrics, '$.introspectability') AS introspectability,
-           json_extract(metrics, '$.parameters') AS parameters, json_extract(metrics, '$.macs') AS macs,
-           train_seconds, score_seconds, generation, operator, architecture
-    FROM trials JOIN candidates USING (number, arch_id);"""
-# Upgrade from version 2 to version 3.
-UPGRADE = f"""
-ALTER TABLE run ADD COLUMN alleles TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE candidates ADD COLUMN replicate INTEGER NOT NULL DEFAULT 0;
-DROP VIEW results;
-{VIEW}
-{NOISE}
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
-UPGRADED_FROM = 2
+CHECKSUM = "checksum"  # the last column of each table: `nasx.runs.rows.checksum` of all others
+# Columns of later versions -> (version, value in an upgraded journal); for tables: "table." without column.
+# Each `checksum` is of version 4.
+ADDED: Mapping[str, tuple[int, object]] = {
+    "candidates.heard": (2, "[]"),
+    "trials.gpu_seconds": (2, 0.0),
+    "candidates.replicate": (3, 0),
+    "run.alleles": (3, "[]"),
+    "noise.": (3, None),
+    "run.config": (4, "{}"),
+    "data.": (4, None),
+}
 # In JSON columns NaN is null, and infinities are the strings "Infinity" and "-Infinity".
 SCHEMA = f"""
 CREATE TABLE run (            -- identity of the search; one row
@@ -48,7 +40,9 @@ CREATE TABLE run (            -- identity of the search; one row
     class_names    TEXT NOT NULL,     -- JSON list; may be empty
     config_hash    TEXT NOT NULL,     -- of the settings that must be the same when the search resumes
     workers        INTEGER NOT NULL,  -- at the start; determines the lag of a steady-state search
-    alleles        TEXT NOT NULL      -- JSON list of the names of each gene's alleles; may be empty
+    alleles        TEXT NOT NULL,     -- JSON list of the names of each gene's alleles; may be empty
+    config         TEXT NOT NULL,     -- JSON object: the resolved config at the start; empty: unknown, of an older run
+    checksum       TEXT NOT NULL      -- of the other columns of the row
 );
 
 CREATE TABLE candidates (     -- genotypes proposed by the algorithm, and their lineage
@@ -60,7 +54,8 @@ CREATE TABLE candidates (     -- genotypes proposed by the algorithm, and their 
     parents    TEXT NOT NULL,         -- JSON list of candidate numbers
     heard      TEXT NOT NULL,         -- JSON list of candidates told to the algorithm since the previous candidate
     answered   INTEGER NOT NULL,      -- 1: needed no training of its own, because the network was known
-    replicate  INTEGER NOT NULL       -- requested training of the network; 0 is the first
+    replicate  INTEGER NOT NULL,      -- requested training of the network; 0 is the first
+    checksum   TEXT NOT NULL
 );
 CREATE INDEX candidates_of_arch ON candidates (arch_id);
 
@@ -81,6 +76,7 @@ CREATE TABLE trials (         -- one network trained and scored once
     finished      TEXT NOT NULL,      -- ISO 8601, UTC
     retries       INTEGER NOT NULL,   -- number of attempts before the final one
     gpu_seconds   REAL NOT NULL,      -- number of GPUs times seconds, over all attempts
+    checksum      TEXT NOT NULL,
     PRIMARY KEY (arch_id, replicate)
 );
 
@@ -95,23 +91,72 @@ CREATE TABLE scores (         -- introspectability scores of a trial, one per sc
     n_samples          INTEGER NOT NULL,  -- validation images used
     seconds            REAL NOT NULL,
     completeness_error REAL,              -- only SHAP
+    checksum           TEXT NOT NULL,
     PRIMARY KEY (arch_id, replicate, scorer),
     FOREIGN KEY (arch_id, replicate) REFERENCES trials
 );
 
-{NOISE}
+CREATE TABLE noise (          -- training noise, estimated at the end of each session of the search
+    trainings    INTEGER NOT NULL,  -- number of complete trainings used for the estimate
+    objective    TEXT NOT NULL,
+    std          REAL NOT NULL,     -- standard deviation of a single training, unit of the objective
+    share        REAL NOT NULL,     -- share of the noise in the variance of single trainings, 0 to 1
+    own_share    REAL NOT NULL,     -- share of the variance between networks that no smooth function of genes explains
+    length_scale REAL NOT NULL,     -- of that function; the distance of genotypes that differ in d genes is ~ sqrt(2 d)
+    repeated     INTEGER NOT NULL,  -- number of networks trained more than once; the noise is estimated from them
+    checksum     TEXT NOT NULL,
+    PRIMARY KEY (trainings, objective)
+);
 
 CREATE TABLE events (         -- events of the search, in order
     time      TEXT NOT NULL,          -- ISO 8601, UTC
     kind      TEXT NOT NULL,          -- attempt, withdrawal (of an attempt), or an event of the search
+    message   TEXT NOT NULL,
     arch_id   TEXT,                   -- of the trial concerned, else NULL
     replicate INTEGER,
-    message   TEXT NOT NULL
+    checksum  TEXT NOT NULL
 );
 CREATE INDEX events_of_trial ON events (arch_id, replicate);
 
-{VIEW}
+CREATE TABLE data (           -- content of the data that the search read, to detect other data when they are read again
+    part     TEXT NOT NULL PRIMARY KEY,  -- e.g. training images, split, table
+    digest   TEXT NOT NULL,              -- SHA-256, hexadecimal
+    facts    TEXT NOT NULL,              -- JSON object that describes what the digest covers: number of images, ...
+    checksum TEXT NOT NULL
+);
+
+CREATE VIEW results AS        -- to read: sqlite3 -box run.db 'SELECT * FROM results ORDER BY error'
+    SELECT number, arch_id, trials.replicate, status, reason, json_extract(metrics, '$.error') AS error,
+           json_extract(metrics, '$.introspectability') AS introspectability,
+           json_extract(metrics, '$.parameters') AS parameters, json_extract(metrics, '$.macs') AS macs,
+           train_seconds, score_seconds, generation, operator, architecture
+    FROM trials JOIN candidates USING (number, arch_id);
 
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+
+def _columns() -> dict[str, dict[str, str]]:
+    tables = re.findall(r"^CREATE TABLE (\w+) \((.*?)^\);", SCHEMA, re.MULTILINE | re.DOTALL)
+    return {
+        name: dict(re.findall(r"^    (\w+) +(TEXT|INTEGER|REAL|BLOB)\b", body, re.MULTILINE)) for name, body in tables
+    }
+
+
+COLUMNS: Mapping[str, Mapping[str, str]] = _columns()  # table -> column -> type, in the order of creation
+
+
+def columns_of(table: str, version: int) -> list[str]:
+    """Return the columns that a table has in a version of the schema, without its checksum; empty: it has no table.
+
+    >>> columns_of("candidates", 1)[-2:], columns_of("candidates", 4)[-2:], columns_of("noise", 2)
+    (['parents', 'answered'], ['answered', 'replicate'], [])
+    """
+    if _since(table) > version:
+        return []
+    return [c for c in COLUMNS[table] if c != CHECKSUM and _since(table, c) <= version]
+
+
+def _since(table: str, column: str = "") -> int:
+    return ADDED.get(f"{table}.{column}", (1, None))[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
+from nasx.runs.schema import COLUMNS, SCHEMA, SCHEMA_VERSION, columns_of
 from nasx.trial import Candidate, Evaluation, Score, Trial, TrialStatus
 
 INFO = RunInfo(
@@ -56,60 +58,32 @@ def record(store: Journal, *trials: Trial) -> None:
         store.record_trial(trial)
 
 
-# The tables that version 3 of the schema changed, as version 2 had them
-_VERSION_2 = """
-DROP VIEW results;
-DROP TABLE noise;
-CREATE TABLE run_before AS SELECT * FROM run;
-CREATE TABLE candidates_before AS SELECT * FROM candidates;
-DROP TABLE run;
-DROP TABLE candidates;
-CREATE TABLE run (            -- one row: what the search is
-    name           TEXT NOT NULL,     -- of the experiment
-    created        TEXT NOT NULL,     -- ISO 8601, UTC
-    nasx_version   TEXT NOT NULL,
-    torch_version  TEXT NOT NULL,
-    python_version TEXT NOT NULL,
-    seed           INTEGER NOT NULL,  -- from which every other seed derives
-    objectives     TEXT NOT NULL,     -- JSON list of names, in order
-    n_classes      INTEGER NOT NULL,
-    class_names    TEXT NOT NULL,     -- JSON list; may be empty
-    config_hash    TEXT NOT NULL,     -- of what must not change between a search and its resumption
-    workers        INTEGER NOT NULL   -- at the start: the lag of a steady-state search
-);
-CREATE TABLE candidates (     -- what the algorithm asked for, and its descent
-    number     INTEGER PRIMARY KEY,   -- 0, 1, 2, ... in the order of asking
-    arch_id    TEXT NOT NULL,         -- the network that the genotype encodes
-    genotype   TEXT NOT NULL,         -- JSON list of alleles, as asked
-    generation INTEGER NOT NULL,      -- 0 is the first
-    operator   TEXT NOT NULL,         -- how it was made
-    parents    TEXT NOT NULL,         -- JSON list of candidate numbers
-    heard      TEXT NOT NULL,         -- JSON list of candidates whose answers were taken in since the candidate before
-    answered   INTEGER NOT NULL       -- 1: needed no training of its own, the network was known
-);
-CREATE INDEX candidates_of_arch ON candidates (arch_id);
-INSERT INTO run SELECT name, created, nasx_version, torch_version, python_version, seed, objectives, n_classes,
-    class_names, config_hash, workers FROM run_before;
-INSERT INTO candidates SELECT number, arch_id, genotype, generation, operator, parents, heard, answered
-    FROM candidates_before;
-DROP TABLE run_before;
-DROP TABLE candidates_before;
-CREATE VIEW results AS        -- for people: sqlite3 -box run.db 'SELECT * FROM results ORDER BY error'
-    SELECT number, arch_id, replicate, status, reason, json_extract(metrics, '$.error') AS error,
-           json_extract(metrics, '$.introspectability') AS introspectability,
-           json_extract(metrics, '$.parameters') AS parameters, json_extract(metrics, '$.macs') AS macs,
-           train_seconds, score_seconds, generation, operator, architecture
-    FROM trials JOIN candidates USING (number, arch_id);
-PRAGMA user_version = 2;
-"""
-_VERSION_1 = """
-ALTER TABLE candidates DROP COLUMN heard;
-ALTER TABLE trials DROP COLUMN gpu_seconds;
-PRAGMA user_version = 1;
-"""
+def old_schema(version: int) -> str:
+    """Return the SQL schema as an older nasx wrote it."""
+
+    def old_table(table: re.Match[str]) -> str:
+        if not (columns := columns_of(table[1], version)):
+            return ""
+        lines = [line.partition("--")[0].strip().rstrip(",") for line in table[2].splitlines()]
+        kept = [line for line in lines if line.split()[0] in ("PRIMARY", "FOREIGN", *columns)]
+        return f"CREATE TABLE {table[1]} (\n    {', '.join(kept)}\n);"
+
+    script = re.sub(r"^CREATE TABLE (\w+) \(.*?\n(.*?)\n\);", old_table, SCHEMA, flags=re.MULTILINE | re.DOTALL)
+    return script.replace(f"user_version = {SCHEMA_VERSION}", f"user_version = {version}")
 
 
 def downgrade(run_dir: Path, version: int) -> None:
-    """Make a journal what a nasx of before wrote: schema 2 or 1."""
+    """Make a journal one that an older nasx wrote: schema 1, 2 or 3."""
+    with closing(sqlite3.connect(run_dir / "run.db")) as before:
+        tables = {t: columns_of(t, version) for t in COLUMNS if columns_of(t, version)}
+        read = "SELECT {} FROM {} ORDER BY rowid"
+        rows = {t: before.execute(read.format(", ".join(c), t)).fetchall() for t, c in tables.items()}
+    for file in run_dir.glob("run.db*"):
+        file.unlink()
     with closing(sqlite3.connect(run_dir / "run.db")) as connection:
-        connection.executescript(_VERSION_2 + (_VERSION_1 if version == 1 else ""))
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(old_schema(version))
+        for table, columns in tables.items():
+            marks = ", ".join("?" * len(columns))
+            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows[table])
+        connection.commit()

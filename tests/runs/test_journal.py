@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from nasx.errors import ResourceError, RunError
 from nasx.reports.summary import summarize_run
 from nasx.runs.journal import Journal
-from nasx.runs.rows import NoiseRecord
+from nasx.runs.rows import DataRecord, NoiseRecord
 from nasx.runs.schema import SCHEMA_VERSION
 from nasx.trial import Candidate, Evaluation, Reason, Score, Trial, TrialStatus
 from tests.factories.journals import INFO, downgrade, make_trial, record
@@ -100,13 +101,29 @@ def test_every_trial_survives_the_round_trip_exactly(trial: Trial) -> None:
             assert contents(found) == contents(trial)
 
 
+CONFIG = {"seed": 0, "space": {"sizes": [8, 16], "name": "ü"}, "limit": math.inf, "share": 0.1 + 0.2, "logger": None}
+
+
 @pytest.mark.parametrize("alleles", [(), (("none", "skip"), ("8", "16", "ü"))])
-def test_the_identity_of_the_run_survives_the_round_trip(tmp_path: Path, alleles: tuple[tuple[str, ...], ...]) -> None:
-    info = replace(INFO, alleles=alleles)
+@pytest.mark.parametrize("config", [{}, CONFIG], ids=["no_config", "config"])
+def test_the_identity_of_the_run_survives_the_round_trip(tmp_path: Path, alleles, config) -> None:
+    info = replace(INFO, alleles=alleles, config=config)
     with Journal.create(tmp_path, info) as journal:
         assert journal.info == info
     with Journal.open(tmp_path) as journal:
         assert journal.info == info
+
+
+IMAGES = DataRecord("training images", "ab" * 32, {"images": 180, "classes": {"é": 90, "b": 90}, "shape": [3, 32, 32]})
+SPLIT = DataRecord("split", "cd" * 32, {"seed": 5})
+
+
+def test_the_content_of_the_data_is_recorded_once(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, INFO, [IMAGES]) as journal:
+        assert journal.data() == {"training images": IMAGES}
+        journal.record_data([replace(IMAGES, digest="ef" * 32), SPLIT])
+    with Journal.open(tmp_path, read_only=True) as journal:
+        assert journal.data() == {"training images": IMAGES, "split": SPLIT}
 
 
 ERROR = NoiseRecord(20, "error", 0.1 + 0.2, 0.3, 1 / 3, 2.2, 5)
@@ -255,7 +272,7 @@ def version_of(run_dir: Path) -> int:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_the_journal_of_an_older_nasx_is_read(tmp_path: Path, version: int) -> None:
     trials = [make_trial(), make_trial(replicate=1), make_trial(1, "b")]
     with Journal.create(tmp_path, replace(INFO, alleles=(("a", "b"),) * 2)) as journal:
@@ -267,18 +284,20 @@ def test_the_journal_of_an_older_nasx_is_read(tmp_path: Path, version: int) -> N
         assert contents(journal.trial("b")) == contents(trials[2])
         assert [entry.candidate for entry in journal.candidates()] == [trials[0].candidate, trials[2].candidate]
         assert journal.noise() == []
-        assert journal.info == INFO
+        assert journal.info == replace(INFO, alleles=(("a", "b"),) * 2 if version == 3 else ())
+        assert journal.data() == {}
         summary = summarize_run(journal.trials(), journal.info)
         assert {network.arch_id for network in summary.front} == {"a000000000", "b"}
         assert [network.trainings for network in summary.architectures] == [2, 1]
     assert version_of(tmp_path) == version
 
 
-def test_the_journal_of_the_previous_version_is_upgraded_before_writing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_journal_of_a_previous_version_is_upgraded_before_writing(tmp_path: Path, version: int) -> None:
     with Journal.create(tmp_path, INFO) as journal:
         record(journal, make_trial())
     whole = columns(tmp_path)
-    downgrade(tmp_path, 2)
+    downgrade(tmp_path, version)
     assert columns(tmp_path) != whole
 
     again = replace(
@@ -303,7 +322,7 @@ def test_the_journal_of_schema_1_cannot_be_resumed(tmp_path: Path) -> None:
     downgrade(tmp_path, 1)
     with pytest.raises(
         RunError,
-        match=r"run\.db was written by an older nasx \(schema 1, this one writes 3\): it can be read, but only the "
+        match=r"run\.db was written by an older nasx \(schema 1, this one writes 4\): it can be read, but only the "
         r"version of nasx that started the search can resume it\. Start a new run\.$",
     ):
         Journal.open(tmp_path)
