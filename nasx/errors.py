@@ -21,7 +21,10 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Iterable
+
+from nasx.escaping import printable, shorten_words
 
 
 class NasxError(Exception):
@@ -31,7 +34,7 @@ class NasxError(Exception):
     """
 
     def __str__(self) -> str:
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+        return shorten_words(printable(super().__str__()))
 
 
 class ConfigError(NasxError):
@@ -125,6 +128,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(form.lower() in str(error).lower() for form in OUT_OF_MEMORY)
+
+
+def file_problem(error: BaseException) -> str | None:
+    """Return one line about an error of the operating system, e.g. a file that cannot be written; None for others.
+
+    >>> file_problem(PermissionError(13, "Permission denied", "/root/x"))
+    '/root/x: Permission denied. Check the path and its permissions, or choose another place.'
+    """
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        advice = "" if error.filename is None else " Check the path and its permissions, or choose another place."
+        return f"{where}{(error.strerror or first_line(error)).rstrip('.')}.{advice}"
+    text = first_line(error)
+    if isinstance(error, ValueError) and text.startswith("embedded null"):
+        return f"a path contains a null byte ({text})."
+    if isinstance(error, RuntimeError) and text.startswith("Could not determine home directory"):
+        return "a path begins with ~, but there is no such home directory. Write the path in full."
+    return None
 
 
 def first_line(error: BaseException) -> str:

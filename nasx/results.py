@@ -153,9 +153,8 @@ def _progress(shown: bool) -> Iterator[tuple[Watch | None, Callable[[str], None]
     if not shown:
         yield None, lambda line: None
         return
-    from rich.console import Console  # for the time of a search only
-
-    from nasx.cli.progress import SearchDisplay
+    from nasx.cli.progress import SearchDisplay  # for the time of a search only
+    from nasx.terminal import Console
 
     console = Console(stderr=True)
     with SearchDisplay(console) as panel:

@@ -16,7 +16,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # a package may import from its own layer and from those above its line
 LAYERS = [
-    {"errors", "__init__"},
+    {"escaping", "__init__"},
+    {"errors", "terminal"},
     {"files"},
     {"trial", "pareto", "protocols"},
     {"networks", "data", "config"},

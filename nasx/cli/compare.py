@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.options import answers
 from nasx.cli.pareto import Format
 from nasx.errors import SettingError
 from nasx.runs.directory import CONFIG, default_runs_dir, find_run
 from nasx.runs.journal import Journal
+from nasx.terminal import Console, answers
 
 
 def compare(
@@ -59,7 +58,7 @@ def compare(
         answers().print(tables.comparison_table(comparison))
     else:
         write = tables.comparison_csv if format is Format.CSV else tables.comparison_json
-        typer.echo(write(comparison), nl=False)
+        print(write(comparison), end="")
     if plot is not None:
         from nasx.reports.figures import style
         from nasx.reports.figures.comparison import comparison_figure

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.syntax import Syntax
+
+from nasx.escaping import to_json
+from nasx.terminal import Console
 
 app = typer.Typer(no_args_is_help=True, help="List the configs, or show the settings of one.")
 
@@ -33,14 +34,15 @@ def show(
 
     The YAML can be given to --config again.
     """
-    from nasx.config.compose import compose, to_yaml  # Hydra takes 0.3 s to import
+    from nasx.config.compose import compose  # Hydra takes 0.3 s to import
+    from nasx.config.plain import to_yaml
 
     resolved = compose(config, overrides or (), allow_missing=True)
     if format is Format.JSON:
-        typer.echo(json.dumps(resolved, indent=2, default=str))
+        print(to_json(resolved))
         return
     if plain:
-        typer.echo(to_yaml(resolved), nl=False)
+        print(to_yaml(resolved), end="")
         return
     from nasx.config.render import to_commented_yaml  # not for --plain: it imports the components, some with torch
 
@@ -50,7 +52,7 @@ def show(
         highlighted = Syntax("", "yaml", background_color="default").highlight(text)
         console.print(highlighted, soft_wrap=True, end="")  # no line breaks within comments: copies stay valid YAML
     else:
-        typer.echo(text, nl=False)
+        print(text, end="")
 
 
 @app.command("list")
@@ -60,7 +62,7 @@ def list_() -> None:
 
     _print_section("experiments: nasx search --config NAME", known_configs())
     for group in known_groups():
-        typer.echo()
+        print()
         _print_section(f"{group}: {group}=NAME", known_choices(group))
 
 
@@ -68,6 +70,6 @@ def _print_section(title: str, files: Mapping[str, Path]) -> None:
     from nasx.config.find import description  # imported only by the command
 
     width = max(map(len, files), default=0)
-    typer.echo(title)
+    print(title)
     for name, file in sorted(files.items()):
-        typer.echo(f"  {name:{width}}  {description(file)}".rstrip())
+        print(f"  {name:{width}}  {description(file)}".rstrip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from nasx.cli.options import answers, choose_dataset
+from nasx.cli.options import choose_dataset
 from nasx.errors import SettingError
+from nasx.escaping import to_json
+from nasx.terminal import Console, answers
 
 if TYPE_CHECKING:
     from nasx.data.check import DataReport, PartReport
@@ -43,7 +43,7 @@ def fetch(
     from nasx.data.download import cache_folder
     from nasx.data.download import fetch as download
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         tasks = {}
 
@@ -54,7 +54,7 @@ def fetch(
 
         into = root or cache_folder()
         folder = download(name, into, progress=show)
-    typer.echo(folder)
+    print(folder)
     Console(stderr=True).print(Text(f"Search with: --config {name} dataset.root={into}"), soft_wrap=True)
 
 
@@ -118,10 +118,10 @@ def similarity(
         found = class_similarity.read_similarity(Path(source))
         found.check_names(_classes(dataset, overrides or [])[0])
     if output is Format.CSV:
-        typer.echo(class_similarity.similarity_csv(found), nl=False)
+        print(class_similarity.similarity_csv(found), end="")
     elif output is Format.JSON:
         shown = {"source": found.source, "class_names": found.class_names, "similarity": found.matrix.tolist()}
-        typer.echo(json.dumps(shown))
+        print(to_json(shown, indent=None))
     else:
         answers().print(_matrix(found))
 

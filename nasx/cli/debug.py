@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from nasx.cli.options import Device, DeviceOption, choose_run, find_trial, print_page, spare_threads
+from nasx.terminal import Console
 
 
 def debug(
@@ -44,6 +45,6 @@ def debug(
             seeds=seeds,
             out=out,
             device=device,
-            report=lambda step: status.update(f"{step} ..."),
+            report=lambda step: status.update(Text(f"{step} ...")),
         )
     print_page(written, log)

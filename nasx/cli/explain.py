@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from nasx.cli.options import Device, DeviceOption, choose_run, find_trial, print_page, spare_threads
+from nasx.terminal import Console
 
 
 def explain(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from nasx.cli.options import choose_run, find_trial, spare_threads
 from nasx.runs.directory import arch_dir
+from nasx.terminal import Console
 
 
 class Format(StrEnum):
@@ -50,6 +50,6 @@ def export(
         source = find_source(run, trial, final=final)
         directory = out or arch_dir(run, trial.arch_id) / "export"
         model, *others = write_model(source, format.value, directory)
-    typer.echo(model)
+    print(model)
     log.print(Text(source.origin), soft_wrap=True)
     log.print(Text(f"Also written: {', '.join(file.name for file in others)}"), soft_wrap=True)

@@ -1,6 +1,7 @@
 """The `nasx` command: table of commands, and translation of errors to one line and an exit status.
 
 Exit status: 0 success; 2 an error that the user can fix; 130 interrupted; 1 a bug, with its traceback.
+A reader that closes stdout early (`| head`) is no error; stdout on a full disk is. stderr may fail without consequence.
 `NASX_DEBUG=1` shows the traceback of every error.
 """
 
@@ -10,12 +11,15 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 import typer.core
 
-from nasx.errors import NasxError, first_line, is_out_of_memory
+from nasx.cli.path_options import checked_paths
+from nasx.errors import NasxError, file_problem, first_line, is_out_of_memory
+from nasx.escaping import printable, shorten_words
+from nasx.terminal import discard_unwritten, flush, safe_streams
 
 # command -> (module, attribute, one line of help); modules are imported when their command is called
 COMMANDS = {
@@ -92,20 +96,39 @@ def options(
     if version:
         import nasx
 
-        typer.echo(f"nasx {nasx.__version__}")
+        print(f"nasx {nasx.__version__}")
         raise typer.Exit
 
 
-def run(arguments: list[str] | None = None) -> None:
+def run(arguments: list[str] | None = None) -> NoReturn:
     """Run the console script and exit."""
-    sys.exit(main(arguments))
+    with safe_streams():
+        try:
+            status = main(arguments)
+        except Exception:  # a bug: its traceback may quote text from outside
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            status = 1
+    discard_unwritten()
+    sys.exit(status)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status."""
-    command: Any = typer.main.get_command(app)
+    with safe_streams():
+        status = _run(arguments)
+        if (error := flush()) is not None and status == 0:
+            return _fail(f"nasx: the output cannot be written ({error.strerror or error}).")
+        return status
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
-        status = command.main(args=arguments, prog_name="nasx", standalone_mode=False)
+        command: Any = typer.main.get_command(app)
+        words = checked_paths(sys.argv[1:] if arguments is None else arguments)
+        with command.make_context("nasx", words) as context:
+            status = command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
     except NasxError as error:
         return _fail(f"nasx: {error}")
     except UsageError as error:
@@ -115,14 +138,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("nasx: interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `nasx pareto | head`: the reader has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
-        if not is_out_of_memory(error):
+        if is_out_of_memory(error):
+            advice = "use fewer or smaller images, a smaller batch, or --device cpu"
+            return _fail(f"nasx: out of memory ({first_line(error)}): {advice}.")
+        if (problem := file_problem(error)) is None:
             raise
-        advice = "use fewer or smaller images, a smaller batch, or --device cpu"
-        return _fail(f"nasx: out of memory ({first_line(error)}): {advice}.")
+        return _fail(f"nasx: {problem}")
     return status if isinstance(status, int) else 0
 
 
@@ -148,7 +170,7 @@ def _usage_problem(error: Any) -> str:
 
 
 def _fail(message: str) -> int:
-    if os.environ.get("NASX_DEBUG") == "1":
+    if os.environ.get("NASX_DEBUG") == "1" and sys.exc_info()[0] is not None:
         traceback.print_exc()
-    print(message, file=sys.stderr)
+    print(shorten_words(printable(message)), file=sys.stderr)
     return 2

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from nasx.errors import RunError
 from nasx.reports.summary import read_summary
 from nasx.runs.directory import default_runs_dir, find_run, weights_file
 from nasx.runs.journal import Journal
+from nasx.terminal import Console
 from nasx.trial import Trial, resolve_arch_id
 
 if TYPE_CHECKING:
@@ -79,20 +78,6 @@ def spare_threads(trial: Trial) -> None:
 
     if trial.metrics.get("macs", 0) < SMALL_MACS:
         torch.set_num_threads(1)
-
-
-UNLIMITED = 100_000  # columns
-
-
-def answers() -> Console:
-    """Return a console for stdout: as wide as the terminal, or of unlimited width if there is none.
-
-    Programs that read a table need every number in full. COLUMNS sets another width.
-    """
-    console = Console()
-    if not console.is_terminal and not os.environ.get("COLUMNS"):
-        console.width = UNLIMITED
-    return console
 
 
 def print_page(written: WrittenPage, log: Console) -> None:

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from nasx.cli.options import answers
 from nasx.errors import NasxError
 from nasx.reports import paper as papers
 from nasx.reports import tables
@@ -19,6 +17,7 @@ from nasx.reports.training_tables import finetuned_table
 from nasx.runs.directory import CONFIG, default_runs_dir, find_run
 from nasx.runs.journal import Journal
 from nasx.runs.training_records import read_finetuned
+from nasx.terminal import Console, answers
 
 
 def print_finetuned(run_dir: Path) -> None:
@@ -80,7 +79,7 @@ def _print(summary: FrontSummary, format: Format) -> None:  # noqa: A002
     if format is Format.TABLE:
         answers().print(tables.front_table(summary))
     else:
-        typer.echo(tables.front_csv(summary) if format is Format.CSV else tables.front_json(summary), nl=False)
+        print(tables.front_csv(summary) if format is Format.CSV else tables.front_json(summary), end="")
 
 
 def _dataset(run: Path) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +12,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from nasx.cli import options
+from nasx import terminal
+from nasx.escaping import to_csv, to_json
 from nasx.reports.text import clean
 
 if TYPE_CHECKING:
@@ -48,9 +46,9 @@ def predict(
     loaded = predict_module.load_model(model, trust=trust)
     answers = list(predict_module.predict(loaded, files))
     if format is Format.TABLE:
-        options.answers().print(_table(answers))
+        terminal.answers().print(_table(answers))
     else:
-        typer.echo(_json(answers) if format is Format.JSON else _csv(answers), nl=False)
+        print(_json(answers) if format is Format.JSON else _csv(answers), end="")
     return 2 if any(answer.problem for answer in answers) else 0
 
 
@@ -80,12 +78,8 @@ def _rows(answers: Sequence[Prediction]) -> list[dict[str, object]]:
 
 
 def _json(answers: Sequence[Prediction]) -> str:
-    return json.dumps(_rows(answers), indent=2) + "\n"
+    return to_json(_rows(answers)) + "\n"
 
 
 def _csv(answers: Sequence[Prediction]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_rows(answers))
-    return out.getvalue()
+    return to_csv([FIELDS, *([*row.values()] for row in _rows(answers))])

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from nasx.cli.options import choose_run
 from nasx.errors import SettingError
 from nasx.runs.directory import ARCHS, DATABASE
+from nasx.terminal import Console
 
 
 def report(

@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nasx.cli.options import answers
 from nasx.errors import RunError
 from nasx.reports.summary import summarize_run
 from nasx.reports.tables import trials_table
@@ -19,6 +17,7 @@ from nasx.reports.text import format_volume
 from nasx.runs.check import check_run
 from nasx.runs.directory import default_runs_dir, find_run, list_runs
 from nasx.runs.journal import Journal
+from nasx.terminal import Console, answers
 from nasx.trial import TrialStatus
 
 NOTE = (
@@ -85,13 +84,13 @@ def show(
     answers().print(trials_table(trials, objectives))
     for trial in trials:
         if detail := trial.evaluation.detail.strip():
-            typer.echo(f"{trial.arch_id}: {detail if details else detail.splitlines()[-1]}")
+            print(f"{trial.arch_id}: {detail if details else detail.splitlines()[-1]}")
     if status is None and incidents:
         shown = incidents if details else incidents[-SHOWN_INCIDENTS:]
         hidden = f", the last {len(shown)} of them (--details: all)" if len(shown) < len(incidents) else ""
-        typer.echo(f"\nretries, replaced workers and restarts: {len(incidents)}{hidden}")
+        print(f"\nretries, replaced workers and restarts: {len(incidents)}{hidden}")
         for event in shown:
-            typer.echo(f"{event.time[:19]} {INCIDENTS[event.kind]}, {' '.join(event.message.split())}")
+            print(f"{event.time[:19]} {INCIDENTS[event.kind]}, {' '.join(event.message.split())}")
 
 
 @app.command()
@@ -102,6 +101,6 @@ def check(
     run = find_run(run_dir, default_runs_dir())
     problems = check_run(run)
     for problem in problems:
-        typer.echo(f"{problem.location}: {problem.message}")
+        print(f"{problem.location}: {problem.message}")
     Console(stderr=True).print(Text(f"{run}: {len(problems)} problems" if problems else f"{run}: OK"), soft_wrap=True)
     return 2 if problems else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from enum import StrEnum
@@ -10,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from nasx.cli.options import Device, DeviceOption, choose_dataset
 from nasx.errors import ConfigError, NasxError, SettingError, TrialFailure
+from nasx.escaping import to_json
 from nasx.protocols import ChecksClasses
+from nasx.terminal import Console
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ def score(
                 each.check_classes(chosen.class_names)
         found = []
         for each in scorers:
-            status.update(f"Scoring {len(labels):,} images by {each.name} ...")
+            status.update(Text(f"Scoring {len(labels):,} images by {each.name} ..."))
             try:
                 found.append(
                     score_model(
@@ -103,7 +103,7 @@ def score(
                 raise NasxError(f"{model} has no score: {failure.detail}") from failure
     console = Console()
     if output is Format.JSON:
-        console.print_json(json.dumps([as_json(s) for s in found]))
+        print(to_json([as_json(s) for s in found]))
     else:
         console.print(Text("\n\n".join(map(repr, found))), soft_wrap=True)
     if out is not None:

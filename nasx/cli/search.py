@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from nasx.cli.options import answers
 from nasx.errors import ConfigError
 from nasx.execution.imports import gc_paused
 from nasx.runs.directory import CONFIG
+from nasx.terminal import Console, answers
 
 
 def search(

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from nasx.cli.options import Device, answers, choose_run, find_trial, front_trials, spare_threads
+from nasx.cli.options import Device, choose_run, find_trial, front_trials, spare_threads
 from nasx.cli.progress import Display
 from nasx.errors import SettingError
 from nasx.execution.interrupt import Interrupted, interruptible
 from nasx.reports.summary import read_summary
+from nasx.terminal import Console, answers
 from nasx.trial import Trial
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def train(
         return 130
     with log.status("Testing ..."):
         records, before = test_them(plan, done, run, seeds=seeds)
-    answers().print(finals_table(records)) if format is Format.TABLE else typer.echo(finals_json(records), nl=False)
+    answers().print(finals_table(records)) if format is Format.TABLE else print(finals_json(records), end="")
     for line in (f"Written to {', '.join(map(str, directories))}", *_warning(before)):
         log.print(Text(line), soft_wrap=True)
     return 0
@@ -110,9 +110,9 @@ class EpochDisplay(Display):
 
     def __init__(self, console: Console, epochs: int, seeds: int) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeRemainingColumn(),
         )
         self.bar = Progress(*columns, console=console)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.errors import DataError, ResourceError
+from nasx.escaping import csv_cell, to_csv
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class ClassSimilarity:
         """Raise DataError for the first class that differs from the dataset's `class_names`."""
         self.check_size(len(class_names))
         for number, (own, other) in enumerate(zip(self.class_names, class_names, strict=True), start=1):
-            if own != other:
+            if own not in (other, other.strip(), csv_cell(other)):
                 raise DataError(
                     f"{self.source}: class {number} is {own!r}, but {other!r} in the dataset; "
                     "rows and columns must be in the order of the dataset's classes"
@@ -54,7 +54,7 @@ def read_similarity(path: Path) -> ClassSimilarity:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise DataError(f"cannot read the class similarities {path}: {exc}") from exc
     names = tuple(name.strip() for name in rows[0][1:]) if rows else ()
     if len(names) < 2 or len(rows) != len(names) + 1:
@@ -73,12 +73,8 @@ def read_similarity(path: Path) -> ClassSimilarity:
 
 def similarity_csv(similarity: ClassSimilarity) -> str:
     """Return the CSV that `read_similarity` reads, with all digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["", *similarity.class_names])
-    for name, row in zip(similarity.class_names, similarity.matrix.tolist(), strict=True):
-        writer.writerow([name, *row])
-    return text.getvalue()
+    rows = zip(similarity.class_names, similarity.matrix.tolist(), strict=True)
+    return to_csv([("", *similarity.class_names), *((name, *row) for name, row in rows)])
 
 
 def read_synsets(path: Path) -> tuple[str, ...]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-
 from rich import box
 from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
+from nasx.escaping import to_csv, to_json
 from nasx.reports.comparison import ComparedRun, Comparison, Group, RankTest
 from nasx.reports.text import format_reference, format_volume
 
@@ -73,15 +70,15 @@ def _verdict(first: str, second: str, test: RankTest) -> str:
 
 def comparison_csv(comparison: Comparison) -> str:
     """Return one line per run."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["group", "run", "seed", "networks", "front", "hypervolume", "trials", "estimated"])
-    for group in comparison.groups:
-        writer.writerows(
+    rows: list[list[object]] = [
+        ["group", "run", "seed", "networks", "front", "hypervolume", "trials", "estimated"],
+        *(
             [group.label, r.name, r.seed, r.networks, len(r.front), r.hypervolume, r.trials, r.is_estimated]
+            for group in comparison.groups
             for r in group.runs
-        )
-    return out.getvalue()
+        ),
+    ]
+    return to_csv(rows)
 
 
 def comparison_json(comparison: Comparison) -> str:
@@ -93,7 +90,7 @@ def comparison_json(comparison: Comparison) -> str:
         "groups": [_group(group, comparison) for group in comparison.groups],
         "tests": [{"groups": [a, b], **vars(test)} for a, b, test in comparison.tests],
     }
-    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+    return to_json(content) + "\n"
 
 
 def _group(group: Group, comparison: Comparison) -> dict[str, object]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from nasx.diagnostics.calibration import accuracy_gain, error_auroc, expected_calibration_error, reliability
 from nasx.diagnostics.class_pairs import closeness_and_confusion, symmetric_confusion
+from nasx.escaping import to_csv
 from nasx.files import write_atomically
 from nasx.reports.figures.confidence import reliability_figure, risk_coverage_figure
 from nasx.reports.figures.image_grid import suspects_figure
@@ -308,25 +307,23 @@ def write_debugging(page: Page, debugging: Diagnosis, images: NDArray[np.int64],
 
 def reliability_csv(debugging: Diagnosis) -> str:
     """Return mean confidence and accuracy of every bin of every confidence measure."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["confidence", "bin", "mean_confidence", "accuracy"])
+    rows: list[list[object]] = [["confidence", "bin", "mean_confidence", "accuracy"]]
     for confidence in debugging.confidences:
         found = reliability(confidence.values, debugging.is_correct, N_BINS)
         bins = zip(found.confidence, found.accuracy, strict=True)
-        writer.writerows([confidence.name, i, f"{c:.6f}", f"{a:.6f}"] for i, (c, a) in enumerate(bins, start=1))
-    return out.getvalue()
+        rows += [[confidence.name, i, f"{c:.6f}", f"{a:.6f}"] for i, (c, a) in enumerate(bins, start=1)]
+    return to_csv(rows)
 
 
 def suspects_csv(debugging: Diagnosis, images: NDArray[np.int64]) -> str:
     """Return all training images, the most suspect first; `images`, (n_train,): their indices in the dataset."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["rank", "image", "label", "nearest_other", "suspicion", "predicted", "label_probability"])
+    rows: list[list[object]] = [
+        ["rank", "image", "label", "nearest_other", "suspicion", "predicted", "label_probability"]
+    ]
     names, suspicion, probabilities = debugging.train.class_names, debugging.suspicion, debugging.train_probabilities
     for rank, i in enumerate(suspicion.ranking(), start=1):
         label, predicted = debugging.train.labels[i], probabilities[i].argmax()
-        writer.writerow(
+        rows.append(
             [
                 rank,
                 images[i],
@@ -337,4 +334,4 @@ def suspects_csv(debugging: Diagnosis, images: NDArray[np.int64]) -> str:
                 f"{probabilities[i, label]:.6f}",
             ]
         )
-    return out.getvalue()
+    return to_csv(rows)

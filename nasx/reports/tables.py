@@ -7,9 +7,6 @@ standard deviation of the estimate.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -22,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasx.algorithms.estimates import Noise
+from nasx.escaping import to_csv, to_json
 from nasx.reports.summary import ArchitectureResult, FrontSummary
 from nasx.reports.text import (
     COUNTS,
@@ -197,18 +195,14 @@ def trials_table(trials: Sequence[Trial], objectives: Sequence[str]) -> Table:
 
 def front_csv(summary: FrontSummary) -> str:
     """Return the front as CSV with a header. A metric that a member does not have is empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=_fields(summary), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_row(member, summary) for member in summary.front)
-    return out.getvalue()
+    return to_csv([_fields(summary), *([*_row(member, summary).values()] for member in summary.front)])
 
 
 def front_json(summary: FrontSummary) -> str:
     """Return the summary as a JSON object. A value that is not finite or unknown is null."""
     names = [o.name for o in summary.objectives]
     return (
-        json.dumps(
+        to_json(
             {
                 "objectives": {o.name: {"direction": o.direction, "unit": o.unit} for o in summary.objectives},
                 "hypervolume": summary.hypervolume,
@@ -222,9 +216,7 @@ def front_json(summary: FrontSummary) -> str:
                 "reasons": dict(sorted(summary.reasons.items())),
                 "front": [_row(member, summary) for member in summary.front],
                 "rivals": [_row(member, summary) for member in summary.rivals],
-            },
-            indent=2,
-            allow_nan=False,
+            }
         )
         + "\n"
     )

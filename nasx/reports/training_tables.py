@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasx import pareto
+from nasx.escaping import to_json
 from nasx.reports.summary import FrontSummary
 from nasx.reports.text import format_estimate
 from nasx.runs.training_records import Finetuned
@@ -98,7 +98,7 @@ def finals_json(records: Sequence[FinalRecord]) -> str:
         }
         for record in records
     ]
-    return json.dumps(rows, indent=2, allow_nan=False) + "\n"
+    return to_json(rows) + "\n"
 
 
 def _percent(share: float) -> str:

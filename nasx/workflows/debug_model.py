@@ -16,7 +16,6 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor, nn
 
 from nasx.config.settings import OpenShare, check_argument
@@ -37,6 +36,7 @@ from nasx.introspection.score_model import (
 from nasx.introspection.score_model import score as score_model
 from nasx.reports.debugging_page import debugging_facts, debugging_sections, write_debugging
 from nasx.reports.page import Page, as_terminal
+from nasx.terminal import Console
 
 BATCH: Final = 256  # images per forward pass
 PROBING_IMAGES: Final = 16  # images that find out which layers are live

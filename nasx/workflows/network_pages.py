@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from torch import nn
 
 from nasx.config.settings import AtLeastOne, check_argument
@@ -30,6 +29,7 @@ from nasx.reports.page import Page, as_terminal
 from nasx.reports.summary import read_summary
 from nasx.reports.text import network_facts
 from nasx.runs.directory import arch_dir
+from nasx.terminal import Console
 from nasx.trial import Trial
 
 WIDTH = 80  # characters per line of a page printed by `repr`
