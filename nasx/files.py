@@ -20,6 +20,9 @@ from nasx.errors import ResourceError, RunError
 T = TypeVar("T")
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NO_PLACE = frozenset(  # the path cannot be a file, e.g. below /proc or below another file
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EIO}
+)
 
 
 def disk_full_error(what: str) -> ResourceError:
@@ -32,7 +35,10 @@ def disk_full_error(what: str) -> ResourceError:
 
 @contextmanager
 def translate_disk_errors(what: str) -> Iterator[None]:
-    """Raise ResourceError with the name of the file, `what`, if the block meets a full or write-protected disk."""
+    """Raise ResourceError with the name of the file, `what`, if the block meets a full or write-protected disk.
+
+    The same for a path that cannot be created.
+    """
     try:
         yield
     except OSError as exc:
@@ -43,6 +49,8 @@ def translate_disk_errors(what: str) -> Iterator[None]:
                 f"{what} cannot be written ({exc.strerror}). "
                 "Check the permissions of its directory, or choose another one."
             ) from exc
+        if exc.errno in _NO_PLACE:
+            raise ResourceError(f"{what} cannot be written ({exc.strerror}). Choose another path.") from exc
         raise
 
 

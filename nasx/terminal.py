@@ -7,6 +7,7 @@ is the only console of nasx: it adds colors and moves the cursor, but escapes ev
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -77,6 +78,8 @@ class Stream:
 class SafeStream(Stream):
     """A stream that escapes what could control a terminal. Only consoles of rich write to `rich_proxied_file`."""
 
+    encoding = "utf-8"  # it accepts any text: for other encodings, click would write to the stream below
+
     def __init__(self, stream: IO[str]) -> None:
         super().__init__(stream)
         self.rich_proxied_file = Stream(stream)
@@ -92,12 +95,13 @@ class SafeStream(Stream):
 
 @contextmanager
 def safe_streams() -> Iterator[None]:
-    """Replace stdout and stderr by safe ones within the block. A stream that is closed stays None."""
+    """Replace stdout and stderr by safe ones within the block."""
     if isinstance(sys.stdout, SafeStream) or isinstance(sys.stderr, SafeStream):  # the block is nested
         yield
         return
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (None if stream is None else cast("Any", SafeStream(stream)) for stream in before)
+    # None: closed when Python started. `print` to a stderr of None would write to stdout
+    sys.stdout, sys.stderr = (cast("Any", SafeStream(stream or io.StringIO())) for stream in before)
     try:
         yield
         flush()
@@ -108,8 +112,7 @@ def safe_streams() -> Iterator[None]:
 def flush() -> OSError | None:
     """Write what is buffered. Return the error of stdout if its text is lost; None if its reader has closed it."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+        stream.flush()
     error = sys.stdout.failure if isinstance(sys.stdout, SafeStream) else None
     return None if isinstance(error, BrokenPipeError) else error
 

@@ -12,7 +12,8 @@ import matplotlib as mpl
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from nasx.errors import ResourceError, SettingError
+from nasx.errors import SettingError
+from nasx.files import write_atomically
 from nasx.reports.palette import BLUE, FAINT, INK, MUTED, SKY, VERMILLION
 
 # distances, from 0 (white) to far (dark blue); lightness falls steadily, so that it works in black-and-white print
@@ -88,11 +89,9 @@ def save(figure: Figure, path: Path) -> None:
         ".svg": {"Date": None},
         ".pdf": {"CreationDate": None},
     }  # no dates: the same data result in the same file
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata=undated.get(path.suffix.lower()))
-    except OSError as exc:
-        raise ResourceError(f"cannot write the figure {path}: {exc.strerror or exc}.") from exc
+    suffix, buffer = path.suffix.lower(), io.BytesIO()
+    figure.savefig(buffer, format=suffix.removeprefix("."), metadata=undated.get(suffix))
+    write_atomically(path, buffer.getvalue())
 
 
 @styled
