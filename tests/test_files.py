@@ -59,6 +59,13 @@ def test_a_directory_without_write_permission_is_reported(number: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def test_other_errors_are_not_translated(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), translate_disk_errors("the log"):
-        (tmp_path / "nowhere").read_text()
+def test_other_errors_are_not_translated() -> None:
+    with pytest.raises(ConnectionResetError), translate_disk_errors("the log"):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+def test_a_path_that_cannot_be_a_file_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "x", tmp_path / ("x" * 300), Path("/proc/nowhere/x")):
+        with pytest.raises(ResourceError, match=r"cannot be written \(.+\)\. Choose another path\."):
+            write_atomically(path, b"")
