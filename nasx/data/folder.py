@@ -57,6 +57,7 @@ class ImageFolder:
 
     name: ClassVar[str] = "folder"
 
+    places: ClassVar[tuple[str, ...]] = ("root", "memory_map", "cache")
     def train(self) -> LabeledImages:
         return self._read(self.train_files())
 
@@ -99,7 +100,7 @@ class ImageFolder:
 
     def _read(self, files: LabeledFiles) -> LabeledImages:
         channels = 1 if self.grayscale else 3
-        folder = cache_folder() if self.cache is None else expand(self.cache)
+        folder = expand(self.cache) if self.cache else cache_folder()
         images = cached_images(files.paths, size=self.image_size, channels=channels, folder=folder)
         labels = np.array(files.labels, dtype=np.int64)
         on_disk = stays_on_disk(self.memory_map, images.nbytes)
@@ -138,6 +139,19 @@ def list_files(folder: Path, *, class_names: Sequence[str] | None = None) -> Lab
     if not paths:
         raise DataError(f"{folder} contains no images.")
     return LabeledFiles(tuple(paths), tuple(labels), names)
+def _class_folders(folder: Path) -> dict[str, Path]:
+    r"""Return name of the class -> its folder, sorted by name. In a name that is not UTF-8, other bytes are \xNN."""
+    try:
+        places = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from error
+    found = {valid_name(place.name): place for place in places}
+    if len(found) < len(places):
+        twice = next(place for place in places if found[valid_name(place.name)] != place)
+        raise DataError(f"{folder} has two class folders named {valid_name(twice.name)}: rename one of them.")
+    return dict(sorted(found.items()))
+
+
 
 
 def cached_images(paths: Sequence[Path], *, size: int, channels: int, folder: Path) -> NDArray[np.uint8]:
