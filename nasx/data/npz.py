@@ -64,6 +64,7 @@ class NumpyArrays:
 
     name: ClassVar[str] = "numpy"
 
+    places: ClassVar[tuple[str, ...]] = ("file",)
     def train(self) -> LabeledImages:
         """Return the training part, and val if present: a search draws its own validation images."""
         path = self._path()
