@@ -28,6 +28,15 @@ def is_number(annotation: Any) -> bool:
     return annotation in (int, float)
 
 
+def is_path(annotation: Any) -> bool:
+    """Return whether an annotation admits paths.
+
+    >>> is_path(Path | None), is_path(str | None)
+    (True, False)
+    """
+    return annotation is Path or any(is_path(part) for part in get_args(annotation) if not isinstance(part, str))
+
+
 def value_range(annotation: Any) -> str:
     """Return the range of an annotation in words; "" if it has none.
 
