@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import platform
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from nasx.config.components import build
-from nasx.config.compose import compose_unchecked
+from nasx import places
+from nasx.config.components import build, file_settings
 from nasx.config.schema import ExperimentConfig, read_config
-from nasx.errors import ConfigError, RunError
+from nasx.errors import ConfigError, DataError, RunError
 from nasx.execution.imports import gc_paused
 from nasx.protocols import (
     ChecksClasses,
     Dataset,
     Execution,
+    HasPlaces,
     Problem,
     ReportsNoise,
     ReportsOrderDependence,
@@ -26,7 +29,9 @@ from nasx.protocols import (
     SearchAlgorithm,
     SearchSpace,
 )
-from nasx.runs.directory import CONFIG, weights_file
+from nasx.runs.directory import weights_file
+from nasx.runs.rows import DataRecord
+from nasx.runs.stored_run import DEFAULT, PLACES, ReadOptions, StoredRun, open_run, version_notice
 from nasx.trial import OBJECTIVES, Evaluator, Genotype, Objective, Trial, derive_seed
 
 if TYPE_CHECKING:
@@ -35,11 +40,22 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasx.data.dataset import SearchData
+    from nasx.data.digest import Content
     from nasx.evaluation.tabular import TabularEvaluation
     from nasx.evaluation.train_and_score import EvaluationSpec
     from nasx.training.recipe import Recipe
 
+FILE = "file of "  # begins the name of a part of the content: the file of a setting, by its full key
 SHOWN_LIMITS = ("replicates", "max_hours", "max_gpu_hours", "patience", "time_limit", "stall_limit")
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """Images of an experiment, as read."""
+
+    data: SearchData
+    train_indices: NDArray[np.int64]  # (n_train,) positions of the training images in the dataset
+    content: Mapping[str, Content]  # by part
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +64,8 @@ class Experiment:
 
     config: ExperimentConfig
     held_out: Literal["validation", "calibration"] = "validation"  # use of the images that are not trained on
+    recorded: Mapping[str, DataRecord] = field(default_factory=dict)  # content of the run's data; empty: a new run
+    options: ReadOptions = DEFAULT  # how the data of a run are read again
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Experiment:
@@ -55,15 +73,27 @@ class Experiment:
         return cls(read_config(config))
 
     @classmethod
-    def of_run(cls, run_dir: Path) -> Experiment:
-        """Return the experiment of a run directory. Raises ConfigError."""
-        return cls.from_config(compose_unchecked(run_dir / CONFIG))
+    def of_run(cls, run_dir: Path, options: ReadOptions = DEFAULT) -> Experiment:
+        """Return the experiment of a run, to look at its networks.
+
+        Raises RunError or ConfigError if the run is damaged or edited, or names code of unknown origin.
+        """
+        with open_run(run_dir, options.overrides, trust_code=options.trust_code, notify=options.notify) as run:
+            if notice := version_notice(run, version("torch"), platform.python_version()):
+                options.notify(notice)
+            return cls.of_stored(run, options)
+
+    @classmethod
+    def of_stored(cls, run: StoredRun, options: ReadOptions) -> Experiment:
+        """Return the experiment of an open run."""
+        assert run.is_checked  # otherwise a run of unknown origin could execute its own code
+        return cls(read_config(run.config), recorded=run.data, options=options)
 
     # --- components
 
     @cached_property
     def space(self) -> SearchSpace:
-        space: SearchSpace = build(self.config.space, "space")
+        space: SearchSpace = self._build(self.config.space, "space")
         return space
 
     @cached_property
@@ -77,19 +107,19 @@ class Experiment:
 
     @cached_property
     def recipe(self) -> Recipe:
-        recipe: Recipe = build(self.config.training, "training")
+        recipe: Recipe = self._build(self.config.training, "training")
         return recipe
 
     @cached_property
     def scorer(self) -> Scorer:
         """The scorer whose value is the metric introspectability."""
-        scorer: Scorer = build(self.config.scorer, "scorer")
+        scorer: Scorer = self._build(self.config.scorer, "scorer")
         return scorer
 
     @cached_property
     def also_scored(self) -> tuple[Scorer, ...]:
         """Further scorers, whose values are recorded."""
-        return tuple(build(node, f"also_scored.{name}") for name, node in self.config.also_scored.items())
+        return tuple(self._build(node, f"also_scored.{name}") for name, node in self.config.also_scored.items())
 
     @cached_property
     def table(self) -> TabularEvaluation | None:
@@ -103,6 +133,7 @@ class Experiment:
         if self.config.evaluation is not None:
             on_cpu = {"device": "cpu", "gpus_per_trial": None, "mps": False}
             node = {**node, **{key: value for key, value in on_cpu.items() if key in node}}
+        places.prepare()  # Ray looks for a home directory when it is imported
         execution: Execution = build(node, "execution")
         return execution
 
@@ -123,6 +154,15 @@ class Experiment:
         algorithm: SearchAlgorithm = build(self.config.algorithm, "algorithm", problem=problem)
         return algorithm
 
+    def _build(self, node: Mapping[str, Any], key: str) -> Any:
+        """Build a component after comparing the files that it reads with those of the run."""
+        if self.recorded:
+            files = _describe_files(node, key)
+            self._compare(files)
+            gone = [part for part in self.recorded if part.startswith(f"{FILE}{key}.") and part not in files]
+            self._report(f"the {gone[0]} is gone" if gone else "")
+        return build(node, key)
+
     @property
     def allele_names(self) -> tuple[tuple[str, ...], ...]:
         """Names of each gene's alleles."""
@@ -133,16 +173,80 @@ class Experiment:
     @cached_property
     def data(self) -> SearchData:
         """The training images, and those held out; the same ones in every process. Raises DataError, SettingError."""
-        from nasx.data.splits import split  # scikit-learn takes half a second to load
-
-        return split(self.dataset.train(), **vars(self.config.split), seed=self._split_seed)
+        return self._images.data
 
     @cached_property
     def train_indices(self) -> NDArray[np.int64]:
         """Position of each training image in the dataset's training images, (n_train,)."""
-        from nasx.data.splits import split_indices  # scikit-learn takes half a second to load
+        return self._images.train_indices
 
-        return split_indices(self.dataset.train(), **vars(self.config.split), seed=self._split_seed)[0]
+    @cached_property
+    def _images(self) -> _Images:
+        """Read the images, compare them with those of the run, and cut the held-out images from them."""
+        from nasx.data.digest import SPLIT, describe_images, describe_split  # scikit-learn takes half a second to load
+        from nasx.data.splits import cut, split_indices
+
+        images = self.dataset.train()
+        content = describe_images(images)
+        self._compare(content)  # before the split, which may fail for other data
+        parts = split_indices(images, **vars(self.config.split), seed=self._split_seed)
+        if self.held_out == "validation":
+            content[SPLIT] = describe_split(*parts)
+            self._compare({SPLIT: content[SPLIT]})
+        return _Images(cut(images, *parts), parts[0], content)
+
+    @property
+    def image_content(self) -> Mapping[str, Content]:
+        """The content of the images, by part."""
+        return self._images.content
+
+    def _compare(self, content: Mapping[str, Content]) -> None:
+        """Raise DataError if data differ from those of the run; with `other_data`, say so."""
+        from nasx.data.digest import Content, find_difference  # numpy takes time to load
+
+        before = {part: Content(record.digest, record.facts) for part, record in self.recorded.items()}
+        self._report(find_difference(before, content))
+
+    def _report(self, difference: str) -> None:
+        if not difference:
+            return
+        if not self.options.other_data:
+            raise DataError(
+                f"the data are not those of the run: {difference}. Name the place of the run's data, as in "
+                "dataset.root=DIR, restore them, or start a new run."
+            )
+        self._differences.append(difference)
+        self.options.notify(f"other data than those of the run: {difference}.")
+
+    @cached_property
+    def _differences(self) -> list[str]:
+        return []
+
+    @property
+    def data_difference(self) -> str:
+        """How the data read so far differ from those of the run, in words; "": they are the same."""
+        return "; ".join(dict.fromkeys(self._differences))
+
+    @property
+    def content(self) -> list[DataRecord]:
+        """The content of all data that a search reads, for its journal. Reads them."""
+        config = self.config
+        nodes = {"space": config.space, "algorithm": config.algorithm}
+        if self.table is None:
+            nodes |= {"training": config.training, "scorer": config.scorer}
+            nodes |= {f"also_scored.{name}": node for name, node in config.also_scored.items()}
+        found: dict[str, Content] = {}
+        for key, node in nodes.items():
+            found |= _describe_files(node, key)
+        found |= {"table": cast(Any, self.evaluate).content()} if self.table is not None else self._images.content
+        records = [DataRecord(part, each.digest, each.facts) for part, each in found.items()]
+        return [*records, self._places([part.removeprefix(FILE) for part in found if part.startswith(FILE)])]
+
+    def _places(self, files: Sequence[str]) -> DataRecord:
+        """Return the keys of the settings that only name places of data, as a part of the content."""
+        owner, group = (self.dataset, "dataset") if self.table is None else (self.table, "evaluation")
+        own = owner.places if isinstance(owner, HasPlaces) else ()
+        return DataRecord(PLACES, "", {"keys": [*(f"{group}.{name}" for name in own), *files]})
 
     @property
     def n_classes(self) -> int:
@@ -186,7 +290,10 @@ class Experiment:
         Reads the training images or the table. Raises ConfigError, DataError, SettingError or ResourceError.
         """
         if self.table is not None:
-            return self.table.read(self.space, self.config.objectives, self.config.constraints)
+            answers = self.table.read(self.space, self.config.objectives, self.config.constraints)
+            if self.recorded:
+                self._compare({"table": answers.content()})
+            return answers
         from nasx.evaluation.train_and_score import evaluate  # torch takes seconds to load
 
         for scorer in (self.scorer, *self.also_scored):
@@ -235,7 +342,6 @@ class Experiment:
             )
 
 
-@gc_paused()  # most of the time goes into imports
 def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Experiment:
     """Build every component that a composed config names, and read and split the data, so that a search can start.
 
@@ -245,7 +351,12 @@ def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Expe
 
     Raises ConfigError, DataError or ResourceError naming what is wrong. Reads only the training images.
     """
-    experiment = Experiment.from_config(config)
+    return made_ready(Experiment.from_config(config), workers)
+
+
+@gc_paused()  # most of the time goes into imports
+def made_ready(experiment: Experiment, workers: ExitStack | None = None) -> Experiment:
+    """Return an experiment after building its components and reading its data, as `prepare`."""
     check_gpu_budget(experiment)
     if workers is not None:  # before torch is imported: both take seconds
         trains = experiment.config.evaluation is None
@@ -253,6 +364,20 @@ def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Expe
         workers.enter_context(experiment.execution.started(imports))
     _ = experiment.evaluate
     return experiment
+
+
+def _describe_files(node: Mapping[str, Any], key: str) -> dict[str, Content]:
+    """Return the content of the files that a component reads. Raises DataError if one cannot be read."""
+    from nasx.data.digest import describe_file  # numpy takes time to load
+
+    found = {}
+    for setting, file in file_settings(node, key).items():
+        try:
+            if file.is_file():
+                found[f"{FILE}{setting}"] = describe_file(file)
+        except OSError as error:
+            raise DataError(f"{setting}: {file} cannot be read: {error.strerror or error}.") from error
+    return found
 
 
 def repeatability(algorithm: SearchAlgorithm, workers: int) -> str:

@@ -227,6 +227,21 @@ class Dataset(Protocol):
         """Return the official test images. A search never calls this method."""
 
 
+@runtime_checkable
+class HasPlaces(Protocol):
+    """Dataset or table with settings that only say where its files are or how they are read. Optional.
+
+    `nasx search --resume` and the commands that look at a run accept other values of these settings: the content
+    decides, which nasx compares with that at the start of the run. All other settings must stay as they were.
+    Settings of other components that are annotated as `pathlib.Path` need no declaration: the file may move, and its
+    bytes are compared.
+    """
+
+    @property
+    def places(self) -> Sequence[str]:
+        """Return the names of these settings, e.g. ("root", "cache"); usually a class attribute."""
+
+
 class Execution(Protocol):
     """Execution: takes jobs from the search loop, evaluates them and returns the results to it."""
 

@@ -38,8 +38,8 @@ from nasx.reports.text import (
     trials_sentence,
 )
 from nasx.runs.directory import default_runs_dir, find_run, weights_file
-from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
+from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.trial import OBJECTIVES, Trial, resolve_arch_id
 
 if TYPE_CHECKING:
@@ -89,45 +89,60 @@ def search(
         composed = {**compose_unchecked(config, words), "provenance": provenance(config, words)}
     with _progress(progress) as (watch, notify):
         loop = start(composed, run_dir=None if run_dir is None else Path(run_dir), watch=watch, notify=notify)
-    return _finished(loop, composed["finetune_front"], notify)
+    return _finished(loop, composed["finetune_front"], notify, ReadOptions(trust_code=True))
 
 
 def resume(
     run_dir: str | Path | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
     *,
+    trust_code: bool = False,
     progress: bool = True,
 ) -> Run:
     """Resume a search to the result that it would have had without interruption, or extend it, and return the run.
 
     Args:
         run_dir: directory of the run; by default the newest one of ./runs.
-        overrides: settings that may change, e.g. `["algorithm.evaluations=128"]`.
+        overrides: settings that may change, e.g. `["algorithm.evaluations=128"]`, and places of the data.
+        trust_code: import any class that the run names; by default only those of nasx and of installed packages.
         progress: print progress on stderr.
 
     Raises:
-        RunError: there is no run, or the overrides change what has been measured.
-        ConfigError: an override is wrong.
+        RunError: there is no run, it was edited, or the overrides change what has been measured.
+        DataError: the data are not those that the search has read.
+        ConfigError: an override is wrong, or the run names code of unknown origin.
     """
-    from nasx.config.compose import load_resolved  # Hydra takes 0.3 s to load
-    from nasx.runs.directory import CONFIG
+    from nasx.workflows.search import finetuning_weight
     from nasx.workflows.search import resume as resume_search  # torch takes seconds to load
 
     path = _find(run_dir)
     words = _as_words(overrides)
     with _progress(progress) as (watch, notify):
-        loop = resume_search(path, words, watch=watch, notify=notify)
-    return _finished(loop, load_resolved(path / CONFIG, words)["finetune_front"], notify)
+        loop = resume_search(path, words, trust_code=trust_code, watch=watch, notify=notify)
+    options = ReadOptions(trust_code=trust_code, overrides=_places(path, words))
+    return _finished(loop, finetuning_weight(path, words, trust_code=trust_code), notify, options)
 
 
-def load_run(run_dir: str | Path | None = None) -> Run:
+def load_run(
+    run_dir: str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    other_data: bool = False,
+    trust_code: bool = False,
+) -> Run:
     """Load the run in a directory; by default the newest one of ./runs. Reads its journal, changes nothing.
 
-    Raises RunError if there is no run.
+    Args:
+        run_dir: directory of the run.
+        overrides: other places of its data, e.g. `{"dataset.root": "~/data"}`.
+        other_data: accept other data than those of the search when its networks are explained or debugged.
+        trust_code: import any class that the run names; by default only those of nasx and of installed packages.
+
+    Raises RunError if there is no run, or if it is damaged or was edited.
     """
-    path = _find(run_dir)
-    with Journal.open(path, read_only=True) as journal:
-        return Run(path, journal.info, tuple(journal.trials()))
+    path, options = _find(run_dir), ReadOptions(tuple(_as_words(overrides)), other_data, trust_code)
+    with open_run(path) as run:
+        return Run(path, run.info, tuple(run.journal.trials()), options)
 
 
 def _find(run_dir: str | Path | None) -> Path:
@@ -161,13 +176,21 @@ def _progress(shown: bool) -> Iterator[tuple[Watch | None, Callable[[str], None]
         yield panel.watch, lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _finished(loop: SearchLoop, finetune_front: float | None, notify: Callable[[str], None]) -> Run:
+def _places(run_dir: Path, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides that name places of a run's data."""
+    with open_run(run_dir) as run:
+        return tuple(text for text in overrides if text.partition("=")[0] in run.places)
+
+
+def _finished(
+    loop: SearchLoop, finetune_front: float | None, notify: Callable[[str], None], options: ReadOptions
+) -> Run:
     """Fine-tune the front of a search that was not interrupted, if its config asks for it, and load the run."""
     from nasx.workflows import finetuning, search  # torch takes seconds to load
 
     if finetune_front is not None and loop.stopping != search.INTERRUPTED:
-        finetuning.finetune_front(loop.run_dir, finetune_front, notify)
-    return load_run(loop.run_dir)
+        finetuning.finetune_front(loop.run_dir, finetune_front, notify, options)
+    return load_run(loop.run_dir, options.overrides, trust_code=options.trust_code)
 
 
 @dataclass(frozen=True)
@@ -194,6 +217,7 @@ class Network:
     std: Mapping[str, float] = field(default_factory=dict)  # of each objective's estimate; empty: not known
     trainings: int = 1  # complete ones in the search
     front_probability: float = math.nan  # of being on the true front of the run's networks; NaN: not known
+    options: ReadOptions = DEFAULT  # how the run and its data are read again
 
     def __repr__(self) -> str:
         names = self.std or [name for name in ("error", "introspectability") if name in self.metrics]
@@ -250,7 +274,7 @@ class Network:
         from nasx.workflows.network_pages import explain  # torch and shap take seconds to load
 
         where = None if out is None else Path(out)
-        return explain(self.run_dir, self.trial, samples=samples, out=where, device=device)
+        return explain(self.run_dir, self.trial, samples=samples, out=where, device=device, options=self.options)
 
     def debug(self, *, out: str | Path | None = None, device: str = "auto") -> WrittenPage:
         """Debug the network as `nasx debug` does: calibration, suspect labels, confused classes. Return the page.
@@ -259,13 +283,14 @@ class Network:
         """
         from nasx.workflows.network_pages import debug  # torch takes seconds to load
 
-        return debug(self.run_dir, self.trial, out=None if out is None else Path(out), device=device)
+        where = None if out is None else Path(out)
+        return debug(self.run_dir, self.trial, out=where, device=device, options=self.options)
 
     @cached_property
     def _source(self) -> Source:
         from nasx.export.source import find_source  # torch takes seconds to load
 
-        return find_source(self.run_dir, self.trial)
+        return find_source(self.run_dir, self.trial, options=self.options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,6 +300,7 @@ class Run:
     path: Path
     info: RunInfo
     records: tuple[Trial, ...]  # every trial of the journal, in the order of finishing
+    options: ReadOptions = DEFAULT  # how the run and its data are read again
 
     def trials(self) -> pd.DataFrame:
         """Return every trial as a row: network, training (`replicate`), descent, status and every observed metric."""
@@ -318,6 +344,7 @@ class Run:
             std=result.std,
             trainings=result.trainings,
             front_probability=result.front_probability,
+            options=self.options,
         )
 
     def __repr__(self) -> str:

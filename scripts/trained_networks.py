@@ -26,7 +26,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from nasx.config.components import load_target
-from nasx.config.compose import compose, to_yaml
+from nasx.config.compose import compose
+from nasx.config.plain import to_yaml
 from nasx.data.batches import as_tensor, normalize
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.evaluation.train_and_score import better_than_chance, load_weights, resolve_device, save_weights

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from nasx.cli.pareto import Format
 from nasx.errors import SettingError
-from nasx.runs.directory import CONFIG, default_runs_dir, find_run
-from nasx.runs.journal import Journal
+from nasx.runs.directory import default_runs_dir, find_run
+from nasx.runs.stored_run import open_run
 from nasx.terminal import Console, answers
 
 
@@ -29,19 +29,20 @@ def compare(
         from nasx.reports.figures import style  # matplotlib takes half a second to load
 
         style.check_format(plot)
-    from nasx.config.compose import load_resolved  # Hydra and scipy take time to load
-    from nasx.reports import comparison_tables as tables
+    from nasx.reports import comparison_tables as tables  # scipy takes time to load
     from nasx.reports.comparison import RunToCompare, group_labels
     from nasx.reports.comparison import compare as compare_runs
 
     places = [find_run(run, default_runs_dir()) for run in runs]
     if len({place.resolve() for place in places}) < len(places):
         raise SettingError("RUN RUN...", "contains a run twice.")
-    labels = group_labels([load_resolved(place / CONFIG) for place in places])
+    opened = []
+    for place in places:
+        with open_run(place) as run:
+            opened.append((place, run.config, run.info, run.journal.trials()))
+    labels = group_labels([config for _, config, _, _ in opened])
     found = []
-    for place, label in zip(places, labels, strict=True):
-        with Journal.open(place, read_only=True) as store:
-            info, trials = store.info, store.trials()
+    for (place, _, info, trials), label in zip(opened, labels, strict=True):
         found.append(
             RunToCompare(
                 name=str(place),

@@ -8,12 +8,24 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from nasx.cli.options import Device, DeviceOption, choose_run, find_trial, print_page, spare_threads
+from nasx.cli.options import (
+    Device,
+    DeviceOption,
+    OtherDataOption,
+    PlacesArgument,
+    TrustOption,
+    choose_run,
+    find_trial,
+    print_page,
+    read_options,
+    spare_threads,
+)
 from nasx.terminal import Console
 
 
 def debug(
     arch_id: Annotated[str, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")],
+    places: PlacesArgument = None,
     run_dir: Annotated[Path | None, typer.Option(help="Run directory; by default the newest run.")] = None,
     plant: Annotated[
         bool,
@@ -28,6 +40,8 @@ def debug(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of a repair, each with its own seed.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Directory of the page; by default next to the weights.")] = None,
     device: DeviceOption = Device.AUTO,
+    other_data: OtherDataOption = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Debug a network: is its confidence calibrated, which labels look wrong, which classes does it confuse."""
     log = Console(stderr=True)
@@ -45,6 +59,7 @@ def debug(
             seeds=seeds,
             out=out,
             device=device,
+            options=read_options(log, places, other_data=other_data, trust_code=trust_code),
             report=lambda step: status.update(Text(f"{step} ...")),
         )
     print_page(written, log)

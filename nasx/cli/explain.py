@@ -7,12 +7,24 @@ from typing import Annotated
 
 import typer
 
-from nasx.cli.options import Device, DeviceOption, choose_run, find_trial, print_page, spare_threads
+from nasx.cli.options import (
+    Device,
+    DeviceOption,
+    OtherDataOption,
+    PlacesArgument,
+    TrustOption,
+    choose_run,
+    find_trial,
+    print_page,
+    read_options,
+    spare_threads,
+)
 from nasx.terminal import Console
 
 
 def explain(
     arch_id: Annotated[str, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")],
+    places: PlacesArgument = None,
     run_dir: Annotated[Path | None, typer.Option(help="Run directory; by default the newest run.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Images shown per class.")] = 2,
     sample: Annotated[
@@ -20,17 +32,20 @@ def explain(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the page; by default next to the weights.")] = None,
     device: DeviceOption = Device.AUTO,
+    other_data: OtherDataOption = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Explain a network: which classes it separates, which it confuses, at which layer, and by which pixels."""
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
     trial = find_trial(run, arch_id)
+    options = read_options(log, places, other_data=other_data, trust_code=trust_code)
     with log.status(f"Explaining {trial.arch_id} ..."):
         from nasx.workflows import network_pages  # torch and shap take seconds to load
 
         spare_threads(trial)
         if sample is None:
-            written = network_pages.explain(run, trial, samples=samples, out=out, device=device)
+            written = network_pages.explain(run, trial, samples=samples, out=out, device=device, options=options)
         else:
-            written = network_pages.explain_image(run, trial, sample, out=out, device=device)
+            written = network_pages.explain_image(run, trial, sample, out=out, device=device, options=options)
     print_page(written, log)

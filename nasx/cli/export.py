@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from nasx.cli.options import choose_run, find_trial, spare_threads
+from nasx.cli.options import (
+    OtherDataOption,
+    PlacesArgument,
+    TrustOption,
+    choose_run,
+    find_trial,
+    read_options,
+    spare_threads,
+)
 from nasx.runs.directory import arch_dir
 from nasx.terminal import Console
 
@@ -22,6 +30,7 @@ class Format(StrEnum):
 
 def export(
     arch_id: Annotated[str, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")],
+    places: PlacesArgument = None,
     format: Annotated[  # noqa: A002 - the name of the option
         Format, typer.Option(help="onnx for any runtime, torch for torch.export, safetensors for weights only.")
     ] = Format.ONNX,
@@ -30,6 +39,8 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="Directory of the files; by default export/ next to the weights.")
     ] = None,
+    other_data: OtherDataOption = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Export a network that takes pixels and returns probabilities and a calibrated confidence, with a model card.
 
@@ -47,7 +58,8 @@ def export(
             require_onnx("onnxscript")
             require_onnx("onnxruntime")
         spare_threads(trial)
-        source = find_source(run, trial, final=final)
+        options = read_options(log, places, other_data=other_data, trust_code=trust_code)
+        source = find_source(run, trial, final=final, options=options)
         directory = out or arch_dir(run, trial.arch_id) / "export"
         model, *others = write_model(source, format.value, directory)
     print(model)

@@ -13,13 +13,28 @@ from rich.text import Text
 from nasx.errors import RunError
 from nasx.reports.summary import read_summary
 from nasx.runs.directory import default_runs_dir, find_run, weights_file
-from nasx.runs.journal import Journal
+from nasx.runs.stored_run import ReadOptions, open_run
 from nasx.terminal import Console
 from nasx.trial import Trial, resolve_arch_id
 
 if TYPE_CHECKING:
     from nasx.protocols import Dataset
     from nasx.workflows.network_pages import WrittenPage
+
+
+PlacesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Other places of the run's data, e.g. dataset.root=DIR."),
+]
+OtherDataOption = Annotated[
+    bool, typer.Option("--other-data", help="Accept other data than those of the search; the result says so.")
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code", help="Import any class that the run names, not only those of nasx and of installed packages."
+    ),
+]
 
 
 class Device(StrEnum):
@@ -41,10 +56,24 @@ def choose_run(run_dir: Path | None, log: Console) -> Path:
     return run
 
 
+def read_options(
+    log: Console, overrides: Sequence[str] | None = None, *, other_data: bool = False, trust_code: bool = False
+) -> ReadOptions:
+    """Return how a run is read, with notices printed on `log`, each once."""
+    said: set[str] = set()
+
+    def notify(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            log.print(Text(line), soft_wrap=True)
+
+    return ReadOptions(tuple(overrides or ()), other_data, trust_code, notify)
+
+
 def find_trial(run: Path, prefix: str) -> Trial:
     """Return the first training with kept weights, else the first, of the network whose id begins with `prefix`."""
-    with Journal.open(run, read_only=True) as store:
-        trials = store.trials()
+    with open_run(run) as stored:
+        trials = stored.journal.trials()
     arch_id = resolve_arch_id(prefix, [t.arch_id for t in trials])
     own = [t for t in trials if t.arch_id == arch_id]
     return next((t for t in own if weights_file(run, arch_id, t.replicate).is_file()), own[0])

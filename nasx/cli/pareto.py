@@ -15,15 +15,15 @@ from nasx.reports import tables
 from nasx.reports.summary import FrontSummary, summarize, summarize_run
 from nasx.reports.training_tables import finetuned_table
 from nasx.runs.directory import CONFIG, default_runs_dir, find_run
-from nasx.runs.journal import Journal
+from nasx.runs.stored_run import StoredRun, open_run
 from nasx.runs.training_records import read_finetuned
 from nasx.terminal import Console, answers
 
 
 def print_finetuned(run_dir: Path) -> None:
     """Print the fine-tuned networks of a run's front on stdout, if there are any."""
-    with Journal.open(run_dir, read_only=True) as store:
-        trials, info = store.trials(), store.info
+    with open_run(run_dir) as run:
+        trials, info = run.journal.trials(), run.info
     summary = summarize_run(trials, info)
     records = [record for member in summary.front if (record := read_finetuned(run_dir, member.arch_id))]
     if records:
@@ -54,9 +54,9 @@ def pareto(
     run = find_run(run_dir, default_runs_dir())
     if run_dir is None:
         Console(stderr=True).print(Text(f"The newest run: {run}"), soft_wrap=True)
-    with Journal.open(run, read_only=True) as store:
-        trials, info = store.trials(), store.info
-    theirs = papers.paper_front(_dataset(run)) if paper else None
+    with open_run(run) as stored:
+        trials, info = stored.journal.trials(), stored.info
+        theirs = papers.paper_front(_dataset(stored)) if paper else None
     if theirs is None:
         summary = summarize_run(trials, info)
     else:
@@ -82,11 +82,12 @@ def _print(summary: FrontSummary, format: Format) -> None:  # noqa: A002
         print(tables.front_csv(summary) if format is Format.CSV else tables.front_json(summary), end="")
 
 
-def _dataset(run: Path) -> str:
+def _dataset(run: StoredRun) -> str:
     """Return the name of a run's dataset. Raises NasxError if the run has none."""
     from nasx.config.components import dataset_name
-    from nasx.config.compose import load_resolved  # Hydra takes 0.3 s to load
+    from nasx.config.trust import check_targets
 
-    if not (name := dataset_name(load_resolved(run / CONFIG))):
-        raise NasxError(f"{run} looks its results up in a table: the paper has no front to compare them with.")
+    check_targets({"dataset": run.config.get("dataset")}, str(run.run_dir / CONFIG))
+    if not (name := dataset_name(run.config)):
+        raise NasxError(f"{run.run_dir} looks its results up in a table: the paper has no front to compare them with.")
     return name

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from nasx.cli.options import choose_run
+from nasx.cli.options import TrustOption, choose_run, read_options
 from nasx.errors import SettingError
 from nasx.runs.directory import ARCHS, DATABASE
+from nasx.runs.stored_run import ReadOptions
 from nasx.terminal import Console
 
 
@@ -25,42 +26,44 @@ def report(
         bool, typer.Option("--serve", help="Serve the page on this machine, updated while the search runs.")
     ] = False,
     port: Annotated[int, typer.Option(help="Port of --serve; 0 for a free one.")] = 8421,
+    trust_code: TrustOption = False,
 ) -> None:
     """Write the report of a run as one HTML page: front, networks, progress of the search, motifs of the front."""
     if serve and out is not None:
         raise SettingError("--out", "cannot be given with --serve: a served page is no file.")
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
+    options = read_options(log, trust_code=trust_code)
     if serve:
-        _serve(run, port, log)
+        _serve(run, port, log, options)
         return
     with log.status("Writing the report ..."):
         from nasx.files import write_atomically
         from nasx.reports.html.run_page import run_page
 
         path = out or run / "report.html"
-        write_atomically(path, run_page(_data(run)).encode())
+        write_atomically(path, run_page(_data(run, options)).encode())
     log.print(Text(f"Written: {path}"), soft_wrap=True)
 
 
-def _data(run: Path) -> dict[str, Any]:
+def _data(run: Path, options: ReadOptions) -> dict[str, Any]:
     from nasx.cli.main import COMMANDS
     from nasx.reports.html.load import load_report_input  # Hydra, jinja2 and Pillow take time to load
     from nasx.reports.html.run_data import run_data
 
-    return run_data(load_report_input(run, list(COMMANDS)))
+    return run_data(load_report_input(run, list(COMMANDS), options))
 
 
-def _serve(run: Path, port: int, log: Console) -> None:
+def _serve(run: Path, port: int, log: Console, options: ReadOptions) -> None:
     """Serve until Ctrl-C."""
     from nasx.reports.html.run_page import run_page
     from nasx.reports.html.server import Report, Server
 
     def page() -> str:
-        return run_page(_data(run), live=True)
+        return run_page(_data(run, options), live=True)
 
     def data() -> str:
-        return json.dumps(_data(run), allow_nan=False, separators=(",", ":"))
+        return json.dumps(_data(run, options), allow_nan=False, separators=(",", ":"))
 
     with Server(Report(page, data, partial(_version, run)), port) as server:
         log.print(Text(f"Serving {run} at {server.address} for this machine only. Ctrl-C ends it."), soft_wrap=True)

@@ -16,7 +16,7 @@ from nasx.reports.tables import trials_table
 from nasx.reports.text import format_volume
 from nasx.runs.check import check_run
 from nasx.runs.directory import default_runs_dir, find_run, list_runs
-from nasx.runs.journal import Journal
+from nasx.runs.stored_run import open_run
 from nasx.terminal import Console, answers
 from nasx.trial import TrialStatus
 
@@ -58,8 +58,8 @@ def list_all(
 
 def _row(run: Path) -> tuple[str, ...]:
     try:
-        with Journal.open(run, read_only=True) as store:
-            summary = summarize_run(store.trials(), store.info)
+        with open_run(run) as stored:
+            summary = summarize_run(stored.journal.trials(), stored.info)
     except RunError:  # one damaged run must not hide the others; `nasx runs check` reports details
         return (str(run), "damaged", "", "", "", "")
     counts = (sum(summary.statuses.values()), summary.statuses.get(TrialStatus.COMPLETE, 0), len(summary.front))
@@ -76,10 +76,10 @@ def show(
 ) -> None:
     """Show every trial of a run in order, why some are not complete, and other incidents."""
     run = find_run(run_dir, default_runs_dir())
-    with Journal.open(run, read_only=True) as store:
-        trials = [trial for trial in store.trials() if status is None or trial.status is status]
-        objectives = store.info.objectives
-        incidents = [event for event in store.events() if event.kind in INCIDENTS]
+    with open_run(run) as stored:
+        trials = [trial for trial in stored.journal.trials() if status is None or trial.status is status]
+        objectives = stored.info.objectives
+        incidents = [event for event in stored.journal.events() if event.kind in INCIDENTS]
     Console(stderr=True).print(Text(str(run)), soft_wrap=True)
     answers().print(trials_table(trials, objectives))
     for trial in trials:

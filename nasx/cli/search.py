@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from nasx.cli.options import TrustOption, read_options
 from nasx.errors import ConfigError
 from nasx.execution.imports import gc_paused
-from nasx.runs.directory import CONFIG
 from nasx.terminal import Console, answers
 
 
@@ -29,6 +29,7 @@ def search(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the config and the data, print the plan, and stop.")
     ] = False,
+    trust_code: TrustOption = False,
 ) -> int:
     """Search for networks that are accurate and introspectable.
 
@@ -40,7 +41,7 @@ def search(
     with gc_paused():  # they take a second to load
         from nasx import experiment
         from nasx.cli.progress import SearchDisplay
-        from nasx.config.compose import compose_unchecked, load_resolved, provenance
+        from nasx.config.compose import compose_unchecked, provenance
         from nasx.reports.tables import front_table
         from nasx.runs.directory import default_runs_dir, find_run
         from nasx.workflows import search as searching
@@ -61,14 +62,20 @@ def search(
             loop = searching.start(composed, run_dir=run_dir, watch=shown.watch, notify=notify)
         else:
             run = find_run(run_dir, default_runs_dir())
-            loop = searching.resume(run, overrides or [], watch=shown.watch, notify=notify)
+            words = overrides or []
+            loop = searching.resume(run, words, trust_code=trust_code, watch=shown.watch, notify=notify)
     answers().print(front_table(loop.summary()))
     console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
     if loop.incidents:
         notify(f"Incidents: {loop.incidents}. `nasx runs show {loop.run_dir}` lists them.")
     if loop.stopping != searching.INTERRUPTED:
-        settings = composed if config is not None else load_resolved(loop.run_dir / CONFIG, overrides or [])
-        _finetune(loop.run_dir, settings["finetune_front"], console)
+        is_own = config is not None
+        weight = (
+            composed["finetune_front"]
+            if is_own
+            else searching.finetuning_weight(loop.run_dir, overrides or [], trust_code=trust_code)
+        )
+        _finetune(loop.run_dir, weight, console, trust_code=trust_code or is_own)
     ended = loop.stopping or loop.enough
     if ended is None:
         return 0
@@ -81,7 +88,7 @@ def search(
     return 130
 
 
-def _finetune(run_dir: Path, weight: float | None, console: Console) -> None:
+def _finetune(run_dir: Path, weight: float | None, console: Console, *, trust_code: bool) -> None:
     """Fine-tune the front if a weight is given, and print the result."""
     if weight is None:
         return
@@ -91,5 +98,5 @@ def _finetune(run_dir: Path, weight: float | None, console: Console) -> None:
     def report(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    finetune_front(run_dir, weight, report)
+    finetune_front(run_dir, weight, report, read_options(console, trust_code=trust_code))
     print_finetuned(run_dir)

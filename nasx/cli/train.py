@@ -11,7 +11,16 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from nasx.cli.options import Device, choose_run, find_trial, front_trials, spare_threads
+from nasx.cli.options import (
+    Device,
+    OtherDataOption,
+    TrustOption,
+    choose_run,
+    find_trial,
+    front_trials,
+    read_options,
+    spare_threads,
+)
 from nasx.cli.progress import Display
 from nasx.errors import SettingError
 from nasx.execution.interrupt import Interrupted, interruptible
@@ -50,6 +59,8 @@ def train(
     device: Annotated[
         Device | None, typer.Option(help="Device to train on; by default execution.device of the run, else auto.")
     ] = None,
+    other_data: OtherDataOption = False,
+    trust_code: TrustOption = False,
 ) -> int:
     """Train chosen networks in full, on training and validation images, then evaluate each once on the test set.
 
@@ -68,7 +79,9 @@ def train(
         from nasx.workflows.final_training import train as train_finally
 
         chosen = [] if device is None else [f"execution.device={device}"]
-        plan = plan_final_training(run, [*(overrides or []), *chosen], width=width, calibration=calibration)
+        options = read_options(log, other_data=other_data, trust_code=trust_code)
+        words = [*(overrides or []), *chosen]
+        plan = plan_final_training(run, words, width=width, calibration=calibration, options=options)
     found = {network.arch_id: network for network in read_summary(run).architectures}
     directories = [_directory(out, trial, front) or final_dir(run, trial.arch_id) for trial in trials]
     done: list[tuple[FinalRecord, Path]] = []

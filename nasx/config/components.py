@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nasx.config.describe import full_key, yaml_text
-from nasx.config.settings import construct
+from nasx.config.describe import full_key, is_path, yaml_text
+from nasx.config.settings import construct, declared_parameters
 from nasx.errors import ConfigError, did_you_mean
 
 TARGET = "_target_"
@@ -83,10 +83,26 @@ def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
     settings = current_settings({name: value for name, value in node.items() if name != TARGET})
     target = load_target(node, group)
     kind = group.partition(".")[0]
+    if kind in REQUIRED_MEMBERS and not isinstance(target, type):
+        raise ConfigError(f"{full_key(group, TARGET)}: {node[TARGET]} cannot be used as {kind}: it is not a class.")
     if lacking := [name for name in REQUIRED_MEMBERS.get(kind, ()) if not hasattr(target, name)]:
         problem = f"{node[TARGET]} cannot be used as {kind}: it has no {' and no '.join(lacking)}."
         raise ConfigError(f"{full_key(group, TARGET)}: {problem}")
     return construct(target, settings, group, supplied)
+
+
+def file_settings(node: Mapping[str, Any], group: str) -> dict[str, Path]:
+    """Return the files that a component reads, by full key: its settings that are annotated as a path and not null.
+
+    Raises ConfigError if the class cannot be imported.
+    """
+    declared = declared_parameters(load_target(node, group), group)
+    settings = current_settings({name: value for name, value in node.items() if name != TARGET})
+    return {
+        full_key(group, name): Path(value).expanduser()
+        for name, value in settings.items()
+        if isinstance(value, str) and name in declared and is_path(declared[name].annotation)
+    }
 
 
 def dataset_name(config: Mapping[str, Any]) -> str:

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import hydra
-import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import nasx
+from nasx.config.describe import suggest
 from nasx.config.find import find_config, known_choices, known_groups, packaged_directory, search_path
 from nasx.config.hydra_errors import parse_overrides, resolve, translate
+from nasx.config.plain import MAX_BYTES, Config, check_extent, drop, get, leaves, put
 from nasx.config.schema import read_config
+from nasx.config.written import with_written_file, with_written_overrides
 from nasx.errors import ConfigError
-
-Config = dict[str, Any]  # plain data, everything resolved
-
-MAX_BYTES: Final = 1_000_000
-MAX_VALUES: Final = 100_000
+from nasx.escaping import valid_name
 
 
 def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> Config:
@@ -57,13 +56,53 @@ def compose_unchecked(
     composed = _compose(file, parsed)
     unresolved: Config = OmegaConf.to_container(composed)  # type: ignore[assignment]
     if unresolved.get("name") is None:
-        OmegaConf.update(composed, "name", file.stem, force_add=True)
-    return resolve(composed, allow_missing=allow_missing)
+        OmegaConf.update(composed, "name", valid_name(file.stem), force_add=True)
+    config = resolve(composed, allow_missing=allow_missing)
+    return with_written_overrides(with_written_file(config, file, overrides), overrides)
 
 
-def load_resolved(file: Path, overrides: Sequence[str] = ()) -> Config:
-    """Return the config of a run directory, which `compose` wrote when the run started, with overrides."""
-    return compose(file, overrides)
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """Return the config of a run, plain data, with overrides on top.
+
+    A group's name selects another choice of it, as in `execution=serial`, among the packaged and the user's configs.
+    Interpolations are resolved only in the overrides, which the user has typed, never in the config.
+
+    Raises ConfigError if an override is malformed, its key or choice unknown.
+    """
+    parsed = parse_overrides(overrides)
+    groups = known_groups()
+    chosen = {o.key_or_group: o for o in parsed if o.key_or_group in groups and isinstance(o.value(), str)}
+    for group, override in chosen.items():
+        pairs = zip(overrides, parsed, strict=True)
+        own = [text for text, o in pairs if o.key_or_group.startswith(f"{group}.")]
+        config = {**config, group: compose_choice(group, str(override.value()), own)}
+    for override in parsed:
+        key = override.key_or_group
+        if override in chosen.values() or key.partition(".")[0] in chosen:
+            continue
+        if override.package is not None:
+            raise ConfigError(f"the override {override.input_line!r} cannot be used on a run: it adds a component.")
+        _check_known(config, override)
+        config = drop(config, key) if override.is_delete() else put(config, key, _value(override))
+    return with_written_overrides(config, overrides)
+
+
+CHECKED_LATER: Final = ("search", "execution", "logger", "dataset", "evaluation")  # by the constructors of components
+
+
+def _check_known(config: Config, override: Override) -> None:
+    """Raise ConfigError for an override of a key that the run does not have, unless it is added by `+`."""
+    key, absent = override.key_or_group, object()
+    is_added = override.is_add() or override.is_force_add() or key.partition(".")[0] in CHECKED_LATER
+    if get(config, key, absent) is absent and not is_added:
+        known = [name for name, _ in leaves(config)]
+        raise ConfigError(f"unknown key {key} in the override {override.input_line!r}. {suggest(key, known)}".rstrip())
+
+
+def _value(override: Override) -> Any:
+    """Return the value of an override as plain data. It may contain `${oc.env:NAME}`, but refer to no other key."""
+    holder = OmegaConf.create({override.key_or_group.replace(".", "_"): override.value()})
+    return next(iter(resolve(holder, allow_missing=False).values()))
 
 
 def compose_choice(group: str, name: str, overrides: Sequence[str] = ()) -> Config:
@@ -79,11 +118,6 @@ def compose_choice(group: str, name: str, overrides: Sequence[str] = ()) -> Conf
     return composed
 
 
-def to_yaml(config: Mapping[str, Any]) -> str:
-    """Return a config as YAML that `compose` reads again."""
-    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
-
-
 def provenance(name_or_path: str | Path, overrides: Sequence[str]) -> Config:
     """Return the section provenance of a run's config.yaml: config, overrides and versions."""
     return {
@@ -96,32 +130,9 @@ def provenance(name_or_path: str | Path, overrides: Sequence[str]) -> Config:
 
 
 def _check_extent(file: Path) -> None:
-    """Raise ConfigError for a file that is too large, also after its aliases are expanded.
-
-    Neither yaml nor Hydra limits the expansion: "a: &a [x, x]", "b: &b [*a, *a]" doubles with every line. Without this
-    check Hydra takes 13 seconds for 100,000 values, and hours for 28 such lines. Other errors are left to Hydra.
-    """
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{file} is not a config: it is larger than {MAX_BYTES:,} bytes.")
-        node = yaml.compose(file.read_bytes(), Loader=yaml.SafeLoader)
-        n_values = _count(node, {})
-    except RecursionError as error:
-        raise ConfigError(f"{file} is not a config: an alias contains itself.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
-        return
-    if n_values > MAX_VALUES:
-        raise ConfigError(f"{file} is not a config: its aliases expand to more than {MAX_VALUES:,} values.")
-
-
-def _count(node: Any, known: dict[int, int]) -> int:
-    """Count the values below a node, with expanded aliases. Recurses endlessly if an alias contains itself."""
-    if id(node) not in known:
-        children = node.value if isinstance(node, yaml.SequenceNode) else []
-        if isinstance(node, yaml.MappingNode):
-            children = [child for pair in node.value for child in pair]
-        known[id(node)] = 1 + sum(_count(child, known) for child in children)
-    return known[id(node)]
+    """Raise ConfigError for a file that is too large. Hydra reports a file that cannot be read."""
+    with suppress(OSError), file.open("rb") as opened:
+        check_extent(opened.read(MAX_BYTES + 1), str(file))
 
 
 def _compose(file: Path, overrides: Sequence[Override]) -> DictConfig:
@@ -166,6 +177,7 @@ def _hydra_compose(file: Path, own: Path, overrides: Sequence[Override]) -> Dict
     """Compose a file by Hydra, and restore Hydra's global state."""
     root = own if own in file.parents else next(d for d in search_path(own) if d in file.parents)
     path = [f"file://{directory}" for directory in search_path(own)]
-    lines = [f"hydra.searchpath={json.dumps(path)}", *(str(override.input_line) for override in overrides)]
+    places = json.dumps(path, ensure_ascii=False)  # Hydra does not know JSON's escapes
+    lines = [f"hydra.searchpath={places}", *(str(override.input_line) for override in overrides)]
     with hydra.initialize_config_dir(str(root), version_base="1.3"):
         return hydra.compose(file.relative_to(root).as_posix(), lines)

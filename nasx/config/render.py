@@ -13,9 +13,9 @@ from typing import Any, Final, get_args
 import yaml
 
 from nasx.config.components import RENAMED_SETTINGS, TARGET, load_target
-from nasx.config.compose import to_yaml
 from nasx.config.describe import describe_setting, full_key, is_mapping_of_records, record_type
 from nasx.config.find import known_choices
+from nasx.config.plain import to_yaml
 from nasx.config.schema import GROUPS, OF_THE_SEARCH, ExperimentConfig
 from nasx.config.settings import declared_parameters
 from nasx.errors import ConfigError

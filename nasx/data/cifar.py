@@ -30,6 +30,7 @@ class _CIFAR:
     root: str | None = None  # the published folder, or the folder that contains it
     augmentation: Augmentation = _AUGMENTATION
 
+    places: ClassVar[tuple[str, ...]] = ("root",)
     name: ClassVar[str]
     title: ClassVar[str]
     folder: ClassVar[str]
@@ -132,6 +133,7 @@ class ImageNet16:
     augmentation: Augmentation = _AUGMENTATION_16
 
     name: ClassVar[str] = "imagenet16_120"
+    places: ClassVar[tuple[str, ...]] = ("root",)
     title: ClassVar[str] = "ImageNet-16-120"
     folder: ClassVar[str] = "ImageNet16"
     train_files: ClassVar[tuple[str, ...]] = tuple(f"train_data_batch_{number}" for number in range(1, 11))

@@ -24,6 +24,7 @@ from nasx.data.files import Seed, TestFraction, expand
 from nasx.data.image_files import ImageSize, decode_image
 from nasx.data.splits import hold_out
 from nasx.errors import DataError, ResourceError, did_you_mean
+from nasx.escaping import valid_name
 
 _AUGMENTATION: Final = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0.25)
 _ADVICE: Final = "set dataset.image_column and dataset.label_column"
@@ -48,6 +49,7 @@ class HuggingFace:
     augmentation: Augmentation = _AUGMENTATION
 
     name: ClassVar[str] = "huggingface"
+    places: ClassVar[tuple[str, ...]] = ("path", "test_split", "memory_map", "cache")
 
     def train(self) -> LabeledImages:
         images = self._read(self.train_split)
@@ -78,7 +80,7 @@ class HuggingFace:
         )
         on_disk = stays_on_disk(self.memory_map, math.prod(shape))
         if on_disk:
-            folder = cache_folder() if self.cache is None else expand(self.cache)
+            folder = expand(self.cache) if self.cache else cache_folder()
             pixels = write_rows(folder / f"huggingface-{split}-{rows._fingerprint}.npy", shape, decoded)
         else:
             pixels = np.empty(shape, np.uint8)
@@ -168,7 +170,7 @@ def _labels(rows: Any, column: str, where: str) -> tuple[NDArray[np.int64], tupl
         values, names = [known.index(value) for value in values], [str(value) for value in known]
     if any(not isinstance(value, int) or not 0 <= value < len(names) for value in values):
         raise DataError(f"{where}: the column {column} must contain labels 0 to {len(names) - 1}.")
-    return np.array(values, dtype=np.int64), tuple(names)
+    return np.array(values, dtype=np.int64), tuple(map(valid_name, names))
 
 
 def _undecoded(rows: Any, column: str) -> Iterator[Any]:

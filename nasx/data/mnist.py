@@ -33,6 +33,7 @@ class _IDX:
 
     root: str | None = None  # the published folder, or the folder that contains it
 
+    places: ClassVar[tuple[str, ...]] = ("root",)
     name: ClassVar[str]
     title: ClassVar[str]
     folder: ClassVar[str]

@@ -36,17 +36,20 @@ def split(
         SettingError: if a part would lack a class; names the key in the config section `split`.
         DataError: if a class has fewer than two images.
     """
-    train, validation = (
-        images.take(part)
-        for part in split_indices(
-            images,
-            validation_fraction=validation_fraction,
-            train_images=train_images,
-            validation_images=validation_images,
-            seed=seed,
-        )
+    parts = split_indices(
+        images,
+        validation_fraction=validation_fraction,
+        train_images=train_images,
+        validation_images=validation_images,
+        seed=seed,
     )
-    return SearchData(train, validation, *mean_and_std(train.images))
+    return cut(images, *parts)
+
+
+def cut(images: LabeledImages, train: NDArray[np.int64], validation: NDArray[np.int64]) -> SearchData:
+    """Return the images at these positions as training and validation part, with the scale of the training pixels."""
+    trained_on = images.take(train)
+    return SearchData(trained_on, images.take(validation), *mean_and_std(trained_on.images))
 
 
 def split_indices(

@@ -65,6 +65,7 @@ class Lines:
     augmentation: Augmentation = _LINES_AUGMENTATION
 
     name: ClassVar[str] = "lines"
+    places: ClassVar[tuple[str, ...]] = ("test_images",)  # a search does not read them
 
     def train(self) -> LabeledImages:
         return draw_lines(self.train_images, self.noise, np.random.default_rng([self.seed, 0]))

@@ -7,17 +7,19 @@ metrics. Networks are looked up by their canonical genotype, so all encodings of
 from __future__ import annotations
 
 import csv
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import AfterValidator, Field
 
 from nasx.config.settings import checked, settings
+from nasx.data.digest import Content, digest_text
 from nasx.errors import ArchitectureError, DataError, SettingError, did_you_mean
 from nasx.protocols import CountsParameters, SearchSpace
 from nasx.trial import OBJECTIVES, Bounds, Evaluation, Genotype, Job, Reason, TrialStatus
@@ -50,6 +52,8 @@ MetricName = Annotated[str, AfterValidator(_check_metric)]
 
 class TabularEvaluation:
     """Evaluation by a CSV file."""
+
+    places: ClassVar[tuple[str, ...]] = ("table",)
 
     @checked
     def __init__(
@@ -214,6 +218,12 @@ class TableEvaluator:
     def is_noisy(self) -> bool:
         """Return whether any network has more than one row."""
         return any(len(rows) > 1 for rows in self.metrics.values())
+
+    def content(self) -> Content:
+        """Return the content of the table as read: the metrics of each network, in no order of networks."""
+        rows = sorted([list(genotype), [sorted(row.items()) for row in own]] for genotype, own in self.metrics.items())
+        n_rows = sum(map(len, self.metrics.values()))
+        return Content(digest_text(json.dumps(rows)), {"networks": len(rows), "rows": n_rows})
 
     def __call__(self, job: Job) -> Evaluation:
         """Return the results of a training. Raises DataError if the network has fewer rows than trainings."""

@@ -13,6 +13,7 @@ from torch import nn
 
 import nasx
 from nasx.config.components import build, current_settings, dataset_name
+from nasx.config.trust import check_targets
 from nasx.data.batches import Pixels
 from nasx.diagnostics.confidence import Confidence, fit_confidence
 from nasx.evaluation.train_and_score import load_weights
@@ -21,6 +22,7 @@ from nasx.export.deployed import Description
 from nasx.protocols import SearchSpace
 from nasx.reports.summary import read_summary
 from nasx.reports.text import format_estimate, network_facts
+from nasx.runs.stored_run import DEFAULT, ReadOptions
 from nasx.runs.training_records import FinalRecord, read_final_record, read_test_set_evaluations
 from nasx.trial import OBJECTIVES, Genotype, Trial
 from nasx.workflows.final_training import final_dir, read_confidence, weights_path
@@ -41,13 +43,14 @@ class Source:
     n_calibration: int  # number of images for the calibration of the confidence
 
 
-def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None) -> Source:
+def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None, options: ReadOptions = DEFAULT) -> Source:
     """Load the network of a trial from its final training if there is one, otherwise from the search.
 
     Args:
         run_dir: Directory of the run.
         trial: Trial of the network.
         final: Directory of the final training; None: the one in `run_dir`.
+        options: How the run and its data are read.
 
     Raises:
         RunError: If there is no final training, and the search did not keep the weights.
@@ -55,8 +58,10 @@ def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None) -> So
     directory = final or final_dir(run_dir, trial.arch_id)
     record = read_final_record(directory)
     if record is not None and record.trainings:
+        if not options.trust_code:
+            check_targets({name: record.course.get(name) for name in ("space", "dataset")}, str(directory))
         return _from_final(run_dir, record, directory)
-    return _from_search(run_dir, trial)
+    return _from_search(run_dir, trial, options)
 
 
 def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
@@ -105,21 +110,25 @@ def _final_facts(run_dir: Path, record: FinalRecord) -> dict[str, str]:
             "introspectability, on the test images": _number(test["introspectability"]),
             "test-set evaluations by networks of this search": str(len(read_test_set_evaluations(run_dir))),
         }
+    if "data" in record.course:
+        facts["training images"] = f"NOT those of the search: {record.course['data']['difference']}"
     return facts | _sizes(record.parameters, record.macs)
 
 
-def _from_search(run_dir: Path, trial: Trial) -> Source:
+def _from_search(run_dir: Path, trial: Trial, options: ReadOptions) -> Source:
     """Load the network with the weights of the search, and calibrate its confidence."""
-    experiment = Experiment.of_run(run_dir)
+    experiment = Experiment.of_run(run_dir, options)
     experiment.check_weights(run_dir, trial)
     data = experiment.data
     network = experiment.trained(run_dir, trial)
     held_out = Pixels(data.validation, mean=data.mean, std=data.std)
     confidence = fit_confidence(network, held_out, held_out.labels, n_classes=data.n_classes)
     metrics = trial.metrics
-    facts = {
-        "validation error of these weights": f"{_percent(metrics['error'])} of {len(data.validation):,} images; "
-        "the network was selected by these images, so the error on others may be larger",
+    known = experiment.data_difference
+    facts = {"calibration images": f"NOT those of the search: {known}"} if known else {}
+    facts |= {
+        "validation error of these weights": f"{_percent(metrics['error'])} of {len(data.validation):,} images, "
+        "in the search; the network was selected by these images, so the error on others may be larger",
         **dict(network_facts(read_summary(run_dir), trial.arch_id)),
         "test error": "unknown: these weights were not tested",
         "introspectability, on the validation images": _number(metrics.get("introspectability")),

@@ -18,7 +18,7 @@ from nasx.reports.figures.confidence import reliability_figure, risk_coverage_fi
 from nasx.reports.figures.image_grid import suspects_figure
 from nasx.reports.figures.style import as_png
 from nasx.reports.page import Page, Section, as_html, as_markdown, count
-from nasx.reports.text import clean
+from nasx.reports.text import clean, error_facts
 from nasx.trial import Trial
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def debugging_page(
     planted: PlantedErrors | None = None,
     repair: Repair | None = None,
     known: Sequence[tuple[str, str]] = (),
+    again: str = "in float32",
 ) -> Page:
     """Return the texts and tables of the results.
 
@@ -51,18 +52,29 @@ def debugging_page(
         planted: how many planted label errors were found; None: none were planted.
         repair: of one pair of classes; None: not tried.
         known: further facts about the architecture, e.g. over all its trainings.
+        again: how its predictions were computed again, in words.
     """
     scores = {s.scorer: s.value for s in trial.evaluation.scores}
-    facts = (*debugging_facts(debugging, scores), *known, ("architecture", trial.architecture))
+    own = debugging_facts(debugging, scores, recorded=trial.metrics["error"], again=again)
+    facts = (*own, *known, ("architecture", trial.architecture))
     title = f"Network {trial.arch_id}: debugging"
     return Page(title, facts, debugging_sections(debugging, images, planted=planted, repair=repair))
 
 
-def debugging_facts(debugging: Diagnosis, introspectability: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
-    """Return the validation error and the introspectability by scorer as facts (name, value)."""
-    n, right = len(debugging.is_correct), int(debugging.is_correct.sum())
+def debugging_facts(
+    debugging: Diagnosis, introspectability: Mapping[str, float], *, recorded: float | None = None, again: str = ""
+) -> tuple[tuple[str, str], ...]:
+    """Return the validation error and the introspectability by scorer as facts (name, value).
+
+    Args:
+        debugging: of a trained network.
+        introspectability: by scorer.
+        recorded: validation error in the journal of its run; None: it is of no run.
+        again: how its predictions were computed again, in words.
+    """
+    n, wrong = len(debugging.is_correct), int((~debugging.is_correct).sum())
     return (
-        ("validation error", f"{format_percent(1 - right / n)} ({n - right:,} of {n:,} images)"),
+        *error_facts(wrong / n if recorded is None else recorded, wrong, n, again),
         ("introspectability", ", ".join(f"{v:.3f} by {scorer}" for scorer, v in introspectability.items()) or "-"),
     )
 

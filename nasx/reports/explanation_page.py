@@ -19,7 +19,7 @@ from nasx.reports.figures.classes import activity_figure, distances_figure, map_
 from nasx.reports.figures.image_grid import shap_figure
 from nasx.reports.figures.style import as_png
 from nasx.reports.page import CELL_HEADING, SHAP_HEADING, Page, Section, as_html, as_markdown, count, ordinal
-from nasx.reports.text import clean, format_value
+from nasx.reports.text import clean, error_facts, format_value
 from nasx.trial import OBJECTIVES, Trial
 
 SHOWN_PAIRS: Final = 5
@@ -28,7 +28,12 @@ ACTIVITY, MAPS, TREE = "activity.png", "maps.png", "tree.png"
 
 
 def explanation_page(
-    explanation: Explanation, trial: Trial, *, has_cell: bool, known: Sequence[tuple[str, str]] = ()
+    explanation: Explanation,
+    trial: Trial,
+    *,
+    has_cell: bool,
+    known: Sequence[tuple[str, str]] = (),
+    again: str = "in float32",
 ) -> Page:
     """Return the texts and tables of an explanation.
 
@@ -37,11 +42,12 @@ def explanation_page(
         trial: its training.
         has_cell: whether the figures include the network's cell.
         known: further facts about the architecture, e.g. over all its trainings.
+        again: how its predictions were computed again, in words.
     """
     pairs = explanation.pairs()
     sections = [
         _distances(explanation, pairs),
-        _confused(explanation, pairs),
+        _confused(explanation, pairs, trial),
         *([_similar()] if class_tree(explanation.score.distances) is not None else []),
         _separated(explanation, pairs),
         *([_maps(explanation)] if explanation.maps else []),
@@ -50,15 +56,16 @@ def explanation_page(
     ]
     return Page(
         title=f"Network {trial.arch_id}",
-        facts=_facts(explanation, trial, known),
+        facts=_facts(explanation, trial, known, again),
         sections=(*([_cell(explanation)] if has_cell else []), *sections),
     )
 
 
-def _facts(explanation: Explanation, trial: Trial, known: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    wrong, n = explanation.n_errors, explanation.n_images
+def _facts(
+    explanation: Explanation, trial: Trial, known: Sequence[tuple[str, str]], again: str
+) -> tuple[tuple[str, str], ...]:
     facts = [
-        ("validation error", f"{100 * wrong / n:.2f} % ({wrong:,} of {n:,} images)"),
+        *error_facts(trial.metrics["error"], explanation.n_errors, explanation.n_images, again),
         ("introspectability", f"{explanation.score.value:.3f} by {explanation.score.scorer}"),
         *known,
     ]
@@ -134,14 +141,17 @@ def _distances(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:
     )
 
 
-def _confused(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:
+def _confused(explanation: Explanation, pairs: Sequence[ClassPair], trial: Trial) -> Section:
     heading = "Which classes it confuses"
     n = explanation.n_images
     if not explanation.n_errors:
         return Section(heading, (f"None: all {count(n, 'validation image')} are classified correctly.",))
     worst = most_confused(pairs, SHOWN_PAIRS)
     share = 100 * explanation.n_errors / n
-    text = f"{explanation.n_errors:,} of {count(n, 'validation image')} ({share:.2f} %) are misclassified. Most often:"
+    differs = abs(trial.metrics["error"] * n - explanation.n_errors) > 1e-3
+    here = " when computed again here" if differs else ""
+    images = f"{explanation.n_errors:,} of {count(n, 'validation image')} ({share:.2f} %)"
+    text = f"{images} are misclassified{here}. Most often:"
     return Section(heading, (text,), tuple(_confusion(p, pairs, explanation) for p in worst))
 
 
@@ -214,6 +224,7 @@ def write_explanation(
     *,
     edges: Sequence[Edge] | None = None,
     known: Sequence[tuple[str, str]] = (),
+    again: str = "in float32",
 ) -> tuple[Page, list[Path]]:
     """Write the page and its figures into `directory`; return the page and the files.
 
@@ -223,11 +234,12 @@ def write_explanation(
         directory: created if it does not exist.
         edges: of the cell; None: the search space has no cells.
         known: further facts about the architecture, e.g. over all its trainings.
+        again: how its predictions were computed again, in words.
 
     Raises:
         ResourceError: the disk is full.
     """
-    page = explanation_page(explanation, trial, has_cell=edges is not None, known=known)
+    page = explanation_page(explanation, trial, has_cell=edges is not None, known=known, again=again)
     profiles = {s.scorer: s.profile for s in (explanation.score, *trial.evaluation.scores)}
     figures = {} if edges is None else {CELL: cell_figure(edges, shares=explanation.edge_shares)}
     figures |= {

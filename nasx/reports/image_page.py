@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ SHOWN_CLASSES: Final = 3  # classes named at each stage
 COLUMNS: Final = 5
 
 
-def image_page(found: ImageExplanation, arch_id: str) -> Page:
+def image_page(found: ImageExplanation, arch_id: str, known: Sequence[tuple[str, str]] = ()) -> Page:
     """Return the texts and tables of the explanation of one image."""
     names, predicted = found.class_names, found.predicted
     order = np.argsort(-found.probabilities, kind="stable")
@@ -36,7 +37,7 @@ def image_page(found: ImageExplanation, arch_id: str) -> Page:
     if found.label is not None:
         verdict = "correct" if found.label == predicted else "the prediction is incorrect"
         facts.insert(2, ("true class", f"{clean(names[found.label])} ({verdict})"))
-    return Page(f"Network {arch_id}: one image", tuple(facts), (_maps(found), _nearest(found)))
+    return Page(f"Network {arch_id}: one image", (*facts, *known), (_maps(found), _nearest(found)))
 
 
 def format_probability(share: float) -> str:
@@ -104,18 +105,21 @@ def _draw_values(axes: Axes, image: NDArray[np.uint8], values: NDArray[np.float6
     axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, alpha=0.75, extent=extent, interpolation="nearest")
 
 
-def write_image(found: ImageExplanation, arch_id: str, directory: Path) -> tuple[Page, list[Path]]:
+def write_image(
+    found: ImageExplanation, arch_id: str, directory: Path, *, known: Sequence[tuple[str, str]] = ()
+) -> tuple[Page, list[Path]]:
     """Write the page and its figure into `directory`; return the page and the files.
 
     Args:
         found: the explanation of one image.
         arch_id: of the network.
         directory: created if it does not exist.
+        known: further facts, e.g. about the data.
 
     Raises:
         ResourceError: the disk is full.
     """
-    page = image_page(found, arch_id)
+    page = image_page(found, arch_id, known)
     figures = {FIGURE: as_png(maps_figure(found))}
     contents = {**figures, "image.md": as_markdown(page).encode(), "image.html": as_html(page, figures).encode()}
     for name, content in contents.items():

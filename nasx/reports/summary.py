@@ -72,10 +72,10 @@ def summarize_run(trials: Iterable[Trial], info: RunInfo) -> FrontSummary:
 
 def read_summary(run_dir: Path) -> FrontSummary:
     """Read and summarize the run in a directory. Raises RunError if there is none."""
-    from nasx.runs.journal import Journal  # only this function needs SQLite
+    from nasx.runs.stored_run import open_run  # only this function needs SQLite
 
-    with Journal.open(run_dir, read_only=True) as store:
-        return summarize_run(store.trials(), store.info)
+    with open_run(run_dir) as run:
+        return summarize_run(run.journal.trials(), run.info)
 
 
 def summarize(

@@ -134,6 +134,29 @@ def network_facts(summary: FrontSummary, arch_id: str) -> tuple[tuple[str, str],
     return (("over all trainings", f"{values}: {source}"),) if values else ()
 
 
+def error_facts(recorded: float, wrong: int, n: int, again: str) -> tuple[tuple[str, str], ...]:
+    """Return the validation error of a training as the journal has it, and as computed again if it differs.
+
+    Args:
+        recorded: in the journal.
+        wrong: number of images misclassified when computed again.
+        n: number of images.
+        again: how it was computed again, in words.
+
+    >>> error_facts(0.25, 1, 4, "in float32")
+    (('validation error', '25.00 % (1 of 4 images)'),)
+    >>> error_facts(0.5, 1, 4, "in float32")[1]
+    ('computed again here', '25.00 % (1 of 4 images), in float32')
+    """
+    before = round(recorded * n)
+    facts = [("validation error", f"{100 * recorded:.2f} % ({before:,} of {n:,} images)")]
+    if abs(recorded * n - before) > 1e-3:  # of another number of images
+        facts = [("validation error", f"{100 * recorded:.2f} % in the search")]
+    if abs(recorded * n - wrong) > 1e-3:
+        facts.append(("computed again here", f"{100 * wrong / n:.2f} % ({wrong:,} of {n:,} images), {again}"))
+    return tuple(facts)
+
+
 def _observed_sentence(summary: FrontSummary) -> str:
     if summary.is_exact:
         return f"values are exact: {summary.why_observed}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,6 +52,8 @@ class FinalRecord:
     trainings: tuple[Training, ...] = ()
     validation_error_std: float | None = None  # uncertainty of that estimate; None: unknown
     search_trainings: int = 1  # number of trainings of the network in the search
+    # part of the test images -> digest and facts (`nasx.data.digest`); empty: not tested, or by an older version
+    test_content: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def training(self, number: int) -> Training | None:
         """Return the finished training with the given number, if there is one."""
@@ -71,6 +73,7 @@ class TestSetEvaluation:
     arch_id: str
     course: str  # hash of the training settings
     trainings: tuple[int, ...]  # numbers of the trainings evaluated
+    content: str = ""  # digest of the test images; "": unknown, recorded by an older version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,7 @@ def read_test_set_evaluations(run_dir: Path) -> list[TestSetEvaluation]:
 
 
 def record_test_set_evaluation(
-    run_dir: Path, arch_id: str, course: str, trainings: Sequence[int]
+    run_dir: Path, arch_id: str, course: str, trainings: Sequence[int], content: str = ""
 ) -> list[TestSetEvaluation]:
     """Record a test-set evaluation before it starts. Repeating an interrupted one does not count again.
 
@@ -123,6 +126,7 @@ def record_test_set_evaluation(
         arch_id: Network to be tested.
         course: Hash of its training settings.
         trainings: Numbers of the trainings to be tested.
+        content: Digest of the test images.
 
     Returns:
         All other test-set evaluations recorded before.
@@ -132,7 +136,7 @@ def record_test_set_evaluation(
     others = [e for e in recorded if (e.arch_id, e.course, e.trainings) != key]
     if len(others) == len(recorded):
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        entries = (*recorded, TestSetEvaluation(now, *key))
+        entries = (*recorded, TestSetEvaluation(now, *key, content))
         write_record(run_dir / TEST_SET_EVALUATIONS, entries, _TEST_SET_EVALUATIONS)
     return others
 

@@ -17,11 +17,20 @@ import torch
 from torch import nn
 
 import nasx
-from nasx.config.compose import compose_choice, load_resolved
-from nasx.config.schema import Split, read_config
+from nasx.config.compose import compose_choice
+from nasx.config.schema import Split
 from nasx.config.settings import AtLeastOne, OpenShare, check_argument
 from nasx.data.batches import Pixels, split_batches
 from nasx.data.dataset import LabeledImages
+from nasx.data.digest import (
+    LABELS,
+    Contents,
+    as_record,
+    combined,
+    describe_images,
+    find_difference,
+    from_record,
+)
 from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.confidence import BATCH, Confidence, WithConfidence, fit_confidence
 from nasx.errors import ConfigError, DataError, RunError, SettingError, TrialFailure
@@ -29,13 +38,16 @@ from nasx.evaluation.train_and_score import has_learned, load_weights, resolve_d
 from nasx.experiment import Experiment
 from nasx.files import translate_disk_errors, write_atomically
 from nasx.networks.costs import count_macs, count_parameters
+from nasx.protocols import HasPlaces
 from nasx.reports.summary import ArchitectureResult
-from nasx.runs.directory import CONFIG, arch_dir, lock
+from nasx.runs.directory import arch_dir, lock
+from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import (
     FinalRecord,
     TestSetEvaluation,
     Training,
     read_final_record,
+    read_test_set_evaluations,
     record_test_set_evaluation,
     write_final_record,
 )
@@ -48,8 +60,8 @@ Report = Callable[[Trial, int, Mapping[str, float]], None]  # network, number of
 
 RECIPE = "final"  # the choice of the group `training` if none is named
 CALIBRATION = 0.05  # share of the images that calibrates the confidence
+PLACES = ("root", "file", "cache")  # of a dataset, never in the facts: their hash is in the list of test evaluations
 CHANGEABLE = ("training", "dataset", "execution")  # groups that a final training may set differently from the search
-PLACES = ("root", "file", "cache")  # settings of a dataset that only say where it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +82,12 @@ class FinalTraining:
 
 
 def plan_final_training(
-    run_dir: Path, overrides: Sequence[str] = (), *, width: int = 1, calibration: float = CALIBRATION
+    run_dir: Path,
+    overrides: Sequence[str] = (),
+    *,
+    width: int = 1,
+    calibration: float = CALIBRATION,
+    options: ReadOptions = DEFAULT,
 ) -> FinalTraining:
     """Plan the final trainings of a run, and read its training images.
 
@@ -79,6 +96,7 @@ def plan_final_training(
         overrides: `key=value` settings of training, dataset and execution; others raise ConfigError.
         width: multiplies the number of filters of the search.
         calibration: share of the images, in (0, 1), that calibrates the confidence instead of being trained on.
+        options: how the run and its data are read; its own overrides are not used.
 
     Raises ConfigError, SettingError, DataError or RunError.
     """
@@ -87,7 +105,10 @@ def plan_final_training(
     others = [o for o in overrides if _group(o) != "training"]
     if unknown := [o for o in others if _group(o) not in CHANGEABLE]:
         raise ConfigError(f"{unknown[0]}: a final training may change only {', '.join(CHANGEABLE)}.")
-    config = read_config(load_resolved(run_dir / CONFIG, others))
+    trust, groups = options.trust_code, ("dataset", "execution")
+    with open_run(run_dir, others, may_change=groups, trust_code=trust, notify=options.notify) as run:
+        searched = Experiment.of_stored(run, options)
+    config = searched.config
     if config.evaluation is not None:
         raise RunError(f"{run_dir} looked its candidates up in a table: it has no dataset to train on.")
     final = replace(
@@ -96,7 +117,7 @@ def plan_final_training(
         training=training_node(own),
         split=Split(validation_fraction=calibration, train_images=None, validation_images=None),
     )
-    experiment = Experiment(final, held_out="calibration")
+    experiment = replace(searched, config=final, held_out="calibration")
     try:
         _ = experiment.data
     except SettingError as exc:
@@ -109,7 +130,16 @@ def plan_final_training(
         "calibration": calibration,
         "seed": config.seed,
     }
+    if difference := experiment.data_difference:
+        facts["data"] = {"difference": difference, "digest": combined(experiment.image_content)}
     return FinalTraining(experiment, facts)
+
+
+def _without_places(facts: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """Return facts for a comparison: without the settings that only say where the data are. Their content decides."""
+    places = experiment.dataset.places if isinstance(experiment.dataset, HasPlaces) else ()
+    dataset = {name: value for name, value in facts["dataset"].items() if name not in places}
+    return {**facts, "dataset": dataset}
 
 
 def training_node(overrides: Sequence[str]) -> Mapping[str, Any]:
@@ -183,9 +213,10 @@ def _held(directory: Path) -> Iterator[None]:
 def _begin(plan: FinalTraining, trial: Trial, found: ArchitectureResult | None, directory: Path) -> FinalRecord:
     record = read_final_record(directory)
     if record is not None:
-        if dict(record.course) != json.loads(json.dumps(plan.facts)):  # tuples have become lists
+        before, now = (_without_places(facts, plan.experiment) for facts in (record.course, plan.facts))
+        if before != json.loads(json.dumps(now)):  # tuples have become lists
             raise RunError(
-                f"{directory} contains a training with other settings ({_difference(record.course, plan.facts)}). "
+                f"{directory} contains a training with other settings ({_difference(before, now)}). "
                 "Use the same settings, or another directory with --out."
             )
         return record
@@ -261,10 +292,14 @@ def test(
     for record, directory in records:
         due = [t for t in record.trainings if t.number < seeds and t.test is None]
         if due:
-            touches = record_test_set_evaluation(run_dir, record.arch_id, plan.identity, [t.number for t in due])
-            before = touches if before is None else before  # evaluations of this call are not earlier ones
             images = images or _test_images(plan)
-            record = replace(record, images={**record.images, "test": len(images)})
+            content = describe_images(images)
+            check_test_images(plan, record, run_dir, content)
+            numbers = [t.number for t in due]
+            touches = record_test_set_evaluation(run_dir, record.arch_id, plan.identity, numbers, combined(content))
+            before = touches if before is None else before  # evaluations of this call are not earlier ones
+            counts = {**record.images, "test": len(images)}
+            record = replace(record, images=counts, test_content=as_record(content))
             with _held(directory):
                 for training in due:
                     outcome = _test_one(plan, record, directory, training, images)
@@ -272,6 +307,32 @@ def test(
                 write_final_record(record, directory)
         tested.append(record)
     return tested, before or []
+
+
+def check_test_images(plan: FinalTraining, record: FinalRecord, run_dir: Path, content: Contents) -> None:
+    """Raise DataError if the test images are not those of earlier evaluations, with which they would be compared.
+
+    Args:
+        plan: of the run's final trainings.
+        record: of the network to be tested: its test errors are averaged.
+        run_dir: directory of the run, whose networks are compared by their test errors.
+        content: of the test images.
+    """
+    difference = find_difference(from_record(record.test_content), content)
+    known = record.images.get("test")  # all that records of older versions have
+    if not record.test_content and known not in (None, content[LABELS].facts["images"]):
+        difference = f"{known:,} images then, {content[LABELS].facts['images']:,} now"
+    if difference:
+        raise DataError(
+            f"the test images are not those of the earlier trainings of {record.arch_id}: {difference}. Their test "
+            "errors would be averaged: restore the test images, or train into another directory with --out."
+        )
+    others = [e for e in read_test_set_evaluations(run_dir) if e.content not in ("", combined(content))]
+    if others and not plan.experiment.options.other_data:
+        raise DataError(
+            f"the test images are not those on which this run tested {others[-1].arch_id} at {others[-1].time[:10]}: "
+            "the test errors of its networks could not be compared. Restore the test images, or use --other-data."
+        )
 
 
 def _test_images(plan: FinalTraining) -> LabeledImages:

@@ -22,7 +22,7 @@ from nasx.evaluation.train_and_score import resolve_device, save_weights, take_s
 from nasx.experiment import Experiment
 from nasx.reports.summary import summarize_run
 from nasx.runs.directory import lock, weights_file
-from nasx.runs.journal import Journal
+from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import Finetuned, finetuned_weights_path, read_finetuned, write_finetuned
 from nasx.training.fit import fit
 from nasx.trial import Trial, derive_seed
@@ -32,17 +32,24 @@ LEARNING_RATE: Final = 0.01
 Report = Callable[[str], None]  # receives the current step, in one line
 
 
-def finetune_front(run_dir: Path, weight: float, report: Report = lambda line: None) -> list[Finetuned]:
+def finetune_front(
+    run_dir: Path, weight: float, report: Report = lambda line: None, options: ReadOptions = DEFAULT
+) -> list[Finetuned]:
     """Fine-tune every network of a run's front with the regularizer at `weight`, and return their records.
 
     Networks that have been fine-tuned at this weight are not trained again. One whose training diverges is reported
     and left out.
+
+    Args:
+        run_dir: directory of the run.
+        weight: of the class similarity in the loss.
+        report: receives the current step.
+        options: how the run and its data are read.
     """
     with lock(run_dir):
-        with Journal.open(run_dir, read_only=True) as store:
-            trials, info = store.trials(), store.info
-        front = summarize_run(trials, info).front
-        experiment = Experiment.of_run(run_dir)
+        with open_run(run_dir, options.overrides, trust_code=options.trust_code, notify=options.notify) as run:
+            trials, experiment = run.journal.trials(), Experiment.of_stored(run, options)
+            front = summarize_run(trials, run.info).front
         found = []
         for number, member in enumerate(front, start=1):
             record = read_finetuned(run_dir, member.arch_id)

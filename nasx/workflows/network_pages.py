@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from nasx.config.settings import AtLeastOne, check_argument
@@ -29,7 +30,9 @@ from nasx.reports.page import Page, as_terminal
 from nasx.reports.summary import read_summary
 from nasx.reports.text import network_facts
 from nasx.runs.directory import arch_dir
+from nasx.runs.stored_run import DEFAULT, ReadOptions
 from nasx.terminal import Console
+from nasx.training.fit import resolve_precision
 from nasx.trial import Trial
 
 WIDTH = 80  # characters per line of a page printed by `repr`
@@ -55,7 +58,13 @@ class WrittenPage:
 
 
 def explain(
-    run_dir: Path, trial: Trial, *, samples: int = 2, out: Path | None = None, device: str = "auto"
+    run_dir: Path,
+    trial: Trial,
+    *,
+    samples: int = 2,
+    out: Path | None = None,
+    device: str = "auto",
+    options: ReadOptions = DEFAULT,
 ) -> WrittenPage:
     """Explain a trained network on the validation images, and write the page.
 
@@ -65,32 +74,42 @@ def explain(
         samples: images shown per class, at least 1.
         out: directory of the page; `explanation/` next to the weights if None.
         device: "auto", "cpu" or "cuda".
+        options: how the run and its data are read.
 
     Raises:
         SettingError: an argument is out of range.
         RunError: the weights are not kept.
     """
     check_argument("samples", samples, AtLeastOne)
-    experiment, network = _rebuild(run_dir, trial, device)
+    experiment, network = _rebuild(run_dir, trial, device, options)
     scorer = _shap_scorer(experiment)
     explanation = explain_network(
         network,
         experiment.data,
         scorer=scorer,
         score_seed=experiment.score_seed,
-        recorded=trial.evaluation.score(scorer.name),
+        recorded=None if experiment.data_difference else trial.evaluation.score(scorer.name),
         samples_per_class=samples,
         seed=trial.seed,
     )
     space = experiment.space
     edges = space.edges(trial.genotype) if isinstance(space, HasCells) else None
     directory = out or arch_dir(run_dir, trial.arch_id) / "explanation"
-    page, files = write_explanation(explanation, trial, directory, edges=edges, known=_known(run_dir, trial))
+    known = _known(run_dir, trial, experiment)
+    page, files = write_explanation(
+        explanation, trial, directory, edges=edges, known=known, again=_computed_again(experiment)
+    )
     return WrittenPage(page, directory, tuple(files))
 
 
 def explain_image(
-    run_dir: Path, trial: Trial, sample: str, *, out: Path | None = None, device: str = "auto"
+    run_dir: Path,
+    trial: Trial,
+    sample: str,
+    *,
+    out: Path | None = None,
+    device: str = "auto",
+    options: ReadOptions = DEFAULT,
 ) -> WrittenPage:
     """Explain the prediction of one image, and write the page.
 
@@ -100,12 +119,13 @@ def explain_image(
         sample: an image file, or the index of a validation image.
         out: directory of the page; `explanation/image_<sample>/` next to the weights if None.
         device: "auto", "cpu" or "cuda".
+        options: how the run and its data are read.
 
     Raises:
         SettingError: there is no such file or index.
         RunError: the weights are not kept.
     """
-    experiment, network = _rebuild(run_dir, trial, device)
+    experiment, network = _rebuild(run_dir, trial, device, options)
     data = experiment.data
     if sample.isdecimal():
         index, n = int(sample), len(data.validation)
@@ -121,7 +141,7 @@ def explain_image(
         name, key = Path(sample).name, Path(sample).stem
     directory = out or arch_dir(run_dir, trial.arch_id) / "explanation" / f"image_{key}"
     found = explain_one_image(network, data, image, name=name, label=label, seed=trial.seed)
-    page, files = write_image(found, trial.arch_id, directory)
+    page, files = write_image(found, trial.arch_id, directory, known=_data_facts(experiment))
     return WrittenPage(page, directory, tuple(files))
 
 
@@ -134,6 +154,7 @@ def debug(
     seeds: int = 5,
     out: Path | None = None,
     device: str = "auto",
+    options: ReadOptions = DEFAULT,
     report: Callable[[str], None] | None = None,
 ) -> WrittenPage:
     """Debug a trained network and its data: calibration, suspect labels, confused classes. Write the page.
@@ -146,6 +167,7 @@ def debug(
         seeds: trainings of the repair, each with its own seed, at least 1.
         out: directory of the page; `diagnostics/` next to the weights if None.
         device: "auto", "cpu" or "cuda".
+        options: how the run and its data are read.
         report: receives the name of each long step.
 
     Raises:
@@ -153,7 +175,7 @@ def debug(
         RunError: the weights are not kept.
     """
     check_argument("seeds", seeds, AtLeastOne)
-    experiment, network = _rebuild(run_dir, trial, device)
+    experiment, network = _rebuild(run_dir, trial, device, options)
     data, place = experiment.data, resolve_device(device, "--device")
     classes = None if pair is None else find_pair(pair, data.train.class_names)
     distances = {score.scorer: score.distances for score in trial.evaluation.scores}
@@ -178,7 +200,15 @@ def debug(
             network, data, classes, experiment.recipe, augmentation=augmentation, seeds=range(seeds), device=place
         )
     images = experiment.train_indices
-    page = debugging_page(found, trial, images, planted=planted, repair=repaired, known=_known(run_dir, trial))
+    page = debugging_page(
+        found,
+        trial,
+        images,
+        planted=planted,
+        repair=repaired,
+        known=_known(run_dir, trial, experiment),
+        again=_computed_again(experiment),
+    )
     directory = out or arch_dir(run_dir, trial.arch_id) / "diagnostics"
     return WrittenPage(page, directory, tuple(write_debugging(page, found, images, directory)))
 
@@ -192,17 +222,34 @@ def find_pair(names: tuple[str, str], class_names: Sequence[str]) -> tuple[int, 
     return class_names.index(names[0]), class_names.index(names[1])
 
 
-def _rebuild(run_dir: Path, trial: Trial, device: str) -> tuple[Experiment, nn.Sequential]:
+def _rebuild(run_dir: Path, trial: Trial, device: str, options: ReadOptions) -> tuple[Experiment, nn.Sequential]:
     """Return the experiment of a run, and the trained network on the device."""
     place = resolve_device(device, "--device")
-    experiment = Experiment.of_run(run_dir)
+    experiment = Experiment.of_run(run_dir, options)
     network = experiment.trained(run_dir, trial)
     return experiment, network.to(place)
 
 
-def _known(run_dir: Path, trial: Trial) -> tuple[tuple[str, str], ...]:
-    """Return facts about the network from all of its trainings."""
-    return network_facts(read_summary(run_dir), trial.arch_id)
+def _known(run_dir: Path, trial: Trial, experiment: Experiment) -> tuple[tuple[str, str], ...]:
+    """Return facts about the network from all of its trainings, and about its data."""
+    return (*network_facts(read_summary(run_dir), trial.arch_id), *_data_facts(experiment))
+
+
+def _data_facts(experiment: Experiment) -> tuple[tuple[str, str], ...]:
+    """Return the fact that the data are not those of the search, if they are not."""
+    difference = experiment.data_difference
+    return (("data", f"NOT those of the search: {difference}"),) if difference else ()
+
+
+def _computed_again(experiment: Experiment) -> str:
+    """Return how the predictions of a page are computed, in contrast to those of the search."""
+    if experiment.data_difference:
+        return "on other data than those of the search"
+    own, device = experiment.recipe.precision, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = resolve_precision(own, device)
+    if chosen == "float32":
+        return "in float32, as the search, in which sums are rounded in another order"
+    return f"in float32; the search computes in {chosen}" + (", by training.precision=auto" if own == "auto" else "")
 
 
 def _shap_scorer(experiment: Experiment) -> ShapScorer:

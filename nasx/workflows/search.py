@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -14,34 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import nasx
 from nasx.config.components import build
-from nasx.config.compose import compose_unchecked, load_resolved, to_yaml
+from nasx.config.identity import CHANGEABLE, config_hash
+from nasx.config.plain import Config, as_plain, get, put, replace_leaves, to_yaml
 from nasx.config.schema import ExperimentConfig
-from nasx.errors import RunError
+from nasx.data.digest import FileWatch
 from nasx.execution.budget import SearchLimits
 from nasx.execution.interrupt import Interrupted, interruptible
 from nasx.execution.loop import SearchLoop
-from nasx.experiment import Experiment, prepare, repeatability
+from nasx.experiment import Experiment, made_ready, prepare, repeatability
 from nasx.files import translate_disk_errors, write_atomically
 from nasx.runs.directory import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir, remove_temporary
 from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
+from nasx.runs.stored_run import VERSIONS, ReadOptions, StoredRun, open_run, version_notice, versions
 
 if TYPE_CHECKING:
     from nasx.trackers.tracking import Tracking
 
 INTERRUPTED = "interrupted"  # reason of a stop after Ctrl-C
-# settings that may change when a search is resumed: amount, speed and location, but nothing that changes a result
-CHANGEABLE = (
-    "algorithm.evaluations",
-    "search",
-    "execution",
-    "runs_dir",
-    "dataset.root",
-    "evaluation.table",
-    "logger",
-    "finetune_front",
-    "provenance",
-)
+WATCH_SECONDS = 5.0  # between two looks at the files of images that stay on disk
 Watch = Callable[[SearchLoop], None]  # called whenever something may have changed
 
 
@@ -65,13 +56,21 @@ def start(
     if run_dir is not None:
         check_free(run_dir)  # before the slow steps
         Journal.check_absent(run_dir)
+    plain: Config = replace_leaves(as_plain(config), _without_variables)
     with ExitStack() as workers:
-        return _begin(prepare(config, workers), config, run_dir, watch, notify)
+        return _begin(prepare(plain, workers), plain, run_dir, watch, notify)
+
+
+def _without_variables(key: str, value: Any) -> Any:
+    """Return a place of data with the variables of the environment replaced: in a run's config they would not be."""
+    if key.startswith("dataset.") and isinstance(value, str) and not Path(value).exists():
+        return os.path.expandvars(value)
+    return value
 
 
 def _begin(
     experiment: Experiment,
-    config: Mapping[str, Any],
+    config: Config,
     run_dir: Path | None,
     watch: Watch | None,
     notify: Callable[[str], None] | None,
@@ -100,48 +99,87 @@ def _begin(
             config_hash=config_hash(config),
             workers=experiment.execution.plan.workers,
             alleles=experiment.allele_names,
+            config=config,
         )
-        with Journal.create(run_dir, info) as store:
+        with Journal.create(run_dir, info, experiment.content) as store:
             mark_latest(settings.runs_dir, run_dir)
-            return _run(experiment, run_dir, store, watch, notify)
+            return _run(experiment, config, store, watch, notify)
 
 
 def resume(
     run_dir: Path,
     overrides: Sequence[str] = (),
     *,
+    trust_code: bool = False,
     watch: Watch | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> SearchLoop:
     """Resume a run to a bit-identical result, or extend it with `algorithm.evaluations=N`; return the finished loop.
 
+    Other places of the data are remembered in config.yaml, after their content has been found the same.
+
     Args:
         run_dir: directory of the run.
-        overrides: `key=value` settings that may change, see `CHANGEABLE`.
+        overrides: `key=value` settings that may change: those of `CHANGEABLE`, and places of the data.
+        trust_code: import any class that the run's config names, not only those of nasx and of installed packages.
         watch: is called with the loop when its progress may have changed.
         notify: receives messages for the user, one line each.
 
-    Raises RunError if the overrides change what has been measured.
+    Raises:
+        RunError: if the overrides change what has been measured, or if the run was edited.
+        DataError: if the data are not those that the search has read.
     """
     run_dir = find_run(run_dir, run_dir)
-    with lock(run_dir), Journal.open(run_dir) as store:
-        config = compose_unchecked(run_dir / CONFIG, overrides)  # checked by `prepare`
-        if config_hash(config) != store.info.config_hash:
-            before = _flat(_essence(load_resolved(run_dir / CONFIG)))
-            after = _flat(_essence(config))
-            what = ", ".join(sorted(key for key in before | after if before.get(key) != after.get(key)))
-            raise RunError(
-                f"{run_dir} was started with other settings: {what or 'its config.yaml'} differs. A resumed search may "
-                f"change {', '.join(CHANGEABLE[:-1])}; for other changes start a new run."
-            )
-        with ExitStack() as workers:
-            return _run(prepare(config, workers), run_dir, store, watch, notify)
+    say = notify or (lambda line: None)
+    options = ReadOptions(tuple(overrides), trust_code=trust_code, notify=say)
+    opened = open_run(run_dir, overrides, may_change=CHANGEABLE, trust_code=trust_code, write=True, notify=say)
+    with lock(run_dir), opened as run, ExitStack() as workers:
+        experiment = made_ready(Experiment.of_stored(run, options), workers)
+        if not run.data:
+            run.journal.record_data(experiment.content)
+            say("an older nasx started this run: the content of its data is not known; it is recorded now.")
+        _remember_places(run)
+        _record_versions(run, say)
+        return _run(experiment, run.config, run.journal, watch, notify)
+
+
+def finetuning_weight(run_dir: Path, overrides: Sequence[str], *, trust_code: bool = False) -> float | None:
+    """Return the weight of the regularizer with which the front is to be fine-tuned; None: it is not."""
+    with open_run(run_dir, overrides, may_change=CHANGEABLE, trust_code=trust_code) as run:
+        weight: float | None = run.config.get("finetune_front")
+        return weight
+
+
+def _remember_places(run: StoredRun) -> None:
+    """Write other places of the data into config.yaml, and no other setting."""
+    with open_run(run.run_dir) as stored:
+        before = stored.config
+    after = before
+    for key in run.places:
+        absent = object()
+        if (place := get(run.config, key, absent)) not in (absent, get(before, key, absent)):
+            after = put(after, key, place)
+    is_hashed = not run.info.config and config_hash(after) != run.info.config_hash  # an older run: it must stay
+    if after != before and not is_hashed:
+        write_atomically(run.run_dir / CONFIG, to_yaml(after).encode())
+
+
+def _record_versions(run: StoredRun, notify: Callable[[str], None]) -> None:
+    """Report other versions than those of the last session once, and record them."""
+    torch, python = version("torch"), platform.python_version()
+    if notice := version_notice(run, torch, python):
+        notify(notice)
+        run.journal.record_event(VERSIONS, versions(nasx.__version__, torch, python))
 
 
 def _run(
-    experiment: Experiment, run_dir: Path, store: Journal, watch: Watch | None, notify: Callable[[str], None] | None
+    experiment: Experiment,
+    resolved: Config,
+    store: Journal,
+    watch: Watch | None,
+    notify: Callable[[str], None] | None,
 ) -> SearchLoop:
-    config = experiment.config
+    config, run_dir = experiment.config, store.run_dir
     algorithm = experiment.algorithm(store.info.workers)
     if (free := repeatability(algorithm, store.info.workers)) and notify:
         notify(free)
@@ -156,12 +194,14 @@ def _run(
         gpus=experiment.execution.plan.gpus,
         max_parts=None if experiment.table is not None else experiment.recipe.batch_size // 2,
     )
-    tracking = _tracking(config, run_dir)
+    tracking = _tracking(config, resolved, run_dir)
+    files_are_same = _watch_files(experiment)
     try:
         with interruptible(lambda: loop.stop(INTERRUPTED), at_once=experiment.execution.in_process) as check:
 
             def step() -> None:
                 check()
+                files_are_same()
                 for each in (watch, tracking and tracking.watch):
                     if each:
                         each(loop)
@@ -177,35 +217,25 @@ def _run(
     return loop
 
 
-def _tracking(config: ExperimentConfig, run_dir: Path) -> Tracking | None:
+def _watch_files(experiment: Experiment) -> Callable[[], None]:
+    """Return a function that raises DataError if files of images on disk change; it looks every few seconds."""
+    if experiment.table is not None:
+        return lambda: None
+    files, last = FileWatch(experiment.data), time.monotonic()
+
+    def check() -> None:
+        nonlocal last
+        if time.monotonic() - last > WATCH_SECONDS:
+            last = time.monotonic()
+            files.check()
+
+    return check
+
+
+def _tracking(config: ExperimentConfig, resolved: Config, run_dir: Path) -> Tracking | None:
     """Return the tracking of trials, if the config asks for it."""
     if config.logger is None:
         return None
     from nasx.trackers.tracking import Tracking
 
-    logger = build(config.logger, "logger")
-    return Tracking(logger, config.name, load_resolved(run_dir / CONFIG), run_dir)
-
-
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Return a hash of all settings that affect a result; a run can be resumed only with an equal hash."""
-    return hashlib.sha256(json.dumps(_essence(config), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _essence(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the config without the settings that may change on resuming."""
-    kept: dict[str, Any] = {}
-    for name, value in config.items():
-        key = f"{prefix}{name}"
-        if key in CHANGEABLE:
-            continue
-        kept[name] = _essence(value, f"{key}.") if isinstance(value, Mapping) else value
-    return kept
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return every leaf by its full key."""
-    leaves: dict[str, Any] = {}
-    for name, value in config.items():
-        leaves |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return leaves
+    return Tracking(build(config.logger, "logger"), config.name, resolved, run_dir)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nasx.cli.main import main
-from nasx.config.compose import compose, to_yaml
+from nasx.config.compose import compose
+from nasx.config.plain import to_yaml
 from nasx.files import write_atomically
 from nasx.reports.summary import summarize
 from nasx.runs.journal import Journal

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from nasx.config.compose import compose, load_resolved, provenance, to_yaml
+from nasx.config.compose import compose, provenance, with_overrides
+from nasx.config.plain import read_plain, to_yaml
 from nasx.config.schema import read_config
 from nasx.errors import ConfigError
 
@@ -122,23 +123,25 @@ def test_a_scorer_is_added_or_dropped_by_overrides(elsewhere: Path) -> None:
     assert set(compose("lines", ["+scorer@also_scored.again=shap"])["also_scored"]) == {"activations", "again"}
 
 
-def test_a_resolved_config_is_composed_again_as_it_was(own_configs: Path, elsewhere: Path) -> None:
+def test_a_resolved_config_is_read_as_it_was(own_configs: Path, elsewhere: Path) -> None:
     config = {**compose(own_configs / "own.yaml", ["seed=5"]), "provenance": provenance("own.yaml", ["seed=5"])}
-    (elsewhere / "run").mkdir()
-    (elsewhere / "run" / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    (elsewhere / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
 
-    assert load_resolved(Path("run/config.yaml")) == config
-    assert load_resolved(Path("run/config.yaml"), ["algorithm.evaluations=99"])["algorithm"]["evaluations"] == 99
+    assert read_plain(Path("config.yaml")) == config
+    assert with_overrides(config, ["algorithm.evaluations=99"])["algorithm"]["evaluations"] == 99
     assert read_config(config).provenance["overrides"] == ["seed=5"]
 
 
-def test_a_resolved_config_leaves_no_choice(elsewhere: Path) -> None:
-    (elsewhere / "config.yaml").write_text(to_yaml(compose("lines")))
+def test_a_choice_replaces_a_component_of_a_run(elsewhere: Path) -> None:
+    config = with_overrides(compose("lines"), ["execution=serial", "execution.device=cpu", "logger=tensorboard"])
 
-    with pytest.raises(
-        ConfigError, match=r"config\.yaml: Could not override 'algorithm': no defaults list contains that group"
-    ):
-        load_resolved(Path("config.yaml"), ["algorithm=random"])
+    assert config["execution"] == {"_target_": "nasx.execution.serial.SerialExecution", "device": "cpu"}
+    assert config["logger"] == {"_target_": "nasx.trackers.backends.TensorBoard", "directory": None}
+
+
+def test_an_unknown_key_is_not_added_to_a_run(elsewhere: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key training.epoch .* Did you mean training.epochs\?"):
+        with_overrides(compose("lines"), ["training.epoch=3"])
 
 
 def test_composing_twice_returns_the_same_and_leaves_no_state_in_hydra(elsewhere: Path) -> None:

@@ -167,7 +167,7 @@ def test_a_search_is_not_resumed_with_other_settings(finished, capsys):
 
     assert main(["search", "--resume", "--run-dir", str(finished), changed]) == 2
 
-    assert "was started with other settings: training.weight_decay differs." in capsys.readouterr().err
+    assert "was started with other settings: training.weight_decay was 0.0005, is 0.3 now." in capsys.readouterr().err
 
 
 def test_an_interrupted_search_is_resumed_to_its_end(interrupted, capsys):

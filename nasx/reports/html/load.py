@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from nasx.config.components import build, dataset_name
-from nasx.config.compose import load_resolved
+from nasx.config.plain import to_yaml
 from nasx.networks.edge import NONE, Edge
 from nasx.protocols import HasCells, SearchSpace
 from nasx.reports.text import format_value
-from nasx.runs.directory import ARCHS, CONFIG, arch_dir, kept_weights
-from nasx.runs.journal import Journal
+from nasx.runs.directory import ARCHS, arch_dir, kept_weights
+from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import read_final_record
 from nasx.trial import OBJECTIVES, Genotype, Trial
 
@@ -107,14 +107,14 @@ NEXT_COMMANDS = {
 }
 
 
-def load_report_input(run: Path, commands: Sequence[str]) -> ReportInput:
+def load_report_input(run: Path, commands: Sequence[str], options: ReadOptions = DEFAULT) -> ReportInput:
     """Load a run, finished or not; `commands`: names of the commands of nasx.
 
-    Raises RunError if the journal cannot be read, ConfigError if the config cannot.
+    Raises RunError if the journal or the config cannot be read, ConfigError if the config names unknown code.
     """
-    with Journal.open(run, read_only=True) as store:
-        trials, lineage, info = store.trials(), store.candidates(), store.info
-    config = load_resolved(run / CONFIG)
+    with open_run(run, trust_code=options.trust_code, notify=options.notify) as stored:
+        trials, lineage, info = stored.journal.trials(), stored.journal.candidates(), stored.info
+        config = stored.config
     space: Any = build(config["space"], "space")
     cells = space if isinstance(space, HasCells) else None
     genotypes = {t.arch_id: t.genotype for t in trials}
@@ -135,7 +135,7 @@ def load_report_input(run: Path, commands: Sequence[str]) -> ReportInput:
             for name, (purpose, needs_weights) in NEXT_COMMANDS.items()
             if name in commands and not (config.get("evaluation") and name == "train")
         ],
-        config=(run / CONFIG).read_text("utf-8"),
+        config=to_yaml(config),
         reproduce=_reproduce(config, run_dir),
     )
 
@@ -169,9 +169,9 @@ def _tested(run: Path, trials: Sequence[Trial]) -> dict[str, str]:
 
 def _reproduce(config: Mapping[str, Any], run_dir: str) -> list[str]:
     """Return the command that started the run, and the one that resumes it."""
-    provenance = config.get("provenance") or {}
-    resume = f"nasx search --resume --run-dir {run_dir}"
-    if "config" not in provenance:  # started from Python
+    provenance, resume = config.get("provenance"), f"nasx search --resume --run-dir {run_dir}"
+    if not isinstance(provenance, Mapping) or not isinstance(provenance.get("config"), str):  # started from Python
         return [resume]
-    words = [str(provenance["config"]), *map(str, provenance.get("overrides", ()))]
+    overrides = provenance.get("overrides")
+    words = [provenance["config"], *map(str, overrides if isinstance(overrides, list) else ())]
     return [f"nasx search --config {shlex.join(words)}", resume]
