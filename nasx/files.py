@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import re
+import stat
 import struct
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,17 @@ from nasx.errors import ResourceError, RunError
 T = TypeVar("T")
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+MAX_RECORD = 100_000_000  # bytes of a JSON record
+MAX_WEIGHTS = 2**36  # bytes of a file of weights
+_KINDS = {  # type of a file -> in words
+    stat.S_IFLNK: "a link",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFREG: "a file",
+}
 _NO_PLACE = frozenset(  # the path cannot be a file, e.g. below /proc or below another file
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EIO}
 )
@@ -54,6 +67,40 @@ def translate_disk_errors(what: str) -> Iterator[None]:
         raise
 
 
+def kind_of(mode: int) -> str:
+    """Return the type of a file in words, from `os.stat_result.st_mode`."""
+    return _KINDS.get(stat.S_IFMT(mode), "of an unknown type")
+
+
+def read_bounded(path: Path, max_bytes: int, *, follow: bool = False) -> bytes:
+    """Read a regular file, without waiting for a pipe or reading a file of any size.
+
+    Args:
+        path: The file.
+        max_bytes: Its maximum size.
+        follow: Accept a link to a file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        RunError: If it is something else, too large, or not readable.
+    """
+    try:
+        links = 0 if follow else os.O_NOFOLLOW
+        descriptor = os.open(path, os.O_RDONLY | links | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        problem = "is a link, expected a file" if exc.errno == errno.ELOOP else f"cannot be read ({exc.strerror})"
+        raise RunError(f"{path} {problem}.") from exc
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise RunError(f"{path} is {kind_of(status.st_mode)}, expected a file.")
+        if status.st_size > max_bytes:
+            raise RunError(f"{path} has {status.st_size:,} bytes, expected at most {max_bytes:,}.")
+        return file.read(status.st_size)
+
+
 def is_temporary(name: str, of: str) -> bool:
     """Return whether `name` is a temporary file that a killed `write_atomically` of the file `of` left behind.
 
@@ -63,16 +110,24 @@ def is_temporary(name: str, of: str) -> bool:
     return re.fullmatch(rf"\.{re.escape(of)}\.\d+\.tmp", name) is not None
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` and create its directory; after a kill, `path` is either the old file or the new one.
+def write_atomically(path: Path, data: bytes, *, parents: bool = True) -> None:
+    """Write `data` to `path`; after a kill, `path` is either the old file or the new one.
 
-    Raises ResourceError if the disk is full; no temporary file remains then.
+    Args:
+        path: The file. A link there is replaced, and not followed.
+        data: Its content.
+        parents: Create its directory if it is missing.
+
+    Raises:
+        ResourceError: If the disk is full or the directory missing; no temporary file remains then.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same directory: a rename must not cross disks
     with translate_disk_errors(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # of a killed process with the same id
         try:
-            with temporary.open("wb") as file:
+            with temporary.open("xb") as file:  # "x": follows no link
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # otherwise a power cut may leave the new name on an empty file
@@ -82,7 +137,9 @@ def write_atomically(path: Path, data: bytes) -> None:
             raise
 
 
-def write_record(path: Path, record: T, adapter: TypeAdapter[T], *, indent: int | None = 1) -> None:
+def write_record(
+    path: Path, record: T, adapter: TypeAdapter[T], *, indent: int | None = 1, parents: bool = True
+) -> None:
     """Write a record as JSON, atomically.
 
     Args:
@@ -90,9 +147,10 @@ def write_record(path: Path, record: T, adapter: TypeAdapter[T], *, indent: int 
         record: A value of the adapter's type. NaN and infinities are written as the tokens `NaN` and `Infinity`.
         adapter: pydantic's adapter of the type.
         indent: Spaces per level; None writes a single line, which is faster for long lists.
+        parents: Create its directory if it is missing.
     """
     text = json.dumps(adapter.dump_python(record, by_alias=True), indent=indent)
-    write_atomically(path, (text + "\n").encode())
+    write_atomically(path, (text + "\n").encode(), parents=parents)
 
 
 def read_record(path: Path, adapter: TypeAdapter[T], *, remedy: str) -> T | None:
@@ -110,9 +168,11 @@ def read_record(path: Path, adapter: TypeAdapter[T], *, remedy: str) -> T | None
         RunError: If the file is damaged.
     """
     try:
-        return parse_record(path.read_bytes(), adapter)
+        return parse_record(read_bounded(path, MAX_RECORD), adapter)
     except FileNotFoundError:
         return None
+    except RunError as exc:
+        raise RunError(f"{exc} {remedy}") from exc
     except ValueError as exc:
         raise RunError(f"{path} is damaged ({exc}). {remedy}") from exc
 
@@ -136,6 +196,29 @@ def parse_record(text: str | bytes, adapter: TypeAdapter[T]) -> T:
         raise ValueError(f"{key}: {first['msg']}" if key else first["msg"]) from exc
 
 
+MAX_ARCHIVE_BYTES = 2**32  # of all members of an archive, unpacked
+MAX_RATIO = 200  # unpacked to packed; noise and weights hardly shrink, a zip bomb grows a thousand times
+
+
+def check_archive(file: Path) -> list[str]:
+    """Return the names of the members of a zip archive.
+
+    Raises ValueError if it is not one, if it is a zip bomb, or if a member's path leads out of it.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, struct.error) as exc:
+        raise ValueError(f"it is not a zip archive ({exc})") from exc
+    size = sum(member.file_size for member in members)
+    if size > min(MAX_ARCHIVE_BYTES, MAX_RATIO * file.stat().st_size + 1_000_000):
+        raise ValueError(f"its members have {size:,} bytes when unpacked, far more than the archive")
+    for member in members:
+        if member.filename.startswith(("/", "\\")) or ".." in Path(member.filename).parts:
+            raise ValueError(f"its member {member.filename!r} leads out of the archive")
+    return [member.filename for member in members]
+
+
 _LENGTH = struct.Struct("<Q")
 _ALIGNMENT = 8  # tensors start at a multiple of 8 bytes, for readers that map the file into memory
 _CHECKSUM = "sha256"  # key in the header's metadata
@@ -153,7 +236,9 @@ def add_checksum(data: bytes) -> bytes:
 def find_corruption(path: Path) -> str | None:
     """Return what is wrong with the safetensors file at `path`; None if its checksum matches or it has none."""
     try:
-        header, tensors = _split_header(path.read_bytes())
+        header, tensors = _split_header(read_bounded(path, MAX_WEIGHTS, follow=True))
+    except RunError as exc:
+        return str(exc).removeprefix(f"{path} ")
     except ValueError as exc:
         return f"not a safetensors file ({exc})"
     metadata = header.pop("__metadata__", {})

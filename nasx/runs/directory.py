@@ -22,6 +22,9 @@
             export/                    by `nasx export` (`nasx.export`)
 
 A running search has further files: locks, and notes of workers that hung or ended, next to their weights.
+
+A run may come from a stranger. No link inside of it is followed: every path below a run directory is made by `file_in`
+or `directory_in`, and names of networks that were read are checked before they become a part of one.
 """
 
 from __future__ import annotations
@@ -31,8 +34,10 @@ import json
 import os
 import re
 import socket
-from collections.abc import Collection, Iterator
+import stat
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -40,24 +45,19 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nasx.errors import RunError, SettingError
-from nasx.files import is_temporary, translate_disk_errors, write_atomically
+from nasx.files import is_temporary, kind_of, read_bounded, translate_disk_errors, write_atomically
+from nasx.runs.columns import is_arch_id, shown
 
 CONFIG = "config.yaml"
 DATABASE = "run.db"
 ARCHS = "archs"
 LATEST = "latest"
+JOURNAL_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal")  # of SQLite
+MAX_HOLDER = 10_000  # bytes of the file about the holder of a lock
 _LOCK = ".lock"
 _HOLDER = ".lock.holder"
-_BEGUN = (
-    CONFIG,
-    DATABASE,
-    f"{DATABASE}-wal",
-    f"{DATABASE}-shm",
-    f"{DATABASE}-journal",
-    _LOCK,
-    _HOLDER,
-)  # written at the start
-_WEIGHTS = re.compile(r"weights_(\d+)\.safetensors")
+_BEGUN = (CONFIG, *JOURNAL_FILES, _LOCK, _HOLDER)  # written at the start
+_WEIGHTS = re.compile(r"weights_(\d{1,7})\.safetensors")
 _NO_SYMLINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -66,19 +66,109 @@ def default_runs_dir() -> Path:
     return Path(os.environ.get("NASX_RUNS", "runs"))
 
 
-def arch_dir(run_dir: Path, arch_id: str) -> Path:
-    """Return the directory of one network."""
-    return run_dir / ARCHS / arch_id
+def file_in(run_dir: Path, *parts: str) -> Path:
+    """Return the path of a file in a run directory, which may be missing.
+
+    Raises RunError if there is something else: a link, a directory, a pipe, a device; or a link on the way to it. The
+    run directory itself may be a link.
+    """
+    return _checked(run_dir, parts, stat.S_ISREG, "file")
+
+
+def directory_in(run_dir: Path, *parts: str) -> Path:
+    """Return the path of a directory in a run directory, which may be missing. Raises RunError as `file_in` does."""
+    return _checked(run_dir, parts, stat.S_ISDIR, "directory")
+
+
+def _checked(run_dir: Path, parts: Sequence[str], is_expected: Callable[[int], bool], expected: str) -> Path:
+    path = str(run_dir)
+    for position, part in enumerate(parts, 1):
+        path = f"{path}{os.sep}{part}"
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            break
+        except OSError as exc:
+            raise RunError(f"{path} cannot be read: {exc.strerror}. Check the permissions of its directory.") from exc
+        is_last = position == len(parts)
+        if not (is_expected(mode) if is_last else stat.S_ISDIR(mode)):
+            raise RunError(
+                f"{path} is {kind_of(mode)}, expected a {expected if is_last else 'directory'}: nothing else is used "
+                "in a run directory. Remove it, or restore the run from a copy."
+            )
+    return run_dir.joinpath(*parts)
+
+
+def make_directory(run_dir: Path, *parts: str) -> Path:
+    """Create a directory in a run directory, and return its path. Raises RunError if there is no run directory."""
+    directory = directory_in(run_dir, *parts)
+    with translate_disk_errors(str(directory)):
+        for length in range(1, len(parts) + 1):
+            try:
+                run_dir.joinpath(*parts[:length]).mkdir(exist_ok=True)
+            except FileNotFoundError as exc:
+                raise gone(run_dir) from exc
+    return directory
+
+
+def arch_dir(run_dir: Path, arch_id: str, *parts: str) -> Path:
+    """Return the directory of one network, or a directory in it. Raises RunError for an id of another form."""
+    if not is_arch_id(arch_id):
+        raise RunError(f"{shown(arch_id)} is no id of a network: expected 10 hexadecimal digits.")
+    return directory_in(run_dir, ARCHS, arch_id, *parts)
 
 
 def weights_file(run_dir: Path, arch_id: str, replicate: int = 0) -> Path:
     """Return the path of the trained weights of a trial. The file exists only if they are kept."""
-    return arch_dir(run_dir, arch_id) / f"weights_{replicate}.safetensors"
+    arch_dir(run_dir, arch_id)
+    return file_in(run_dir, ARCHS, arch_id, f"weights_{replicate}.safetensors")
+
+
+def make_arch_dir(file: Path) -> None:
+    """Create the directory of a file of a network, e.g. of `weights_file`, but not its run directory.
+
+    Raises RunError if the run directory was removed or moved.
+    """
+    make_directory(file.parents[2], file.parents[1].name, file.parent.name)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run directory as it was when a command began, to detect that it was removed, moved or replaced since."""
+
+    run_dir: Path
+    inode: int  # of the directory; the number of its device may differ between the nodes of a cluster
+
+    @classmethod
+    def of(cls, run_dir: Path) -> Place:
+        """Return the place of an existing run directory."""
+        return cls(run_dir, run_dir.stat().st_ino)
+
+    def check(self) -> None:
+        """Raise RunError if the directory is no longer there. Takes some microseconds."""
+        try:
+            inode = os.stat(self.run_dir).st_ino  # noqa: PTH116 - twice as fast as Path.stat
+        except OSError:
+            inode = -1
+        if inode != self.inode:
+            raise gone(self.run_dir)
+
+
+def gone(run_dir: Path) -> RunError:
+    """Return the error for a run directory that is no longer where it was."""
+    return RunError(
+        f"{run_dir} was removed, moved or replaced while nasx was using it: stopped, and nothing more is written. "
+        "If it was moved, all that is finished is there: continue with --run-dir and its new path."
+    )
 
 
 def is_run(path: Path) -> bool:
-    """Return whether `path` is a run directory: whether it has a journal."""
-    return (path / DATABASE).is_file()
+    """Return whether `path` is a run directory: whether it has a journal, sound or not."""
+    try:
+        (path / DATABASE).lstat()
+    except (OSError, ValueError):  # ValueError: a path with a NUL character
+        return False
+    return True
 
 
 def new_run_dir(runs_dir: Path, name: str, now: datetime) -> Path:
@@ -150,9 +240,34 @@ def mark_latest(runs_dir: Path, run_dir: Path) -> None:
 
 
 def list_runs(runs_dir: Path) -> list[Path]:
-    """Return the run directories one or two levels below `runs_dir`, oldest first by the timestamps in their names."""
-    candidates = (p.parent for depth in ("*", "*/*") for p in runs_dir.glob(f"{depth}/{DATABASE}"))
-    return sorted((p for p in candidates if not p.is_symlink()), key=lambda p: (p.name, p.parent.name))
+    """Return the run directories one or two levels below `runs_dir`, oldest first by the timestamps in their names.
+
+    Directories that cannot be read are listed too: they may be runs.
+    """
+    found: dict[tuple[int, int], Path] = {}  # by identity: links may lead to a directory a second time
+    for directory in _directories(runs_dir):
+        for path in (directory, *_directories(directory)):
+            if not path.is_symlink() and (is_run(path) or not os.access(path, os.R_OK | os.X_OK)):
+                with suppress(OSError):
+                    status = path.stat()
+                    found.setdefault((status.st_dev, status.st_ino), path)
+    return sorted(found.values(), key=lambda p: (p.name, p.parent.name))
+
+
+def _directories(directory: Path) -> list[Path]:
+    """Return the directories in a directory, sorted; empty if it cannot be read."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(directory / entry.name for entry in entries if _is_directory(entry))
+    except OSError:
+        return []
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # e.g. a loop of links
+        return False
 
 
 def find_run(path: Path | None, runs_dir: Path) -> Path:
@@ -162,12 +277,18 @@ def find_run(path: Path | None, runs_dir: Path) -> Path:
     """
     if path is None:
         return _newest(runs_dir)
-    if path.name == DATABASE and path.is_file():
+    if path.name == DATABASE and not path.is_dir() and is_run(path.parent):
         return path.parent
     if is_run(path):
         return path.resolve() if path.is_symlink() else path
-    if not path.exists():
-        raise RunError(f"{path} does not exist. `nasx runs` lists the runs.")
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as exc:
+        raise RunError(f"{path} does not exist. `nasx runs` lists the runs.") from exc
+    except OSError as exc:
+        raise RunError(f"{path} cannot be read: {exc.strerror}. `nasx runs` lists the runs.") from exc
+    if not os.access(path, os.X_OK):
+        raise RunError(f"{path} cannot be read: permission denied. Check its permissions.")
     if path.is_dir() and (inside := list_runs(path)):
         raise RunError(
             f"{path} is not a run directory, but contains {len(inside)} of them; the newest is {inside[-1]}."
@@ -177,9 +298,10 @@ def find_run(path: Path | None, runs_dir: Path) -> Path:
 
 def _newest(runs_dir: Path) -> Path:
     latest = runs_dir / LATEST
-    if latest.is_symlink() and is_run(latest):
-        return runs_dir / latest.readlink()
-    if runs := list_runs(runs_dir):
+    with suppress(OSError):
+        if latest.is_symlink() and is_run(latest):
+            return runs_dir / latest.readlink()
+    if runs := [run for run in list_runs(runs_dir) if is_run(run)]:
         return runs[-1]
     raise RunError(f"no runs in {runs_dir} yet. Start one with `nasx search`, or choose a run with --run-dir.")
 
@@ -196,7 +318,7 @@ def lock(directory: Path, use: str = "search", otherwise: str = "search into ano
     Raises:
         RunError: If another process has the lock, or if the file system has no locks.
     """
-    held = FileLock(directory / _LOCK)
+    held = FileLock(file_in(directory, _LOCK))
     with translate_disk_errors(str(directory)):
         try:
             held.acquire(timeout=0)
@@ -209,30 +331,48 @@ def lock(directory: Path, use: str = "search", otherwise: str = "search into ano
             raise RunError(
                 f"the file system of {directory} has no file locks: store runs on another one, e.g. a local disk."
             ) from exc
+    place = Place.of(directory)
     try:
         holder = {"pid": os.getpid(), "host": socket.gethostname()}
-        write_atomically(directory / _HOLDER, json.dumps(holder).encode())
+        write_atomically(file_in(directory, _HOLDER), json.dumps(holder).encode())
         yield
     finally:
-        (directory / _HOLDER).unlink(missing_ok=True)
+        with suppress(RunError):  # another directory is there now: its files are not ours
+            place.check()
+            file_in(directory, _HOLDER).unlink(missing_ok=True)
         held.release()
 
 
 def _holder(directory: Path) -> str:
     try:
-        holder = json.loads((directory / _HOLDER).read_bytes())
+        holder = json.loads(read_bounded(directory / _HOLDER, MAX_HOLDER))
+        return f"process {holder['pid']} on {holder['host']}"
     except FileNotFoundError:  # the holder has the lock, but has not written the file yet
         return "just started"
-    return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return "unknown process"
 
 
 def kept_weights(run_dir: Path) -> dict[tuple[str, int], Path]:
     """Return the weight files of a run by (arch_id, replicate)."""
     found = {}
-    for path in sorted((run_dir / ARCHS).glob("*/weights_*.safetensors")):
-        if match := _WEIGHTS.fullmatch(path.name):
-            found[path.parent.name, int(match[1])] = path
-    return found
+    for directory in arch_dirs(run_dir):
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if (match := _WEIGHTS.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
+                    found[directory.name, int(match[1])] = directory / entry.name
+    return dict(sorted(found.items()))
+
+
+def arch_dirs(run_dir: Path) -> list[Path]:
+    """Return the directories of all networks that have one, sorted; links are left out."""
+    directory = directory_in(run_dir, ARCHS)
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False) and is_arch_id(e.name))
+    except FileNotFoundError:
+        return []
+    return [directory / name for name in names]
 
 
 def prune_weights(run_dir: Path, keep: Collection[tuple[str, int]]) -> int:

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from nasx.errors import RunError
 from nasx.runs import rows
-from nasx.runs.database import Database
-from nasx.runs.directory import DATABASE
+from nasx.runs.columns import RowError, read_row
+from nasx.runs.database import REMEDY, Database, why_empty
+from nasx.runs.directory import DATABASE, JOURNAL_FILES, Place, file_in, gone, is_run
 from nasx.runs.rows import DataRecord, Event, Lineage, NoiseRecord, RunInfo
-from nasx.runs.schema import columns_of
+from nasx.runs.schema import CHECKSUM, COLUMNS, columns_of
 from nasx.trial import Candidate, Score, Trial
 
+T = TypeVar("T")
 # A synchronous commit survives a power cut; every commit survives a kill. Synchronous, a trial costs 0.5 ms instead of
 # 0.1 ms on an SSD, and about 10 ms on a spinning or network disk. Worth it only for trials that were trained: results
 # from a table are looked up again, and candidates are requested again when the search resumes.
 _WORTH_SYNCING_SECONDS = 0.1
-_TRIALS = """
-    SELECT asked.*, trials.*, asked.genotype AS asked_genotype, {} AS asked_replicate
-    FROM trials JOIN candidates AS asked ON asked.number = trials.number
-    WHERE {} ORDER BY {}
-"""
-_BY_NUMBER, _BY_TIME = "trials.number, trials.replicate", "trials.rowid"  # rows are only ever added
-_SCORES = "SELECT * FROM scores WHERE {} ORDER BY arch_id, replicate, position"
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Raise RunError for rows that nasx has not written in this form."""
-    try:
-        yield
-    except (ValueError, TypeError, AttributeError, LookupError) as exc:
-        reason = " ".join(str(exc).split()) or type(exc).__name__
-        raise RunError(
-            f"{path} is damaged: its entries cannot be read ({reason}). Run `nasx runs check` for details, "
-            "or restore it from a copy."
-        ) from exc
+# With a checkpoint, run.db has all trials even if it is copied without run.db-wal, and costs 0.5 ms more. Trials of a
+# table are checkpointed at most this often, so that a copy lacks at most the look-ups of this time.
+_CHECKPOINT_SECONDS = 0.1
+Raw = tuple[Any, ...]  # row as SQLite returns it: rowid, then its columns
 
 
 class Journal:
@@ -53,9 +40,16 @@ class Journal:
         """Use `create` or `open` instead."""
         self._database = database
         self.run_dir = database.path.parent
-        self._asked_replicate = "asked.replicate" if database.version >= 3 else "0"
-        with _readable(database.path):
-            self.info = rows.run_info(self._read("run")[0])
+        self._place = Place.of(self.run_dir)
+        self._version = database.version
+        self._run = ""  # checksum of the row of `run`, part of all others
+        self._known: dict[int, tuple[Raw, Lineage]] = {}  # candidates read before, by number
+        self._checkpointed = time.monotonic()
+        found = self._raw("run")
+        if len(found) != 1:
+            raise self._damaged(f"its table run has {len(found)} rows, expected one")
+        self.info = self._entry("run", found[0], rows.run_info)
+        self._run = found[0][-1] if self._version >= 4 else ""
 
     @classmethod
     def create(cls, run_dir: Path, info: RunInfo, data: Sequence[DataRecord] = ()) -> Journal:
@@ -66,15 +60,19 @@ class Journal:
             info: Identity of the search.
             data: Content of the data that it has read.
         """
+        file_in(run_dir, JOURNAL_FILES[-1]).unlink(missing_ok=True)  # of a search that was killed while it started
         database = Database(run_dir / DATABASE)
         try:
             if not database.is_empty:
                 raise _exists_error(run_dir)
             with database.transaction(sync=True):  # after a kill: a complete journal or an empty file
                 database.write_schema()
-                database.insert("run", rows.run_row(info))
+                row = rows.with_checksum("run", rows.run_values(info))
+                database.insert("run", row)
                 for record in data:
-                    database.insert("data", rows.data_row(record))
+                    stored = rows.with_checksum("data", rows.data_values(record), str(row[CHECKSUM]))
+                    database.insert("data", stored)
+            database.checkpoint()
             return cls(database)
         except BaseException:
             database.close()
@@ -83,8 +81,8 @@ class Journal:
     @classmethod
     def check_absent(cls, run_dir: Path) -> None:
         """Raise RunError if the directory has a journal. An empty one, of a search killed at its start, is ignored."""
-        path = run_dir / DATABASE
-        if path.is_file() and path.stat().st_size:
+        path = file_in(run_dir, DATABASE)
+        if path.exists() and path.stat().st_size:
             database = Database(path, read_only=True)
             try:
                 if not database.is_empty:
@@ -99,9 +97,20 @@ class Journal:
         Raises RunError if this is not a run directory, or if its journal is damaged or of a newer nasx. Journals of
         schema 1 can be read, but not written.
         """
-        path = run_dir / DATABASE
-        if not path.is_file():
+        if not is_run(run_dir):
             raise RunError(f"{run_dir} is not a run directory: it has no {DATABASE}. `nasx runs` lists the runs.")
+        if not read_only:  # SQLite merges files on opening: first check that they fit
+            with cls.open(run_dir, read_only=True) as journal:
+                journal.trials()
+        path = file_in(run_dir, DATABASE)
+        if not path.stat().st_size:
+            raise RunError(why_empty(path))
+        rollback = file_in(run_dir, JOURNAL_FILES[-1])
+        if rollback.exists() and rollback.stat().st_size:
+            raise RunError(
+                f"{rollback} is a transaction that nasx has not written: another program has changed the journal. "
+                "Open it with the program sqlite3 if it is yours; do not use a run of a stranger that has it."
+            )
         database = Database(path, read_only=read_only)
         try:
             database.check_schema(read_only=read_only)
@@ -110,9 +119,27 @@ class Journal:
             database.close()
             raise
 
+    def check_place(self) -> None:
+        """Raise RunError if the run directory or its journal was removed, moved or replaced. Takes 5 microseconds."""
+        self._place.check()
+        if not self._database.is_in_place():
+            raise gone(self.run_dir)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Return whether `check_place` succeeds."""
+        try:
+            self.check_place()
+        except RunError:
+            return False
+        return True
+
     def close(self) -> None:
         """Close the file. Entries are safe without it."""
-        self._database.close()
+        try:
+            self._database.checkpoint()
+        finally:
+            self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +160,7 @@ class Journal:
         Raises:
             RunError: If the journal has another candidate or network with this number.
         """
-        row = rows.lineage_row(Lineage(candidate, arch_id, answered))
+        row = self._row("candidates", rows.lineage_values(Lineage(candidate, arch_id, answered)))
         with self._database.transaction():
             recorded = self._database.rows("SELECT * FROM candidates WHERE number = ?", candidate.number)
             if not recorded:
@@ -148,60 +175,83 @@ class Journal:
 
     def candidates(self) -> list[Lineage]:
         """Return all candidates in the order in which they were proposed."""
-        with _readable(self._database.path):
-            return [rows.lineage(row) for row in self._database.rows("SELECT * FROM candidates ORDER BY number")]
+        return list(self._lineage().values())
+
+    def _lineage(self) -> dict[int, Lineage]:
+        """Return all candidates by number. Rows that were read before are not parsed again."""
+        found = {}
+        for position, raw in enumerate(self._raw("candidates")):
+            known = self._known.get(position)
+            if known is None or known[0] != raw:
+                known = raw, self._entry("candidates", raw, partial(rows.lineage, info=self.info))
+                self._known[position] = known
+            if known[1].candidate.number != position:
+                raise self._damaged(f"its table candidates has no row with the number {position}")
+            found[position] = known[1]
+        return found
 
     def record_trial(self, trial: Trial) -> None:
         """Record a finished trial and its scores in one transaction. Its candidate must be recorded before."""
         seconds = trial.evaluation.train_seconds + trial.evaluation.score_seconds
-        with self._database.transaction(sync=seconds >= _WORTH_SYNCING_SECONDS):
-            self._database.insert("trials", rows.trial_row(trial))
+        is_trained = seconds >= _WORTH_SYNCING_SECONDS
+        with self._database.transaction(sync=is_trained):
+            self._database.insert("trials", self._row("trials", rows.trial_values(trial)))
             for position, score in enumerate(trial.evaluation.scores):
-                self._database.insert("scores", rows.score_row(trial, position, score))
+                self._database.insert("scores", self._row("scores", rows.score_values(trial, position, score)))
+        now = time.monotonic()
+        if is_trained or now - self._checkpointed >= _CHECKPOINT_SECONDS:
+            self._database.checkpoint()
+            self._checkpointed = now
 
     def trials(self) -> list[Trial]:
         """Return all finished trials in the order of their candidates, then of their replicates."""
-        return self._trials("true")
+        return sorted(self.trials_by_time(), key=lambda trial: (trial.candidate.number, trial.replicate))
 
     def trials_by_time(self) -> list[Trial]:
         """Return all finished trials in the order in which they were recorded."""
-        return self._trials("true", order=_BY_TIME)
+        with self._database.transaction(write=False):  # all queries see one state while a search writes
+            lineage, raw_scores, raw_trials = self._lineage(), self._raw("scores"), self._raw("trials")
+        return self._trials(lineage, raw_scores, raw_trials)
 
     def trial(self, arch_id: str, replicate: int = 0) -> Trial | None:
         """Return one finished trial, or None."""
-        found = self._trials("{0}.arch_id = ? AND {0}.replicate = ?", arch_id, replicate)
+        only = "arch_id = ? AND replicate = ?", arch_id, replicate
+        with self._database.transaction(write=False):
+            lineage, raw_scores, raw_trials = self._lineage(), self._raw("scores", *only), self._raw("trials", *only)
+        found = self._trials(lineage, raw_scores, raw_trials)
         return found[0] if found else None
 
-    def _trials(self, condition: str, *values: object, order: str = _BY_NUMBER) -> list[Trial]:
-        scores: dict[tuple[str, int], list[Score]] = {}
-        with self._database.transaction(write=False):  # both queries see one state while a search writes
-            score_rows = self._database.rows(_SCORES.format(condition.format("scores")), *values)
-            query = _TRIALS.format(self._asked_replicate, condition.format("trials"), order)
-            trial_rows = self._database.rows(query, *values)
-        with _readable(self._database.path):
-            for row in score_rows:
-                scores.setdefault((row["arch_id"], row["replicate"]), []).append(rows.score(row))
-            return [rows.trial(row, scores.get((row["arch_id"], row["replicate"]), ())) for row in trial_rows]
+    def _trials(self, lineage: Mapping[int, Lineage], raw_scores: list[Raw], raw_trials: list[Raw]) -> list[Trial]:
+        scores: dict[tuple[str, int], dict[int, Score]] = {}
+        for raw in raw_scores:
+            row = self._values("scores", raw)
+            scores.setdefault((row["arch_id"], row["replicate"]), {})[row["position"]] = rows.score(row)
+        found = []
+        for raw in raw_trials:
+            row = self._values("trials", raw)
+            own = scores.pop((row["arch_id"], row["replicate"]), {})
+            try:
+                found.append(rows.trial(row, lineage.get(row["number"]), own, self.info))
+            except RowError as exc:
+                raise self._bad_row("trials", raw, exc) from exc
+        if scores:
+            arch_id, replicate = next(iter(scores))
+            raise self._damaged(f"its table scores has a score of {arch_id}, training {replicate}, which has no trial")
+        return found
 
     def data(self) -> dict[str, DataRecord]:
         """Return the content of the data that the search has read, by part; empty for schemas before version 4."""
-        if self._database.version < 4:
+        if self._version < 4:
             return {}
-        with _readable(self._database.path):
-            return {row["part"]: rows.data_record(row) for row in self._read("data")}
+        return {record.part: record for record in self._entries("data", lambda row: DataRecord(**row))}
 
     def record_data(self, records: Sequence[DataRecord]) -> None:
         """Record the content of data for a run that does not have it, e.g. because an older nasx started it."""
         with self._database.transaction():
-            known = {row["part"] for row in self._read("data")}
+            known = self.data()
             for record in records:
                 if record.part not in known:
-                    self._database.insert("data", rows.data_row(record))
-
-    def _read(self, table: str) -> list[dict[str, Any]]:
-        """Return all rows of a table, in the order of recording, without their checksums."""
-        columns = ", ".join(columns_of(table, self._database.version))
-        return self._database.rows(f"SELECT {columns} FROM {table} ORDER BY rowid")
+                    self._database.insert("data", self._row("data", rows.data_values(record)))
 
     def record_noise(self, estimates: Sequence[NoiseRecord]) -> None:
         """Record estimates of the noise of training. An estimate for the same number of trainings is not replaced."""
@@ -209,14 +259,13 @@ class Journal:
             for estimate in estimates:
                 query = "SELECT 1 FROM noise WHERE trainings = ? AND objective = ?"
                 if not self._database.rows(query, estimate.trainings, estimate.objective):
-                    self._database.insert("noise", rows.noise_row(estimate))
+                    self._database.insert("noise", self._row("noise", vars(estimate)))
 
     def noise(self) -> list[NoiseRecord]:
         """Return all estimates of the noise, the newest last; empty for schemas before version 3."""
-        if self._database.version < 3:
+        if self._version < 3:
             return []
-        with _readable(self._database.path):
-            return sorted((NoiseRecord(**row) for row in self._read("noise")), key=lambda n: n.trainings)
+        return sorted(self._entries("noise", lambda row: NoiseRecord(**row)), key=lambda noise: noise.trainings)
 
     def record_attempt(self, arch_id: str, replicate: int = 0) -> None:
         """Record the start of a trial, so that a resumed search can detect a trial that crashed it."""
@@ -228,8 +277,8 @@ class Journal:
 
     def attempts(self, arch_id: str, replicate: int = 0) -> int:
         """Return the number of attempts at a trial that were not revoked."""
-        query = "SELECT kind FROM events WHERE arch_id = ? AND replicate = ?"
-        kinds = [row["kind"] for row in self._database.rows(query, arch_id, replicate)]
+        events = self._raw("events", "arch_id = ? AND replicate = ?", arch_id, replicate)
+        kinds = [self._values("events", raw)["kind"] for raw in events]
         return kinds.count("attempt") - kinds.count("withdrawal")
 
     def record_event(self, kind: str, message: str) -> None:
@@ -238,11 +287,67 @@ class Journal:
 
     def events(self) -> list[Event]:
         """Return all events in order, attempts included."""
-        return [rows.event(row) for row in self._read("events")]
+        return self._entries("events", lambda row: Event(**row))
 
     def _record(self, event: Event) -> None:
         with self._database.transaction():
-            self._database.insert("events", rows.event_row(event))
+            self._database.insert("events", self._row("events", vars(event)))
+
+    # --- rows
+
+    def _row(self, table: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return rows.with_checksum(table, values, self._run)
+
+    def _raw(self, table: str, where: str = "", *values: object) -> list[Raw]:
+        """Return the rows of a table in the order of recording, unchecked."""
+        names = columns_of(table, self._version)
+        return self._database.read(table, [*names, CHECKSUM] if self._version >= 4 else names, where, *values)
+
+    def _values(self, table: str, raw: Raw) -> dict[str, Any]:
+        """Return the checked values of a row by column. Raises RunError for the first bad one."""
+        try:
+            return self._checked(table, raw)
+        except RowError as exc:
+            raise self._bad_row(table, raw, exc) from exc
+
+    def _checked(self, table: str, raw: Raw) -> dict[str, Any]:
+        names = columns_of(table, self._version)
+        if self._version < 4:
+            return read_row(table, names, raw[1:])
+        values = raw[1:-1]
+        row = read_row(table, names, values)
+        if rows.checksum(values, self._run) != raw[-1]:
+            raise RowError("its checksum does not match its values: it was changed, or is of another run")
+        return row
+
+    def _entry(self, table: str, raw: Raw, entry: Callable[[dict[str, Any]], T]) -> T:
+        try:
+            return entry(self._checked(table, raw))
+        except RowError as exc:
+            raise self._bad_row(table, raw, exc) from exc
+
+    def _entries(self, table: str, entry: Callable[[dict[str, Any]], T]) -> list[T]:
+        return [self._entry(table, raw, entry) for raw in self._raw(table)]
+
+    def _bad_row(self, table: str, raw: Raw, problem: RowError) -> RunError:
+        return self._damaged(f"row {raw[0]} of its table {table}: {problem}")
+
+    def _damaged(self, problem: str) -> RunError:
+        return RunError(f"{self._database.path} is damaged: {problem}.{REMEDY}")
+
+    def row_problems(self) -> list[str]:
+        """Return one sentence per row that cannot be used; empty if there is none."""
+        found = []
+        for table in COLUMNS:
+            if not columns_of(table, self._version):
+                continue
+            for raw in self._raw(table):
+                try:
+                    row = self._checked(table, raw) if table != "run" else {}  # `run` was read on opening
+                    _ = row["history"].epochs if table == "trials" else ()
+                except (RowError, RunError) as exc:
+                    found.append(f"row {raw[0]} of its table {table}: {exc}")
+        return found
 
     def problems(self) -> list[str]:
         """Return one sentence per problem of the database file; empty if there is none. Reads the whole file."""

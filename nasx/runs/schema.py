@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 # Changes by version:
 # 1: first version.
@@ -147,15 +148,50 @@ def _columns() -> dict[str, dict[str, str]]:
 COLUMNS: Mapping[str, Mapping[str, str]] = _columns()  # table -> column -> type, in the order of creation
 
 
-def columns_of(table: str, version: int) -> list[str]:
+def definitions(version: int) -> dict[str, frozenset[str]]:
+    """Return the definition of every table, index and view of a version of the schema, by name; empty for the view."""
+    found = {}
+    for statement in SCHEMA.split(";\n"):
+        if not (match := re.match(r"\s*CREATE (TABLE|INDEX|VIEW) (\w+)", statement)):
+            continue
+        kind, name = match.groups()
+        if kind != "TABLE":
+            parts = definition(kind, statement)
+        elif columns := columns_of(name, version):
+            kept = {*columns, "PRIMARY", "FOREIGN", *([CHECKSUM] if version >= 4 else [])}
+            parts = frozenset(part for part in definition(kind, statement) if part.split()[0] in kept)
+        else:
+            continue
+        found[name] = parts
+    return found
+
+
+def definition(kind: str, sql: str) -> frozenset[str]:
+    """Return the parts of an SQL statement that creates an object, whatever its comments and the order of columns.
+
+    >>> sorted(definition("TABLE", "CREATE TABLE a (x INTEGER, -- of b\\n y TEXT DEFAULT '', PRIMARY KEY (x, y))"))
+    ['PRIMARY KEY (x, y)', 'x INTEGER', 'y TEXT']
+    """
+    if kind == "VIEW":  # nasx does not read it
+        return frozenset()
+    text = " ".join(re.sub("--[^\n]*", "", sql).split())
+    if kind == "INDEX":
+        return frozenset({text})
+    body, _, end = text.partition("(")[2].rpartition(")")
+    parts = (re.sub(r" DEFAULT \S+$", "", part.strip()) for part in re.split(r",(?![^(]*\))", body))  # of an upgrade
+    return frozenset(filter(None, (*parts, end.strip())))
+
+
+@cache
+def columns_of(table: str, version: int) -> tuple[str, ...]:
     """Return the columns that a table has in a version of the schema, without its checksum; empty: it has no table.
 
     >>> columns_of("candidates", 1)[-2:], columns_of("candidates", 4)[-2:], columns_of("noise", 2)
-    (['parents', 'answered'], ['answered', 'replicate'], [])
+    (('parents', 'answered'), ('answered', 'replicate'), ())
     """
     if _since(table) > version:
-        return []
-    return [c for c in COLUMNS[table] if c != CHECKSUM and _since(table, c) <= version]
+        return ()
+    return tuple(c for c in COLUMNS[table] if c != CHECKSUM and _since(table, c) <= version)
 
 
 def _since(table: str, column: str = "") -> int:

@@ -100,15 +100,16 @@ def test_a_file_system_without_locks_is_reported(tmp_path: Path, monkeypatch: py
 
 
 def test_pruning_keeps_only_the_named_weights(tmp_path: Path) -> None:
-    for arch_id, replicate in (("a", 0), ("a", 1), ("b", 0)):
+    first, second = "a000000000", "b000000000"
+    for arch_id, replicate in ((first, 0), (first, 1), (second, 0)):
         path = directory.weights_file(tmp_path, arch_id, replicate)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    (directory.arch_dir(tmp_path, "b") / "network.json").touch()
-    assert directory.prune_weights(tmp_path, {("a", 1)}) == 2
-    assert directory.prune_weights(tmp_path, {("a", 1)}) == 0
+    (directory.arch_dir(tmp_path, second) / "network.json").touch()
+    assert directory.prune_weights(tmp_path, {(first, 1)}) == 2
+    assert directory.prune_weights(tmp_path, {(first, 1)}) == 0
     left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
-    assert left == ["archs/a/weights_1.safetensors", "archs/b/network.json"]
+    assert left == [f"archs/{first}/weights_1.safetensors", f"archs/{second}/network.json"]
 
 
 IDS = ["3fa0c11d22", "3fb7000000", "77b0c11d22"]

@@ -26,64 +26,75 @@ from nasx.reports.summary import summarize_run
 from nasx.runs.journal import Journal
 from nasx.runs.rows import DataRecord, NoiseRecord
 from nasx.runs.schema import SCHEMA_VERSION
-from nasx.trial import Candidate, Evaluation, Reason, Score, Trial, TrialStatus
+from nasx.trial import INFEASIBLE_REASONS, Candidate, Evaluation, Reason, Score, Trial, TrialStatus
 from tests.factories.journals import INFO, downgrade, make_trial, record
+
+A, B = "a000000000", "b000000000"
 
 
 def contents(trial: Trial) -> str:
     """Return all values of a trial as text: floats to the last bit, NaN equal to NaN, integers unlike floats."""
     scores = [{**vars(score), "distances": score.distances.tolist()} for score in trial.evaluation.scores]
-    return repr({**vars(trial), "evaluation": {**vars(trial.evaluation), "scores": scores}})
+    history = tuple(trial.evaluation.history)
+    return repr({**vars(trial), "evaluation": {**vars(trial.evaluation), "scores": scores, "history": history}})
 
 
 # Round trips
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
-finite = st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0)  # SQLite stores -0.0 as 0.0
+seconds = st.floats(0, 1e9).map(lambda x: x + 0.0)  # SQLite stores -0.0 as 0.0
 numbers = st.dictionaries(names, st.floats().map(abs) | st.integers(0, 2**53), max_size=4)
-counts = st.integers(0, 2**31 - 1)
+counts = st.integers(0, 10**6)
+arch_ids = st.text("0123456789abcdef", min_size=10, max_size=10)
 genotypes = st.lists(st.integers(0, 9), max_size=6).map(tuple)
+shares = st.floats(0, 1).map(lambda x: x + 0.0)
 
 
 @st.composite
 def scores(draw: st.DrawFn) -> Score:
-    n = draw(st.integers(0, 4))
-    cells = draw(st.lists(st.floats(), min_size=n * n, max_size=n * n))
+    cells = draw(st.lists(st.floats(0, 2) | st.just(math.nan), min_size=9, max_size=9))
     return Score(
         scorer=draw(names),
-        value=draw(finite),
+        value=draw(shares),
         profile=draw(numbers),
-        distances=np.array(cells, dtype=float).reshape(n, n),
+        distances=np.array(cells, dtype=float).reshape(3, 3),
         n_samples=draw(counts),
-        seconds=draw(finite),
-        completeness_error=draw(st.none() | finite),
+        seconds=draw(seconds),
+        completeness_error=draw(st.none() | seconds),
+    )
+
+
+@st.composite
+def outcomes(draw: st.DrawFn) -> Evaluation:
+    status = draw(st.sampled_from(TrialStatus))
+    reasons = {TrialStatus.INFEASIBLE: INFEASIBLE_REASONS, TrialStatus.FAILED: set(Reason) - INFEASIBLE_REASONS}
+    objectives = {"error": draw(shares), "introspectability": draw(st.floats(0, 2).map(lambda x: x + 0.0))}
+    epochs = draw(st.lists(numbers, max_size=2))
+    return Evaluation(
+        status=status,
+        reason=draw(st.sampled_from(sorted(reasons[status]))) if status in reasons else None,
+        detail=draw(names),
+        metrics={**draw(numbers), **(objectives if status is TrialStatus.COMPLETE else {})},
+        scores=tuple(draw(st.lists(scores(), max_size=2, unique_by=lambda score: score.scorer))),
+        history=tuple({**epoch, "epoch": i} for i, epoch in enumerate(epochs, 1)),
+        train_seconds=draw(seconds),
+        score_seconds=draw(seconds),
     )
 
 
 @st.composite
 def trials(draw: st.DrawFn) -> Trial:
     return Trial(
-        arch_id=draw(names),
+        arch_id=draw(arch_ids),
         replicate=draw(counts),
         genotype=draw(genotypes),
         architecture=draw(names),
         seed=draw(counts),
-        evaluation=Evaluation(
-            status=draw(st.sampled_from(TrialStatus)),
-            reason=draw(st.none() | st.sampled_from(Reason)),
-            detail=draw(names),
-            metrics=draw(numbers),
-            scores=tuple(draw(st.lists(scores(), max_size=2, unique_by=lambda score: score.scorer))),
-            history=tuple(draw(st.lists(numbers, max_size=2))),
-            train_seconds=draw(finite),
-            score_seconds=draw(finite),
-        ),
-        candidate=Candidate(
-            draw(counts), draw(genotypes), draw(counts), draw(names), draw(genotypes), draw(genotypes), draw(counts)
-        ),
-        finished=draw(names),
+        evaluation=draw(outcomes()),
+        candidate=Candidate(0, draw(genotypes), draw(counts), draw(names), replicate=draw(counts)),
+        finished="2026-01-02T03:05:00+00:00",
         retries=draw(counts),
-        gpu_seconds=draw(finite),
+        gpu_seconds=draw(seconds),
     )
 
 
@@ -143,11 +154,11 @@ def test_estimates_of_the_noise_are_read_in_order_and_recorded_once(tmp_path: Pa
 
 
 def test_trials_are_read_in_the_order_of_their_candidates(tmp_path: Path) -> None:
-    first, second, again = make_trial(0, "zz"), make_trial(1, "aa"), make_trial(0, "zz", replicate=1)
+    first, second, again = make_trial(0, B), make_trial(1, A), make_trial(0, B, replicate=1)
     with Journal.create(tmp_path, INFO) as journal:
-        record(journal, second, first, again)
-        assert [(t.arch_id, t.replicate) for t in journal.trials()] == [("zz", 0), ("zz", 1), ("aa", 0)]
-        assert journal.trial("aa", 1) is None
+        record(journal, first, second, again)
+        assert [(t.arch_id, t.replicate) for t in journal.trials()] == [(B, 0), (B, 1), (A, 0)]
+        assert journal.trial(A, 1) is None
 
 
 def test_a_run_may_be_moved(tmp_path: Path) -> None:
@@ -166,7 +177,7 @@ def test_the_results_can_be_read_with_sql(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
         query = "SELECT number, arch_id, replicate, error, parameters, operator FROM results"
         row = connection.execute(query).fetchone()
-    assert row == (0, "a000000000", 0, 1 / 3, 802426, "random")
+    assert row == (0, A, 0, 1 / 3, 802426, "random")
 
 
 # Entries that a resumed search repeats
@@ -174,24 +185,24 @@ def test_the_results_can_be_read_with_sql(tmp_path: Path) -> None:
 
 def test_a_candidate_recorded_again_changes_nothing(tmp_path: Path) -> None:
     with Journal.create(tmp_path, INFO) as journal:
-        journal.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=False)
-        journal.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=True)
+        journal.record_candidate(Candidate(0, (1, 0), 0, "random"), A, answered=False)
+        journal.record_candidate(Candidate(0, (1, 0), 0, "random"), A, answered=True)
         assert [entry.answered for entry in journal.candidates()] == [False]
 
 
 @pytest.mark.parametrize(
     ("candidate", "arch_id"),
     [
-        (Candidate(0, (1, 1), 0, "random"), "a"),
-        (Candidate(0, (1, 0), 1, "random"), "a"),
-        (Candidate(0, (1, 0), 0, "mutation"), "a"),
-        (Candidate(0, (1, 0), 0, "random"), "b"),
-        (Candidate(0, (1, 0), 0, "random", replicate=1), "a"),
+        (Candidate(0, (1, 1), 0, "random"), A),
+        (Candidate(0, (1, 0), 1, "random"), A),
+        (Candidate(0, (1, 0), 0, "mutation"), A),
+        (Candidate(0, (1, 0), 0, "random"), B),
+        (Candidate(0, (1, 0), 0, "random", replicate=1), A),
     ],
 )
 def test_another_candidate_with_the_same_number_is_refused(tmp_path: Path, candidate: Candidate, arch_id: str) -> None:
     with Journal.create(tmp_path, INFO) as journal:
-        journal.record_candidate(Candidate(0, (1, 0), 0, "random"), "a", answered=False)
+        journal.record_candidate(Candidate(0, (1, 0), 0, "random"), A, answered=False)
         with pytest.raises(RunError, match=r"belongs to another config or version: its candidate 0 is \[1,0\] by rand"):
             journal.record_candidate(candidate, arch_id, answered=False)
         assert len(journal.candidates()) == 1
@@ -199,12 +210,12 @@ def test_another_candidate_with_the_same_number_is_refused(tmp_path: Path, candi
 
 def test_attempts_are_counted_until_withdrawn(tmp_path: Path) -> None:
     with Journal.create(tmp_path, INFO) as journal:
-        journal.record_attempt("a")
-        journal.record_attempt("a")
-        journal.record_attempt("b", 1)
-        journal.withdraw_attempt("a")
+        journal.record_attempt(A)
+        journal.record_attempt(A)
+        journal.record_attempt(B, 1)
+        journal.withdraw_attempt(A)
         journal.record_event("search", "resumed")
-        assert (journal.attempts("a"), journal.attempts("b"), journal.attempts("b", 1)) == (1, 0, 1)
+        assert (journal.attempts(A), journal.attempts(B), journal.attempts(B, 1)) == (1, 0, 1)
         assert [e.kind for e in journal.events()] == ["attempt", "attempt", "attempt", "withdrawal", "search"]
         assert journal.events()[-1].message == "resumed"
 
@@ -235,13 +246,24 @@ def write_header(path: Path) -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-@pytest.mark.parametrize("begin", [Path.touch, write_header])
+@pytest.mark.parametrize(
+    ("begin", "message"),
+    [
+        (Path.touch, r"run\.db is empty: its search was stopped while it started\. Start it again\.$"),
+        (
+            write_header,
+            r"run\.db has no tables\. Its search was stopped while it started, or the file was copied without "
+            r"run\.db-wal, in which",
+        ),
+    ],
+    ids=["no_byte", "header"],
+)
 def test_a_search_killed_while_it_started_is_reported_and_can_start_again(
-    tmp_path: Path, begin, read_only: bool
+    tmp_path: Path, begin, message: str, read_only: bool
 ) -> None:
     begin(tmp_path / "run.db")
     Journal.check_absent(tmp_path)
-    with pytest.raises(RunError, match=r"run\.db is empty: its search was stopped while it started\. Start it again"):
+    with pytest.raises(RunError, match=message):
         Journal.open(tmp_path, read_only=read_only)
     Journal.create(tmp_path, INFO).close()
 
@@ -274,20 +296,20 @@ def version_of(run_dir: Path) -> int:
 
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_the_journal_of_an_older_nasx_is_read(tmp_path: Path, version: int) -> None:
-    trials = [make_trial(), make_trial(replicate=1), make_trial(1, "b")]
+    trials = [make_trial(), make_trial(replicate=1), make_trial(1, B)]
     with Journal.create(tmp_path, replace(INFO, alleles=(("a", "b"),) * 2)) as journal:
         record(journal, *trials)
     downgrade(tmp_path, version)
 
     with Journal.open(tmp_path, read_only=True) as journal:
         assert [contents(trial) for trial in journal.trials()] == [contents(trial) for trial in trials]
-        assert contents(journal.trial("b")) == contents(trials[2])
+        assert contents(journal.trial(B)) == contents(trials[2])
         assert [entry.candidate for entry in journal.candidates()] == [trials[0].candidate, trials[2].candidate]
         assert journal.noise() == []
         assert journal.info == replace(INFO, alleles=(("a", "b"),) * 2 if version == 3 else ())
         assert journal.data() == {}
         summary = summarize_run(journal.trials(), journal.info)
-        assert {network.arch_id for network in summary.front} == {"a000000000", "b"}
+        assert {network.arch_id for network in summary.front} == {A, B}
         assert [network.trainings for network in summary.architectures] == [2, 1]
     assert version_of(tmp_path) == version
 
@@ -305,8 +327,8 @@ def test_the_journal_of_a_previous_version_is_upgraded_before_writing(tmp_path: 
     )
     for _ in range(2):  # the second time it is already upgraded
         with Journal.open(tmp_path) as journal:
-            journal.record_candidate(make_trial().candidate, "a000000000", answered=False)  # as a resumed search does
-            if journal.trial("a000000000", 1) is None:
+            journal.record_candidate(make_trial().candidate, A, answered=False)  # as a resumed search does
+            if journal.trial(A, 1) is None:
                 record(journal, again)
             journal.record_noise([ERROR])
             assert [contents(trial) for trial in journal.trials()] == [contents(make_trial()), contents(again)]
@@ -330,10 +352,10 @@ def test_the_journal_of_schema_1_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 def test_trials_are_also_read_in_the_order_of_finishing(tmp_path: Path) -> None:
-    first, second, again = make_trial(0, "zz"), make_trial(1, "aa"), make_trial(0, "zz", replicate=1)
+    first, second, again = make_trial(0, B), make_trial(1, A), make_trial(0, B, replicate=1)
     with Journal.create(tmp_path, INFO) as journal:
-        record(journal, second, first, again)
-        assert [(t.arch_id, t.replicate) for t in journal.trials_by_time()] == [("aa", 0), ("zz", 0), ("zz", 1)]
+        record(journal, first, second, again)
+        assert [(t.arch_id, t.replicate) for t in journal.trials_by_time()] == [(B, 0), (A, 0), (B, 1)]
 
 
 def test_overwritten_pages_are_reported(tmp_path: Path) -> None:
@@ -343,9 +365,9 @@ def test_overwritten_pages_are_reported(tmp_path: Path) -> None:
     page = data.index(b"validation_loss") // 4096 * 4096  # a page with trials
     data[page : page + 4096] = b"\xa5" * 4096
     (tmp_path / "run.db").write_bytes(data)
-    with Journal.open(tmp_path) as journal:
+    with Journal.open(tmp_path, read_only=True) as journal:
         assert journal.problems()
-        with pytest.raises(RunError, match=r"run\.db is damaged .*Run `nasx runs check` for details"):
+        with pytest.raises(RunError, match=r"run\.db is damaged: database disk image is malformed. Run `nasx runs check` for details"):
             journal.trials()
 
 
@@ -423,14 +445,14 @@ def test_a_full_disk_is_reported_and_loses_no_entry(tmp_path: Path) -> None:
     with Journal.create(tmp_path, INFO) as journal:
         record(journal, make_trial())
         journal._database.rows("PRAGMA max_page_count = 1")  # no further page, as on a full disk
-        big = make_trial(1, "b")
+        big = make_trial(1, B)
         big = replace(big, evaluation=replace(big.evaluation, detail="x" * 10**6))
-        journal.record_candidate(big.candidate, "b", answered=False)
+        journal.record_candidate(big.candidate, B, answered=False)
         with pytest.raises(
             ResourceError, match=r"no space left on the disk while writing .*run\.db\. Free some space.*"
         ):
             journal.record_trial(big)
-        assert [t.arch_id for t in journal.trials()] == ["a000000000"]
+        assert [t.arch_id for t in journal.trials()] == [A]
         journal._database.rows("PRAGMA max_page_count = 1000000")
         journal.record_trial(big)
         assert len(journal.trials()) == 2
@@ -451,7 +473,7 @@ def test_a_search_on_a_disk_that_fills_up_keeps_every_trial(tiny_disk: Path) -> 
     with Journal.create(tiny_disk, INFO) as journal:
         with pytest.raises(ResourceError, match="every finished trial is kept"):
             for number in range(10_000):
-                record(journal, make_trial(number, str(number)))
+                record(journal, make_trial(number, f"{number:010x}"))
                 recorded += 1
         assert len(journal.trials()) == recorded > 10
     with Journal.open(tiny_disk, read_only=True) as journal:
@@ -471,9 +493,9 @@ from nasx.runs.journal import Journal
 run_dir = Path(sys.argv[2])
 journal = Journal.open(run_dir) if (run_dir / "run.db").exists() else Journal.create(run_dir, INFO)
 for number in itertools.count(len(journal.trials())):
-    journal.record_attempt(str(number))
-    record(journal, make_trial(number, str(number)))
-    print(number, flush=True)
+    journal.record_attempt(f"{number:010x}")
+    record(journal, make_trial(number, f"{number:010x}"))
+    print(f"{number:010x}", flush=True)
 """
 
 

@@ -23,7 +23,7 @@ from nasx.runs.training_records import (
 )
 
 FINAL = FinalRecord(
-    arch_id="aa",
+    arch_id="aa00000000",
     architecture="|a|b|",
     genotype=(0, 1),
     course={"training": {"epochs": 2, "learning_rate": 0.1}, "seed": 0},
@@ -42,7 +42,7 @@ FINAL = FinalRecord(
     ),
 )
 FINETUNED = Finetuned(
-    arch_id="aa",
+    arch_id="aa00000000",
     replicate=0,
     regularizer=0.5,
     epochs=5,
@@ -68,7 +68,7 @@ def test_a_final_record_survives_the_round_trip_exactly(tmp_path: Path) -> None:
 
 def test_there_is_no_record_without_a_file(tmp_path: Path) -> None:
     assert read_final_record(tmp_path) is None
-    assert read_finetuned(tmp_path, "aa") is None
+    assert read_finetuned(tmp_path, "aa00000000") is None
     assert read_test_set_evaluations(tmp_path) == []
 
 
@@ -100,17 +100,17 @@ def test_a_damaged_final_record_is_reported_with_its_problem(tmp_path: Path, cha
 @pytest.mark.parametrize("key", ["regulariser", "regularizer"])
 def test_fine_tuning_is_read_with_either_spelling_of_the_regularizer(tmp_path: Path, key: str) -> None:
     write_finetuned(FINETUNED, tmp_path)
-    file = tmp_path / "archs/aa/finetuned.json"
+    file = tmp_path / "archs/aa00000000/finetuned.json"
     stored = json.loads(file.read_text())
     file.write_text(json.dumps({key if name == "regulariser" else name: value for name, value in stored.items()}))
 
-    assert read_finetuned(tmp_path, "aa") == FINETUNED
+    assert read_finetuned(tmp_path, "aa00000000") == FINETUNED
 
 
 def test_fine_tuning_is_stored_under_the_keys_that_older_versions_read(tmp_path: Path) -> None:
     write_finetuned(FINETUNED, tmp_path)
 
-    stored = json.loads((tmp_path / "archs/aa/finetuned.json").read_text())
+    stored = json.loads((tmp_path / "archs/aa00000000/finetuned.json").read_text())
 
     assert stored["regulariser"] == 0.5
     assert stored["twin"] == {"error": 0.3}
@@ -118,14 +118,14 @@ def test_fine_tuning_is_stored_under_the_keys_that_older_versions_read(tmp_path:
 
 
 def test_a_repeated_test_set_evaluation_counts_once(tmp_path: Path) -> None:
-    assert record_test_set_evaluation(tmp_path, "aa", "course", [0, 1]) == []
+    assert record_test_set_evaluation(tmp_path, "aa00000000", "course", [0, 1]) == []
     (first,) = read_test_set_evaluations(tmp_path)
 
-    assert record_test_set_evaluation(tmp_path, "aa", "course", [0, 1]) == []
+    assert record_test_set_evaluation(tmp_path, "aa00000000", "course", [0, 1]) == []
     assert record_test_set_evaluation(tmp_path, "bb", "course", [0]) == [first]
 
-    assert [e.arch_id for e in read_test_set_evaluations(tmp_path)] == ["aa", "bb"]
-    assert first == training_records.TestSetEvaluation(first.time, "aa", "course", (0, 1))
+    assert [e.arch_id for e in read_test_set_evaluations(tmp_path)] == ["aa00000000", "bb"]
+    assert first == training_records.TestSetEvaluation(first.time, "aa00000000", "course", (0, 1))
 
 
 def test_damaged_test_set_evaluations_are_reported(tmp_path: Path) -> None:
