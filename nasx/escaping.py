@@ -19,18 +19,21 @@ _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029\u2065\u3164\uffa0\U000e0100-\U000e01ef]"
 )
 
+_JOINERS = "\u200c\u200d"  # zero-width non-joiner and joiner
 
-def printable(text: str, *, lines: bool = False) -> str:
+
+def printable(text: str, *, lines: bool = False, joiners: bool = False) -> str:
     r"""Return text in which no character controls a terminal or hides: those are escaped as in Python.
 
     Escapes control characters, bidirectional overrides, invisible characters, unassigned characters, and bytes of file
-    names that are not UTF-8, which Python reads as lone surrogates. `lines`: keep newlines and tabs.
+    names that are not UTF-8, which Python reads as lone surrogates. `lines`: keep newlines and tabs. `joiners`: keep
+    the joiners of Persian words and of emoji, which terminals do not draw.
 
     >>> print(printable("cat\x1b[2J\ndog"), printable("a\u202eb"), printable("caf\udce9"), printable("naïve ± 日本"))
     cat\x1b[2J\ndog a\u202eb caf\xe9 naïve ± 日本
     """
-    kept = "\n\t" if lines else ""
-    rest = text.replace("\n", "").replace("\t", "") if lines else text
+    kept = ("\n\t" if lines else "") + (_JOINERS if joiners else "")
+    rest = text.translate(dict.fromkeys(map(ord, kept))) if kept and not text.isprintable() else text
     if rest.isprintable() and not _INVISIBLE.search(rest):  # almost every text
         return text
     return "".join(c if c in kept or _is_harmless(c) else _escape(c) for c in text)

@@ -92,10 +92,11 @@ def read_bounded(path: Path, max_bytes: int, *, follow: bool = False) -> bytes:
     except OSError as exc:
         problem = "is a link, expected a file" if exc.errno == errno.ELOOP else f"cannot be read ({exc.strerror})"
         raise RunError(f"{path} {problem}.") from exc
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise RunError(f"{path} is {kind_of(status.st_mode)}, expected a file.")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise RunError(f"{path} is {kind_of(status.st_mode)}, expected a file.")
         if status.st_size > max_bytes:
             raise RunError(f"{path} has {status.st_size:,} bytes, expected at most {max_bytes:,}.")
         return file.read(status.st_size)
@@ -233,10 +234,13 @@ def add_checksum(data: bytes) -> bytes:
     return _LENGTH.pack(len(text)) + text + tensors
 
 
-def find_corruption(path: Path) -> str | None:
-    """Return what is wrong with the safetensors file at `path`; None if its checksum matches or it has none."""
+def find_corruption(path: Path, *, follow: bool = False) -> str | None:
+    """Return what is wrong with the safetensors file at `path`; None if its checksums match or it has none.
+
+    `follow`: accept a link to a file.
+    """
     try:
-        header, tensors = _split_header(read_bounded(path, MAX_WEIGHTS, follow=True))
+        header, tensors = _split_header(read_bounded(path, MAX_WEIGHTS, follow=follow))
     except RunError as exc:
         return str(exc).removeprefix(f"{path} ")
     except ValueError as exc:

@@ -120,9 +120,7 @@ def describe(annotation: Any) -> str:
 
 def yaml_text(value: Any) -> str:
     """Return a value as it is written in YAML, cut to 80 characters: null, true, 'text', [1, 2]."""
-    if isinstance(value, str):
-        return repr(value)
-    text = json.dumps(value, default=repr)
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

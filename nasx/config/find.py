@@ -6,6 +6,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import nasx
+from nasx.config.settings import expand_user
 from nasx.errors import ConfigError, did_you_mean
 
 BASE = "base"  # defaults of all experiments; not an experiment itself
@@ -34,7 +35,9 @@ def find_config(name_or_path: str | Path) -> Path:
     A path is used as it is. A name, with or without .yaml, is searched in ./configs, then among the packaged configs.
     Raises ConfigError, with the known names, if there is none.
     """
-    given = Path(name_or_path).expanduser()
+    if not str(name_or_path):
+        raise ConfigError("there is no config of an empty name. `nasx config list` shows the configs.")
+    given = expand_user(Path(name_or_path), "--config")
     if given.is_file() and given.suffix != ".yaml":
         raise ConfigError(f"{given} is not a config: the name of a config ends in .yaml.")
     file = given if given.suffix == ".yaml" else Path(f"{given}.yaml")

@@ -17,6 +17,7 @@ from yaml.error import MarkedYAMLError, YAMLError
 from nasx.config.components import RENAMED_SETTINGS
 from nasx.config.describe import suggest
 from nasx.config.find import known_choices, known_groups
+from nasx.config.written import is_literal_path, may_be_text, several_values
 from nasx.errors import ConfigError, did_you_mean
 
 OPEN_KEYS = ("constraints.",)  # users choose the names below these: adding one needs no +
@@ -24,6 +25,8 @@ OPEN_KEYS = ("constraints.",)  # users choose the names below these: adding one 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     """Parse `key=value` texts. A value outside of Hydra's grammar, such as ~/data, is text.
+
+    Texts and paths are completed by `nasx.config.written`.
 
     Raises ConfigError naming the first malformed override.
     """
@@ -39,15 +42,18 @@ def _parse_override(text: str) -> Override:
     parser = OverridesParser.create()
     if key.startswith(OPEN_KEYS):
         key = f"++{key}"
+    quoted = f"{key}={json.dumps(value.replace('${', '{'), ensure_ascii=False)}"
     try:
-        override = parser.parse_override(f"{key}{equals}{value}")
-    except HydraException:
+        override = parser.parse_override(quoted if is_literal_path(value) else f"{key}{equals}{value}")
+        if override.is_sweep_override():
+            if not may_be_text(key.lstrip("+")):
+                raise several_values(text)
+            override = parser.parse_override(quoted)  # `with_written_overrides` refuses it if it is not a text
+    except (HydraException, ValueError, RecursionError):
         try:
-            override = parser.parse_override(f"{key}={json.dumps(value, ensure_ascii=False)}")
+            override = parser.parse_override(quoted)
         except HydraException as error:
             raise ConfigError(f"the override {text!r} is not of the form key=value.") from error
-    if override.is_sweep_override():
-        raise ConfigError(f"the override {text!r} has several values, but one is expected. Write a list as [1, 2].")
     if override.key_or_group.partition(".")[0] == "hydra":
         raise ConfigError(f"the override {text!r} is not a setting of nasx: settings of Hydra are not supported.")
     return override

@@ -6,6 +6,7 @@ check them when `nasx.config.components` builds them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -23,9 +24,17 @@ ONLY_FOR_TRAINING = ("dataset", "training", "scorer")  # optional if a table rep
 OF_THE_SEARCH = ("evaluations", "early_stopping")  # settings in the section algorithm that the search itself reads
 
 
+MAX_NAME_BYTES = 255  # of a folder, on all usual file systems
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
+
+
 def _folder_name(name: str) -> str:
     if name in ("", ".", "..") or Path(name).name != name:
         raise ValueError(f"must be the name of a folder, without a path, got {name!r}")
+    if RESERVED.fullmatch(name) or name.endswith((".", " ")) or not name.isprintable():
+        raise ValueError(f"must be a name that every system accepts for a folder, got {name!r}")
+    if (length := len(name.encode())) > MAX_NAME_BYTES:
+        raise ValueError(f"must have at most {MAX_NAME_BYTES} bytes in UTF-8, got {length}")
     return name
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from types import NoneType
@@ -150,6 +150,8 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     Traceback (most recent call last):
     nasx.errors.ConfigError: algorithm.evaluations must be an integer or null, got 'many'.
     """
+    for huge in _huge_integers(value, key):
+        raise ConfigError(f"{huge} must be at most {LARGEST:,}, the largest integer of 64 bits.")
     if annotation in (Any, inspect.Parameter.empty):
         return value
     record = record_type(annotation)
@@ -160,10 +162,55 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     if record is not None and not (value is None and NoneType in get_args(annotation)):
         raise _mismatch(key, describe(annotation), value)
     try:
-        converted = TypeAdapter(annotation, config=None if record else _ADAPTER_CONFIG).validate_json(json.dumps(value))
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=None if record else _ADAPTER_CONFIG)
+        converted = _restore(adapter.validate_json(_as_json(value)))
     except ValidationError as error:
         raise ConfigError(_sentence(f"{key} {_problem(annotation, error.errors(), value)}")) from error
-    return converted.expanduser() if isinstance(converted, Path) else converted
+    return expand_user(converted, key) if isinstance(converted, Path) else converted
+
+
+# Bytes of file names that are not UTF-8 are lone surrogates in Python, which pydantic's JSON does not admit:
+# meanwhile they are characters of a private plane
+_BYTES = {code: 0x10FF00 + code - 0xDC00 for code in range(0xDC80, 0xDD00)}
+_PRIVATE = {private: code for code, private in _BYTES.items()}
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).translate(_BYTES)
+
+
+def _restore(value: Any) -> Any:
+    """Return a value with the bytes of file names that `_as_json` has replaced."""
+    if type(value) is str:  # no enumeration
+        return value.translate(_PRIVATE)
+    if isinstance(value, Path):
+        return Path(str(value).translate(_PRIVATE))
+    if isinstance(value, dict):
+        return {_restore(key): _restore(item) for key, item in value.items()}
+    return type(value)(map(_restore, value)) if type(value) in (list, tuple) else value
+
+
+LARGEST = 2**63 - 1  # the journal and numpy have no larger integers
+
+
+def expand_user(path: Path, name: str) -> Path:
+    """Return a path with ~ replaced. Raises SettingError, naming `name`, for the ~ of an unknown user."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise SettingError(name, f"begins with ~, but there is no such home directory: {path}.") from error
+
+
+def _huge_integers(value: Any, key: str) -> Iterator[str]:
+    """Yield the full key of each integer that has more than 64 bits."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _huge_integers(item, full_key(key, str(name)))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _huge_integers(item, key)
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        yield key
 
 
 def check_argument(name: str, value: Any, annotation: Any) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from nasx.config.settings import expand_user
 from nasx.data.dataset import LabeledImages
 from nasx.errors import DataError
 
@@ -21,8 +22,13 @@ Seed = Annotated[int, Field(ge=0)]
 
 
 def expand(path: str) -> Path:
-    """Return a path with ~ and environment variables replaced."""
-    return Path(os.path.expandvars(path)).expanduser()
+    """Return a path with ~ and environment variables replaced; one that exists, as it is.
+
+    Raises SettingError for the ~ of an unknown user.
+    """
+    if os.path.lexists(path):
+        return Path(path)
+    return expand_user(Path(os.path.expandvars(path)), "the path")
 
 
 def existing_folder(root: str, need: str) -> Path:

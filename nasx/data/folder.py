@@ -29,6 +29,7 @@ from nasx.data.files import Seed, TestFraction, existing_folder, expand
 from nasx.data.image_files import ImageSize, is_image_file, read_image
 from nasx.data.splits import hold_out
 from nasx.errors import DataError
+from nasx.escaping import valid_name
 
 _AUGMENTATION = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0.25)
 
@@ -56,8 +57,8 @@ class ImageFolder:
     augmentation: Augmentation = _AUGMENTATION
 
     name: ClassVar[str] = "folder"
-
     places: ClassVar[tuple[str, ...]] = ("root", "memory_map", "cache")
+
     def train(self) -> LabeledImages:
         return self._read(self.train_files())
 
@@ -119,26 +120,25 @@ def list_files(folder: Path, *, class_names: Sequence[str] | None = None) -> Lab
     Raises:
         DataError: if there are fewer than two classes, an unexpected class, or a class without images.
     """
-    try:
-        found = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from error
+    found = _class_folders(folder)
     names = tuple(found if class_names is None else class_names)
     if len(names) < 2:
         raise DataError(f"{folder} must contain one folder for each of at least two classes, got {len(names)}.")
-    if unknown := [name for name in found if name not in names]:
-        raise DataError(f"unexpected class folder {folder / unknown[0]}. Expected: {_few(names)}.")
+    if unknown := [place for name, place in found.items() if name not in names]:
+        raise DataError(f"unexpected class folder {unknown[0]}. Expected: {_few(names)}.")
     paths: list[Path] = []
     labels: list[int] = []
-    for name in found:
-        images = sorted(path for path in (folder / name).rglob("*") if is_image_file(path) and path.is_file())
+    for name, place in found.items():
+        images = sorted(path for path in place.rglob("*") if is_image_file(path) and path.is_file())
         if not images:
-            raise DataError(f"{folder / name} contains no images: add some, or remove it.")
+            raise DataError(f"{place} contains no images: add some, or remove it.")
         paths += images
         labels += [names.index(name)] * len(images)
     if not paths:
         raise DataError(f"{folder} contains no images.")
     return LabeledFiles(tuple(paths), tuple(labels), names)
+
+
 def _class_folders(folder: Path) -> dict[str, Path]:
     r"""Return name of the class -> its folder, sorted by name. In a name that is not UTF-8, other bytes are \xNN."""
     try:
@@ -150,8 +150,6 @@ def _class_folders(folder: Path) -> dict[str, Path]:
         twice = next(place for place in places if found[valid_name(place.name)] != place)
         raise DataError(f"{folder} has two class folders named {valid_name(twice.name)}: rename one of them.")
     return dict(sorted(found.items()))
-
-
 
 
 def cached_images(paths: Sequence[Path], *, size: int, channels: int, folder: Path) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from nasx.data.dataset import IMAGE_SIZES, LabeledImages
 from nasx.data.files import Seed, TestFraction, checked_labels, concatenate, damaged_file, expand
 from nasx.data.splits import hold_out
 from nasx.errors import DataError
+from nasx.escaping import valid_name
 
 _AUGMENTATION = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0.25)
 # Names of MedMNIST -> names of Keras
@@ -63,8 +64,8 @@ class NumpyArrays:
     augmentation: Augmentation = _AUGMENTATION
 
     name: ClassVar[str] = "numpy"
-
     places: ClassVar[tuple[str, ...]] = ("file",)
+
     def train(self) -> LabeledImages:
         """Return the training part, and val if present: a search draws its own validation images."""
         path = self._path()
@@ -128,9 +129,10 @@ def _required(path: Path, arrays: Arrays, name: str) -> NDArray[Any]:
 def _class_names(path: Path, arrays: Arrays, labels: str) -> tuple[str, ...]:
     """Return the class names in the file, or else the numbers from 0 to the largest of `labels`."""
     if (names := arrays.get("class_names")) is not None:
-        if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < max(2, len(names)):
+        valid = tuple(map(valid_name, names.tolist())) if names.ndim == 1 and names.dtype.kind == "U" else ()
+        if len(set(valid)) < max(2, len(valid)):
             raise damaged_file(path, "expected class_names to be an array of at least two different texts", _ADVICE)
-        return tuple(names.tolist())
+        return valid
     values = _required(path, arrays, labels)
     if values.dtype.kind not in "iu" or values.size == 0 or values.max() < 1 or values.max() >= values.size:
         raise damaged_file(path, f"expected {labels} to be integers that number the classes from 0", _ADVICE)

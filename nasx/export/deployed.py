@@ -18,6 +18,7 @@ from nasx.files import parse_record
 
 METADATA_KEY = "nasx"  # key of the description in the metadata of every format
 VERSION = 1
+MAX_TEXT = 20_000_000  # characters of a description; with centroids of 1,000 classes it has some millions
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +48,13 @@ def read_description(text: str | None, file: str) -> Description:
     if text is None:
         raise DataError(f"{file} is not a model written by `nasx export`: it has no description.")
     try:
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"it has more than {MAX_TEXT:,} characters")
         found = parse_record(text, DESCRIPTION)
     except ValueError as exc:
         raise DataError(f"{file} is not a model written by `nasx export`: its description is invalid ({exc}).") from exc
+    if len(set(found.class_names)) < max(2, len(found.class_names)):
+        raise DataError(f"{file} must describe two or more different classes, got {len(found.class_names)}.")
     low, high = IMAGE_SIZES
     channels, *sides = found.shape
     if found.version != VERSION or channels not in (1, 3) or not all(low <= side <= high for side in sides):

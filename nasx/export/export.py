@@ -60,7 +60,7 @@ def model_card(source: Source, format_name: str, file: str) -> str:
     figures = "\n".join(f"| {name} | {value} |" for name, value in source.facts.items())
     recipe = ", ".join(f"{name} {value}" for name, value in source.recipe.items())
     return f"""\
-# {description.arch_id}: {description.dataset} in {len(names)} classes
+# {description.arch_id}: {_plain(description.dataset)} in {len(names)} classes
 
 `{file}`, written by nasx {description.nasx}. {source.origin}
 
@@ -78,7 +78,7 @@ def model_card(source: Source, format_name: str, file: str) -> str:
 
 ## Data
 
-{description.dataset}. Its test images were used neither in the search nor for training.
+{_plain(description.dataset)}. Its test images were used neither in the search nor for training.
 The confidence was calibrated on {source.n_calibration:,} images that were not used for training.
 
 ## Figures
@@ -91,19 +91,24 @@ The confidence was calibrated on {source.n_calibration:,} images that were not u
 
 {recipe}.
 
-Architecture: `{description.architecture}`
+Architecture: `{_code(description.architecture)}`
 
 ## Limits
 
 - Images of anything else are assigned to one of the {len(names)} classes, possibly with high confidence.
-- The figures apply to images like those of {description.dataset}, not to other cameras, crops or colors.
+- The figures apply to images like those of {_plain(description.dataset)}, not to other cameras, crops or colors.
 - Images of other sizes must be resized to {height} x {width} pixels; `nasx predict` crops to this aspect ratio first.
 """
 
 
 def _plain(name: str) -> str:
-    """Return a class name on one line, with the control characters of Markdown and HTML escaped."""
+    """Return text on one line, with the characters escaped that are markup in Markdown or HTML."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else c for c in clean(name))
+
+
+def _code(text: str) -> str:
+    """Return text on one line, for a code span."""
+    return clean(text).replace("`", "'")
 
 
 CARD = "README.md"

@@ -18,12 +18,20 @@ from safetensors.torch import save as save_tensors
 
 from nasx.errors import ResourceError, RunError
 from nasx.export.deployed import METADATA_KEY, Deployed, Description
-from nasx.files import add_checksum, write_atomically
+from nasx.export.untrusted import (
+    MAX_BYTES,
+    MAX_SECONDS,
+    Outputs,
+    check_model_file,
+    check_program,
+    checked_onnx,
+    stopped_after,
+)
+from nasx.files import add_checksum, read_bounded, write_atomically
 
 TOLERANCE = 1e-4  # largest difference between the outputs of a file and those of the network
 EXTRA = "pip install 'nasx[onnx]'"
 
-Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # probabilities (n, n_classes), confidence (n,)
 Inference = Callable[[NDArray[np.uint8]], Outputs]
 
 
@@ -46,7 +54,11 @@ def write_onnx(model: Deployed, description: Description, file: Path) -> None:
             program, dynamo=True, output_names=["probabilities", "confidence"], verbose=False
         )
     graph.model.metadata_props[METADATA_KEY] = description.to_json()
-    write_atomically(file, graph.model_proto.SerializeToString())
+    proto = graph.model_proto
+    for part in (*proto.graph.node, *proto.graph.initializer, *proto.graph.value_info):
+        part.ClearField("metadata_props")  # paths of this machine, in stack traces
+        part.ClearField("doc_string")
+    write_atomically(file, proto.SerializeToString(deterministic=True))
     check_outputs(model, open_onnx(file)[0], description, file)
 
 
@@ -81,23 +93,35 @@ def write_safetensors(model: Deployed, description: Description, file: Path) -> 
 
 
 def open_onnx(file: Path) -> tuple[Inference, str | None]:
-    """Return the function that an ONNX file computes, and the text of its description."""
+    """Return the function that an ONNX file computes, and the text of its description.
+
+    Raises ValueError for a graph that needs anything but itself.
+    """
     onnxruntime = require_onnx("onnxruntime")
+    model = checked_onnx(require_onnx("onnx"), read_bounded(file, MAX_BYTES, follow=True))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised as exceptions
-    # from memory, so that the graph cannot read other files as its weights
-    session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    session = onnxruntime.InferenceSession(
+        model,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["ConstantFolding"],  # it runs parts of the graph, which cannot be stopped
+    )
+    (given,) = session.get_inputs()
 
-    def run(images: NDArray[np.uint8]) -> Outputs:
-        probabilities, confidence = session.run(None, {name: images})
-        return probabilities, confidence
+    def run(images: NDArray[np.uint8]) -> Any:
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        with stopped_after(MAX_SECONDS, lambda: setattr(options, "terminate", True)):
+            return session.run(None, {given.name: images}, options)
 
     return run, session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
 
 
 def open_torch(file: Path) -> tuple[Inference, str | None]:
     """Return the same for a .pt2 file. torch unpickles such files: do not open files of unknown origin."""
+    check_model_file(file)
+    check_program(file)
     extra = {METADATA_KEY: ""}
     with _quiet():
         program = torch.export.load(file, extra_files=extra).module()
@@ -146,7 +170,12 @@ def require_onnx(name: str) -> Any:
 
 def _program(model: Deployed, description: Description) -> torch.export.ExportedProgram:
     example = torch.zeros(2, *description.shape, dtype=torch.uint8)  # 2 images: with 1, torch fixes the batch size
-    return torch.export.export(model.cpu().eval(), (example,), dynamic_shapes={"images": {0: torch.export.Dim.DYNAMIC}})
+    shapes = {"images": {0: torch.export.Dim.DYNAMIC}}
+    program = torch.export.export(model.cpu().eval(), (example,), dynamic_shapes=shapes)
+    for node in program.graph_module.graph.nodes:
+        for name in ("stack_trace", "from_node", "source_fn_stack"):  # with paths of this machine
+            node.meta.pop(name, None)
+    return program
 
 
 @contextmanager

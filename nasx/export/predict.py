@@ -15,11 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from nasx.config.components import build, current_name, load_target
+from nasx.config.settings import expand_user
 from nasx.data.image_files import is_image_file, read_image
 from nasx.diagnostics.confidence import Confidence
 from nasx.errors import DataError, NasxError
 from nasx.export.deployed import METADATA_KEY, Deployed, Description, read_description
 from nasx.export.formats import WRITERS, Inference, open_onnx, open_torch, run_module
+from nasx.export.untrusted import Outputs, check_model_file, check_normalization, checked_outputs, limited_memory
 from nasx.files import find_corruption
 
 BATCH = 64  # images at a time
@@ -74,37 +76,45 @@ def load_model(path: Path, *, trust: bool = False) -> Model:
             "Use --trust if you trust its origin, or export the model as onnx."
         )
     load = {"onnx": _load_onnx, "torch": _load_torch, "safetensors": _load_safetensors}[SUFFIXES[file.suffix]]
+    check_model_file(file)
     try:
-        model = load(file)
-        _check_shapes(model)
-        return model
+        with limited_memory():
+            model = load(file)
+            model.run(np.zeros((1, *model.description.shape), dtype=np.uint8))
     except NasxError:
         raise
     except Exception as exc:  # a damaged file: its library may raise anything
-        reason = (" ".join(str(exc).split()) or type(exc).__name__)[:160]
-        raise DataError(f"{file} cannot be loaded ({reason}). Export the model again.") from exc
+        raise DataError(f"{file} cannot be loaded ({_reason(exc)}). Export the model again.") from exc
+    return model
 
 
-def _check_shapes(model: Model) -> None:
-    """Raise ValueError if the shapes of the outputs do not fit the description."""
-    outputs = model.run(np.zeros((1, *model.description.shape), dtype=np.uint8))
-    expected = ((1, len(model.description.class_names)), (1,))
-    if (received := tuple(output.shape for output in outputs)) != expected:
-        raise ValueError(f"outputs of shape {received}, expected {expected}")
+def _reason(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:160]
+
+
+def _checked(run: Inference, description: Description) -> Inference:
+    """Return a function that raises ValueError if the outputs of `run` do not fit the description."""
+
+    def run_checked(images: NDArray[np.uint8]) -> Outputs:
+        return checked_outputs(run(images), len(images), len(description.class_names))
+
+    return run_checked
 
 
 def _load_onnx(file: Path) -> Model:
-    run, description = open_onnx(file)
-    return Model(read_description(description, str(file)), run)
+    run, text = open_onnx(file)
+    description = read_description(text, str(file))
+    return Model(description, _checked(run, description))
 
 
 def _load_torch(file: Path) -> Model:
-    run, description = open_torch(file)
-    return Model(read_description(description, str(file)), run)
+    run, text = open_torch(file)
+    description = read_description(text, str(file))
+    return Model(description, _checked(run, description))
 
 
 def _load_safetensors(file: Path) -> Model:
-    if problem := find_corruption(file):
+    if problem := find_corruption(file, follow=True):
         raise DataError(f"{file} is damaged: {problem}. Export the model again.")
     with safe_open(file, "pt") as opened:
         description = read_description((opened.metadata() or {}).get(METADATA_KEY), str(file))
@@ -115,9 +125,9 @@ def _load_safetensors(file: Path) -> Model:
     )
     network.load_state_dict(load_file(file))
     confidence = Confidence.from_dict(rebuild["confidence"])
-    return Model(
-        description, run_module(Deployed(network, confidence, mean=rebuild["mean"], std=rebuild["std"]).eval())
-    )
+    check_normalization(rebuild, description.shape[0])
+    deployed = Deployed(network, confidence, mean=rebuild["mean"], std=rebuild["std"]).eval()
+    return Model(description, _checked(run_module(deployed), description))
 
 
 def _checked_space(node: Mapping[str, Any], file: Path) -> Mapping[str, Any]:
@@ -139,7 +149,7 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[Prediction]:
         batch = files[start : start + BATCH]
         images = [_read(file, model.description) for file in batch]
         pixels = [image for image in images if not isinstance(image, str)]
-        outputs = zip(*model.run(np.stack(pixels)), strict=True) if pixels else iter(())
+        outputs = zip(*_run(model, np.stack(pixels)), strict=True) if pixels else iter(())
         for file, image in zip(batch, images, strict=True):
             if isinstance(image, str):
                 yield Prediction(file, None, None, None, problem=image)
@@ -147,6 +157,15 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[Prediction]:
             probabilities, confidence = next(outputs)
             best = int(probabilities.argmax())
             yield Prediction(file, model.description.class_names[best], float(probabilities[best]), float(confidence))
+
+
+def _run(model: Model, pixels: NDArray[np.uint8]) -> Outputs:
+    """Return the outputs of a model. Raises DataError if it fails, or if they are not probabilities."""
+    try:
+        with limited_memory():
+            return model.run(pixels)
+    except Exception as exc:  # of the library that runs it
+        raise DataError(f"the model has no valid outputs for these images ({_reason(exc)}).") from exc
 
 
 def _read(file: Path, description: Description) -> NDArray[np.uint8] | str:
@@ -165,7 +184,7 @@ def list_images(patterns: Sequence[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        path = Path(pattern).expanduser()
+        path = expand_user(Path(pattern), "IMAGE")
         if path.is_dir():
             matches = sorted(child for child in path.rglob("*") if is_image_file(child) and child.is_file())
         elif any(c in pattern for c in "*?[") and not path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 from nasx.errors import DataError, ResourceError
 from nasx.escaping import csv_cell, to_csv
+from nasx.files import read_bounded
+
+MAX_BYTES = 100_000_000  # of a file of similarities or ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +56,8 @@ def pair_weights(similarity: ClassSimilarity | None, n_classes: int) -> NDArray[
 def read_similarity(path: Path) -> ClassSimilarity:
     """Return the class similarities in a CSV. Raises DataError with the line that is wrong."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
+        text = read_bounded(path, MAX_BYTES, follow=True).decode("utf-8-sig")
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise DataError(f"cannot read the class similarities {path}: {exc}") from exc
     names = tuple(name.strip() for name in rows[0][1:]) if rows else ()
@@ -80,7 +84,7 @@ def similarity_csv(similarity: ClassSimilarity) -> str:
 def read_synsets(path: Path) -> tuple[str, ...]:
     """Return the WordNet ids in a file, one per line. Raises DataError if it cannot be read."""
     try:
-        return tuple(path.read_text(encoding="utf-8").split())
+        return tuple(read_bounded(path, MAX_BYTES, follow=True).decode().split())
     except (OSError, UnicodeDecodeError) as exc:
         raise DataError(f"cannot read the WordNet ids {path}: {exc}") from exc
 

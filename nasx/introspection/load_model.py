@@ -7,6 +7,7 @@ import pickle
 import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nasx.errors import ConfigError, DataError, did_you_mean
-from nasx.files import find_corruption
+from nasx.files import check_archive, find_corruption
 
 _FACTORY_FORMAT = "module:factory, e.g. my_models:resnet"
 _STATE_DICT_KEYS = (
@@ -55,29 +56,35 @@ def load_state(model: nn.Module, weights: Path) -> None:
     if missing := [name for name in expected if name not in state]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(f"{weights}: parameter {missing[0]!r}{more} of the model is missing")
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, NotImplementedError) as exc:  # e.g. sparse or quantized tensors
+        raise DataError(f"{weights} cannot be copied into the model: {_on_one_line(exc)}") from exc
 
 
 def read_state(weights: Path) -> dict[str, Tensor]:
     """Return the tensors in a file of weights, by name, without running any code in it. Raises DataError."""
     if not weights.is_file():
-        raise DataError(f"{weights} does not exist: --weights must be a .safetensors file or a file of torch.save")
+        state_of_it = "is not a file" if weights.exists() else "does not exist"
+        raise DataError(f"{weights} {state_of_it}: --weights must be a .safetensors file or a file of torch.save")
     if weights.suffix == ".safetensors":
         from safetensors.torch import load_file  # not needed for other files
 
-        if problem := find_corruption(weights):
+        if problem := find_corruption(weights, follow=True):
             raise DataError(f"{weights} cannot be used: {problem}")
         return load_file(weights)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch warns about the pickles that it rejects below
+            if zipfile.is_zipfile(weights):  # older files of torch are none
+                check_archive(weights)
             state: Any = torch.load(weights, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         raise DataError(
             f"{weights} contains Python objects, which could run code, or is not a file of torch.save: "
             "save only the weights, torch.save(model.state_dict(), FILE)"
         ) from exc
-    except (RuntimeError, EOFError, ValueError, LookupError) as exc:
+    except Exception as exc:  # a damaged file: torch may raise anything
         raise DataError(f"{weights} is damaged or not a file of torch.save: {_on_one_line(exc)}") from exc
     if isinstance(state, Mapping):
         state = next((state[key] for key in _STATE_DICT_KEYS if isinstance(state.get(key), Mapping)), state)

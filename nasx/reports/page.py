@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from nasx.escaping import printable
 from nasx.reports.tables import fold
 
 
@@ -23,12 +24,17 @@ def render(template: str, *, escape: Callable[[str], str] | None = None, **value
         loader=PackageLoader("nasx.reports.html"),
         undefined=StrictUndefined,
         autoescape=escape is None,
-        finalize=None if escape is None else lambda value: escape(value) if isinstance(value, str) else value,
+        finalize=lambda value: _clean(value, escape) if type(value) is str else value,  # not for Markup
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     return environment.get_template(template).render(**values)
+
+
+def _clean(text: str, escape: Callable[[str], str] | None) -> str:
+    text = printable(text, lines=True, joiners=True)
+    return text if escape is None else escape(text)
 
 
 CELL_HEADING, SHAP_HEADING = "The cell", "Evidence for its decisions"
@@ -80,12 +86,12 @@ def as_markdown(page: Page) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""Escape the characters that are markup within a line of Markdown.
+    r"""Return text on one line, with the characters escaped that are markup within a line of Markdown.
 
     >>> print(escape_markdown("<b> *x* | a_b"))
     \<b\> \*x\* \| a\_b
     """
-    return re.sub(r"([\\`*_{}\[\]<>|~&#$])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]<>|~&#$])", r"\\\1", " ".join(text.split()))
 
 
 def as_html(page: Page, figures: Mapping[str, bytes]) -> str:

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nasx.config.settings import expand_user
 from nasx.errors import ResourceError
 from nasx.trackers.tracking import Entry, finite_only, flatten
 
@@ -114,7 +115,7 @@ class TensorBoard(LightningTracker):
 
         root = self.run_dir / "tensorboard"
         if self.directory is not None:
-            root = Path(self.directory).expanduser() / self.name / self.run_dir.name
+            root = expand_user(Path(self.directory), "logger.directory") / self.name / self.run_dir.name
         return TensorBoardLogger(str(root), name=None, version=version, default_hp_metric=False)
 
 

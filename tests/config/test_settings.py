@@ -130,13 +130,33 @@ def test_convert_names_key_expectation_and_value(value: Any, annotation: Any, me
     assert "\n" not in str(caught.value)
 
 
-@given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.booleans()))
+@given(
+    st.one_of(
+        st.integers(-(2**63) + 1, 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.booleans()
+    )
+)
 def test_convert_never_changes_a_scalar_of_the_right_type(value: Any) -> None:
     assert convert(value, type(value), "key") == value
 
 
+@pytest.mark.parametrize("value", [10**26, [1, -(10**26)], {"x": [2**63]}])
+def test_an_integer_of_more_than_64_bits_is_refused(value: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^seed(\.x)? must be at most 9,223,372,036,854,775,807, the largest integer"
+    ):
+        convert(value, Any, "seed")
+
+
+def test_bytes_of_a_path_that_are_not_utf_8_stay_as_they_are() -> None:
+    given = {"root": "caf\udce9", "list": ["\udcff"]}
+
+    assert convert(given, Mapping[str, Any], "dataset") == given
+    assert convert("caf\udce9", Path, "runs_dir") == Path("caf\udce9")
+
+
 def test_a_long_value_is_shortened_in_messages() -> None:
     assert len(yaml_text(list(range(100)))) == 80
+    assert len(yaml_text("x" * 1000)) == 80
 
 
 def test_construct_passes_checked_settings_and_what_the_search_supplies() -> None:

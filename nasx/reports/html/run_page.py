@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from nasx.escaping import printable
 from nasx.reports import palette
 from nasx.reports.page import render
 
@@ -49,13 +50,21 @@ def run_page(data: Mapping[str, Any], *, live: bool = False) -> str:
 
 
 def json_in_html(data: Any) -> str:
-    """Return JSON for a script element: characters with a meaning in HTML are escaped.
+    """Return JSON for a script element: characters with a meaning in HTML, or that control text, are escaped.
 
     >>> json_in_html(["</script>&"])
     '["\\\\u003c/script\\\\u003e\\\\u0026"]'
     """
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII: no U+2028
+    text = json.dumps(_printable(data), allow_nan=False, separators=(",", ":"))  # ASCII: no U+2028
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _printable(data: Any) -> Any:
+    if isinstance(data, str):
+        return printable(data, lines=True, joiners=True)
+    if isinstance(data, Mapping):
+        return {_printable(key): _printable(value) for key, value in data.items()}
+    return [_printable(item) for item in data] if isinstance(data, list | tuple) else data
 
 
 def _digest(script: str) -> str:
