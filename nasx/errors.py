@@ -9,7 +9,8 @@
     ├── RunError              run directory that is missing, damaged, in use or of another config
     ├── ArchitectureError     architecture id or string that is unknown, ambiguous or malformed
     └── ResourceError         missing resource: a GPU, disk space, an optional package
-        └── DeviceError       GPU that this process can no longer use
+        ├── DeviceError       GPU that this process can no longer use
+        └── ServerDiedError   server of Ray on this machine that has died
 
     TrialFailure              trial that ended without objectives; handled within the evaluation
 
@@ -71,6 +72,10 @@ class ArchitectureError(NasxError):
 
 class ResourceError(NasxError):
     """Raised for a missing resource: a GPU, disk space, an optional package."""
+
+
+class ServerDiedError(ResourceError):
+    """Raised if a server of Ray on this machine has died. Ray would end this process a minute later."""
 
 
 class DeviceError(ResourceError):

@@ -1,6 +1,7 @@
 """The `nasx` command: table of commands, and translation of errors to one line and an exit status.
 
-Exit status: 0 success; 2 an error that the user can fix; 130 interrupted; 1 a bug, with its traceback.
+Exit status: 0 success; 2 an error that the user can fix; 128 + n ended by signal n, e.g. 130 by Ctrl-C; 1 a bug, with
+its traceback.
 A reader that closes stdout early (`| head`) is no error; stdout on a full disk is. stderr may fail without consequence.
 `NASX_DEBUG=1` shows the traceback of every error.
 """
@@ -19,6 +20,7 @@ import typer.core
 from nasx.cli.path_options import checked_paths
 from nasx.errors import NasxError, file_problem, first_line, is_out_of_memory
 from nasx.escaping import printable, shorten_words
+from nasx.execution.interrupt import Interrupted, interruptible, last_words, settle
 from nasx.terminal import discard_unwritten, flush, safe_streams
 
 # command -> (module, attribute, one line of help); modules are imported when their command is called
@@ -109,13 +111,20 @@ def run(arguments: list[str] | None = None) -> NoReturn:
             sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
             status = 1
     discard_unwritten()
+    if status > 128:  # ended by a signal: do not wait for threads and exit handlers of libraries
+        os._exit(status)
     sys.exit(status)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status."""
-    with safe_streams():
-        status = _run(arguments)
+    with safe_streams(), interruptible():
+        try:
+            status = _run(arguments)
+        except Interrupted as interrupted:
+            last_words(interrupted.message)
+            settle()
+            status = interrupted.status
         if (error := flush()) is not None and status == 0:
             return _fail(f"nasx: the output cannot be written ({error.strerror or error}).")
         return status

@@ -10,6 +10,7 @@ import typer
 from nasx.cli.options import TrustOption, read_options
 from nasx.errors import ConfigError
 from nasx.execution.imports import gc_paused
+from nasx.execution.interrupt import advise
 from nasx.terminal import Console, answers
 
 
@@ -38,12 +39,13 @@ def search(
     """
     if resume == (config is not None):
         raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or use --resume.")
+    advise("No trial has begun: start it again.")
     with gc_paused():  # they take a second to load
         from nasx import experiment
         from nasx.cli.progress import SearchDisplay
         from nasx.config.compose import compose_unchecked, provenance
         from nasx.reports.tables import front_table
-        from nasx.runs.directory import default_runs_dir, find_run
+        from nasx.runs.directory import default_runs_dir, find_run, resume_line
         from nasx.workflows import search as searching
 
     console = Console(stderr=True)
@@ -82,9 +84,7 @@ def search(
     console.print(f"Stopped: {ended}.", soft_wrap=True, highlight=False, markup=False)
     if loop.stopping != searching.INTERRUPTED:
         return 0
-    console.print(
-        f"Resume with: nasx search --resume --run-dir {loop.run_dir}", soft_wrap=True, highlight=False, markup=False
-    )
+    notify(resume_line(loop.run_dir))
     return 130
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -36,6 +37,9 @@ def gc_paused() -> Iterator[None]:
             gc.enable()
 
 
+if os.environ.get(READY):
+    # blocked while the search starts Ray (`nasx.execution.interrupt.relayed`)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU})
 try:
     with gc_paused() if os.environ.get(MODULES) else contextlib.nullcontext():
         for _name in filter(None, os.environ.get(MODULES, "").split(",")):

@@ -100,6 +100,7 @@ class Jobs:
         self.clocks = Clocks(gpus)
         self.pending: dict[Key, Candidate] = {}  # trials without an evaluation, running or returned
         self._returned: deque[Job] = deque()  # jobs of pending trials that workers returned without an evaluation
+        self._closed: set[Key] = set()  # taken back at the end
         self._retried: Counter[Key] = Counter()  # retries so far, limited by `retries`
         self._failed: Counter[Key] = Counter()  # failed attempts, including those for lack of memory
         self._replaced: Counter[Key] = Counter()  # broken workers that had the job
@@ -208,11 +209,15 @@ class Jobs:
         """
         return self.pending.pop(key(job)), self._failed[key(job)], self.clocks.remove(key(job))
 
-    def close(self) -> None:
-        """Take back every running job without counting the attempt: a resumed search assigns it again."""
+    def close(self, store: Journal) -> None:
+        """Take back every running job without counting the attempt: a resumed search assigns it again.
+
+        `store`: the journal, opened by the current thread. Each attempt is withdrawn once, whoever calls.
+        """
         returned = {key(job) for job in self._returned}
-        for arch_id, replicate in self.pending.keys() - returned:
-            self.store.withdraw_attempt(arch_id, replicate)
+        for arch_id, replicate in self.pending.keys() - returned - self._closed:
+            self._closed.add((arch_id, replicate))
+            store.withdraw_attempt(arch_id, replicate)
             weights_file(self.run_dir, arch_id, replicate).unlink(missing_ok=True)
 
     def active(self, space: SearchSpace) -> tuple[Running, ...]:

@@ -215,8 +215,12 @@ class SearchLoop:
 
         Then record the noise, and keep only the weights of the front and its rivals.
         """
-        self._jobs.close()
+        self.take_back(self.store)
         self._recorded.close()
+
+    def take_back(self, store: Journal) -> None:
+        """Take back all running jobs. `store`: the journal, opened by the current thread."""
+        self._jobs.close(store)
 
     def progress(self) -> Progress:
         """Return the progress of the search."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import site
 import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -45,12 +45,15 @@ from pydantic import Field
 
 import nasx
 from nasx.config.settings import checked
-from nasx.errors import ResourceError, SettingError
+from nasx.errors import ResourceError, ServerDiedError, SettingError
 from nasx.execution import imports as worker_imports
+from nasx.execution import leftovers
 from nasx.execution.imports import gc_paused
+from nasx.execution.interrupt import end_within, is_ending, last_step, relayed
 from nasx.execution.loop import SearchLoop
 from nasx.execution.mps import multi_process_service
 from nasx.execution.workers import Device, GPUsPerTrial, WorkerPlan, WorkerSettings, plan_workers
+from nasx.runs.directory import resume_line
 from nasx.trial import Evaluator
 
 PATIENCE = 30.0  # seconds to wait for worker processes before the search starts without them
@@ -60,6 +63,24 @@ IMPORTS = "nasx.execution.tuner"  # needed by every worker
 # cores, and 2.8 s of processor time
 PRELOAD = "RAY_preload_python_modules"
 UNUSED = ("start_monitor", "start_log_monitor", "start_api_server")  # processes for clusters, logs and dashboards
+
+
+class Servers:
+    """Ray's servers on this machine. If one dies, calls of Ray take a minute, and then it ends this process."""
+
+    def __init__(self, folder: str) -> None:
+        """`folder`: Ray's."""
+        self.folder = folder
+        self.found: dict[str, leftovers.Process] = {}
+
+    def died(self) -> str:
+        """Return a sentence if a server has died, else ""."""
+        if len(self.found) < len(leftovers.SERVERS):  # they start one after the other
+            self.found = leftovers.servers(os.getpid(), self.folder) | self.found
+        for name, (pid, started) in self.found.items():
+            if leftovers.start_time(pid) != started:
+                return f"Ray's {name} has died: it was killed, or memory was short. All finished trials are kept."
+        return ""
 
 
 class RayExecution:
@@ -91,6 +112,7 @@ class RayExecution:
         self.address = address
         self.mps = mps
         self._starting: Future[None] | None = None  # Ray's start, while it runs in the background
+        self._servers: Servers | None = None  # of the Ray that this object has started
         self._make_plan = partial(
             plan_workers, device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial
         )
@@ -117,8 +139,7 @@ class RayExecution:
         """
         if self._plan is None:
             with self.started():
-                if self._starting is not None:
-                    self._starting.result()
+                self._wait_for_start()
                 gpus = int(ray.cluster_resources().get("GPU", 0))
             self._plan = self._make_plan(all_gpus=gpus, place="the cluster")
         return self._plan
@@ -137,17 +158,36 @@ class RayExecution:
         with (
             _temporary_folder() as folder,
             self._shared_gpus(folder) as variables,
+            relayed() as self._handle_signals,
             ThreadPoolExecutor(1, thread_name_prefix="ray") as thread,
         ):
+            self._servers = Servers(folder)
             self._starting = thread.submit(_start, self.address, self._plan, [IMPORTS, *imports], folder, variables)
             try:
-                yield
+                with end_within(1.0, self._servers.died, status=2):
+                    yield
             finally:
-                with contextlib.suppress(Exception):  # `run` has raised it already, if it was called
-                    self._starting.result()
-                self._starting = None
-                with _silent():
-                    ray.shutdown()
+                self._shut_down()
+
+    def _wait_for_start(self) -> None:
+        """Wait until Ray has started, and raise its exception if it has not."""
+        if self._starting is None:
+            return
+        while not wait_for([self._starting], timeout=0.1).done:
+            pass  # handle signals
+        self._starting.result()
+        self._handle_signals()
+
+    def _shut_down(self) -> None:
+        with contextlib.suppress(Exception):  # `run` has raised it already, if it was called
+            self._wait_for_start()
+        self._starting = self._servers = None
+        with _silent():
+            ray.shutdown()
+
+    def _scratch(self) -> AbstractContextManager[str]:
+        """Return a directory for Tune's files."""
+        return _temporary_folder() if self._servers is None else nullcontext(f"{self._servers.folder}/tune")
 
     def _shared_gpus(self, folder: str) -> AbstractContextManager[dict[str, str]]:
         """Start the Multi-Process Service if `mps` is set; yield environment variables for the workers."""
@@ -163,16 +203,21 @@ class RayExecution:
 
         Raises the exceptions of `watch` and `evaluate`, after ending the workers.
         """
-        with self.started(), _temporary_folder() as scratch, _silent():
+        with self.started(), self._scratch() as scratch, _silent():
             with gc_paused():  # while Ray starts in the background
                 from nasx.execution.tuner import EndOfTune, LoopSearcher, Watcher, make_tuner
 
-            if self._starting is not None:
-                self._starting.result()
+            self._wait_for_start()
             here, plan = self.address is None, self.plan
             resources = {"cpu": 1 if here else plan.cpus, "gpu": plan.gpus}
+
+            def watch_servers() -> None:
+                if died := self._died():
+                    raise ServerDiedError(f"{died} {resume_line(loop.run_dir)}")
+                watch()
+
             for restart in range(MAX_RESTARTS + 1):
-                watcher = Watcher(watch, LoopSearcher(loop))
+                watcher = Watcher(watch_servers, LoopSearcher(loop, lambda: is_ending() or bool(self._died())))
                 tuner = make_tuner(
                     watcher,
                     evaluate,
@@ -188,11 +233,15 @@ class RayExecution:
                         return
                     raise watcher.error from None
                 except ray.exceptions.RayError as crash:
+                    watch_servers()
                     watcher.kill_workers()
                     loop.store.record_event("executor_restart", f"Ray Tune crashed: {crash}")
                     if restart == MAX_RESTARTS:
                         raise
                     watcher.searcher.requeue_all()
+
+    def _died(self) -> str:
+        return "" if self._servers is None else self._servers.died()
 
 
 def _start(
@@ -306,14 +355,13 @@ def _check_reachable(address: str | None) -> None:
 
 @contextmanager
 def _temporary_folder() -> Iterator[str]:
-    """Create a temporary directory. Workers that are being killed may still write there while it is removed."""
+    """Create a temporary directory, which is removed however the search ends, and remove those of dead searches."""
     # it contains sockets, whose paths must be short: TMPDIR may be too long
     parent = "/tmp" if Path("/tmp").is_dir() else None
-    folder = tempfile.mkdtemp(prefix="nasx-", dir=parent)
-    try:
+    leftovers.sweep(parent or tempfile.gettempdir())
+    folder = tempfile.mkdtemp(prefix=leftovers.PREFIX, dir=parent)
+    with leftovers.kept(folder), last_step(partial(leftovers.remove, folder)):
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

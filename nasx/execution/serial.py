@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from nasx.config.settings import checked
+from nasx.execution.interrupt import raising
 from nasx.execution.loop import SearchLoop
 from nasx.execution.workers import Device, WorkerPlan, plan_workers
 from nasx.trial import Evaluator
@@ -44,5 +45,7 @@ class SerialExecution:
         while (job := loop.next_job()) is not None:
             loop.begin(job)
             watch()
-            loop.complete(job, evaluate(job))
+            with raising():
+                evaluation = evaluate(job)
+            loop.complete(job, evaluation)
             watch()

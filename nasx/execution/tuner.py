@@ -17,13 +17,15 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from nasx.errors import DeviceError
+from nasx.errors import DeviceError, ServerDiedError
 from nasx.evaluation.watchdog import read_hang_report
 from nasx.execution.loop import SearchLoop
 from nasx.execution.workers import FailureStreak, end_worker, why_ended
 from nasx.trial import Evaluator, Job, Reason
 
 GRACE = 30.0  # seconds after the time limit in which a worker must stop the trial itself before it is killed
+
+SETTLING = 0.3  # seconds after the death of a worker in which the end of the search explains it
 
 
 class EndOfTune(Exception):  # noqa: N818 - no error
@@ -36,9 +38,11 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
     It has no metric and mode, so that Tune does not rank. Tune pickles its searcher at times: the state is empty.
     """
 
-    def __init__(self, loop: SearchLoop) -> None:
+    def __init__(self, loop: SearchLoop, is_ending: Callable[[], bool] = lambda: False) -> None:
+        """`is_ending`: whether the search is being ended, so that its workers die for this reason."""
         super().__init__()
         self.loop = loop
+        self.is_ending = is_ending
         self.jobs: dict[str, Job] = {}
         self.too_late: set[str] = set()  # trials whose stuck worker was killed
         self.error: BaseException | None = None  # exception of a method whose exceptions Tune swallows
@@ -69,6 +73,8 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
             self.loop.lose(job, hung, Reason.TIMEOUT)
         elif error and (why := why_ended(job.weights_file)) is not None:
             self.loop.replace_worker(job, why)
+        elif error and self._ends_soon():
+            self.loop.requeue(job)
         elif error:
             self.loop.lose(job, "its worker process died")
         elif result is None or "outcome" not in result:
@@ -78,6 +84,13 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
             if isinstance(outcome, BaseException):
                 raise outcome
             self.loop.complete(job, outcome)
+
+    def _ends_soon(self) -> bool:
+        """Return whether a worker has died with the search: a signal to all processes may reach this one last."""
+        deadline = time.monotonic() + SETTLING
+        while not self.is_ending() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.is_ending()
 
     def requeue_all(self) -> None:
         """Requeue the jobs that no worker will finish."""
@@ -159,7 +172,8 @@ class Watcher(tune.Callback):  # type: ignore[misc]
             self.error = exc
         self.error = self.searcher.error or self.error
         if self.error is not None or self.searcher.loop.finished:
-            self.kill_workers()
+            if not isinstance(self.error, ServerDiedError):  # a dead server of Ray cannot kill
+                self.kill_workers()
             raise EndOfTune
 
     def kill_stuck_workers(self) -> None:

@@ -33,6 +33,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import socket
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -237,6 +238,11 @@ def mark_latest(runs_dir: Path, run_dir: Path) -> None:
         except OSError as exc:
             if exc.errno not in _NO_SYMLINKS:
                 raise
+
+
+def resume_line(run_dir: Path) -> str:
+    """Return the sentence that says how to resume a run."""
+    return f"Resume with: nasx search --resume --run-dir {shlex.quote(str(run_dir))}"
 
 
 def list_runs(runs_dir: Path) -> list[Path]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +21,20 @@ from nasx.config.plain import Config, as_plain, get, put, replace_leaves, to_yam
 from nasx.config.schema import ExperimentConfig
 from nasx.data.digest import FileWatch
 from nasx.execution.budget import SearchLimits
-from nasx.execution.interrupt import Interrupted, interruptible
+from nasx.execution.interrupt import Interrupted, advise, interruptible, last_step, settle
 from nasx.execution.loop import SearchLoop
 from nasx.experiment import Experiment, made_ready, prepare, repeatability
 from nasx.files import translate_disk_errors, write_atomically
-from nasx.runs.directory import CONFIG, check_free, find_run, lock, mark_latest, new_run_dir, remove_temporary
+from nasx.runs.directory import (
+    CONFIG,
+    check_free,
+    find_run,
+    lock,
+    mark_latest,
+    new_run_dir,
+    remove_temporary,
+    resume_line,
+)
 from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
 from nasx.runs.stored_run import VERSIONS, ReadOptions, StoredRun, open_run, version_notice, versions
@@ -57,7 +68,7 @@ def start(
         check_free(run_dir)  # before the slow steps
         Journal.check_absent(run_dir)
     plain: Config = replace_leaves(as_plain(config), _without_variables)
-    with ExitStack() as workers:
+    with interruptible(), ExitStack() as workers:
         return _begin(prepare(plain, workers), plain, run_dir, watch, notify)
 
 
@@ -133,7 +144,8 @@ def resume(
     say = notify or (lambda line: None)
     options = ReadOptions(tuple(overrides), trust_code=trust_code, notify=say)
     opened = open_run(run_dir, overrides, may_change=CHANGEABLE, trust_code=trust_code, write=True, notify=say)
-    with lock(run_dir), opened as run, ExitStack() as workers:
+    with interruptible(), lock(run_dir), opened as run, ExitStack() as workers:
+        advise(resume_line(run_dir))
         experiment = made_ready(Experiment.of_stored(run, options), workers)
         if not run.data:
             run.journal.record_data(experiment.content)
@@ -196,8 +208,12 @@ def _run(
     )
     tracking = _tracking(config, resolved, run_dir)
     files_are_same = _watch_files(experiment)
+    advise(resume_line(run_dir))
     try:
-        with interruptible(lambda: loop.stop(INTERRUPTED), at_once=experiment.execution.in_process) as check:
+        with (
+            last_step(partial(_take_back, loop)),
+            interruptible(lambda: loop.stop(INTERRUPTED), at_once=False) as check,
+        ):
 
             def step() -> None:
                 check()
@@ -207,14 +223,22 @@ def _run(
                         each(loop)
 
             experiment.execution.run(loop, experiment.evaluate, step)
-    except Interrupted:
-        pass  # `loop.stopping` has the reason
+    except Interrupted as interrupted:
+        if interrupted.signum != signal.SIGINT:
+            raise
+        settle()  # the caller shows the result so far; `loop.stopping` has the reason
     finally:
         if tracking:
             tracking.watch(loop)
             tracking.close(finished=loop.stopping != INTERRUPTED)
         loop.close()
     return loop
+
+
+def _take_back(loop: SearchLoop) -> None:
+    """Take back all running jobs, in another thread than that of the search, which does not end."""
+    with Journal.open(loop.run_dir) as store:
+        loop.take_back(store)
 
 
 def _watch_files(experiment: Experiment) -> Callable[[], None]:
