@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"escaping", "__init__"},
     {"errors", "terminal"},
-    {"files"},
+    {"files", "machine", "places"},
     {"trial", "pareto", "protocols"},
     {"networks", "data", "config"},
     {"spaces", "introspection", "algorithms", "runs"},

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import typer
 import typer.core
 
+from nasx import machine, places
 from nasx.cli.path_options import checked_paths
 from nasx.errors import NasxError, file_problem, first_line, is_out_of_memory
 from nasx.escaping import printable, shorten_words
@@ -108,7 +109,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         try:
             status = main(arguments)
         except Exception:  # a bug: its traceback may quote text from outside
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
             status = 1
     discard_unwritten()
     if status > 128:  # ended by a signal: do not wait for threads and exit handlers of libraries
@@ -132,6 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     try:
+        machine.limit_threads()
+        places.prepare()
         command: Any = typer.main.get_command(app)
         words = checked_paths(sys.argv[1:] if arguments is None else arguments)
         with command.make_context("nasx", words) as context:
@@ -151,9 +154,9 @@ def _run(arguments: list[str] | None) -> int:
         if is_out_of_memory(error):
             advice = "use fewer or smaller images, a smaller batch, or --device cpu"
             return _fail(f"nasx: out of memory ({first_line(error)}): {advice}.")
-        if (problem := file_problem(error)) is None:
+        if (sentence := file_problem(error)) is None:
             raise
-        return _fail(f"nasx: {problem}")
+        return _fail(f"nasx: {sentence}")
     return status if isinstance(status, int) else 0
 
 

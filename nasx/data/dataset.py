@@ -12,22 +12,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nasx import machine
 from nasx.errors import ResourceError
 
 MEMORY_SHARE: Final = (
-    0.25  # of the machine's memory: larger sets of images stay on disk, unless the config sets memory_map
+    0.25  # of the memory of this process: larger sets of images stay on disk, unless the config sets memory_map
 )
 CHUNK: Final = 256  # images copied at a time
 
 
 def stays_on_disk(memory_map: bool | None, n_bytes: int) -> bool:
     """Return whether images of `n_bytes` stay on disk: as `memory_map` says, or by their size if it is None."""
-    return n_bytes > MEMORY_SHARE * _memory() if memory_map is None else memory_map
-
-
-def _memory() -> int:
-    """Return the bytes of memory of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return n_bytes > MEMORY_SHARE * machine.memory().amount if memory_map is None else memory_map
 
 
 def open_rows(file: Path) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ import pooch
 import requests
 
 from nasx.errors import DataError, ResourceError, did_you_mean
+from nasx.places import prepare, report_lost_cache
 
 Progress = Callable[[str, int, int | None], None]  # file, bytes so far, total bytes if known
 _CHUNK = 1 << 16  # bytes
@@ -87,6 +88,8 @@ REGISTRATION_REQUIRED: Mapping[str, str] = {
 
 def cache_folder() -> Path:
     """Return the folder of nasx in the user's cache directory, for files that can be created again."""
+    prepare()
+    report_lost_cache()
     return Path(pooch.os_cache("nasx"))
 
 

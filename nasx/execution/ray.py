@@ -7,7 +7,6 @@ import logging
 import os
 import site
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,6 +43,7 @@ import ray
 from pydantic import Field
 
 import nasx
+from nasx import machine
 from nasx.config.settings import checked
 from nasx.errors import ResourceError, ServerDiedError, SettingError
 from nasx.execution import imports as worker_imports
@@ -52,13 +52,20 @@ from nasx.execution.imports import gc_paused
 from nasx.execution.interrupt import end_within, is_ending, last_step, relayed
 from nasx.execution.loop import SearchLoop
 from nasx.execution.mps import multi_process_service
-from nasx.execution.workers import Device, GPUsPerTrial, WorkerPlan, WorkerSettings, plan_workers
+from nasx.execution.workers import HERE, Device, GPUsPerTrial, WorkerPlan, WorkerSettings, plan_workers
+from nasx.places import free_bytes, temporary_folder
 from nasx.runs.directory import resume_line
 from nasx.trial import Evaluator
 
+# of Ray in its directory, with seven digits of a process id: 19 bytes are left for the path of the temporary folder
+LONGEST_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 PATIENCE = 30.0  # seconds to wait for worker processes before the search starts without them
 MAX_RESTARTS = 10  # of Tune after crashes; the journal loses nothing
 IMPORTS = "nasx.execution.tuner"  # needed by every worker
+SHARED_MEMORY = "/dev/shm"
+STORE_SHARE = 0.3  # of the memory for data that workers share, as in Ray
+STORE_LEAST = 100 * 2**20  # bytes; Ray needs 75 MiB
+STORE_ENOUGH = 10**9  # bytes: with less shared memory than this and than the share, files are used
 # Undocumented variable of Ray: modules that workers import before they get work. Saves 3 s per search on two busy
 # cores, and 2.8 s of processor time
 PRELOAD = "RAY_preload_python_modules"
@@ -114,7 +121,12 @@ class RayExecution:
         self._starting: Future[None] | None = None  # Ray's start, while it runs in the background
         self._servers: Servers | None = None  # of the Ray that this object has started
         self._make_plan = partial(
-            plan_workers, device, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial
+            plan_workers,
+            device,
+            workers=workers,
+            cpus_per_trial=cpus_per_trial,
+            gpus_per_trial=gpus_per_trial,
+            place=HERE if address is None else "the cluster",
         )
         self._plan: WorkerPlan | None = None
         if address is not None and workers is None:
@@ -141,7 +153,7 @@ class RayExecution:
             with self.started():
                 self._wait_for_start()
                 gpus = int(ray.cluster_resources().get("GPU", 0))
-            self._plan = self._make_plan(all_gpus=gpus, place="the cluster")
+            self._plan = self._make_plan(all_gpus=gpus)
         return self._plan
 
     @contextmanager
@@ -270,6 +282,7 @@ def _start(
             "num_cpus": plan.workers,
             "num_gpus": plan.all_gpus,
             "include_dashboard": False,
+            **_object_store(folder),
         }
     action = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
     ready = Path(folder, "ready")
@@ -281,6 +294,8 @@ def _start(
     }
     if address is None:
         ahead["RAY_TMPDIR"] = folder  # for a cluster, Ray finds the head through its default directory
+        if os.environ.get(machine.THREADS) == str(machine.threads_by_quota()):  # set for this process, see `main`
+            ahead[machine.THREADS] = "1"  # as Ray does if there is no quota; training sets the threads of torch
     before = {name: os.environ.get(name) for name in (*ahead, "PYTHONPATH")}
     os.environ.update(ahead)
     os.environ["PYTHONPATH"] = _python_path()
@@ -304,6 +319,19 @@ def _start(
     if plan is not None and address is None:
         # Ray starts at most one process ahead per core of the machine, whatever `num_cpus` is
         _wait_for_workers(min(plan.workers, os.cpu_count() or 1), ready)
+
+
+def _object_store(folder: str) -> dict[str, Any]:
+    """Return size and directory of the memory for data that workers share, within the limits of this process.
+
+    Ray would look at the limit of one control group only. Docker's /dev/shm has 64 MB by default: then the data are
+    mapped from files in `folder`.
+    """
+    size = max(STORE_LEAST, int(STORE_SHARE * machine.memory().amount))
+    shared = int(0.95 * free_bytes(SHARED_MEMORY))
+    if shared >= min(size, STORE_ENOUGH):
+        return {"object_store_memory": min(size, shared), "_plasma_directory": SHARED_MEMORY}
+    return {"object_store_memory": size, "_plasma_directory": folder}
 
 
 def _python_path() -> str:
@@ -355,13 +383,14 @@ def _check_reachable(address: str | None) -> None:
 
 @contextmanager
 def _temporary_folder() -> Iterator[str]:
-    """Create a temporary directory, which is removed however the search ends, and remove those of dead searches."""
-    # it contains sockets, whose paths must be short: TMPDIR may be too long
-    parent = "/tmp" if Path("/tmp").is_dir() else None
-    leftovers.sweep(parent or tempfile.gettempdir())
-    folder = tempfile.mkdtemp(prefix=leftovers.PREFIX, dir=parent)
-    with leftovers.kept(folder), last_step(partial(leftovers.remove, folder)):
-        yield folder
+    """Create a temporary directory with room for Ray's files and short enough for its sockets, and remove it.
+
+    It is removed however the search ends. Those of dead searches are removed, too.
+    """
+    with temporary_folder(leftovers.PREFIX, tail=len(LONGEST_SOCKET)) as folder:
+        leftovers.sweep(str(Path(folder).parent))
+        with leftovers.kept(folder), last_step(partial(leftovers.remove, folder)):
+            yield folder
 
 
 @contextmanager

@@ -6,20 +6,29 @@ import math
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 from pydantic import AfterValidator, Field
 
+from nasx import machine
 from nasx.config.settings import settings
-from nasx.errors import ResourceError, SettingError
+from nasx.errors import NasxError, ResourceError, RunError, SettingError
+from nasx.evaluation.watchdog import MAX_REPORT
 from nasx.execution.budget import last_line
 from nasx.execution.jobs import Key, key
+from nasx.files import read_bounded, write_atomically
+from nasx.runs.directory import prepare_directory
 from nasx.trial import Evaluation, Job, Reason, TrialStatus
 
 TRIALS_PER_GPU = 4  # by default: small networks leave most of a GPU idle
 SHARES = 10_000  # of a GPU: Ray counts in ten-thousandths
+HERE = "this machine"
+# bytes. Measured on the digits: a worker has 440 MB of its own, the search 320, Ray's processes 170. The images and the
+# code of libraries are shared
+WORKER_MEMORY = 600e6
+SEARCH_MEMORY = 800e6
 
 
 def _divisible(gpus: float) -> float:
@@ -60,6 +69,7 @@ class WorkerPlan:
     cpus: int  # cores and threads of a trial
     gpus: float  # GPUs of a trial, a share of one or a whole number; 0: it runs on the CPU
     all_gpus: int = 0  # GPUs that trials may use, of this machine or of the cluster
+    note: str = field(default="", compare=False)  # why there are fewer workers than cores, or more than fit; else ""
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -70,8 +80,37 @@ class WorkerPlan:
         at_a_time = f"{self.workers} trial{'s' * (self.workers > 1)} at a time"
         if self.gpus:
             share = f"{self.gpus:g} of a GPU" if self.gpus < 1 else f"{self.gpus:g} GPU{'s' * (self.gpus > 1)}"
-            return f"{at_a_time} on {self.all_gpus} GPU{'s' * (self.all_gpus > 1)}, {share} each"
-        return f"{at_a_time} on the CPU, {self.cpus} core{'s' * (self.cpus > 1)} each"
+            text = f"{at_a_time} on {self.all_gpus} GPU{'s' * (self.all_gpus > 1)}, {share} each"
+        else:
+            text = f"{at_a_time} on the CPU, {self.cpus} core{'s' * (self.cpus > 1)} each"
+        return f"{text} ({self.note})" if self.note else text
+
+
+@dataclass(frozen=True)
+class Room:
+    """Number of trials for which this machine has cores and memory, and what limits it."""
+
+    workers: int  # trials at a time, at least 1
+    why: str  # e.g. "CPU quota of 2 cores"
+
+    @classmethod
+    def of_this_machine(cls, cpus_per_trial: int) -> Room:
+        """Return the room for trials that need `cpus_per_trial` cores each."""
+        cores, memory = machine.cores(), machine.memory()
+        by_cores = max(1, machine.whole_cores(cores) // cpus_per_trial)
+        by_memory = max(1, int((memory.amount - SEARCH_MEMORY) / WORKER_MEMORY))
+        if by_memory < by_cores:
+            return cls(by_memory, f"{memory.why} of {memory.amount / 1e9:.3g} GB")
+        return cls(by_cores, f"{cores.why} of {cores.amount:g} core{'s' * (cores.amount != 1)}")
+
+    def note(self, plan: WorkerPlan, asked: int | None) -> str:
+        """Return a remark if this limits a plan, or if the user asks for more workers than that; else ""."""
+        if asked is not None:
+            return f"there is room for {self.workers}: {self.why}" if asked > self.workers else ""
+        used, cores = self.workers * plan.cpus, os.cpu_count() or 1
+        if plan.workers < self.workers or used >= cores - cores % plan.cpus:
+            return ""
+        return f"{used} of {cores} cores: {self.why}"
 
 
 def plan_workers(
@@ -81,15 +120,16 @@ def plan_workers(
     cpus_per_trial: int = 1,
     gpus_per_trial: float | None = None,
     all_gpus: int | None = None,
-    place: str = "this machine",
+    place: str = HERE,
 ) -> WorkerPlan:
-    """Return the requested workers; if none are requested, fill the cores and GPUs of this machine or cluster.
+    """Return the requested workers; if none are requested, as many as this machine's cores, memory and GPUs allow.
 
-    Without `gpus_per_trial`, the trials share the GPUs evenly: 8 workers on one GPU get 0.125 of it each.
+    Cores and memory are those that this process may use: a container or Slurm may limit them. Without
+    `gpus_per_trial`, the trials share the GPUs evenly: 8 workers on one GPU get 0.125 of it each.
 
     Args:
         device: "cpu", "cuda", or "auto": GPUs if there are any.
-        workers: trials at a time; None: as many as cores and GPUs allow.
+        workers: trials at a time; None: as many as cores, memory and GPUs allow.
         cpus_per_trial: cores of a trial.
         gpus_per_trial: GPUs of a trial, a share of one or a whole number; 0: the CPU; None: decided here.
         all_gpus: GPUs that trials may use; None: those that torch sees on this machine.
@@ -105,12 +145,17 @@ def plan_workers(
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
     )
+    room = Room.of_this_machine(asked.cpus_per_trial)
+    plan = _plan(asked, room.workers, all_gpus, place)
+    return replace(plan, note=room.note(plan, asked.workers)) if place == HERE else plan
+
+
+def _plan(asked: WorkerSettings, most: int, all_gpus: int | None, place: str) -> WorkerPlan:
+    """Return the plan. `most`: workers for which there are cores and memory. Raises as `plan_workers`."""
     device, workers = asked.device, asked.workers
     cpus_per_trial, gpus_per_trial = asked.cpus_per_trial, asked.gpus_per_trial
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    by_cores = max(1, cores // cpus_per_trial)
     if device == "cpu" or gpus_per_trial == 0:
-        return WorkerPlan(workers or by_cores, cpus_per_trial, 0.0)
+        return WorkerPlan(workers or most, cpus_per_trial, 0.0)
     found = _count_gpus() if all_gpus is None else all_gpus
     if found < (gpus_per_trial or (device == "cuda")):
         count = f"{found or 'no'} GPU{'s' * (found > 1)}"
@@ -118,16 +163,16 @@ def plan_workers(
             f"torch sees {count} on {place}" if all_gpus is None else f"{place} has {count}", gpus_per_trial
         )
     if found == 0:
-        return WorkerPlan(workers or by_cores, cpus_per_trial, 0.0)
+        return WorkerPlan(workers or most, cpus_per_trial, 0.0)
     if gpus_per_trial is None:
-        workers = workers or min(by_cores, TRIALS_PER_GPU * found)
+        workers = workers or min(most, TRIALS_PER_GPU * found)
         return WorkerPlan(workers, cpus_per_trial, _even_share(workers, found), found)
     by_gpus = _capacity(found, gpus_per_trial)
     if workers is not None and workers > by_gpus:
         problem = f"must be at most {by_gpus}: {place} has {found} GPU{'s' * (found > 1)}, and each trial needs "
         problem += f"{gpus_per_trial:g} (execution.gpus_per_trial); got {workers}"
         raise SettingError("workers", problem)
-    return WorkerPlan(workers or min(by_cores, by_gpus), cpus_per_trial, gpus_per_trial, found)
+    return WorkerPlan(workers or min(most, by_gpus), cpus_per_trial, gpus_per_trial, found)
 
 
 def _too_few_gpus(found: str, gpus_per_trial: float | None) -> ResourceError:
@@ -199,18 +244,19 @@ class FailureStreak:
 def end_worker(job: Job, why: str) -> NoReturn:
     """End this process, and write the reason into a file for the search."""
     file = _reason_file(job.weights_file)
-    with suppress(OSError):  # without the file, the attempt counts as failed
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(why)
+    with suppress(OSError, NasxError):  # without the file, the attempt counts as failed
+        prepare_directory(job, file)
+        write_atomically(file, why.encode(), parents=False)
     os._exit(1)  # no cleanup: it may wait for a broken device forever
 
 
 def why_ended(weights_file: Path) -> str | None:
     """Return why the worker of a job ended itself, and delete the file; None if it did not."""
     file = _reason_file(weights_file)
-    if not file.is_file():
+    try:
+        why = read_bounded(file, MAX_REPORT).decode(errors="replace")
+    except (FileNotFoundError, RunError):  # none, or not written by a worker
         return None
-    why = file.read_text(errors="replace")
     file.unlink(missing_ok=True)
     with suppress(OSError):  # the directory has other files
         file.parent.rmdir()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nasx import machine
 from nasx.data import dataset
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches
@@ -98,7 +99,7 @@ def test_it_is_pickled_as_the_path_of_its_file(both):
     ("memory_map", "n_bytes", "expected"), [(True, 1, True), (False, 99, False), (None, 24, False), (None, 26, True)]
 )
 def test_the_config_decides_or_a_quarter_of_the_memory(memory_map, n_bytes, expected, monkeypatch):
-    monkeypatch.setattr(dataset, "_memory", lambda: 100)
+    monkeypatch.setattr(dataset.machine, "memory", lambda: machine.Limit(100, "memory"))
 
     assert dataset.stays_on_disk(memory_map, n_bytes) is expected
 
