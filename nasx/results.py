@@ -173,7 +173,7 @@ def _progress(shown: bool) -> Iterator[tuple[Watch | None, Callable[[str], None]
 
     console = Console(stderr=True)
     with SearchDisplay(console) as panel:
-        yield panel.watch, lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
+        yield panel.watch, lambda line: console.say(line)
 
 
 def _places(run_dir: Path, overrides: Sequence[str]) -> tuple[str, ...]:

@@ -162,8 +162,8 @@ class Console(RichConsole):
         return super().status(Text(status) if isinstance(status, str) else status, **settings)
 
     def say(self, line: str) -> None:
-        """Print a line, however long it is."""
-        self.print(Text(line), soft_wrap=True)
+        """Print one line, however long it is: newlines in it are escaped."""
+        self.print(Text(printable(line)), soft_wrap=True)
 
 
 def answers() -> Console:

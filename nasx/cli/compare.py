@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from nasx.cli.pareto import Format
 from nasx.errors import SettingError
@@ -65,4 +64,4 @@ def compare(
         from nasx.reports.figures.comparison import comparison_figure
 
         style.save(comparison_figure(comparison), plot)
-        Console(stderr=True).print(Text(f"Drawn: {plot}"), soft_wrap=True)
+        Console(stderr=True).say(f"Drawn: {plot}")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from nasx.cli.options import choose_dataset
 from nasx.errors import SettingError
-from nasx.escaping import to_json
+from nasx.escaping import printable, to_json
 from nasx.terminal import Console, answers
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def fetch(
         into = root or cache_folder()
         folder = download(name, into, progress=show)
     print(folder)
-    Console(stderr=True).print(Text(f"Search with: --config {name} dataset.root={into}"), soft_wrap=True)
+    Console(stderr=True).say(f"Search with: --config {name} dataset.root={into}")
 
 
 @app.command()
@@ -81,7 +81,7 @@ def check(
     Console().print(Text(describe(report)), soft_wrap=True)
     if sheet is not None:
         save(contact_sheet(report), sheet)
-        Console(stderr=True).print(Text(f"Contact sheet: {sheet}"), soft_wrap=True)
+        Console(stderr=True).say(f"Contact sheet: {sheet}")
     return 0 if report.is_sound else 2
 
 
@@ -163,8 +163,9 @@ def _part(name: str, part: PartReport) -> list[str]:
     if part.shape is not None:
         channels, height, width = part.shape
         lines = [f"{name}: {part.n_images:,} images, {height} x {width}, {channels} channel{'s' * (channels != 1)}"]
-    width_of_names = max((len(c) for c in part.class_names), default=0)
-    lines += [f"  {c:<{width_of_names}}  {n:>9,}" for c, n in zip(part.class_names, part.counts, strict=True)]
+    names = [printable(name) for name in part.class_names]
+    width_of_names = max(map(len, names), default=0)
+    lines += [f"  {c:<{width_of_names}}  {n:>9,}" for c, n in zip(names, part.counts, strict=True)]
     if part.repeated:
         lines.append(f"  {part.repeated:,} images equal an earlier one, pixel for pixel")
     if part.imbalance > 1.5:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from nasx.errors import RunError
 from nasx.reports.summary import read_summary
@@ -52,7 +51,7 @@ def choose_run(run_dir: Path | None, log: Console) -> Path:
     """Return the given run directory; if None the newest one, and print its name on `log`."""
     run = find_run(run_dir, default_runs_dir())
     if run_dir is None:
-        log.print(Text(f"The newest run: {run}"), soft_wrap=True)
+        log.say(f"The newest run: {run}")
     return run
 
 
@@ -65,7 +64,7 @@ def read_options(
     def notify(line: str) -> None:
         if line not in said:
             said.add(line)
-            log.print(Text(line), soft_wrap=True)
+            log.say(line)
 
     return ReadOptions(tuple(overrides or ()), other_data, trust_code, notify)
 
@@ -115,4 +114,4 @@ def print_page(written: WrittenPage, log: Console) -> None:
 
     Console().print(as_terminal(written.page))
     files = ", ".join(file.name for file in written.files)
-    log.print(Text(f"Written to {written.directory}: {files}"), soft_wrap=True)
+    log.say(f"Written to {written.directory}: {files}")

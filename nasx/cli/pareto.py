@@ -53,7 +53,7 @@ def pareto(
         style.check_format(plot)
     run = find_run(run_dir, default_runs_dir())
     if run_dir is None:
-        Console(stderr=True).print(Text(f"The newest run: {run}"), soft_wrap=True)
+        Console(stderr=True).say(f"The newest run: {run}")
     with open_run(run) as stored:
         trials, info = stored.journal.trials(), stored.info
         theirs = papers.paper_front(_dataset(stored)) if paper else None
@@ -72,7 +72,7 @@ def pareto(
         from nasx.reports.figures import front, style
 
         style.save(front.front_figure(summary, title=f"Pareto front of {info.name}", paper=theirs), plot)
-        Console(stderr=True).print(Text(f"Drawn: {plot}"), soft_wrap=True)
+        Console(stderr=True).say(f"Drawn: {plot}")
 
 
 def _print(summary: FrontSummary, format: Format) -> None:  # noqa: A002

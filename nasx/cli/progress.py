@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from nasx.cli.panel import (
     SearchPanel,
@@ -22,6 +23,7 @@ from nasx.cli.panel import (
     times,
     trainings,
 )
+from nasx.escaping import printable
 from nasx.execution.budget import Progress
 from nasx.trial import Objective
 
@@ -69,7 +71,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a plain line."""
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.console.print(Text(printable(text)), soft_wrap=True)
 
 
 class SearchDisplay(Display):

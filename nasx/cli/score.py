@@ -108,7 +108,7 @@ def score(
         console.print(Text("\n\n".join(map(repr, found))), soft_wrap=True)
     if out is not None:
         files = _draw(found, out)
-        log.print(Text(f"Written to {out}: {', '.join(f.name for f in files)}"), soft_wrap=True)
+        log.say(f"Written to {out}: {', '.join(f.name for f in files)}")
 
 
 def as_json(score: ModelScore) -> dict[str, Any]:

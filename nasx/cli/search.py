@@ -52,12 +52,12 @@ def search(
     if config is not None:
         composed = compose_unchecked(config, overrides or [])  # checked by `prepare`
         if dry_run:
-            Console().print(experiment.describe(experiment.prepare(composed)), soft_wrap=True, highlight=False)
+            Console().print(experiment.describe(experiment.prepare(composed)), soft_wrap=True)
             return 0
         composed["provenance"] = provenance(config, overrides or [])
 
     def notify(line: str) -> None:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.say(line)
 
     with SearchDisplay(console) as shown:
         if config is not None:
@@ -67,7 +67,7 @@ def search(
             words = overrides or []
             loop = searching.resume(run, words, trust_code=trust_code, watch=shown.watch, notify=notify)
     answers().print(front_table(loop.summary()))
-    console.print(f"Run directory: {loop.run_dir}", soft_wrap=True, highlight=False, markup=False)
+    console.say(f"Run directory: {loop.run_dir}")
     if loop.incidents:
         notify(f"Incidents: {loop.incidents}. `nasx runs show {loop.run_dir}` lists them.")
     if loop.stopping != searching.INTERRUPTED:
@@ -81,7 +81,7 @@ def search(
     ended = loop.stopping or loop.enough
     if ended is None:
         return 0
-    console.print(f"Stopped: {ended}.", soft_wrap=True, highlight=False, markup=False)
+    console.say(f"Stopped: {ended}.")
     if loop.stopping != searching.INTERRUPTED:
         return 0
     notify(resume_line(loop.run_dir))
@@ -96,7 +96,7 @@ def _finetune(run_dir: Path, weight: float | None, console: Console, *, trust_co
     from nasx.workflows.finetuning import finetune_front
 
     def report(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line)
 
     finetune_front(run_dir, weight, report, read_options(console, trust_code=trust_code))
     print_finetuned(run_dir)

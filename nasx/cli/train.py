@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from nasx.cli.options import (
     Device,
@@ -99,7 +98,7 @@ def train(
         records, before = test_them(plan, done, run, seeds=seeds)
     answers().print(finals_table(records)) if format is Format.TABLE else print(finals_json(records), end="")
     for line in (f"Written to {', '.join(map(str, directories))}", *_warning(before)):
-        log.print(Text(line), soft_wrap=True)
+        log.say(line)
     return 0
 
 

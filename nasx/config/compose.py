@@ -6,7 +6,6 @@ ConfigErrors of one line (`nasx.config.hydra_errors`).
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,7 +23,7 @@ from nasx.config.find import find_config, known_choices, known_groups, packaged_
 from nasx.config.hydra_errors import parse_overrides, resolve, translate
 from nasx.config.plain import MAX_BYTES, Config, check_extent, drop, get, leaves, put
 from nasx.config.schema import read_config
-from nasx.config.written import with_written_file, with_written_overrides
+from nasx.config.written import quoted, with_written_file, with_written_overrides
 from nasx.errors import ConfigError
 from nasx.escaping import valid_name
 
@@ -177,7 +176,7 @@ def _hydra_compose(file: Path, own: Path, overrides: Sequence[Override]) -> Dict
     """Compose a file by Hydra, and restore Hydra's global state."""
     root = own if own in file.parents else next(d for d in search_path(own) if d in file.parents)
     path = [f"file://{directory}" for directory in search_path(own)]
-    places = json.dumps(path, ensure_ascii=False)  # Hydra does not know JSON's escapes
-    lines = [f"hydra.searchpath={places}", *(str(override.input_line) for override in overrides)]
+    places = ",".join(quoted(place.replace("${", "\\${")) for place in path)
+    lines = [f"hydra.searchpath=[{places}]", *(str(override.input_line) for override in overrides)]
     with hydra.initialize_config_dir(str(root), version_base="1.3"):
         return hydra.compose(file.relative_to(root).as_posix(), lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from yaml.error import MarkedYAMLError, YAMLError
 from nasx.config.components import RENAMED_SETTINGS
 from nasx.config.describe import suggest
 from nasx.config.find import known_choices, known_groups
-from nasx.config.written import is_literal_path, may_be_text, several_values
+from nasx.config.written import is_literal_path, may_be_text, quoted, several_values
 from nasx.errors import ConfigError, did_you_mean
 
 OPEN_KEYS = ("constraints.",)  # users choose the names below these: adding one needs no +
@@ -42,16 +41,16 @@ def _parse_override(text: str) -> Override:
     parser = OverridesParser.create()
     if key.startswith(OPEN_KEYS):
         key = f"++{key}"
-    quoted = f"{key}={json.dumps(value.replace('${', '{'), ensure_ascii=False)}"
+    as_text = f"{key}={quoted(value.replace('${', '{'))}"
     try:
-        override = parser.parse_override(quoted if is_literal_path(value) else f"{key}{equals}{value}")
+        override = parser.parse_override(as_text if is_literal_path(value) else f"{key}{equals}{value}")
         if override.is_sweep_override():
             if not may_be_text(key.lstrip("+")):
                 raise several_values(text)
-            override = parser.parse_override(quoted)  # `with_written_overrides` refuses it if it is not a text
+            override = parser.parse_override(as_text)  # `with_written_overrides` refuses it if it is not a text
     except (HydraException, ValueError, RecursionError):
         try:
-            override = parser.parse_override(quoted)
+            override = parser.parse_override(as_text)
         except HydraException as error:
             raise ConfigError(f"the override {text!r} is not of the form key=value.") from error
     if override.key_or_group.partition(".")[0] == "hydra":

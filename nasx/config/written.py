@@ -89,6 +89,15 @@ def with_written_overrides(config: Config, overrides: Sequence[str]) -> Config:
     return config
 
 
+def quoted(text: str) -> str:
+    r"""Return a text in quotes, for Hydra. Not JSON: within quotes Hydra knows only escaped quotes.
+
+    >>> print(quoted(r'C:\x "y"'))
+    "C:\x \"y\""
+    """
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), text) + '"'
+
+
 def several_values(text: str) -> ConfigError:
     """Return the error for an override with several values."""
     return ConfigError(f"the override {text!r} has several values, but one is expected. Write a list as [1, 2].")
