@@ -10,7 +10,7 @@ import re
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,7 +139,13 @@ def write_atomically(path: Path, data: bytes, *, parents: bool = True) -> None:
 
 
 def write_record(
-    path: Path, record: T, adapter: TypeAdapter[T], *, indent: int | None = 1, parents: bool = True
+    path: Path,
+    record: T,
+    adapter: TypeAdapter[T],
+    *,
+    indent: int | None = 1,
+    parents: bool = True,
+    checksum: bool = False,
 ) -> None:
     """Write a record as JSON, atomically.
 
@@ -149,8 +155,10 @@ def write_record(
         adapter: pydantic's adapter of the type.
         indent: Spaces per level; None writes a single line, which is faster for long lists.
         parents: Create its directory if it is missing.
+        checksum: Add a checksum to each outermost object; `read_record` compares it.
     """
-    text = json.dumps(adapter.dump_python(record, by_alias=True), indent=indent)
+    plain = adapter.dump_python(record, by_alias=True)
+    text = json.dumps(_with_checksums(plain) if checksum else plain, indent=indent)
     write_atomically(path, (text + "\n").encode(), parents=parents)
 
 
@@ -169,7 +177,11 @@ def read_record(path: Path, adapter: TypeAdapter[T], *, remedy: str) -> T | None
         RunError: If the file is damaged.
     """
     try:
-        return parse_record(read_bounded(path, MAX_RECORD), adapter)
+        plain = _parse_json(read_bounded(path, MAX_RECORD))
+        record = _validate(_without_checksums(plain), adapter)
+        if _has_wrong_checksum(plain):
+            raise ValueError("its checksum does not match its values")
+        return record
     except FileNotFoundError:
         return None
     except RunError as exc:
@@ -187,10 +199,19 @@ def parse_record(text: str | bytes, adapter: TypeAdapter[T]) -> T:
     Traceback (most recent call last):
     ValueError: epochs.0: Input should be a valid integer, unable to parse string as an integer
     """
+    return _validate(_parse_json(text), adapter)
+
+
+def _parse_json(text: str | bytes) -> Any:
     try:
-        return adapter.validate_python(json.loads(text))  # pydantic's own parser rejects file names that are not UTF-8
+        return json.loads(text)  # pydantic's own parser rejects file names that are not UTF-8
     except RecursionError as exc:
         raise ValueError("it is nested too deeply") from exc
+
+
+def _validate(value: Any, adapter: TypeAdapter[T]) -> T:
+    try:
+        return adapter.validate_python(value)
     except ValidationError as exc:
         first = exc.errors()[0]
         key = ".".join(map(str, first["loc"]))
@@ -220,15 +241,60 @@ def check_archive(file: Path) -> list[str]:
     return [member.filename for member in members]
 
 
+_RECORD_CHECKSUM = "checksum"  # key in an outermost object of a record
+
+
+def _with_checksums(value: Any, name: str = "") -> Any:
+    """Return a record with a checksum in each outermost object that is no collection of objects.
+
+    >>> _with_checksums([{"epochs": 3}])
+    [{'epochs': 3, 'checksum': '543da7abb83f0bf9'}]
+    """
+    if isinstance(value, list | tuple):
+        return [_with_checksums(each) for each in value]
+    if _is_collection(value):
+        return {key: _with_checksums(each, key) for key, each in value.items()}
+    return {**value, _RECORD_CHECKSUM: _checksum_of(value, name)} if isinstance(value, dict) else value
+
+
+def _without_checksums(value: Any) -> Any:
+    """Return a record without its checksums, which older records do not have."""
+    if isinstance(value, list):
+        return [_without_checksums(each) for each in value]
+    if _is_collection(value):
+        return {key: _without_checksums(each) for key, each in value.items()}
+    return {k: v for k, v in value.items() if k != _RECORD_CHECKSUM} if isinstance(value, dict) else value
+
+
+def _has_wrong_checksum(value: Any, name: str = "") -> bool:
+    if isinstance(value, list):
+        return any(_has_wrong_checksum(each) for each in value)
+    if _is_collection(value):
+        return any(_has_wrong_checksum(each, key) for key, each in value.items())
+    if not isinstance(value, dict) or _RECORD_CHECKSUM not in value:
+        return False
+    return bool(_checksum_of(_without_checksums(value), name) != value[_RECORD_CHECKSUM])
+
+
+def _is_collection(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(each, dict) for each in value.values())
+
+
+def _checksum_of(values: Any, name: str) -> str:
+    return hashlib.sha256((name + json.dumps(values, sort_keys=True)).encode()).hexdigest()[:16]
+
+
 _LENGTH = struct.Struct("<Q")
 _ALIGNMENT = 8  # tensors start at a multiple of 8 bytes, for readers that map the file into memory
-_CHECKSUM = "sha256"  # key in the header's metadata
+_CHECKSUM = "sha256"  # key in the header's metadata: of the tensors
+_HEADER_CHECKSUM = "sha256_header"  # the same: of the header without this entry
 
 
 def add_checksum(data: bytes) -> bytes:
-    """Return the safetensors file `data` with the SHA-256 of its tensors in the header."""
+    """Return the safetensors file `data` with the SHA-256 of its tensors, and that of its header, in the header."""
     header, tensors = _split_header(data)
     metadata = {**header.get("__metadata__", {}), _CHECKSUM: hashlib.sha256(tensors).hexdigest()}
+    metadata[_HEADER_CHECKSUM] = _hash_header(header, metadata)
     text = json.dumps({**header, "__metadata__": metadata}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     return _LENGTH.pack(len(text)) + text + tensors
@@ -253,9 +319,23 @@ def find_corruption(path: Path, *, follow: bool = False) -> str | None:
         return "not a safetensors file (its header does not contain the offsets of its tensors)"
     if size != len(tensors):
         return f"contains {len(tensors)} bytes of tensors, expected {size}"
+    if _HEADER_CHECKSUM in metadata and metadata[_HEADER_CHECKSUM] != _hash_header(header, metadata):
+        return "its checksum does not match its header"
     if checksum not in ("", hashlib.sha256(tensors).hexdigest()):
         return "its checksum does not match its tensors"
     return None
+
+
+def _hash_header(header: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
+    plain = {key: value for key, value in metadata.items() if key != _HEADER_CHECKSUM}
+    tensors = {key: value for key, value in header.items() if key != "__metadata__"}
+    return hashlib.sha256(json.dumps([tensors, plain], sort_keys=True).encode()).hexdigest()
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """Return the metadata in the header of the safetensors file `data`. Raises ValueError if it is not one."""
+    found: dict[str, str] = _split_header(data)[0].get("__metadata__", {})
+    return found
 
 
 def _split_header(data: bytes) -> tuple[dict[str, Any], bytes]:

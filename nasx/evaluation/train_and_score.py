@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
@@ -31,6 +31,7 @@ from nasx.files import add_checksum, find_corruption, write_atomically
 from nasx.introspection.base import BatchedScorer
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
+from nasx.runs.directory import prepare_directory
 from nasx.training.recipe import Recipe
 from nasx.trial import INFEASIBLE_REASONS, Bounds, Evaluation, Job, Reason, Score, TrialStatus
 
@@ -90,6 +91,8 @@ def _evaluate_safely(job: Job, spec: EvaluationSpec, data: SearchData) -> Evalua
     so_far = _PartialResult()
     hang = None if spec.in_process else hang_file(job.weights_file)
     try:
+        if hang is not None and spec.stall_limit is not None:
+            prepare_directory(job, hang)
         with watchdog(spec.time_limit, spec.stall_limit, hang) as progress, _threads(spec.threads):
             try:
                 return _evaluate(job, spec, data, so_far, progress)
@@ -179,6 +182,7 @@ def _evaluate(
     elif violated := _violated_constraint(metrics, constraints):
         status, reason, detail = TrialStatus.INFEASIBLE, Reason.CONSTRAINT, violated
     else:
+        prepare_directory(job, job.weights_file)
         save_weights(network, job.weights_file)
     return Evaluation(
         status=status,
@@ -342,7 +346,8 @@ def resolve_device(device: str, setting: str = "execution.device") -> torch.devi
 
 def save_weights(network: nn.Module, file: Path) -> None:
     """Write the weights atomically as safetensors with a checksum."""
-    write_atomically(file, add_checksum(save({name: t.contiguous().cpu() for name, t in network.state_dict().items()})))
+    tensors = {name: t.contiguous().cpu() for name, t in network.state_dict().items()}
+    write_atomically(file, add_checksum(save(tensors)), parents=False)
 
 
 def load_weights(network: nn.Module, file: Path) -> None:
@@ -353,7 +358,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
     if problem := find_corruption(file):
         raise RunError(f"the weights {file} cannot be used: {problem}. Train the network again in a new run.")
     try:
-        network.load_state_dict(load_file(file))
+        network.load_state_dict(load(file.read_bytes()))
     except (SafetensorError, RuntimeError) as error:  # torch raises RuntimeError for other names or shapes
         raise RunError(
             f"the weights {file} cannot be used: they do not fit the network of the run's config. "

@@ -124,7 +124,7 @@ def open_torch(file: Path) -> tuple[Inference, str | None]:
     check_program(file)
     extra = {METADATA_KEY: ""}
     with _quiet():
-        program = torch.export.load(file, extra_files=extra).module()
+        program = torch.export.load(BytesIO(file.read_bytes()), extra_files=extra).module()
     return run_module(program), extra[METADATA_KEY]
 
 

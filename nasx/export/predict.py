@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from nasx.config.components import build, current_name, load_target
 from nasx.config.settings import expand_user
@@ -22,7 +21,7 @@ from nasx.errors import DataError, NasxError
 from nasx.export.deployed import METADATA_KEY, Deployed, Description, read_description
 from nasx.export.formats import WRITERS, Inference, open_onnx, open_torch, run_module
 from nasx.export.untrusted import Outputs, check_model_file, check_normalization, checked_outputs, limited_memory
-from nasx.files import find_corruption
+from nasx.files import find_corruption, read_metadata
 
 BATCH = 64  # images at a time
 SUFFIXES = {Path(name).suffix: format_name for format_name, (name, _) in WRITERS.items()}
@@ -116,14 +115,14 @@ def _load_torch(file: Path) -> Model:
 def _load_safetensors(file: Path) -> Model:
     if problem := find_corruption(file, follow=True):
         raise DataError(f"{file} is damaged: {problem}. Export the model again.")
-    with safe_open(file, "pt") as opened:
-        description = read_description((opened.metadata() or {}).get(METADATA_KEY), str(file))
+    content = file.read_bytes()  # safetensors itself opens only paths in UTF-8
+    description = read_description(read_metadata(content).get(METADATA_KEY), str(file))
     rebuild = description.rebuild
     space: Any = build(_checked_space(rebuild["space"], file), "space")
     network = space.build(
         tuple(rebuild["genotype"]), input_shape=description.shape, n_classes=len(description.class_names)
     )
-    network.load_state_dict(load_file(file))
+    network.load_state_dict(load(content))
     confidence = Confidence.from_dict(rebuild["confidence"])
     check_normalization(rebuild, description.shape[0])
     deployed = Deployed(network, confidence, mean=rebuild["mean"], std=rebuild["std"]).eval()

@@ -68,11 +68,11 @@ def read_state(weights: Path) -> dict[str, Tensor]:
         state_of_it = "is not a file" if weights.exists() else "does not exist"
         raise DataError(f"{weights} {state_of_it}: --weights must be a .safetensors file or a file of torch.save")
     if weights.suffix == ".safetensors":
-        from safetensors.torch import load_file  # not needed for other files
+        from safetensors.torch import load  # not needed for other files
 
         if problem := find_corruption(weights, follow=True):
             raise DataError(f"{weights} cannot be used: {problem}")
-        return load_file(weights)
+        return load(weights.read_bytes())  # safetensors itself opens only paths in UTF-8
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch warns about the pickles that it rejects below

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from nasx.errors import RunError
-from nasx.files import add_checksum, find_corruption, write_atomically
+from nasx.files import add_checksum, find_corruption, read_metadata, write_atomically
 
 _STATE = "state"
 
@@ -39,7 +38,7 @@ def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
         for name, tensor in named.items()
     }
     state = json.dumps({"identity": checkpoint.identity, "history": checkpoint.history})
-    write_atomically(file, add_checksum(save(tensors, {_STATE: state})))
+    write_atomically(file, add_checksum(save(tensors, {_STATE: state})), parents=False)
 
 
 def load_checkpoint(file: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
@@ -51,17 +50,16 @@ def load_checkpoint(file: Path, identity: Mapping[str, Any]) -> Checkpoint | Non
         return None
     if problem := find_corruption(file):
         raise RunError(f"the checkpoint {file} cannot be used: {problem}. Remove it to train from the beginning.")
-    with safe_open(file, "pt") as opened:
-        metadata = opened.metadata()
+    content = file.read_bytes()  # safetensors itself opens only paths in UTF-8
     try:
-        state = json.loads(metadata[_STATE])
+        state = json.loads(read_metadata(content)[_STATE])
         history, found = tuple(state["history"]), state["identity"]
     except (KeyError, TypeError, ValueError) as exc:
         raise RunError(f"{file} is not a checkpoint of nasx. Remove it to train from the beginning.") from exc
     if found != json.loads(json.dumps(identity)):  # JSON turns tuples into lists
         raise RunError(f"the checkpoint {file} belongs to another training. Remove it to train from the beginning.")
     tensors: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in load_file(file).items():
+    for key, tensor in load(content).items():
         part, _, name = key.partition("/")
         tensors.setdefault(part, {})[name] = tensor
     return Checkpoint(found, history, tensors)

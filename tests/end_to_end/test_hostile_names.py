@@ -47,7 +47,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, objec
     root = tmp_path_factory.mktemp("names") / f"root{NAME}"
     data = write_images(root / "data", (f"={NAME}", f"b{NAME}"))
     config = root / f"c{NAME}.yaml"
-    config.write_text("defaults: [lines, override dataset: folder, _self_]\nname: names\n")
+    quoted = json.dumps(str(data))  # as YAML has it, too
+    defaults = "defaults: [lines, override dataset: folder, _self_]"
+    config.write_text(f"{defaults}\nname: names\ndataset: {{root: {quoted}}}\n")
     (root / "hostile_model.py").write_text(
         "from torch import nn\n"
         "def model():\n"
@@ -64,15 +66,15 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, objec
         patch.setenv("NASX_RUNS", str(root / "runs"))
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
         patch.syspath_prepend(str(root))
-        words = ["search", "--config", str(config), f"dataset.root={data}", *SMALL]
-        assert nasx(*words, "--run-dir", root / "runs" / f"run{NAME}") == 0
+        words = ["search", "--config", str(config), *SMALL]
+        assert nasx(*words, f"dataset.root={data}", "--run-dir", root / "runs" / f"run{NAME}") == 0
         assert nasx(*words, "seed=1", "--run-dir", root / "runs" / "other") == 0
         run = root / "runs" / f"run{NAME}"
         yield {
             "run": run,
             "runs": root / "runs",
             "other": root / "runs" / "other",
-            "id": sorted(path.name for path in (run / "archs").iterdir())[0],
+            "id": files_below(run / "archs", ".safetensors")[0].parent.name,
             "data": data,
             "image": files_below(data, ".png")[0],
             "config": config,
