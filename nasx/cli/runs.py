@@ -10,7 +10,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from nasx.cli.options import TrustOption
 from nasx.errors import RunError
+from nasx.escaping import printable
 from nasx.reports.summary import summarize_run
 from nasx.reports.tables import trials_table
 from nasx.reports.text import format_volume
@@ -80,7 +82,7 @@ def show(
         trials = [trial for trial in stored.journal.trials() if status is None or trial.status is status]
         objectives = stored.info.objectives
         incidents = [event for event in stored.journal.events() if event.kind in INCIDENTS]
-    Console(stderr=True).print(Text(str(run)), soft_wrap=True)
+    Console(stderr=True).say(str(run))
     answers().print(trials_table(trials, objectives))
     for trial in trials:
         if detail := trial.evaluation.detail.strip():
@@ -90,17 +92,25 @@ def show(
         hidden = f", the last {len(shown)} of them (--details: all)" if len(shown) < len(incidents) else ""
         print(f"\nretries, replaced workers and restarts: {len(incidents)}{hidden}")
         for event in shown:
-            print(f"{event.time[:19]} {INCIDENTS[event.kind]}, {' '.join(event.message.split())}")
+            print(printable(f"{event.time[:19]} {INCIDENTS[event.kind]}, {' '.join(event.message.split())}"))
 
 
 @app.command()
 def check(
     run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="By default the newest run.")] = None,
+    trust_code: TrustOption = False,
 ) -> int:
-    """Check the journal, lineage, values and weights of a run. Exit status 2 if something is wrong."""
-    run = find_run(run_dir, default_runs_dir())
+    """Check journal, lineage, values, weights, config and data of a run. Exit status 2 if something is wrong."""
+    run, log = find_run(run_dir, default_runs_dir()), Console(stderr=True)
     problems = check_run(run)
+    if not problems:
+        with log.status("Reading the data ..."):
+            from nasx.workflows.check_identity import check_identity  # torch takes seconds to load
+
+            problems, reason = check_identity(run, trust_code=trust_code)
+        if reason:
+            log.say(f"The data of the run were not compared: {reason}")
     for problem in problems:
-        print(f"{problem.location}: {problem.message}")
-    Console(stderr=True).print(Text(f"{run}: {len(problems)} problems" if problems else f"{run}: OK"), soft_wrap=True)
+        print(printable(f"{problem.location}: {problem.message}"))
+    log.say(f"{run}: {len(problems)} problems" if problems else f"{run}: OK")
     return 2 if problems else 0

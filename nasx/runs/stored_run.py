@@ -8,7 +8,6 @@ of another search. A config.yaml that is gone is restored from the journal.
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from nasx.config.identity import (
 from nasx.config.plain import MAX_BYTES, Config, get, leaves, parse_plain, to_yaml
 from nasx.config.trust import check_targets
 from nasx.errors import ConfigError, ResourceError, RunError
-from nasx.files import write_atomically
+from nasx.files import read_bounded, write_atomically
 from nasx.runs.directory import CONFIG, DATABASE
 from nasx.runs.journal import Journal
 from nasx.runs.rows import DataRecord, RunInfo
@@ -131,7 +130,7 @@ def _read_checked(run_dir: Path, info: RunInfo, places: Collection[str], notify:
         )
     try:
         present = _read_config(file)
-    except ConfigError as error:
+    except (ConfigError, RunError) as error:
         remedy = "Remove it: it is then restored from the journal." if original else "Restore it from a copy."
         raise RunError(f"{error} {remedy}") from error
     if present is None:
@@ -154,18 +153,11 @@ def _read_checked(run_dir: Path, info: RunInfo, places: Collection[str], notify:
 
 
 def _read_config(file: Path) -> Config | None:
-    """Return a config.yaml as plain data; None if there is none. Raises ConfigError."""
+    """Return a config.yaml as plain data; None if there is none. Raises ConfigError or RunError."""
     try:
-        # neither a link out of the run, nor a pipe that blocks
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return parse_plain(read_bounded(file, MAX_BYTES), str(file))
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror or error}.") from error
-    with os.fdopen(descriptor, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfigError(f"{file} is not a regular file.")
-        return parse_plain(opened.read(MAX_BYTES + 1), str(file))
 
 
 def _restored(file: Path, original: Config, notify: Notify) -> Config:
