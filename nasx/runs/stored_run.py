@@ -192,8 +192,8 @@ def _check_row(run_dir: Path, info: RunInfo, data: Mapping[str, DataRecord], con
     if (n_classes := get(config, "evaluation.n_classes")) is not None:
         expected["n_classes"] = n_classes
     if "labels" in data:
-        expected["n_classes"] = len(data["labels"].facts["counts"])
-        expected["class_names"] = data["classes"].facts["names"]
+        expected["n_classes"] = len(_fact(run_dir, data, "labels", "counts"))
+        expected["class_names"] = _fact(run_dir, data, "classes", "names")
     for name, value in expected.items():
         own = getattr(info, name)
         if (list(own) if isinstance(own, tuple) else own) != value:
@@ -201,6 +201,14 @@ def _check_row(run_dir: Path, info: RunInfo, data: Mapping[str, DataRecord], con
                 f"{run_dir / DATABASE} is damaged: its {name.replace('_', ' ')} is {own!r}, but {value!r} by its "
                 "config and data. Restore it from a copy."
             )
+
+
+def _fact(run_dir: Path, data: Mapping[str, DataRecord], part: str, name: str) -> list[Any]:
+    """Return a list among the recorded facts of a part of the data. Raises RunError if it has none."""
+    found = data[part].facts.get(name) if part in data else None
+    if not isinstance(found, list):
+        raise RunError(f"{run_dir / DATABASE} is damaged: it has no list of {part} {name}. Restore it from a copy.")
+    return found
 
 
 def _changed(
