@@ -220,7 +220,8 @@ class Job:
     replicate: int
     genotype: Genotype  # canonical
     seed: int  # of initialization, order of images and augmentation
-    weights_file: Path  # destination of its weights
+    weights_file: Path  # destination of its weights, <run directory>/archs/<arch_id>/<file>
+    run_inode: int | None = None  # of the run directory, to detect that it was replaced; None: unknown
     micro_batches: int = 1  # parts of a batch whose gradients are accumulated; more parts need less memory
     rungs: tuple[Rung, ...] = ()  # epochs at which training may stop early; (): never
     rivals: tuple[Rival, ...] = ()  # trials that it must be able to surpass at the rungs

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from nasx.cli.options import (
     OtherDataOption,
@@ -18,7 +17,7 @@ from nasx.cli.options import (
     read_options,
     spare_threads,
 )
-from nasx.runs.directory import arch_dir
+from nasx.runs.directory import Place, arch_dir, make_output
 from nasx.terminal import Console
 
 
@@ -48,7 +47,7 @@ def export(
     """
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
-    trial = find_trial(run, arch_id)
+    trial, place = find_trial(run, arch_id), Place.of(run)
     with log.status(f"Exporting {trial.arch_id} ..."):  # torch takes seconds to load
         from nasx.export.export import export as write_model
         from nasx.export.formats import require_onnx
@@ -60,8 +59,10 @@ def export(
         spare_threads(trial)
         options = read_options(log, places, other_data=other_data, trust_code=trust_code)
         source = find_source(run, trial, final=final, options=options)
-        directory = out or arch_dir(run, trial.arch_id) / "export"
+        directory = out or arch_dir(run, trial.arch_id, "export")
+        place.check()
+        make_output(directory)
         model, *others = write_model(source, format.value, directory)
     print(model)
-    log.print(Text(source.origin), soft_wrap=True)
-    log.print(Text(f"Also written: {', '.join(file.name for file in others)}"), soft_wrap=True)
+    log.say(source.origin)
+    log.say(f"Also written: {', '.join(file.name for file in others)}")

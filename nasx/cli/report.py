@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from nasx.cli.options import TrustOption, choose_run, read_options
 from nasx.errors import SettingError
-from nasx.runs.directory import ARCHS, DATABASE
+from nasx.runs.directory import ARCHS, DATABASE, Place
 from nasx.runs.stored_run import ReadOptions
 from nasx.terminal import Console
 
@@ -41,9 +40,11 @@ def report(
         from nasx.files import write_atomically
         from nasx.reports.html.run_page import run_page
 
-        path = out or run / "report.html"
-        write_atomically(path, run_page(_data(run, options)).encode())
-    log.print(Text(f"Written: {path}"), soft_wrap=True)
+        path, place = out or run / "report.html", Place.of(run)
+        page = run_page(_data(run, options)).encode()
+        place.check()
+        write_atomically(path, page, parents=out is not None)
+    log.say(f"Written: {path}")
 
 
 def _data(run: Path, options: ReadOptions) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def _serve(run: Path, port: int, log: Console, options: ReadOptions) -> None:
         return json.dumps(_data(run, options), allow_nan=False, separators=(",", ":"))
 
     with Server(Report(page, data, partial(_version, run)), port) as server:
-        log.print(Text(f"Serving {run} at {server.address} for this machine only. Ctrl-C ends it."), soft_wrap=True)
+        log.say(f"Serving {run} at {server.address} for this machine only. Ctrl-C ends it.")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nasx.errors import TrialFailure
-from nasx.files import translate_disk_errors
+from nasx.errors import RunError, TrialFailure
+from nasx.files import read_bounded, translate_disk_errors
 from nasx.trial import Reason
 
 GRACE = 30.0  # seconds after a limit, within which the alarm must stop a trial before its process is ended
+MAX_REPORT = 10_000_000  # bytes of a traceback that a worker has written
 Progress = Callable[[], None]  # reports that a trial makes progress
 
 
@@ -73,8 +74,8 @@ def _last_resort(stall_limit: float | None, hang: Path | None) -> Iterator[Progr
         yield lambda: None
         return
     with translate_disk_errors(str(hang)):
-        hang.parent.mkdir(parents=True, exist_ok=True)
-        file = hang.open("w")
+        hang.unlink(missing_ok=True)  # of an earlier attempt
+        file = hang.open("x")  # "x": follows no link
     try:
         yield lambda: faulthandler.dump_traceback_later(stall_limit + GRACE, exit=True, file=file)
     finally:
@@ -94,7 +95,10 @@ def read_hang_report(weights_file: Path, stall_limit: float | None) -> str | Non
     `stall_limit`: seconds without progress, for the message.
     """
     file = hang_file(weights_file)
-    trace = file.read_text(errors="replace") if file.is_file() else ""
+    try:
+        trace = read_bounded(file, MAX_REPORT).decode(errors="replace")
+    except (FileNotFoundError, RunError):  # none, or not written by a worker
+        trace = ""
     _remove(file)
     return f"{trace}{stalled(stall_limit)}, and would not stop" if trace and stall_limit else None
 

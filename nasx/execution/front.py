@@ -14,7 +14,7 @@ from nasx.protocols import SearchSpace
 from nasx.reports.summary import FrontSummary, summarize_run
 from nasx.runs.directory import kept_weights, prune_weights, weights_file
 from nasx.runs.journal import Journal
-from nasx.runs.rows import NoiseRecord
+from nasx.runs.rows import NoiseRecord, recordable
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Job, Reason, Trial, TrialStatus, cost_matrix
 
 MAX_WEIGHT_BYTES = 2**30  # while a search runs; above it, only weights of the front and its rivals are kept
@@ -71,6 +71,7 @@ class RecordedTrials:
         Returns:
             The trial.
         """
+        evaluation = recordable(evaluation, self.store.info)
         trial = Trial(
             arch_id=job.arch_id,
             replicate=job.replicate,
@@ -84,6 +85,7 @@ class RecordedTrials:
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
         self.store.record_trial(trial)
+        self.store.check_place()  # after recording: if the directory was moved, the journal there has the trial
         self._count(trial)
         self._limit_weights(trial)
         return trial

@@ -140,6 +140,7 @@ class Jobs:
             genotype=genotype,
             seed=derive_seed(self.store.info.seed, arch_id, replicate),
             weights_file=weights_file(self.run_dir.resolve(), arch_id, replicate),
+            run_inode=self.store.place.inode,
         )
 
     def too_many_crashes(self, trial: Key) -> Evaluation | None:
@@ -218,7 +219,8 @@ class Jobs:
         for arch_id, replicate in self.pending.keys() - returned - self._closed:
             self._closed.add((arch_id, replicate))
             store.withdraw_attempt(arch_id, replicate)
-            weights_file(self.run_dir, arch_id, replicate).unlink(missing_ok=True)
+            if store.is_in_place:  # otherwise a file at this path may be of another run
+                weights_file(self.run_dir, arch_id, replicate).unlink(missing_ok=True)
 
     def active(self, space: SearchSpace) -> tuple[Running, ...]:
         """Return the jobs that wait for a worker or run on one, oldest first."""

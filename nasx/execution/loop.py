@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from nasx.errors import NasxError
 from nasx.execution.budget import Budget, Progress, SearchLimits, check_failures
 from nasx.execution.candidates import Candidates
 from nasx.execution.front import RecordedTrials
@@ -141,6 +143,7 @@ class SearchLoop:
 
     def next_job(self) -> Job | None:
         """Return the next training; None while the algorithm waits for results, and when the search ends."""
+        self.store.check_place()
         if not self.finished and (why := self._budget.time_is_over(self._jobs.clocks.gpu_seconds)):
             self.stop(why)
         if self.stopping is not None:
@@ -174,8 +177,10 @@ class SearchLoop:
     def complete(self, job: Job, evaluation: Evaluation) -> None:
         """Record the evaluation of a job and pass it to the algorithm, or retry a failure of the machine.
 
-        Raises RunError if most of the latest trials have failed for one reason.
+        Raises RunError if most of the latest trials have failed for one reason, or if the run directory was removed.
         """
+        if evaluation.status is not TrialStatus.COMPLETE:
+            self.store.check_place()  # it may have failed because its directory was removed: then it does not count
         if self._jobs.retry(job, evaluation):
             return
         candidate, retries, gpu_seconds = self._jobs.finish(job)
@@ -215,8 +220,12 @@ class SearchLoop:
 
         Then record the noise, and keep only the weights of the front and its rivals.
         """
-        self.take_back(self.store)
-        self._recorded.close()
+        if self.store.is_in_place:
+            self.take_back(self.store)
+            self._recorded.close()
+            return
+        with suppress(NasxError):  # of the directory, which is the error that is reported
+            self.take_back(self.store)
 
     def take_back(self, store: Journal) -> None:
         """Take back all running jobs. `store`: the journal, opened by the current thread."""

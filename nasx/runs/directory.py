@@ -40,7 +40,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -48,6 +48,7 @@ from filelock import FileLock, Timeout
 from nasx.errors import RunError, SettingError
 from nasx.files import is_temporary, kind_of, read_bounded, translate_disk_errors, write_atomically
 from nasx.runs.columns import is_arch_id, shown
+from nasx.trial import Job
 
 CONFIG = "config.yaml"
 DATABASE = "run.db"
@@ -125,12 +126,17 @@ def weights_file(run_dir: Path, arch_id: str, replicate: int = 0) -> Path:
     return file_in(run_dir, ARCHS, arch_id, f"weights_{replicate}.safetensors")
 
 
-def make_arch_dir(file: Path) -> None:
-    """Create the directory of a file of a network, e.g. of `weights_file`, but not its run directory.
+def make_output(directory: Path) -> None:
+    """Create a directory for results and its parents, but no run directory: it may have been removed meanwhile.
 
-    Raises RunError if the run directory was removed or moved.
+    Raises RunError if it is in a run directory that does not exist, or if links lead to it there.
     """
-    make_directory(file.parents[2], file.parents[1].name, file.parent.name)
+    for child, parent in pairwise((directory, *directory.parents)):
+        if parent.name == ARCHS and is_arch_id(child.name):
+            make_directory(parent.parent, *directory.relative_to(parent.parent).parts)
+            return
+    with translate_disk_errors(str(directory)):
+        directory.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,19 @@ class Place:
             inode = -1
         if inode != self.inode:
             raise gone(self.run_dir)
+
+
+def prepare_directory(job: Job, file: Path) -> None:
+    """Create the directory of a file of a job, in the process of a worker, but not its run directory.
+
+    Raises RunError if the run directory was removed, moved or replaced.
+    """
+    if job.run_inode is None:  # no job of a run
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return
+    run_dir = job.weights_file.parents[2]
+    Place(run_dir, job.run_inode).check()
+    make_directory(run_dir, *file.parent.relative_to(run_dir).parts)
 
 
 def gone(run_dir: Path) -> RunError:

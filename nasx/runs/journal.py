@@ -40,7 +40,7 @@ class Journal:
         """Use `create` or `open` instead."""
         self._database = database
         self.run_dir = database.path.parent
-        self._place = Place.of(self.run_dir)
+        self.place = Place.of(self.run_dir)
         self._version = database.version
         self._run = ""  # checksum of the row of `run`, part of all others
         self._known: dict[int, tuple[Raw, Lineage]] = {}  # candidates read before, by number
@@ -121,7 +121,7 @@ class Journal:
 
     def check_place(self) -> None:
         """Raise RunError if the run directory or its journal was removed, moved or replaced. Takes 5 microseconds."""
-        self._place.check()
+        self.place.check()
         if not self._database.is_in_place():
             raise gone(self.run_dir)
 

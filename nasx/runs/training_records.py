@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, Field, TypeAdapter
 
 from nasx.files import read_record, write_record
-from nasx.runs.directory import arch_dir
+from nasx.runs.directory import ARCHS, arch_dir, file_in, make_directory
 
 FINAL_RECORD = "final.json"
 TEST_SET_EVALUATIONS = "test_touches.json"
@@ -101,7 +101,7 @@ _FINETUNED = TypeAdapter(Finetuned)
 
 def write_final_record(record: FinalRecord, directory: Path) -> None:
     """Write `final.json` atomically."""
-    write_record(directory / FINAL_RECORD, record, _FINAL)
+    write_record(directory / FINAL_RECORD, record, _FINAL, parents=False, checksum=True)
 
 
 def read_final_record(directory: Path) -> FinalRecord | None:
@@ -137,18 +137,19 @@ def record_test_set_evaluation(
     if len(others) == len(recorded):
         now = datetime.now(UTC).isoformat(timespec="seconds")
         entries = (*recorded, TestSetEvaluation(now, *key, content))
-        write_record(run_dir / TEST_SET_EVALUATIONS, entries, _TEST_SET_EVALUATIONS)
+        write_record(run_dir / TEST_SET_EVALUATIONS, entries, _TEST_SET_EVALUATIONS, parents=False, checksum=True)
     return others
 
 
 def finetuned_weights_path(run_dir: Path, arch_id: str) -> Path:
     """Return the path of the fine-tuned weights of a network."""
-    return arch_dir(run_dir, arch_id) / FINETUNED_WEIGHTS
+    return file_in(arch_dir(run_dir, arch_id), FINETUNED_WEIGHTS)
 
 
 def write_finetuned(record: Finetuned, run_dir: Path) -> None:
     """Write `finetuned.json` atomically. Write the weights first: the record marks them as complete."""
-    write_record(arch_dir(run_dir, record.arch_id) / FINETUNED_RECORD, record, _FINETUNED)
+    directory = make_directory(run_dir, ARCHS, record.arch_id)
+    write_record(directory / FINETUNED_RECORD, record, _FINETUNED, parents=False, checksum=True)
 
 
 def read_finetuned(run_dir: Path, arch_id: str) -> Finetuned | None:

@@ -146,7 +146,7 @@ class Tracking:
                 self._logged.add((entry.trial.arch_id, entry.trial.replicate))
                 state = TrackerState(run_id, tuple(sorted(self._logged)))
                 states = {**_read_states(self._state_file), self._kind: state}
-                write_record(self._state_file, states, _STATES, indent=None)
+                write_record(self._state_file, states, _STATES, indent=None, parents=False, checksum=True)
             self._tracker.end(finished=entry)
         except Exception as exc:
             self._problem = " ".join(str(exc).split())[:200] or type(exc).__name__

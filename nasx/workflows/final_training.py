@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 import nasx
@@ -36,11 +37,11 @@ from nasx.diagnostics.confidence import BATCH, Confidence, WithConfidence, fit_c
 from nasx.errors import ConfigError, DataError, RunError, SettingError, TrialFailure
 from nasx.evaluation.train_and_score import has_learned, load_weights, resolve_device, save_weights, take_scores
 from nasx.experiment import Experiment
-from nasx.files import translate_disk_errors, write_atomically
+from nasx.files import read_record, write_record
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import HasPlaces
 from nasx.reports.summary import ArchitectureResult
-from nasx.runs.directory import arch_dir, lock
+from nasx.runs.directory import Place, arch_dir, lock, make_output
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import (
     FinalRecord,
@@ -163,7 +164,7 @@ def _group(override: str) -> str:
 
 def final_dir(run_dir: Path, arch_id: str) -> Path:
     """Return the directory of a network's final trainings."""
-    return arch_dir(run_dir, arch_id) / FINAL
+    return arch_dir(run_dir, arch_id, FINAL)
 
 
 def weights_path(directory: Path, number: int) -> Path:
@@ -204,8 +205,7 @@ def train(
 @contextmanager
 def _held(directory: Path) -> Iterator[None]:
     """Lock the directory of a network's final trainings: two processes would write the same checkpoint."""
-    with translate_disk_errors(str(directory)):
-        directory.mkdir(parents=True, exist_ok=True)
+    make_output(directory)
     with lock(directory, "training", "train into another --out"):
         yield
 
@@ -248,6 +248,13 @@ def _train_one(
     checkpoint = directory / f"checkpoint_{number}.safetensors"
     device = resolve_device(plan.experiment.config.execution.get("device", "auto"))
     network = plan.experiment.untrained(trial.genotype, seed)
+    place = Place.of(directory)
+
+    def after_epoch(epoch: Mapping[str, float]) -> None:
+        place.check()
+        if report is not None:
+            report(trial, number, epoch)
+
     try:
         fitted = fit(
             network,
@@ -257,7 +264,7 @@ def _train_one(
             seed=seed,
             device=device,
             checkpoint=checkpoint,
-            report=None if report is None else lambda epoch: report(trial, number, epoch),
+            report=after_epoch,
         )
     except TrialFailure as failure:
         raise RunError(
@@ -265,6 +272,7 @@ def _train_one(
         ) from failure
     images = _pixels(plan, plan.experiment.data.validation, device)
     confidence = fit_confidence(network, images, images.labels, n_classes=plan.experiment.data.n_classes)
+    place.check()
     save_weights(network, weights_path(directory, number))
     write_confidence(confidence, directory, number)
     record = record.with_training(Training(number, seed, fitted.seconds, fitted.history))
@@ -381,16 +389,20 @@ def quality(network: nn.Sequential, confidence: Confidence, images: Pixels) -> d
     }
 
 
+_CONFIDENCE = TypeAdapter(dict[str, Any])
+
+
 def write_confidence(confidence: Confidence, directory: Path, number: int) -> None:
-    write_atomically(directory / f"confidence_{number}.json", json.dumps(confidence.as_dict()).encode())
+    write_record(directory / f"confidence_{number}.json", confidence.as_dict(), _CONFIDENCE, indent=None, checksum=True)
 
 
 def read_confidence(directory: Path, number: int) -> Confidence:
     """Read the confidence of a training. Raises RunError if the file is missing or damaged."""
     file = directory / f"confidence_{number}.json"
     try:
-        return Confidence.from_dict(json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError) as exc:
+        found = read_record(file, _CONFIDENCE, remedy="")
+        return Confidence.from_dict(found or {})
+    except (RunError, ValueError, TypeError, KeyError) as exc:
         raise RunError(f"{file} is missing or damaged. Remove its directory to train again.") from exc
 
 

@@ -21,7 +21,7 @@ from nasx.errors import TrialFailure
 from nasx.evaluation.train_and_score import resolve_device, save_weights, take_scores
 from nasx.experiment import Experiment
 from nasx.reports.summary import summarize_run
-from nasx.runs.directory import lock, weights_file
+from nasx.runs.directory import Place, lock, weights_file
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import Finetuned, finetuned_weights_path, read_finetuned, write_finetuned
 from nasx.training.fit import fit
@@ -73,6 +73,7 @@ def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float)
     started = time.perf_counter()
     device = resolve_device(experiment.config.execution.get("device", "auto"))
     network = experiment.trained(run_dir, trial).to(device)
+    place = Place.of(run_dir)
 
     def train_further(regularizer: float) -> tuple[nn.Sequential, dict[str, float]]:
         copied = copy.deepcopy(network)
@@ -92,6 +93,7 @@ def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float)
 
     copied, after = train_further(weight)
     _, control = train_further(0.0)
+    place.check()
     save_weights(copied, finetuned_weights_path(run_dir, trial.arch_id))
     record = Finetuned(
         arch_id=trial.arch_id,

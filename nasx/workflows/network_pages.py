@@ -29,7 +29,7 @@ from nasx.reports.image_page import write_image
 from nasx.reports.page import Page, as_terminal
 from nasx.reports.summary import read_summary
 from nasx.reports.text import network_facts
-from nasx.runs.directory import arch_dir
+from nasx.runs.directory import Place, arch_dir, make_output
 from nasx.runs.stored_run import DEFAULT, ReadOptions
 from nasx.terminal import Console
 from nasx.training.fit import resolve_precision
@@ -81,6 +81,7 @@ def explain(
         RunError: the weights are not kept.
     """
     check_argument("samples", samples, AtLeastOne)
+    at_start = Place.of(run_dir)
     experiment, network = _rebuild(run_dir, trial, device, options)
     scorer = _shap_scorer(experiment)
     explanation = explain_network(
@@ -94,8 +95,10 @@ def explain(
     )
     space = experiment.space
     edges = space.edges(trial.genotype) if isinstance(space, HasCells) else None
-    directory = out or arch_dir(run_dir, trial.arch_id) / "explanation"
+    directory = out or arch_dir(run_dir, trial.arch_id, "explanation")
     known = _known(run_dir, trial, experiment)
+    at_start.check()
+    make_output(directory)
     page, files = write_explanation(
         explanation, trial, directory, edges=edges, known=known, again=_computed_again(experiment)
     )
@@ -125,6 +128,7 @@ def explain_image(
         SettingError: there is no such file or index.
         RunError: the weights are not kept.
     """
+    at_start = Place.of(run_dir)
     experiment, network = _rebuild(run_dir, trial, device, options)
     data = experiment.data
     if sample.isdecimal():
@@ -139,8 +143,10 @@ def explain_image(
             raise SettingError("--sample", f"must be an image file or an index, got {sample!r}.")
         image, label = read_image(Path(sample), size=height, channels=channels), None
         name, key = Path(sample).name, Path(sample).stem
-    directory = out or arch_dir(run_dir, trial.arch_id) / "explanation" / f"image_{key}"
+    directory = out or arch_dir(run_dir, trial.arch_id, "explanation", f"image_{key}")
     found = explain_one_image(network, data, image, name=name, label=label, seed=trial.seed)
+    at_start.check()
+    make_output(directory)
     page, files = write_image(found, trial.arch_id, directory, known=_data_facts(experiment))
     return WrittenPage(page, directory, tuple(files))
 
@@ -175,6 +181,7 @@ def debug(
         RunError: the weights are not kept.
     """
     check_argument("seeds", seeds, AtLeastOne)
+    at_start = Place.of(run_dir)
     experiment, network = _rebuild(run_dir, trial, device, options)
     data, place = experiment.data, resolve_device(device, "--device")
     classes = None if pair is None else find_pair(pair, data.train.class_names)
@@ -209,7 +216,9 @@ def debug(
         known=_known(run_dir, trial, experiment),
         again=_computed_again(experiment),
     )
-    directory = out or arch_dir(run_dir, trial.arch_id) / "diagnostics"
+    directory = out or arch_dir(run_dir, trial.arch_id, "diagnostics")
+    at_start.check()
+    make_output(directory)
     return WrittenPage(page, directory, tuple(write_debugging(page, found, images, directory)))
 
 

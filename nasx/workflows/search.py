@@ -217,6 +217,7 @@ def _run(
 
             def step() -> None:
                 check()
+                store.check_place()
                 files_are_same()
                 for each in (watch, tracking and tracking.watch):
                     if each:
@@ -228,7 +229,7 @@ def _run(
             raise
         settle()  # the caller shows the result so far; `loop.stopping` has the reason
     finally:
-        if tracking:
+        if tracking and store.is_in_place:
             tracking.watch(loop)
             tracking.close(finished=loop.stopping != INTERRUPTED)
         loop.close()

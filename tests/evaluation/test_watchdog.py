@@ -77,6 +77,7 @@ def test_without_limits_and_outside_the_main_thread_nothing_is_stopped():
 
 def test_a_trial_that_ends_leaves_no_file(tmp_path):
     weights = tmp_path / "archs" / "a" / "weights_0.safetensors"
+    weights.parent.mkdir(parents=True)
 
     with watchdog(None, 5, hang_file(weights)):
         assert hang_file(weights).exists()
@@ -99,6 +100,7 @@ with watchdog.watchdog(None, 0.1, watchdog.hang_file(pathlib.Path(sys.argv[1])))
 
 def test_a_process_that_ignores_the_alarm_is_ended_and_leaves_a_traceback(tmp_path):
     weights = tmp_path / "archs" / "a" / "weights_0.safetensors"
+    weights.parent.mkdir(parents=True)
 
     done = subprocess.run([sys.executable, "-c", STUCK, str(weights)], timeout=30)
 

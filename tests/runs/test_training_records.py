@@ -102,6 +102,7 @@ def test_fine_tuning_is_read_with_either_spelling_of_the_regularizer(tmp_path: P
     write_finetuned(FINETUNED, tmp_path)
     file = tmp_path / "archs/aa00000000/finetuned.json"
     stored = json.loads(file.read_text())
+    del stored["checksum"]
     file.write_text(json.dumps({key if name == "regulariser" else name: value for name, value in stored.items()}))
 
     assert read_finetuned(tmp_path, "aa00000000") == FINETUNED
@@ -115,6 +116,18 @@ def test_fine_tuning_is_stored_under_the_keys_that_older_versions_read(tmp_path:
     assert stored["regulariser"] == 0.5
     assert stored["twin"] == {"error": 0.3}
     assert not {"regularizer", "control"} & stored.keys()
+
+
+@pytest.mark.parametrize("changed", ['"epochs": 5', '"seconds": 9'])
+def test_a_changed_number_of_a_record_is_detected(tmp_path: Path, changed: str) -> None:
+    write_finetuned(FINETUNED, tmp_path)
+    file = tmp_path / "archs/aa00000000/finetuned.json"
+    stored = json.loads(file.read_text())
+    name = changed.split('"')[1]
+    file.write_text(json.dumps({**stored, name: stored[name] + 1}))
+
+    with pytest.raises(RunError, match=r"finetuned\.json is damaged \(its checksum does not match its values\)\. Rem"):
+        read_finetuned(tmp_path, "aa00000000")
 
 
 def test_a_repeated_test_set_evaluation_counts_once(tmp_path: Path) -> None:

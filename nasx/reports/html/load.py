@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from PIL import Image
 
 from nasx.config.components import build, dataset_name
 from nasx.config.plain import to_yaml
+from nasx.errors import RunError, first_line
+from nasx.files import read_bounded
 from nasx.networks.edge import NONE, Edge
 from nasx.protocols import HasCells, SearchSpace
 from nasx.reports.text import format_value
-from nasx.runs.directory import ARCHS, arch_dir, kept_weights
+from nasx.runs.directory import arch_dir, file_in, kept_weights
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import read_final_record
 from nasx.trial import OBJECTIVES, Genotype, Trial
@@ -46,6 +49,8 @@ class ReportInput:
     reproduce: Sequence[str] = ()  # commands that repeat or resume the run
 
 
+MAX_FIGURE = 50_000_000  # bytes of a figure file
+MAX_PIXELS = 100_000_000
 MAX_WIDTH = 900  # pixels: nearly twice the width of a panel
 WEBP_QUALITY = 75  # in 0..100
 # folder of a network -> file -> caption; files of `explanation_page.py` and `debugging_page.py`
@@ -83,14 +88,19 @@ def load_figures(directory: Path) -> list[EmbeddedFigure]:
         compress_figure(path, caption)
         for folder, files in FIGURES.items()
         for name, caption in files.items()
-        if (path := directory / folder / name).is_file()
+        if (path := file_in(directory, folder, name)).is_file()
     ]
 
 
 def compress_figure(path: Path, caption: str) -> EmbeddedFigure:
-    """Convert an image file to WebP, at most `MAX_WIDTH` pixels wide."""
-    with Image.open(path) as image:
-        flat = image.convert("RGB")
+    """Convert an image file to WebP, at most `MAX_WIDTH` pixels wide. Raises RunError if it is damaged."""
+    try:
+        with Image.open(io.BytesIO(read_bounded(path, MAX_FIGURE))) as image:
+            if math.prod(image.size) > MAX_PIXELS:
+                raise ValueError(f"it has {image.width} x {image.height} pixels")
+            flat = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as exc:
+        raise RunError(f"{path} is damaged ({first_line(exc)}). Remove it, or draw it again.") from exc
     flat.thumbnail((MAX_WIDTH, 4 * MAX_WIDTH), Image.Resampling.HAMMING)  # half the time of LANCZOS, and fewer bytes
     buffer = io.BytesIO()
     flat.save(buffer, "WEBP", quality=WEBP_QUALITY, method=2)  # method 2 of 6: half the time for 5 % more bytes
@@ -151,14 +161,14 @@ def _traits(space: SearchSpace, genotype: Genotype, *, has_cells: bool) -> list[
 
 def _figures(run: Path, trials: Sequence[Trial]) -> dict[str, list[EmbeddedFigure]]:
     """Load the figures of all networks that have some; directories of unknown networks are ignored."""
-    return {a: found for a in dict.fromkeys(t.arch_id for t in trials) if (found := load_figures(run / ARCHS / a))}
+    return {a: found for a in dict.fromkeys(t.arch_id for t in trials) if (found := load_figures(arch_dir(run, a)))}
 
 
 def _tested(run: Path, trials: Sequence[Trial]) -> dict[str, str]:
     """Return the test error of each fully trained network, as mean and standard deviation over its seeds."""
     found = {}
     for arch_id in dict.fromkeys(t.arch_id for t in trials):
-        record = read_final_record(arch_dir(run, arch_id) / "final")
+        record = read_final_record(arch_dir(run, arch_id, "final"))
         tests = [t.test["error"] for t in record.trainings if t.test] if record else []
         if errors := [error for error in tests if error is not None]:
             spread = f" ± {100 * stdev(errors):.2f}" if len(errors) > 1 else ""
