@@ -680,19 +680,18 @@ RUNS = {
     "an objective of another run": (journal_with("""UPDATE run SET objectives = '["beauty"]'"""), "run.db|beauty"),
     "distances cut short": (journal_with("UPDATE scores SET distances = x'00'"), "run.db"),
     "the run of somebody who is gone": (journal_with("DELETE FROM run"), "run.db"),
-    "no config": (run_with("config.yaml", None, *RESUME), "config.yaml"),
-    "a config without content": (run_with("config.yaml", "", *RESUME), "dataset is missing: choose one"),
+    "a config without content": (run_with("config.yaml", "", *RESUME), r"config\.yaml is not a config: it is empty\."),
     "a config of noise": (run_with("config.yaml", b"\xff\x00" * 50, *RESUME), "config.yaml"),
-    "a config that runs a command": (config_with("nasx.data.synthetic.Lines", "os.system"), "os.system cannot be used"),
+    "a config that runs a command": (config_with("nasx.data.synthetic.Lines", "os.system"), "is 'os.system' now"),
     "a config that starts a process": (
         config_with("nasx.spaces.nb201.NASBench201", "subprocess.Popen"),
-        "subprocess.Popen cannot be used as space",
+        "space._target_ was 'nasx.spaces.nb201.NASBench201', is 'subprocess.Popen' now",
     ),
     "a config with a tag": (
         config_with("seed: 0", f"seed: {TAG} ['touch CANARY']"),
         "config.yaml",
     ),
-    "a config of other settings": (config_with("channels: 4", "channels: 5"), "cannot be used"),
+    "a config of other settings": (config_with("channels: 4", "channels: 5"), "space.channels was 4, is 5 now"),
     "weights gone": (weights_of(lambda case, data: None), "keeps no weights of .*only members of the front keep their"),
     "weights cut short": (weights_of(lambda case, data: data[:-9]), "bytes of tensors"),
     "weights of noise": (weights_of(lambda case, data: b"\x00\x01" * 300), "not a safetensors file"),
@@ -718,6 +717,47 @@ RUNS = {
     "an id of control characters": (arch("a\x1b[2J\nb"), "no architecture"),
     "an id of SQL": (arch("' OR 1=1; DROP TABLE trials; --"), "no architecture"),
     "an id without end": (arch("f" * 10_000), "no architecture"),
+}  # fmt: skip
+
+
+# --- a run and its config -------------------------------------------------------------------------------------------
+
+
+def config_that_is(make: Callable[[Path], Any]):
+    """A command on a run whose config.yaml is no regular file."""
+
+    def act(case: Case) -> None:
+        (case.run / "config.yaml").unlink()
+        make(case.run / "config.yaml")
+        case.command("pareto", "--run-dir", case.run)
+
+    return act
+
+
+IDENTITY = {
+    "a config that is a link": (config_that_is(lambda file: file.symlink_to("/etc/passwd")), r"config\.yaml is a link"),
+    "a config that is a pipe": (config_that_is(os.mkfifo), r"config\.yaml is a pipe|expected a file"),
+    "a config that is a folder": (config_that_is(Path.mkdir), r"config\.yaml is a directory|expected a file"),
+    "a config of 10 MB": (run_with("config.yaml", b"#" * 10**7), "bytes, expected at most 1,000,000|larger than"),
+    "a config that is a list": (run_with("config.yaml", "- 1"), "must be a mapping of keys to values"),
+    "a key that occurs twice": (config_with("seed: 0", "seed: 0\nseed: 1"), "the key 'seed' occurs twice"),
+    "a variable in a place": (
+        config_with("device: auto", "device: auto\nlogger: {_target_: '${oc.env:PATH}'}"),
+        r"logger\._target_ names \$\{oc\.env:PATH\}",
+    ),
+    "code in a section that may change": (
+        config_with("nasx.execution.serial.SerialExecution", "this.s"),
+        r"execution\._target_ names this\.s, which is not part of nasx or of an installed package",
+    ),
+    "a seed of another run": (config_with("seed: 0", "seed: 7"), "seed was 0, is 7 now"),
+    "a place that a run does not have": (
+        called("explain --run-dir {run} --arch-id {id} dataset.rot=x"),
+        "dataset.rot was not set, is 'x' now",
+    ),
+    "other noise than in the search": (
+        called("explain --run-dir {run} --arch-id {id} dataset.noise=0.5"),
+        "dataset.noise was 0, is 0.5 now. Here only dataset.test_images may change",
+    ),
 }  # fmt: skip
 
 
@@ -758,7 +798,7 @@ MODELS = {
 
 OVERRIDDEN = {text: (override(*text.split(";")), message) for text, message in OVERRIDES.items()}
 CALLED = {line: (called(line), message) for line, message in CALLS.items()}
-TABLE = {**DATA, **CONFIGS, **OVERRIDDEN, **RUNS, **CALLED, **MODELS}
+TABLE = {**DATA, **CONFIGS, **OVERRIDDEN, **RUNS, **IDENTITY, **CALLED, **MODELS}
 
 
 @pytest.fixture(scope="session")
@@ -772,7 +812,8 @@ def sound_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_names_nothing_twice():
-    assert len(TABLE) == len(DATA) + len(CONFIGS) + len(OVERRIDES) + len(RUNS) + len(CALLS) + len(MODELS)
+    parts = (DATA, CONFIGS, OVERRIDES, RUNS, IDENTITY, CALLS, MODELS)
+    assert len(TABLE) == sum(map(len, parts))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

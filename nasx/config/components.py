@@ -83,11 +83,11 @@ def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
     settings = current_settings({name: value for name, value in node.items() if name != TARGET})
     target = load_target(node, group)
     kind = group.partition(".")[0]
-    if kind in REQUIRED_MEMBERS and not isinstance(target, type):
-        raise ConfigError(f"{full_key(group, TARGET)}: {node[TARGET]} cannot be used as {kind}: it is not a class.")
     if lacking := [name for name in REQUIRED_MEMBERS.get(kind, ()) if not hasattr(target, name)]:
         problem = f"{node[TARGET]} cannot be used as {kind}: it has no {' and no '.join(lacking)}."
         raise ConfigError(f"{full_key(group, TARGET)}: {problem}")
+    if kind in REQUIRED_MEMBERS and not isinstance(target, type):
+        raise ConfigError(f"{full_key(group, TARGET)}: {node[TARGET]} cannot be used as {kind}: it is not a class.")
     return construct(target, settings, group, supplied)
 
 

@@ -73,7 +73,13 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
 
 def to_yaml(config: Mapping[str, Any]) -> str:
     """Return a config as YAML that `parse_plain` and `compose` read again."""
-    text: str = yaml.dump(as_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text = _dump(config, allow_unicode=True)
+    # yaml loses some line separators, and UTF-8 has no code for bytes of a path that are not UTF-8: escape them
+    return text if text.replace("\n", "").isprintable() else _dump(config, allow_unicode=False)
+
+
+def _dump(config: Mapping[str, Any], *, allow_unicode: bool) -> str:
+    text: str = yaml.dump(as_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode)
     return text
 
 

@@ -219,7 +219,7 @@ def test_no_command_imports_a_module_that_is_not_installed(run, said, monkeypatc
         ("this.s", "which is not part of nasx or of an installed package"),
         ("builtins.exec", "which is not part of nasx or of an installed package"),
         ("nasx.__main__.main", "a program"),
-        ("nasx.cli.main.main", "is not a class"),
+        ("nasx.cli.main.main", "it has no train and no test"),
         ("numpy.ndarray", "it has no train and no test"),
         ("nowhere.At.All", "there is no module 'nowhere'"),
     ],

@@ -69,7 +69,7 @@ def section(page, heading):
 
 def test_the_page_answers_its_questions_with_numbers_and_units():
     page = make_page()
-    assert dict(page.facts)["validation error"] == "10 % (3 of 30 images)"
+    assert dict(page.facts)["validation error"] == "10.00 % (3 of 30 images)"
     assert dict(page.facts)["introspectability"] == "0.567 by shap"
     assert section(page, "Is it less confident").table[1] == ("softmax", "1.000", "10 % to 0 %")
     (meaning,) = section(page, "Which labels").paragraphs

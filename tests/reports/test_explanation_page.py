@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -39,6 +40,22 @@ def test_the_facts_have_units_and_counts(trial):
     assert facts["validation error"] == "10.00 % (3 of 30 images)"
     assert facts["introspectability"] == "0.533 by shap"
     assert facts["multiply-accumulates"] == "2.20 M"
+
+
+def test_the_error_is_that_of_the_journal_and_one_computed_again_is_named_as_such(trial):
+    evaluation = replace(trial.evaluation, metrics={**trial.metrics, "error": 4 / 30})
+
+    page = explanation_page(
+        make_explanation(),
+        replace(trial, evaluation=evaluation),
+        has_cell=True,
+        again="in float32, not as in the search",
+    )
+
+    assert dict(page.facts)["validation error"] == "13.33 % (4 of 30 images)"
+    assert dict(page.facts)["computed again here"] == "10.00 % (3 of 30 images), in float32, not as in the search"
+    (text,) = section(page, "Which classes it confuses").paragraphs
+    assert text.startswith("3 of 30 validation images (10.00 %) are misclassified when computed again here. ")
 
 
 def test_facts_over_all_trainings_follow_those_of_this_training(trial):
