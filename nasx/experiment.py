@@ -29,6 +29,7 @@ from nasx.protocols import (
     SearchAlgorithm,
     SearchSpace,
 )
+from nasx.runs.check import require_identity
 from nasx.runs.directory import weights_file
 from nasx.runs.rows import DataRecord
 from nasx.runs.stored_run import DEFAULT, PLACES, ReadOptions, StoredRun, open_run, version_notice
@@ -333,6 +334,7 @@ class Experiment:
 
     def check_weights(self, run_dir: Path, trial: Trial) -> None:
         """Raise RunError if the weights of a trial are not kept: only those of front members are."""
+        require_identity(self.space, [(trial.genotype, trial.arch_id)])
         if not weights_file(run_dir, trial.arch_id, trial.replicate).is_file():
             if self.config.evaluation is not None:
                 raise RunError(f"{run_dir} looked its candidates up in a table: there are no trained networks.")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nasx.cli.pareto import Format
-from nasx.errors import SettingError
+from nasx.errors import NasxError, RunError, SettingError
 from nasx.runs.directory import default_runs_dir, find_run
 from nasx.runs.stored_run import open_run
 from nasx.terminal import Console, answers
@@ -20,8 +20,11 @@ def compare(
         Format, typer.Option(help="A table for people; csv has a line per run, json the fronts too.")
     ] = Format.TABLE,
     plot: Annotated[Path | None, typer.Option(help="Draw the comparison into this .png, .svg or .pdf file.")] = None,
-) -> None:
-    """Compare the fronts and hypervolumes of several runs. Runs that differ only in the seed form a group."""
+) -> int:
+    """Compare the fronts and hypervolumes of several runs. Runs that differ only in the seed form a group.
+
+    A damaged run is reported, and left out: the exit status is then 2.
+    """
     if len(runs) < 2:
         raise SettingError("RUN RUN...", f"must be two or more run directories, got {len(runs)}.")
     if plot is not None:
@@ -35,10 +38,15 @@ def compare(
     places = [find_run(run, default_runs_dir()) for run in runs]
     if len({place.resolve() for place in places}) < len(places):
         raise SettingError("RUN RUN...", "contains a run twice.")
-    opened = []
+    opened, log = [], Console(stderr=True)
     for place in places:
-        with open_run(place) as run:
-            opened.append((place, run.config, run.info, run.journal.trials()))
+        try:
+            with open_run(place) as run:
+                opened.append((place, run.config, run.info, run.journal.trials()))
+        except NasxError as exc:
+            log.say(f"{place}  damaged: {exc}")
+    if len(opened) < 2:
+        raise RunError(f"{len(opened)} of {len(places)} runs can be read: a comparison needs two.")
     labels = group_labels([config for _, config, _, _ in opened])
     found = []
     for (place, _, info, trials), label in zip(opened, labels, strict=True):
@@ -64,4 +72,5 @@ def compare(
         from nasx.reports.figures.comparison import comparison_figure
 
         style.save(comparison_figure(comparison), plot)
-        Console(stderr=True).say(f"Drawn: {plot}")
+        log.say(f"Drawn: {plot}")
+    return 0 if len(opened) == len(places) else 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,16 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from nasx.cli.options import TrustOption
-from nasx.errors import RunError
+from nasx.errors import NasxError, RunError
 from nasx.escaping import printable
 from nasx.reports.summary import summarize_run
 from nasx.reports.tables import trials_table
 from nasx.reports.text import format_volume
 from nasx.runs.check import check_run
 from nasx.runs.directory import default_runs_dir, find_run, list_runs
+from nasx.runs.rows import RunInfo
 from nasx.runs.stored_run import open_run
 from nasx.terminal import Console, answers
-from nasx.trial import TrialStatus
+from nasx.trial import Trial, TrialStatus
 
 NOTE = (
     "certain: hypervolume that the true values of the front reach with probability 95 %; "
@@ -52,18 +54,22 @@ def list_all(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("run", "trials", "complete", "front", "hypervolume", "certain"):
         table.add_column(header, justify="left" if header == "run" else "right", no_wrap=True, overflow="fold")
+    damaged = []
     for run in runs:
-        table.add_row(*map(Text, _row(run)))
-    answers().print(table)
-    answers().print(Text(NOTE))
+        try:
+            table.add_row(*map(Text, _row(run)))
+        except (NasxError, OSError) as exc:  # one damaged run must not hide the others
+            damaged.append(f"{run}  damaged: {exc}")
+    if table.row_count:
+        answers().print(table)
+        answers().print(Text(NOTE))
+    for line in damaged:
+        answers().say(line)
 
 
 def _row(run: Path) -> tuple[str, ...]:
-    try:
-        with open_run(run) as stored:
-            summary = summarize_run(stored.journal.trials(), stored.info)
-    except RunError:  # one damaged run must not hide the others; `nasx runs check` reports details
-        return (str(run), "damaged", "", "", "", "")
+    with open_run(run) as stored:
+        summary = summarize_run(stored.journal.trials(), stored.info)
     counts = (sum(summary.statuses.values()), summary.statuses.get(TrialStatus.COMPLETE, 0), len(summary.front))
     certain = summary.certain_hypervolume
     volumes = (format_volume(summary.hypervolume), "-" if certain is None else format_volume(certain))
@@ -100,17 +106,27 @@ def check(
     run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="By default the newest run.")] = None,
     trust_code: TrustOption = False,
 ) -> int:
-    """Check journal, lineage, values, weights, config and data of a run. Exit status 2 if something is wrong."""
+    """Check journal, lineage, values, weights, records, config and data of a run. Exit status 2 if something is wrong.
+
+    Prints what was verified on stderr, and what could not be.
+    """
     run, log = find_run(run_dir, default_runs_dir()), Console(stderr=True)
-    problems = check_run(run)
-    if not problems:
+    found = check_run(run, front=_front, trust_code=trust_code)
+    if not found.defects:
         with log.status("Reading the data ..."):
             from nasx.workflows.check_identity import check_identity  # torch takes seconds to load
 
-            problems, reason = check_identity(run, trust_code=trust_code)
-        if reason:
-            log.say(f"The data of the run were not compared: {reason}")
-    for problem in problems:
-        print(printable(f"{problem.location}: {problem.message}"))
-    log.say(f"{run}: {len(problems)} problems" if problems else f"{run}: OK")
-    return 2 if problems else 0
+            found.defects, reason = check_identity(run, trust_code=trust_code)
+        (found.left_out if reason else found.verified).append(f"data: {reason}" if reason else "data")
+    for defect in found.defects:
+        print(printable(f"{defect.location}: {defect.message}"))
+    log.say(f"Verified: {', '.join(found.verified)}.")
+    for part in found.left_out:
+        log.say(f"Not verified: {part}")
+    count = len(found.defects)
+    log.say(f"{run}: {count} problem{'s' * (count > 1)}" if count else f"{run}: OK")
+    return 2 if count else 0
+
+
+def _front(trials: Sequence[Trial], info: RunInfo) -> list[str]:
+    return [member.arch_id for member in summarize_run(trials, info).front]

@@ -12,6 +12,7 @@ from nasx.execution.budget import Budget
 from nasx.execution.jobs import Key, is_requested
 from nasx.protocols import SearchSpace
 from nasx.reports.summary import FrontSummary, summarize_run
+from nasx.runs.check import require_identity
 from nasx.runs.directory import kept_weights, prune_weights, weights_file
 from nasx.runs.journal import Journal
 from nasx.runs.rows import NoiseRecord, recordable
@@ -46,7 +47,10 @@ class RecordedTrials:
         self._summary: FrontSummary | None = None
         self._summarized = -1  # number of trials in the summary
         self._summary_at = self._summary_took = 0.0  # seconds
-        for trial in store.trials_by_time():
+        trials = store.trials_by_time()
+        require_identity(space, ((t.genotype, t.arch_id) for t in trials))
+        require_identity(space, ((entry.candidate.genotype, entry.arch_id) for entry in store.candidates()))
+        for trial in trials:
             self._count(trial)
         prune_weights(run_dir, self.by_key.keys())  # a killed search leaves weights of trials that it has not recorded
         self._weight_bytes = self._bytes_on_disk()

@@ -316,7 +316,7 @@ class Journal:
             return read_row(table, names, raw[1:])
         values = raw[1:-1]
         row = read_row(table, names, values)
-        if rows.checksum(values, self._run) != raw[-1]:
+        if rows.checksum(values, "" if table == "run" else self._run) != raw[-1]:
             raise RowError("its checksum does not match its values: it was changed, or is of another run")
         return row
 
@@ -339,14 +339,20 @@ class Journal:
         """Return one sentence per row that cannot be used; empty if there is none."""
         found = []
         for table in COLUMNS:
-            if not columns_of(table, self._version):
-                continue
-            for raw in self._raw(table):
-                try:
-                    row = self._checked(table, raw) if table != "run" else {}  # `run` was read on opening
-                    _ = row["history"].epochs if table == "trials" else ()
-                except (RowError, RunError) as exc:
-                    found.append(f"row {raw[0]} of its table {table}: {exc}")
+            try:
+                found += self._problems_of(table) if columns_of(table, self._version) else []
+            except RunError as exc:  # the table itself cannot be read
+                found.append(str(exc))
+        return found
+
+    def _problems_of(self, table: str) -> list[str]:
+        found = []
+        for raw in self._raw(table):
+            try:
+                row = self._checked(table, raw)
+                _ = row["history"].epochs if table == "trials" else ()
+            except (RowError, RunError) as exc:
+                found.append(f"row {raw[0]} of its table {table}: {exc}")
         return found
 
     def problems(self) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from nasx.runs.journal import Journal
-from nasx.runs.rows import RunInfo
-from nasx.runs.schema import COLUMNS, SCHEMA, SCHEMA_VERSION, columns_of
+from nasx.runs.rows import RunInfo, checksum
+from nasx.runs.schema import CHECKSUM, COLUMNS, SCHEMA, SCHEMA_VERSION, columns_of
 from nasx.trial import Candidate, Evaluation, Score, Trial, TrialStatus
 
 INFO = RunInfo(
@@ -87,3 +87,26 @@ def downgrade(run_dir: Path, version: int) -> None:
             marks = ", ".join("?" * len(columns))
             connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows[table])
         connection.commit()
+
+
+def change(run_dir: Path, script: str, *values: object) -> None:
+    """Change a journal as a stranger can: with SQL, and with right checksums afterwards."""
+    with closing(sqlite3.connect(run_dir / "run.db")) as connection:
+        if values:
+            connection.execute(script, values)
+        else:
+            connection.executescript(script)
+        fix_checksums(connection)
+        connection.commit()
+
+
+def fix_checksums(connection: sqlite3.Connection) -> None:
+    """Compute the checksum of every row again."""
+    run = ""
+    for table, columns in COLUMNS.items():
+        names = [name for name in columns if name != CHECKSUM]
+        for rowid, *values in connection.execute(f"SELECT rowid, {', '.join(names)} FROM {table}").fetchall():
+            found = checksum(values, run)
+            connection.execute(f"UPDATE {table} SET checksum = ? WHERE rowid = ?", (found, rowid))
+            if table == "run":
+                run = found

@@ -367,7 +367,9 @@ def test_overwritten_pages_are_reported(tmp_path: Path) -> None:
     (tmp_path / "run.db").write_bytes(data)
     with Journal.open(tmp_path, read_only=True) as journal:
         assert journal.problems()
-        with pytest.raises(RunError, match=r"run\.db is damaged: database disk image is malformed. Run `nasx runs check` for details"):
+        with pytest.raises(
+            RunError, match=r"run\.db is damaged: database disk image is malformed\. Run `nasx run"
+        ):
             journal.trials()
 
 

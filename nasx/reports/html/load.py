@@ -21,6 +21,7 @@ from nasx.files import read_bounded
 from nasx.networks.edge import NONE, Edge
 from nasx.protocols import HasCells, SearchSpace
 from nasx.reports.text import format_value
+from nasx.runs.check import genotype_problem
 from nasx.runs.directory import arch_dir, file_in, kept_weights
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import read_final_record
@@ -128,6 +129,11 @@ def load_report_input(run: Path, commands: Sequence[str], options: ReadOptions =
     space: Any = build(config["space"], "space")
     cells = space if isinstance(space, HasCells) else None
     genotypes = {t.arch_id: t.genotype for t in trials}
+    for trial in trials:
+        if problem := genotype_problem(space, trial.genotype):
+            raise RunError(
+                f"the journal is damaged: trial {trial.arch_id}: {problem}. Run `nasx runs check` for details."
+            )
     run_dir = shlex.quote(str(run))
     return ReportInput(
         trials=trials,
