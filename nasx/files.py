@@ -124,6 +124,7 @@ def write_atomically(path: Path, data: bytes, *, parents: bool = True) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same directory: a rename must not cross disks
     with translate_disk_errors(str(path)):
+        _check_replaceable(path)
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)  # of a killed process with the same id
@@ -136,6 +137,16 @@ def write_atomically(path: Path, data: bytes, *, parents: bool = True) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise ResourceError if `path` is or links to anything but a file: root would replace even /dev/null."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # there is nothing, or it cannot be written either
+        return
+    if not stat.S_ISREG(mode):
+        raise ResourceError(f"{path} cannot be written: it is {kind_of(mode)}, expected a file. Choose another path.")
 
 
 def write_record(

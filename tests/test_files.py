@@ -69,3 +69,19 @@ def test_a_path_that_cannot_be_a_file_is_reported(tmp_path: Path) -> None:
     for path in (tmp_path / "file" / "x", tmp_path / ("x" * 300), Path("/proc/nowhere/x")):
         with pytest.raises(ResourceError, match=r"cannot be written \(.+\)\. Choose another path\."):
             write_atomically(path, b"")
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a device", "a directory"])
+def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    if kind == "a device":
+        path.symlink_to("/dev/null")
+    else:
+        os.mkfifo(path) if kind == "a named pipe" else path.mkdir()
+    before = path.lstat()
+
+    with pytest.raises(ResourceError, match=rf"x cannot be written: it is {kind}, expected a file\."):
+        write_atomically(path, b"data")
+
+    assert path.lstat() == before
+    assert list(tmp_path.iterdir()) == [path]
