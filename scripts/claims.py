@@ -27,7 +27,8 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from nasx.config.compose import load_resolved
+from nasx.config.compose import with_overrides
+from nasx.config.plain import read_plain
 from nasx.errors import NasxError
 from nasx.files import write_atomically
 from nasx.reports.summary import ArchitectureResult, summarize
@@ -187,7 +188,7 @@ def main(
         study = Study.open(cache_dir, dataset, overrides)
         genotypes = draw_architectures(study.experiment.space, architectures, seed=0)
     else:
-        study = Study.of(cache_dir, load_resolved(run_dir / CONFIG, overrides))
+        study = Study.of(cache_dir, with_overrides(read_plain(run_dir / CONFIG), overrides))
         genotypes = choose(run_dir, architectures)
     progress = Console(stderr=True)
     train(study, genotypes, seeds, jobs=jobs, console=progress)

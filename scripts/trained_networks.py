@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from nasx.config.components import load_target
 from nasx.config.compose import compose
+from nasx.config.identity import config_hash
 from nasx.config.plain import to_yaml
 from nasx.data.batches import as_tensor, normalize
 from nasx.data.dataset import LabeledImages, SearchData
@@ -38,7 +39,6 @@ from nasx.protocols import SearchSpace
 from nasx.runs.directory import CONFIG, arch_dir, weights_file
 from nasx.training.fit import fit
 from nasx.trial import Genotype, arch_id, derive_seed
-from nasx.workflows.search import config_hash
 
 # settings for trainings of about half a minute on one core; the digits' config needs no change
 OVERRIDES = {

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from nasx.cli.pareto import Format
+from nasx.config.plain import drop
 from nasx.errors import NasxError, RunError, SettingError
 from nasx.runs.directory import default_runs_dir, find_run
 from nasx.runs.stored_run import open_run
 from nasx.terminal import Console, answers
+
+DATA = "data"  # key of the digest of a run's data, by which runs on different data are in different groups
 
 
 def compare(
@@ -42,12 +45,13 @@ def compare(
     for place in places:
         try:
             with open_run(place) as run:
-                opened.append((place, run.config, run.info, run.journal.trials()))
+                opened.append((place, {**run.config, DATA: run.data_digest}, run.info, run.journal.trials()))
         except NasxError as exc:
             log.say(f"{place}  damaged: {exc}")
     if len(opened) < 2:
         raise RunError(f"{len(opened)} of {len(places)} runs can be read: a comparison needs two.")
-    labels = group_labels([config for _, config, _, _ in opened])
+    knows_data = all(config[DATA] for _, config, _, _ in opened)
+    labels = group_labels([config if knows_data else drop(config, DATA) for _, config, _, _ in opened])
     found = []
     for (place, _, info, trials), label in zip(opened, labels, strict=True):
         found.append(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu, wilcoxon
 
 from nasx import pareto
+from nasx.config.identity import OLDER_PLACES
 from nasx.errors import RunError
 from nasx.reports.summary import FrontSummary, hypervolume_growth, summarize
 from nasx.trial import Objective, Trial, costs
@@ -102,9 +103,8 @@ IGNORED_KEYS = (
     "runs_dir",
     "provenance",
     "execution",
-    "dataset.root",
     "evaluation.seconds",
-    "evaluation.table",
+    *OLDER_PLACES,
 )
 TARGET = "_target_"
 

@@ -7,6 +7,7 @@ of another search. A config.yaml that is gone is restored from the journal.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from nasx.runs.journal import Journal
 from nasx.runs.rows import DataRecord, RunInfo
 
 PLACES: Final = "places"  # part of the recorded data: the keys of settings that only name places
+_DATA: Final = ("classes", "labels", "pixels", "table")  # parts that do not depend on the seed
 VERSIONS: Final = "versions"  # kind of the event of a session with other versions than the one before
 Notify = Callable[[str], None]
 _said: set[str] = set()
@@ -73,6 +75,12 @@ class StoredRun:
     @property
     def info(self) -> RunInfo:
         return self.journal.info
+
+    @property
+    def data_digest(self) -> str:
+        """Eight digits that differ if the data differ; "": unknown, of a run of an older version."""
+        parts = [f"{part} {record.digest}" for part, record in sorted(self.data.items()) if part in _DATA]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8] if parts else ""
 
     @property
     def config(self) -> Config:

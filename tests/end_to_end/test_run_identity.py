@@ -172,10 +172,25 @@ def test_other_data_are_accepted_for_looking_and_the_page_says_so(own, said, cap
     run, file = own / "on_arrays", write_arrays(own / "data/changed.npz", change=brighten)
 
     looked = ["--run-dir", run, "--arch-id", member(run), f"dataset.file={file}", "--other-data", "--out", own / "out"]
-    assert nasx("explain", *looked) == 0
+    assert nasx("explain", "--sample=0", *looked) == 0
 
     assert "NOT those of the search: as many images of each class" in " ".join(capsys.readouterr().out.split())
-    assert "NOT those of the search" in (own / "out/explanation.html").read_text()
+    assert "NOT those of the search" in (own / "out/image.html").read_text()
+
+
+def test_runs_on_other_data_are_no_repetitions_of_each_other(own, capsys):
+    """Two runs with the same config at two times, between which an array has changed."""
+    file = own / "data/arrays.npz"
+    runs = []
+    for number, change in enumerate((lambda arrays: None, brighten)):
+        write_arrays(file, change=change)
+        words = ["dataset=numpy", f"dataset.file={file}", "algorithm.evaluations=1", f"runs_dir={own}"]
+        runs.append(own / f"run_{number}")
+        assert nasx("search", *SMALL, *words, f"seed={number}", "--run-dir", runs[-1]) == 0
+    capsys.readouterr()
+
+    assert nasx("compare", *runs, "--format=csv") == 0
+    assert len(set(re.findall(r"data=\w{8}", capsys.readouterr().out))) == 2
 
 
 def test_a_search_never_accepts_other_data(own, said):
@@ -235,10 +250,10 @@ def test_moved_arrays_are_named_once_and_remembered(own, said):
     assert resume(run, f"dataset.file={moved}") == 0
     assert trials(run) == 4
     moved.rename(own / "again.npz")
-    assert nasx("explain", "--run-dir", run, "--arch-id", member(run), "--out", own / "out") == 2
+    looked = ["explain", "--sample=0", "--run-dir", run, "--arch-id", member(run), "--out", own / "out"]
+    assert nasx(*looked) == 2
     assert "elsewhere/renamed.npz does not exist" in said()
-    looked = ["--run-dir", run, "--arch-id", member(run), f"dataset.file={own / 'again.npz'}"]
-    assert nasx("explain", *looked, "--out", own / "out") == 0
+    assert nasx(*looked, f"dataset.file={own / 'again.npz'}") == 0
 
 
 def test_renamed_and_touched_pictures_that_read_the_same_are_accepted(own):
