@@ -3,13 +3,15 @@
 One alarm implements two limits: the duration of a trial, and the time without progress. A trial reports progress when
 an epoch ends or a score is computed. The alarm is SIGALRM, which interrupts Python code; the process continues. It does
 not interrupt code that hangs outside Python. Therefore a worker process has a second line of defense: a thread of the
-interpreter that does not need the GIL ends the process `GRACE` seconds later and writes the traceback to a file.
+interpreter that does not need the GIL ends the process `GRACE` seconds later and writes the traceback to a file. The
+search looks at the time of that file: if the whole process is frozen, it kills it (`nasx.execution.stuck`).
 """
 
 from __future__ import annotations
 
 import faulthandler
 import math
+import os
 import signal
 import threading
 import time
@@ -21,7 +23,9 @@ from nasx.errors import RunError, TrialFailure
 from nasx.files import read_bounded, translate_disk_errors
 from nasx.trial import Reason
 
-GRACE = 30.0  # seconds after a limit, within which the alarm must stop a trial before its process is ended
+GRACE = 10.0  # seconds after a limit, within which the alarm must stop a trial before its process is ended
+# seconds: an alarm that is later than this came while the process was suspended, and the time starts again, once
+LATE = 5.0
 MAX_REPORT = 10_000_000  # bytes of a traceback that a worker has written
 Progress = Callable[[], None]  # reports that a trial makes progress
 
@@ -42,19 +46,29 @@ def watchdog(time_limit: float | None, stall_limit: float | None, hang: Path | N
         return
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
     message = ""
+    due = math.inf
+    may_be_late = True
 
     def stop(signum: int, frame: object) -> None:
+        nonlocal may_be_late, deadline
+        late = time.monotonic() - due
+        if late > LATE and may_be_late:
+            may_be_late = False
+            deadline += late
+            progress()
+            return
         raise TrialFailure(Reason.TIMEOUT, message)
 
     with _last_resort(stall_limit, hang) as postpone:
 
         def progress() -> None:
-            nonlocal message
+            nonlocal message, due
             left = max(deadline - time.monotonic(), 1e-3)  # 0 would disable the alarm
             if stall_limit is not None and stall_limit < left:
                 left, message = stall_limit, stalled(stall_limit)
             else:
                 message = f"took longer than search.time_limit, {time_limit:g} s"
+            due = time.monotonic() + left
             signal.setitimer(signal.ITIMER_REAL, left)
             postpone()
 
@@ -76,8 +90,13 @@ def _last_resort(stall_limit: float | None, hang: Path | None) -> Iterator[Progr
     with translate_disk_errors(str(hang)):
         hang.unlink(missing_ok=True)  # of an earlier attempt
         file = hang.open("x")  # "x": follows no link
+
+    def postpone() -> None:
+        os.utime(file.fileno())  # the search sees it (`nasx.execution.stuck`)
+        faulthandler.dump_traceback_later(stall_limit + GRACE, exit=True, file=file)
+
     try:
-        yield lambda: faulthandler.dump_traceback_later(stall_limit + GRACE, exit=True, file=file)
+        yield postpone
     finally:
         faulthandler.cancel_dump_traceback_later()
         file.close()

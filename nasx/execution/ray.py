@@ -52,6 +52,7 @@ from nasx.execution.imports import gc_paused
 from nasx.execution.interrupt import end_within, is_ending, last_step, relayed
 from nasx.execution.loop import SearchLoop
 from nasx.execution.mps import multi_process_service
+from nasx.execution.stuck import GRACE, StoppedWorkers
 from nasx.execution.workers import HERE, Device, GPUsPerTrial, WorkerPlan, WorkerSettings, plan_workers
 from nasx.places import free_bytes, temporary_folder
 from nasx.runs.directory import resume_line
@@ -222,14 +223,19 @@ class RayExecution:
             self._wait_for_start()
             here, plan = self.address is None, self.plan
             resources = {"cpu": 1 if here else plan.cpus, "gpu": plan.gpus}
+            stall = loop.limits.stall_limit
+            stopped = None if stall is None else StoppedWorkers(stall + GRACE + 5.0)  # later than those with a trial
 
             def watch_servers() -> None:
                 if died := self._died():
                     raise ServerDiedError(f"{died} {resume_line(loop.run_dir)}")
+                if stopped is not None and self._servers is not None:
+                    stopped.kill(set(self._servers.found.values()))
                 watch()
 
             for restart in range(MAX_RESTARTS + 1):
-                watcher = Watcher(watch_servers, LoopSearcher(loop, lambda: is_ending() or bool(self._died())))
+                searcher = LoopSearcher(loop, lambda: is_ending() or bool(self._died()), imported_ahead=here)
+                watcher = Watcher(watch_servers, searcher)
                 tuner = make_tuner(
                     watcher,
                     evaluate,

@@ -19,11 +19,11 @@ from ray.tune.search import Searcher
 
 from nasx.errors import DeviceError, ServerDiedError
 from nasx.evaluation.watchdog import read_hang_report
+from nasx.execution.jobs import Key, key
 from nasx.execution.loop import SearchLoop
+from nasx.execution.stuck import RunningTrials
 from nasx.execution.workers import FailureStreak, end_worker, why_ended
 from nasx.trial import Evaluator, Job, Reason
-
-GRACE = 30.0  # seconds after the time limit in which a worker must stop the trial itself before it is killed
 
 SETTLING = 0.3  # seconds after the death of a worker in which the end of the search explains it
 
@@ -38,13 +38,23 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
     It has no metric and mode, so that Tune does not rank. Tune pickles its searcher at times: the state is empty.
     """
 
-    def __init__(self, loop: SearchLoop, is_ending: Callable[[], bool] = lambda: False) -> None:
-        """`is_ending`: whether the search is being ended, so that its workers die for this reason."""
+    def __init__(
+        self, loop: SearchLoop, is_ending: Callable[[], bool] = lambda: False, *, imported_ahead: bool = True
+    ) -> None:
+        """Start without jobs.
+
+        Args:
+            loop: provides jobs and receives evaluations.
+            is_ending: whether the search is being ended, so that its workers die for this reason.
+            imported_ahead: whether workers have imported everything before their first trial.
+        """
         super().__init__()
         self.loop = loop
         self.is_ending = is_ending
+        self.running = RunningTrials(loop.limits, imported_ahead=imported_ahead)
         self.jobs: dict[str, Job] = {}
-        self.too_late: set[str] = set()  # trials whose stuck worker was killed
+        self.too_late: dict[str, str] = {}  # trials whose stuck worker was killed -> why
+        self.suspended: set[Key] = set()  # trials that were repeated because the machine was suspended
         self.error: BaseException | None = None  # exception of a method whose exceptions Tune swallows
 
     def suggest(self, trial_id: str) -> Any:
@@ -65,10 +75,12 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
             self.error = self.error or exc
 
     def _take(self, job: Job, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
+        was_suspended = self.running.end(trial_id)
         hung = read_hang_report(job.weights_file, self.loop.limits.stall_limit) if error else None
-        if trial_id in self.too_late:
-            how = f"took longer than search.time_limit, {self.loop.limits.time_limit:g} s, and did not stop"
-            self.loop.lose(job, how, Reason.TIMEOUT)
+        if (late := self.too_late.pop(trial_id, None)) is not None:
+            self.loop.lose(job, late, Reason.TIMEOUT)
+        elif hung is not None and was_suspended and self._repeat(job):
+            return
         elif hung is not None:
             self.loop.lose(job, hung, Reason.TIMEOUT)
         elif error and (why := why_ended(job.weights_file)) is not None:
@@ -83,7 +95,18 @@ class LoopSearcher(Searcher):  # type: ignore[misc]
             outcome = pickle.loads(result["outcome"])
             if isinstance(outcome, BaseException):
                 raise outcome
+            if outcome.reason is Reason.TIMEOUT and was_suspended and self._repeat(job):
+                return
             self.loop.complete(job, outcome)
+
+    def _repeat(self, job: Job) -> bool:
+        """Take back a job, once, whose time went by while the machine was suspended. Returns whether it did."""
+        if key(job) in self.suspended:
+            return False
+        self.suspended.add(key(job))
+        self.loop.store.record_event("suspended", f"trial {job.arch_id}: repeated, the machine was suspended")
+        self.loop.requeue(job)
+        return True
 
     def _ends_soon(self) -> bool:
         """Return whether a worker has died with the search: a signal to all processes may reach this one last."""
@@ -146,16 +169,14 @@ class Watcher(tune.Callback):  # type: ignore[misc]
     def __init__(self, watch: Callable[[], None], searcher: LoopSearcher) -> None:
         self.watch = watch
         self.searcher = searcher
-        self.limit = searcher.loop.limits.time_limit
         self.error: BaseException | None = None  # exception that ended the search
-        self.running: dict[str, tuple[Any, float]] = {}  # trial id -> worker, start time
         self.workers: set[Any] = set()  # all workers so far
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         worker = trial.temporary_state.ray_actor
-        self.running[trial.trial_id] = worker, time.monotonic()
         self.workers.add(worker)
         if (job := self.searcher.jobs.get(trial.trial_id)) is not None:
+            self.searcher.running.begin(trial.trial_id, worker, job)
             self.searcher.loop.begin(job)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -177,14 +198,13 @@ class Watcher(tune.Callback):  # type: ignore[misc]
             raise EndOfTune
 
     def kill_stuck_workers(self) -> None:
-        """Kill the workers that did not stop their trial within `GRACE` after the time limit."""
-        self.running = {name: entry for name, entry in self.running.items() if name in self.searcher.jobs}
-        if self.limit is None:
-            return
-        for name, (worker, started) in self.running.items():
-            if name not in self.searcher.too_late and time.monotonic() - started > self.limit + GRACE:
-                self.searcher.too_late.add(name)
-                ray.kill(worker)
+        """Kill the workers that did not stop their trial in time."""
+        searcher = self.searcher
+        if searcher.running.look():
+            for trial, worker, why in searcher.running.stuck():
+                if trial not in searcher.too_late:
+                    searcher.too_late[trial] = why
+                    ray.kill(worker)
 
     def kill_workers(self) -> None:
         """Kill all workers at once: Tune would wait seconds for them."""

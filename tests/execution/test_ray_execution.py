@@ -14,9 +14,10 @@ import ray
 import nasx
 from nasx.errors import ResourceError, SettingError
 from nasx.execution import ray as ray_module
-from nasx.execution import tuner
+from nasx.execution import stuck, tuner
+from nasx.execution.budget import SearchLimits
 from nasx.execution.ray import RayExecution
-from nasx.trial import Reason, TrialStatus
+from nasx.trial import Job, Reason, TrialStatus
 from tests.factories import evaluators
 from tests.factories.searches import Script, bare, front_of, make_loop, nsga2
 
@@ -107,16 +108,48 @@ def test_a_bug_in_a_worker_is_raised_as_it_is(workers, tmp_path):
         workers.run(make_loop(tmp_path, nsga2()), evaluators.broken, lambda: None)
 
 
-def test_a_worker_that_is_stuck_is_killed_beyond_the_time_limit(workers, tmp_path, monkeypatch):
-    monkeypatch.setattr(tuner, "GRACE", 0.2)
-    loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, time_limit=0.3, retries=0)
+@pytest.mark.parametrize(
+    ("limit", "why"),
+    [
+        ("time_limit", "took longer than search.time_limit, 0.3 s, and did not stop"),
+        ("stall_limit", "no progress within search.stall_limit, 0.3 s, and its worker did not stop"),
+    ],
+)
+def test_a_worker_that_is_frozen_is_killed_beyond_the_limit(workers, tmp_path, monkeypatch, limit, why):
+    monkeypatch.setattr(stuck, "GRACE", 0.7)
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, retries=0, **{limit: 0.3})
 
     workers.run(loop, evaluators.stuck_once, lambda: None)
 
-    stuck, other = loop.store.trials()
-    assert (stuck.status, stuck.evaluation.reason) == (TrialStatus.FAILED, Reason.TIMEOUT)
-    assert stuck.evaluation.detail == "took longer than search.time_limit, 0.3 s, and did not stop"
+    frozen, other = loop.store.trials()
+    assert (frozen.status, frozen.evaluation.reason) == (TrialStatus.FAILED, Reason.TIMEOUT)
+    assert frozen.evaluation.detail == why
     assert other.is_complete
+
+
+def test_a_worker_that_freezes_while_it_starts_is_replaced(workers, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_module, "GRACE", -4.0)
+    loop = make_loop(tmp_path, Script((0, 0), (0, 1)), evaluations=2, stall_limit=1.0)
+
+    workers.run(loop, evaluators.FrozenWhileItStarts(tmp_path / "frozen"), lambda: None)
+
+    assert (tmp_path / "frozen").exists()
+    assert all(trial.is_complete for trial in loop.store.trials())
+
+
+def test_workers_are_not_killed_for_time_in_which_the_search_was_suspended(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(stuck.time, "monotonic", lambda: now)
+    job = Job(arch_id="a", replicate=0, genotype=(0,), seed=0, weights_file=tmp_path / "a")
+    running = stuck.RunningTrials(SearchLimits(evaluations=1, stall_limit=10.0), imported_ahead=True)
+    running.begin("1", "worker", job)
+    for now in (1.0, 2.0, 3602.0, 3603.0):  # noqa: B007 - the clock reads it
+        running.look()
+    assert list(running.stuck()) == []
+    for now in range(3604, 3640):  # noqa: B007
+        running.look()
+    assert [trial for trial, _, _ in running.stuck()] == ["1"]
+    assert running.end("1")
 
 
 def test_a_worker_that_hears_no_alarm_ends_itself_and_tells_where_it_hung(workers, tmp_path):
