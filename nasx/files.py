@@ -122,9 +122,10 @@ def write_atomically(path: Path, data: bytes, *, parents: bool = True) -> None:
     Raises:
         ResourceError: If the disk is full or the directory missing; no temporary file remains then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same directory: a rename must not cross disks
     with translate_disk_errors(str(path)):
         _check_replaceable(path)
+        # same directory: a rename must not cross disks; the whole name could be too long for a suffix
+        temporary = path.with_name(f".{path.name[:60]}.{os.getpid()}.tmp")
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)  # of a killed process with the same id

@@ -85,3 +85,9 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
 
     assert path.lstat() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_longest_name_that_the_system_accepts_can_be_written(tmp_path: Path) -> None:
+    write_atomically(tmp_path / ("x" * 255), b"data")
+
+    assert (tmp_path / ("x" * 255)).read_bytes() == b"data"

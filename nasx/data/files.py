@@ -34,8 +34,8 @@ def expand(path: str) -> Path:
 def existing_folder(root: str, need: str) -> Path:
     """Return the folder `root`. Raises DataError, ending in `need`, if it does not exist."""
     path = expand(root)
-    if not path.is_dir():
-        raise DataError(f"{path} {'is not a folder' if path.exists() else 'does not exist'}: {need}.")
+    if not os.path.isdir(path):  # noqa: PTH112 - unlike Path.is_dir, False for a path that is too long
+        raise DataError(f"{path} {'is not a folder' if os.path.exists(path) else 'does not exist'}: {need}.")  # noqa: PTH110
     return path
 
 

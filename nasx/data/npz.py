@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -97,8 +98,8 @@ class NumpyArrays:
         if not self.file:
             raise DataError("A dataset of numpy arrays needs its file: set dataset.file=FILE.npz.")
         path = expand(self.file)
-        if not path.is_file():
-            problem = "is not a file" if path.exists() else "does not exist"
+        if not os.path.isfile(path):  # noqa: PTH113 - unlike Path.is_file, False for a path that is too long
+            problem = "is not a file" if os.path.exists(path) else "does not exist"  # noqa: PTH110
             raise DataError(f"{path} {problem}: a dataset of numpy arrays needs dataset.file=FILE.npz.")
         return path
 
