@@ -35,7 +35,7 @@ def prepare() -> None:
 
     Changes only what does not work: the variables of the environment that name those places.
 
-    Raises ResourceError if the current directory has been deleted.
+    Raises ResourceError if the current directory has been deleted, or if no directory can be written.
     """
     try:
         os.getcwd()  # noqa: PTH109
@@ -62,10 +62,8 @@ def _ensure_temporary_folder() -> None:
     with contextlib.suppress(FileNotFoundError):
         if Path(tempfile.gettempdir()) != Path.cwd():
             return
-    for place in _places():
-        if _problem(place, room=0, tail=0) is None:
-            os.environ["TMPDIR"] = tempfile.tempdir = str(place)
-            return
+    place = _first_place(room=0, tail=0)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(place)
 
 
 def _ensure_home() -> None:
@@ -78,7 +76,7 @@ def _ensure_home() -> None:
             home = _replacement()
             os.environ["HOME"] = str(home)
         for variable, below in CACHES.items():
-            if not _is_writable(Path(os.environ.get(variable) or home / below)):
+            if not is_writable(Path(os.environ.get(variable) or home / below)):
                 os.environ[variable] = str(_replacement() / below)
 
 
@@ -114,12 +112,14 @@ def _replacement() -> Path:
     return Path(tempfile.mkdtemp(prefix=REPLACEMENT))
 
 
-def _is_writable(folder: Path) -> bool:
-    """Return whether a directory can be written, or created."""
-    with contextlib.suppress(OSError):
-        existing = next((f for f in (folder, *folder.parents) if f.exists()), folder)
-        return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-    return False
+def is_writable(folder: Path) -> bool:
+    """Return whether a directory can be written, or created. Permissions do not tell: root may lack them in /proc."""
+    try:
+        existing = next(f for f in (folder, *folder.parents) if f.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            return True
+    except (OSError, StopIteration):
+        return False
 
 
 @cache  # once per process
@@ -154,16 +154,21 @@ def temporary_folder(prefix: str, *, tail: int = 0) -> Iterator[str]:
 
 
 def _new_folder(prefix: str, tail: int) -> str:
-    name = len(prefix) + 8  # tempfile adds eight letters
+    name = len(prefix) + 8 + 1  # tempfile adds eight letters
+    return tempfile.mkdtemp(prefix=prefix, dir=_first_place(room=ROOM, tail=tail and tail + name))
+
+
+def _first_place(*, room: int, tail: int) -> Path:
+    """Return the first directory that serves; arguments as for `_problem`. Raises ResourceError if there is none."""
     problems = []
     for place in _places():
-        if (problem := _problem(place, room=ROOM, tail=tail and tail + name + 1)) is None:
-            return tempfile.mkdtemp(prefix=prefix, dir=place)
+        if (problem := _problem(place, room=room, tail=tail)) is None:
+            return place
         problems.append(f"{place} ({problem})")
-    length = f" and a path of at most {SOCKET_PATH - tail - name - 1} bytes" if tail else ""
+    needs = [f"{room / 1e6:.0f} MB"] * bool(room) + [f"a path of at most {SOCKET_PATH - tail} bytes"] * bool(tail)
     raise ResourceError(
-        f"no directory for temporary files: {', '.join(problems)}. Set TMPDIR to a directory with "
-        f"{ROOM / 1e6:.0f} MB{length}."
+        f"no directory for temporary files: {', '.join(problems)}. Set TMPDIR to a directory that can be written"
+        f"{', with ' if needs else ''}{' and '.join(needs)}."
     )
 
 

@@ -19,6 +19,7 @@ STRICT = "NASX_NO_UNLISTED_SKIPS"
 ALLOWED = (
     r"needs a GPU|has a GPU|needs a machine without a GPU",
     r"nothing is forbidden to root|mounting a small disk needs root",
+    r"needs root, to (become another user|mount|limit itself)",
     r"NASX_DATA names no folder with real data",  # if the published files are not available
     r"timm does not load",  # torchvision, which it needs, does not fit every build of torch
     r"no cells[;:]|does not count parameters without building|every genotype is connected",  # contract of spaces

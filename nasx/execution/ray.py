@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import site
 import socket
 import time
@@ -54,7 +55,7 @@ from nasx.execution.loop import SearchLoop
 from nasx.execution.mps import multi_process_service
 from nasx.execution.stuck import GRACE, StoppedWorkers
 from nasx.execution.workers import HERE, Device, GPUsPerTrial, WorkerPlan, WorkerSettings, plan_workers
-from nasx.places import free_bytes, temporary_folder
+from nasx.places import free_bytes, is_writable, temporary_folder
 from nasx.runs.directory import resume_line
 from nasx.trial import Evaluator
 
@@ -302,6 +303,8 @@ def _start(
         ahead["RAY_TMPDIR"] = folder  # for a cluster, Ray finds the head through its default directory
         if os.environ.get(machine.THREADS) == str(machine.threads_by_quota()):  # set for this process, see `main`
             ahead[machine.THREADS] = "1"  # as Ray does if there is no quota; training sets the threads of torch
+        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() and not is_writable(Path.home() / ".ray"):
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # Ray would write one to that directory
     before = {name: os.environ.get(name) for name in (*ahead, "PYTHONPATH")}
     os.environ.update(ahead)
     os.environ["PYTHONPATH"] = _python_path()

@@ -27,7 +27,7 @@ SHARES = 10_000  # of a GPU: Ray counts in ten-thousandths
 HERE = "this machine"
 # bytes. Measured on the digits: a worker has 440 MB of its own, the search 320, Ray's processes 170. The images and the
 # code of libraries are shared
-WORKER_MEMORY = 600e6
+WORKER_MEMORY = 550e6
 SEARCH_MEMORY = 800e6
 
 

@@ -195,6 +195,8 @@ def _run(
     algorithm = experiment.algorithm(store.info.workers)
     if (free := repeatability(algorithm, store.info.workers)) and notify:
         notify(free)
+    if (note := experiment.execution.plan.note) and notify and not experiment.execution.in_process:
+        notify(f"Workers: {note}.")
     loop = SearchLoop(
         run_dir=run_dir,
         store=store,
