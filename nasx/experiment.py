@@ -31,7 +31,7 @@ from nasx.protocols import (
 )
 from nasx.runs.check import require_identity
 from nasx.runs.directory import weights_file
-from nasx.runs.rows import DataRecord
+from nasx.runs.rows import DataRecord, RunInfo
 from nasx.runs.stored_run import DEFAULT, PLACES, ReadOptions, StoredRun, open_run, version_notice
 from nasx.trial import OBJECTIVES, Evaluator, Genotype, Objective, Trial, derive_seed
 
@@ -88,7 +88,7 @@ class Experiment:
     def of_stored(cls, run: StoredRun, options: ReadOptions) -> Experiment:
         """Return the experiment of an open run."""
         assert run.is_checked  # otherwise a run of unknown origin could execute its own code
-        return cls(read_config(run.config), recorded=run.data, options=options)
+        return cls(read_config(run.config), recorded=run.data or _known_of_older(run.info), options=options)
 
     # --- components
 
@@ -366,6 +366,16 @@ def made_ready(experiment: Experiment, workers: ExitStack | None = None) -> Expe
         workers.enter_context(experiment.execution.started(imports))
     _ = experiment.evaluate
     return experiment
+
+
+def _known_of_older(info: RunInfo) -> dict[str, DataRecord]:
+    """Return what the journal of an older version knows of its data: the names of the classes."""
+    from nasx.data.digest import CLASSES, describe_classes  # numpy takes time to load
+
+    if not info.class_names:
+        return {}
+    found = describe_classes(info.class_names)
+    return {CLASSES: DataRecord(CLASSES, found.digest, found.facts)}
 
 
 def _describe_files(node: Mapping[str, Any], key: str) -> dict[str, Content]:

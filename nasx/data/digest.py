@@ -44,12 +44,17 @@ Contents = Mapping[str, Content]  # by part
 def describe_images(images: LabeledImages) -> dict[str, Content]:
     """Return the content of labeled images: class names, labels and pixels, each on its own."""
     counts = np.bincount(images.labels, minlength=images.n_classes).tolist()
-    names = list(images.class_names)
     return {
-        CLASSES: Content(digest_text(json.dumps(names)), {"names": names}),
+        CLASSES: describe_classes(images.class_names),
         LABELS: Content(digest_array(images.labels), {"images": len(images), "counts": counts}),
         PIXELS: Content(digest_pixels(images), {"shape": list(images.shape)}),
     }
+
+
+def describe_classes(class_names: Sequence[str]) -> Content:
+    """Return the content of the names of the classes, in order."""
+    names = list(class_names)
+    return Content(digest_text(json.dumps(names)), {"names": names})
 
 
 def combined(contents: Contents) -> str:
@@ -178,6 +183,8 @@ def _classes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     old, new = before["names"], now["names"]
     if Counter(old) == Counter(new):
         return "the classes are in another order"
+    if len(old) != len(new):
+        return f"{len(old)} classes then, {len(new)} now"
     changed = [f"class {a!r} is now called {b!r}" for a, b in zip(old, new, strict=False) if a != b]
     return _first(changed) or "the names of the classes differ"
 

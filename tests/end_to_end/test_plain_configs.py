@@ -24,8 +24,8 @@ CANARY = "canary"  # written by code that must not run
 # a dataset with all members that nasx needs, in a module that leaves a trace when it is imported
 EVIL = f"""
 from pathlib import Path
-from nasx.data.synthetic import Lines
 Path({CANARY!r}).touch()
+from nasx.data.synthetic import Lines
 class Images(Lines):
     pass
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from PIL import Image
 from tests.factories.black_box import LINES, nasx
 
 SMALL = [word for word in LINES if not word.startswith(("dataset.", "algorithm.evaluations"))]
+NOT_HASHED = ("search", "execution", "runs_dir", "logger", "finetune_front", "provenance")
 CLASSES = ("bird", "cat", "dog")
 
 
@@ -236,6 +238,40 @@ def test_the_figure_of_further_seeds_rests_on_the_same_test_images(own, said):
 
     assert "60 images of 3 classes then, 45 now" in said()
     assert len(json.loads((run / "test_touches.json").read_text())) == 1
+
+
+def test_a_run_of_an_older_version_goes_on_only_with_its_classes(own, said):
+    """Its journal has the names of the classes, but no digests; those are recorded when it resumes."""
+    run = shutil.copytree(Path(__file__).parents[1] / "old_runs/c8f4bd1/finished", own / "older")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    kept = {name: value for name, value in config.items() if name not in NOT_HASHED}
+    kept["dataset"] = config["dataset"] = {
+        "_target_": "nasx.data.npz.NumpyArrays",
+        "file": str(own / "data/arrays.npz"),
+    }
+    kept["algorithm"] = {name: value for name, value in config["algorithm"].items() if name != "evaluations"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with sqlite3.connect(run / "run.db") as connection:
+        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+        connection.execute("UPDATE run SET config_hash = ?", (digest,))
+    connection.close()
+
+    assert nasx("search", "--resume", "--run-dir", run, "algorithm.evaluations=8") == 2
+
+    assert "4 classes then, 3 now" in said()
+
+
+def test_other_versions_are_reported_once(own, said, monkeypatch):
+    run = own / "on_arrays"
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+
+    looked = ["explain", "--sample=0", "--run-dir", run, "--arch-id", member(run), "--out", own / "out"]
+    assert nasx(*looked) == 0
+    assert said().count("and Python 3.99.0: new figures may differ slightly.") == 1
+    assert resume(run) == 0
+    assert said().count("and Python 3.99.0: new figures may differ slightly.") == 1
+    assert nasx("search", "--resume", "--run-dir", run, "algorithm.evaluations=5") == 0
+    assert "Python 3.99.0" not in said()
 
 
 # --- places
