@@ -240,6 +240,8 @@ class Database:
             if error is None:
                 raise
             raise error from exc
+        except UnicodeDecodeError as exc:  # in an error message that quotes the file
+            raise RunError(f"{self.path} is damaged: its text is not UTF-8.{REMEDY}") from exc
 
 
 REMEDY = " Run `nasx runs check` for details, or restore it from a copy."

@@ -272,11 +272,23 @@ def list_runs(runs_dir: Path) -> list[Path]:
     found: dict[tuple[int, int], Path] = {}  # by identity: links may lead to a directory a second time
     for directory in _directories(runs_dir):
         for path in (directory, *_directories(directory)):
-            if not path.is_symlink() and (is_run(path) or not os.access(path, os.R_OK | os.X_OK)):
+            if not path.is_symlink() and (is_run(path) or not _is_readable(path)):
                 with suppress(OSError):
                     status = path.stat()
                     found.setdefault((status.st_dev, status.st_ino), path)
     return sorted(found.values(), key=lambda p: (p.name, p.parent.name))
+
+
+def _is_readable(directory: Path) -> bool:
+    """Return whether this process may list a directory and open its files; `os.access` asks for another user."""
+    try:
+        os.scandir(directory).close()
+        (directory / DATABASE).lstat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _directories(directory: Path) -> list[Path]:
@@ -312,7 +324,7 @@ def find_run(path: Path | None, runs_dir: Path) -> Path:
         raise RunError(f"{path} does not exist. `nasx runs` lists the runs.") from exc
     except OSError as exc:
         raise RunError(f"{path} cannot be read: {exc.strerror}. `nasx runs` lists the runs.") from exc
-    if not os.access(path, os.X_OK):
+    if path.is_dir() and not _is_readable(path):
         raise RunError(f"{path} cannot be read: permission denied. Check its permissions.")
     if path.is_dir() and (inside := list_runs(path)):
         raise RunError(
