@@ -585,7 +585,7 @@ def run_with(file: str, content: bytes | str | None, *command: str):
 def journal_with(change: str, *command: str):
     def act(case: Case) -> None:
         with sqlite3.connect(case.run / "run.db") as connection:
-            connection.execute(change)
+            connection.executescript(change)
         connection.close()
         case.command(*(command or ("pareto",)), "--run-dir", case.run)
 
@@ -791,6 +791,47 @@ RUNS = {
     "an id of control characters": (arch("a\x1b[2J\nb"), "no architecture"),
     "an id of SQL": (arch("' OR 1=1; DROP TABLE trials; --"), "no architecture"),
     "an id without end": (arch("f" * 10_000), "no architecture"),
+}  # fmt: skip
+
+
+# --- journals that are none -----------------------------------------------------------------------------------------
+
+
+def journal_replaced(make: Callable[[Path], object], *command: str):
+    """A command on a run whose journal is something else than a file."""
+
+    def act(case: Case) -> None:
+        (case.run / "run.db").unlink()
+        make(case.run / "run.db")
+        case.command(*(command or ("pareto",)), "--run-dir", case.run)
+
+    return act
+
+
+RUNS |= {
+    "a journal that is a pipe": (journal_replaced(os.mkfifo), "run.db is a named pipe, expected a file"),
+    "a journal that is a folder": (journal_replaced(Path.mkdir), "run.db is a directory, expected a file"),
+    "a journal that is a link": (
+        journal_replaced(lambda path: path.symlink_to("/dev/zero"), *RESUME),
+        "run.db is a link, expected a file",
+    ),
+    "a view in place of the trials": (
+        journal_with("ALTER TABLE trials RENAME TO kept; CREATE VIEW trials AS SELECT * FROM kept"),
+        "run.db",
+    ),
+    "a trigger": (
+        journal_with("CREATE TRIGGER t AFTER INSERT ON trials BEGIN DELETE FROM trials; END", *RESUME),
+        "contains the trigger 't', which nasx has not created",
+    ),
+    "an index of one's own": (journal_with("CREATE INDEX i ON trials (status)"), "contains the index 'i', which nasx"),
+    "no class at all": (journal_with("UPDATE run SET n_classes = 0"), "n_classes is 0, expected an integer from 2"),
+    "metrics of nothing": (journal_with("UPDATE trials SET metrics = '{}'"), "run.db is damaged"),
+    "an error of 1e300": (journal_with("""UPDATE trials SET metrics = '{"error":1e300}'"""), "numbers in range"),
+    "an id that is a path": (journal_with("UPDATE events SET arch_id = '../x'", *RESUME), "10 hexadecimal digits"),
+    "a value that was changed": (
+        journal_with("UPDATE trials SET train_seconds = train_seconds + 1"),
+        "its checksum does not match its values: it was changed, or is of another run",
+    ),
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def search_loop(space: Space, algorithm: SearchAlgorithm, evaluations: int, work
         workers: number recorded in the journal.
     """
     objectives = ("error", "introspectability")
-    info = RunInfo("made_up", "", "", "", "", 0, objectives, 10, (), "", workers)
+    info = RunInfo("made_up", "2026-01-01T00:00:00+00:00", "", "", "", 0, objectives, 10, (), "", workers)
     with tempfile.TemporaryDirectory() as directory, Journal.create(Path(directory), info) as store:
         yield SearchLoop(
             run_dir=Path(directory),
