@@ -52,6 +52,7 @@ CORE: Final = (
     *("nasx/diagnostics/class_pairs.py", "nasx/diagnostics/edge_shares.py"),
 )
 EQUIVALENT: Final = Path(__file__).with_name("mutants_equivalent.yaml")
+DEFAULTS: Final = "tests/config/test_packaged_configs.py::test_a_choice_states_the_defaults"
 SECONDS: Final = 60.0  # of tests per mutant, as measured without it: the slowest ones are left out
 SLOWER: Final = 5.0  # a mutant that takes this many times as long, plus START, is killed
 START: Final = 60.0
@@ -82,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sources = {name: (trees[0] / name).read_text() for name in _modules(trees[0], options.modules)}
         mutants = {name: mutants_of(name, source) for name, source in sources.items()}
         chosen = sample(mutants, options.n, options.seed)
+        if options.again:
+            chosen = survivors(options.again, mutants, sources)
         _say(f"{len(chosen)} of {sum(map(len, mutants.values())):,} mutants of {len(sources)} modules.")
         verdicts = run(chosen, sources, tests, trees, _equivalent(options.equivalent), options.verbose)
     print(report(verdicts))
@@ -98,6 +101,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--modules", nargs="+", default=CORE, help="paths or patterns of modules")
     parser.add_argument("--expect", type=float, default=0.95, help="exit status 1 if a smaller share is killed")
     parser.add_argument("--json", type=Path, help="file for all results")
+    parser.add_argument("--again", type=Path, help="only the survivors in this file, written by --json before")
     parser.add_argument("--commit", default="HEAD", help="state to be tested")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help="repository")
     parser.add_argument("--equivalent", type=Path, default=EQUIVALENT, help="list of equivalent mutants")
@@ -143,6 +147,15 @@ def sample(mutants: Mapping[str, Sequence[Mutant]], n: int, seed: int) -> list[M
     return chosen
 
 
+def survivors(file: Path, mutants: Mapping[str, Sequence[Mutant]], sources: Mapping[str, str]) -> list[Mutant]:
+    """Return the mutants that no test noticed in an earlier run, as far as their lines are the same."""
+    before = {
+        v["diff"].partition("\n")[2] for v in json.loads(file.read_text()) if v["outcome"] in (SURVIVED, UNCOVERED)
+    }
+    waiting = [m for name in sources for m in mutants[name]]
+    return [m for m in waiting if difference(m, sources[m.module]).partition("\n")[2] in before]
+
+
 def covering(mutant: Mutant, tests: Tests) -> list[str]:
     """Return the tests that execute the lines of a mutant, the fastest first, up to a total of `SECONDS`.
 
@@ -151,6 +164,8 @@ def covering(mutant: Mutant, tests: Tests) -> list[str]:
     lines = set(mutant.lines)
     module = mutant.module
     found = [t for t, r in tests.items() if module in r["lines"] and (not lines or lines & set(r["lines"][module]))]
+    if not lines or mutant.lineno < min(lines):  # defaults are read without executing the function
+        found += [test for test in tests if test.startswith(DEFAULTS) and test not in found]
     mirror = f"test_{Path(module).stem}.py"
     kept: list[str] = []
     total = 0.0

@@ -69,3 +69,12 @@ def test_a_truncated_file_is_detected(tmp_path_factory: pytest.TempPathFactory, 
 )
 def test_the_problem_is_named(tmp_path: Path, data: bytes, problem: str) -> None:
     assert re.match(problem, find_corruption(write(tmp_path, data)) or "")
+
+
+@pytest.mark.parametrize("letters", range(9))
+def test_tensors_start_at_a_multiple_of_eight_bytes(letters: int) -> None:
+    data = add_checksum(save({"w" * (letters + 1): np.zeros(3)}, metadata={"note": "x" * letters}))
+
+    header = int.from_bytes(data[:8], "little")
+    assert header % 8 == 0
+    assert len(data) == 8 + header + 3 * 8

@@ -143,3 +143,23 @@ def test_a_dominated_point_is_never_the_knee():
 def test_a_front_without_points_has_no_knee():
     with pytest.raises(ValueError, match="a front without points has no knee"):
         pareto.knee(np.empty((0, 2)))
+
+
+@given(arrays(float, (40, 3), elements=st.integers(0, 6).map(float)), st.integers(2, 60))
+def test_the_front_of_many_points_is_computed_in_parts_and_is_the_same(costs, paired):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pareto, "PAIRED", paired)
+        mask = pareto.front_mask(costs)
+
+    assert mask.tolist() == [not any(dominates(other, point) for other in costs) for point in costs]
+
+
+def test_the_front_of_many_points_never_compares_all_pairs_at_once(monkeypatch):
+    compared = []
+    by_pairs = pareto._front_mask_by_pairs
+    monkeypatch.setattr(pareto, "PAIRED", 10)
+    monkeypatch.setattr(pareto, "_front_mask_by_pairs", lambda points: compared.append(len(points)) or by_pairs(points))
+
+    pareto.front_mask(np.arange(90.0).reshape(30, 3))  # one point dominates all
+
+    assert compared == [8, 8 + 1, 7 + 1, 7 + 1]

@@ -47,3 +47,14 @@ def test_decomposition_never_prefers_a_dominated_point(n_objectives):
 def test_by_default_a_quarter_of_the_population_competes():
     assert RegularizedEvolution(population_size=50, problem=PROBLEM).sample_size == 12
     assert RegularizedEvolution(population_size=6, sample_size=6, problem=PROBLEM).sample_size == 6
+
+
+def test_the_first_population_is_drawn_at_random_even_if_some_of_it_has_been_trained():
+    algorithm = RegularizedEvolution(population_size=6, problem=PROBLEM, lag=1)
+    origins = []
+    for _ in range(9):
+        candidate = algorithm.ask()
+        origins.append(candidate.operator)
+        algorithm.tell(candidate.number, (sum(candidate.genotype),))
+
+    assert origins == ["random"] * 6 + ["mutation"] * 3

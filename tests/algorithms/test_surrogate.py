@@ -408,3 +408,24 @@ def test_the_probability_of_being_on_the_front_is_the_share_of_the_draws(draws):
     expected = np.mean([pareto.front_mask(draw) for draw in draws], axis=0)
 
     assert front_probabilities(draws).tolist() == expected.tolist()
+
+
+def test_a_network_that_is_not_held_is_drawn_independently_around_its_own_estimate():
+    genotypes, costs = learned(24, seed=3)
+    model = taught(genotypes[:22], costs[:22])
+    keys = [genotypes[23], genotypes[1], genotypes[22]]
+    means, variances = np.full((3, 2), 50.0), np.full((3, 2), 4.0)
+
+    draws = model.draw_around(means, variances, keys, 4000)
+
+    assert draws[:, [0, 2]].mean(axis=0) == pytest.approx(means[[0, 2]], abs=0.2)
+    assert draws[:, [0, 2]].std(axis=0) == pytest.approx(np.full((2, 2), 2.0), rel=0.1)
+    assert abs(np.corrcoef(draws[:, 0, 0], draws[:, 2, 0])[0, 1]) < 0.1
+    held = [tuple(key) for key in model.keys].index(keys[1])
+    assert np.array_equal(draws[:, 1], model.draw(4000)[:, held])
+
+
+def test_trainings_that_are_all_zero_are_exact():
+    assert Measurements(np.array([2, 1]), np.zeros(2), 0.0).is_exact
+    assert not Measurements(np.array([1, 1]), np.zeros(2), 0.0).is_exact
+    assert not Measurements(np.array([2, 1]), np.ones(2), 1e-6).is_exact

@@ -12,6 +12,7 @@ from nasx.config.components import build
 from nasx.config.compose import compose
 from nasx.config.find import description, known_choices, known_configs, known_groups, packaged_directory
 from nasx.config.schema import Search, read_config
+from nasx.data.augmentation import Augmentation
 from nasx.execution.budget import MIN_GAIN, SearchLimits
 from nasx.protocols import Problem
 from nasx.workflows.final_training import CALIBRATION
@@ -51,30 +52,35 @@ def test_a_choice_builds_in_any_experiment(elsewhere: Path, group: str, choice: 
     assert build_group(compose("lines", [f"{group}={choice}", *REQUIRED.get(choice, [])]), group) is not None
 
 
-STATES_THE_DEFAULTS = [
-    ("training", "paper"),
-    ("algorithm", "nsga2"),
-    ("algorithm", "nsga2_paper"),
-    ("algorithm", "local_search"),
-    ("algorithm", "random"),
-    ("algorithm", "regularized_evolution"),
-    ("scorer", "shap"),
-    ("scorer", "activations"),
-]
-
-
 def defaults_of(component: Any) -> dict[str, Any]:
     parameters = inspect.signature(component).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-@pytest.mark.parametrize(("group", "choice"), STATES_THE_DEFAULTS)
+NOT_OF_THE_CLASS = ("_target_", "evaluations", "early_stopping")
+OWN_CLASS = [  # the other choices change another one
+    (group, choice)
+    for group, choice in CHOICES
+    if "_target_:" in (packaged_directory() / group / f"{choice}.yaml").read_text()
+]
+VARIANTS = {  # choice -> what it changes
+    ("scorer", "activations_balanced"): {"layer_balanced": True},
+    ("scorer", "activations_predicted"): {"group_by": "predicted"},
+}
+
+
+@pytest.mark.parametrize(("group", "choice"), OWN_CLASS)
 def test_a_choice_states_the_defaults_of_its_class(group: str, choice: str) -> None:
     node = yaml.safe_load((packaged_directory() / group / f"{choice}.yaml").read_text())
     module, _, name = node["_target_"].rpartition(".")
-    stated = {key: value for key, value in node.items() if key not in ("_target_", "evaluations", "early_stopping")}
+    stated = {key: value for key, value in node.items() if key not in NOT_OF_THE_CLASS}
+    defaults = defaults_of(getattr(import_module(module), name))
 
-    assert stated == defaults_of(getattr(import_module(module), name))
+    assert defaults.keys() <= stated.keys()  # every setting with a default is in the file
+    for key in stated.keys() & defaults.keys():
+        expected = VARIANTS.get((group, choice), {}).get(key, defaults[key])
+        found = tuple(stated[key]) if isinstance(stated[key], list) else stated[key]
+        assert found == (vars(expected) if isinstance(expected, Augmentation) else expected), key
 
 
 def test_base_states_the_defaults_of_a_search() -> None:

@@ -171,3 +171,25 @@ def test_an_epoch_that_is_left_early_ends_its_thread(monkeypatch):
     next(epoch)
     epoch.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def test_images_that_stay_on_the_host_do_not_count(monkeypatch):
+    monkeypatch.setattr(batches, "_placed", weakref.WeakKeyDictionary())
+    large, small = made_up(400), made_up(20)
+    monkeypatch.setattr(batches, "_memory", lambda device: 2 * small.images.nbytes / DATA_SHARE)
+
+    places = [place(images, GPU)[0].device.type for images in (large, small)]
+
+    assert places == ["cpu", "meta"]
+    assert place(large, GPU)[1].device.type == "meta"  # labels are on the device
+
+
+def test_a_process_takes_its_share_of_the_memory_and_no_more(monkeypatch):
+    images = made_up()
+    monkeypatch.setattr(batches, "_memory", lambda device: images.images.nbytes / DATA_SHARE / 0.5)
+    found = {}
+    for share in (0.5, 0.49):
+        monkeypatch.setattr(batches, "_placed", weakref.WeakKeyDictionary())
+        found[share] = place(images, GPU, share)[0].device.type
+
+    assert found == {0.5: "meta", 0.49: "cpu"}

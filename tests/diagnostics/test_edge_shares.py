@@ -178,3 +178,21 @@ def test_mean_activity_is_that_of_each_class():
     expected = [convolved[labels == c].mean().item() for c in range(N_CLASSES)]
     assert found["stem.0"] == pytest.approx(expected, abs=1e-5)
     assert len(activity_figure(activity_by_block(found), data.train.class_names).axes) == 2
+
+
+def test_the_integral_has_one_point_more_than_steps_from_the_reference_to_the_image():
+    network, seen = cells(), []
+    image, reference = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+
+    conductances(network, image, reference, steps=4)
+
+    assert len(seen[0]) == 5
+    assert torch.allclose(seen[0][0], reference) and torch.allclose(seen[0][-1], image)
+    assert torch.allclose(seen[0][1], 0.75 * reference + 0.25 * image, atol=1e-5)
+
+
+def test_activity_is_in_standard_deviations_whatever_the_scale_of_a_layer():
+    found = activity_by_block({"a.b.c": [0, 10, 20, 30]})
+
+    assert found["a.b"] == pytest.approx((np.arange(4) - 1.5) / np.std(np.arange(4)))

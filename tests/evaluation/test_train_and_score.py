@@ -17,16 +17,17 @@ import torch
 
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, Pixels
-from nasx.data.dataset import LabeledImages, SearchData
+from nasx.data.dataset import LabeledImages, SearchData, write_rows
 from nasx.data.splits import split
 from nasx.data.synthetic import Lines
 from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure
+from nasx.evaluation import train_and_score
 from nasx.evaluation.train_and_score import EvaluationSpec, Job, better_than_chance, evaluate, load_weights
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer
 from nasx.spaces.nb201 import NASBench201
 from nasx.training.recipe import Recipe
-from nasx.trial import Bounds, Reason, Rival, Rung, TrialStatus
+from nasx.trial import Bounds, Reason, Rival, Rung, Score, TrialStatus
 
 GENOTYPE = (3, 1, 0, 1, 0, 3)
 
@@ -462,3 +463,34 @@ def test_validation_batches_are_split_like_training_batches(job, spec, data, mon
     evaluate(replace(job, micro_batches=8), spec, data)
 
     assert max(sizes) <= max(64 // 8, spec.recipe.batch_size // 8 + 1)
+
+
+def test_an_error_at_three_standard_errors_below_chance_has_not_learned():
+    images = LabeledImages(np.zeros((36, 1, 8, 8), np.uint8), np.arange(36) % 2, ("a", "b"))
+
+    # chance is 0.5, its standard error 0.5 / 6
+    assert not better_than_chance(0.25, images)
+    assert better_than_chance(0.2499, images)
+
+
+def test_images_on_disk_are_scored_up_to_a_number_that_fits_into_memory(network, data, spec, tmp_path, monkeypatch):
+    class Counting:
+        name = "counting"
+
+        def score(self, network, images, labels, *, n_classes, seed):
+            seen.append(labels.tolist())
+            return Score("counting", 0.0, {}, np.zeros((n_classes, n_classes)), len(labels), 0.0)
+
+    seen: list[list[int]] = []
+    rows = write_rows(tmp_path / "images.npy", data.train.images.shape, iter([data.train.images]))
+    labels = np.arange(len(rows))  # each names its image
+    stored = LabeledImages(rows, labels, tuple(map(str, labels)), on_disk=True)
+    counting = replace(spec, scorer=Counting(), also_scored=())
+    for most in (7, len(rows)):
+        monkeypatch.setattr(train_and_score, "MAX_SCORED_IMAGES", most)
+        train_and_score.take_scores(network, stored, data, counting, torch.device("cpu"))
+
+    few, all_labels = seen
+    assert len(few) == 7 and few == sorted(set(few))
+    assert few != list(range(7))  # drawn from all images
+    assert all_labels == labels.tolist()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from nasx.execution.replicates import due_replicates
+from nasx.execution.replicates import Replicates, due_replicates
 from nasx.trial import OBJECTIVES, Candidate, Evaluation, Reason, Trial, TrialStatus
 
 BOTH = [OBJECTIVES["error"], OBJECTIVES["introspectability"]]
@@ -99,3 +100,16 @@ def test_a_replicate_that_failed_is_not_due_again():
     failed = trial("a", 0, 0, replicate=1, failed=True)
 
     assert names(due_replicates([*RUN, failed], BOTH, 1)) == [("b", 1), ("c", 1)]
+
+
+def test_a_training_that_is_running_is_not_due_a_second_time(tmp_path):
+    class Recorded:
+        by_key = all_trials = RUN
+        store = SimpleNamespace(info=SimpleNamespace(alleles=()))
+
+    replicates = Replicates(Recorded(), BOTH, 1)
+
+    assert names([replicates.next([])]) == [("a", 1)]
+    assert names([replicates.next([("a", 1)])]) == [("b", 1)]
+    assert names([replicates.next([("b", 1), ("a", 1)])]) == [("c", 1)]
+    assert replicates.next([("a", 1), ("b", 1), ("c", 1)]) is None

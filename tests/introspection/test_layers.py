@@ -106,3 +106,20 @@ def test_evaluation_mode_sets_a_gpu_to_deterministic_float32():
     with evaluation_mode(nn.Linear(2, 2)):
         assert settings() == (False, True, False, "highest")
     assert settings() == before
+
+
+class FirstLogitOnly(nn.Module):
+    """Network whose second layer affects the first logit only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.common, self.special = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.common(images)
+        rest = features.mean(dim=(2, 3))
+        return torch.cat([self.special(features).mean(dim=(2, 3)), rest, rest.sum(dim=1, keepdim=True)], dim=1)
+
+
+def test_a_layer_that_reaches_the_first_logit_only_is_alive():
+    assert live_layers(FirstLogitOnly().eval(), torch.ones(2, 1, 8, 8)) == ["common", "special"]

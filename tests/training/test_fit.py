@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -243,3 +245,24 @@ def test_smoothed_labels_raise_the_loss_but_not_the_error_of_a_network_that_lear
         losses.append(fitted.history[-1]["train_loss"])
         assert fitted.validation_error < 0.15
     assert losses[1] > losses[0] + 0.1
+
+
+def test_a_loaded_average_reports_keys_that_do_not_fit_and_continues_where_it_was(data):
+    first, second = WeightAverage(torch.nn.Linear(2, 1), 0.5), WeightAverage(torch.nn.Linear(2, 1), 0.5)
+    first.update(torch.nn.Linear(2, 1))
+
+    found = second.load_state_dict({**first.state_dict(), "unknown": torch.zeros(1)}, strict=False)
+
+    assert found.unexpected_keys == ["unknown"]
+    second.update(new := torch.nn.Linear(2, 1))  # an average that was empty would copy these weights
+    assert torch.allclose(second.module.weight, (first.module.weight + new.weight) / 2)
+
+
+def test_reasons_why_graphs_were_not_captured_are_listed_without_those_that_were():
+    from nasx.training.fit import _result
+
+    steps = {"training": SimpleNamespace(is_captured=True, failure=""), "validation": SimpleNamespace(failure="no")}
+
+    found = _result([], {"validation_error": 0.25, "validation_macro_error": 0.5}, steps, seconds=1.5)
+
+    assert (found.graphed, found.graph_failure, found.seconds) == (True, "validation: no", 1.5)
