@@ -100,8 +100,11 @@ def _check_known(config: Config, override: Override) -> None:
 
 def _value(override: Override) -> Any:
     """Return the value of an override as plain data. It may contain `${oc.env:NAME}`, but refer to no other key."""
-    holder = OmegaConf.create({override.key_or_group.replace(".", "_"): override.value()})
-    return next(iter(resolve(holder, allow_missing=False).values()))
+    try:
+        return resolve(OmegaConf.create({"value": override.value()}), allow_missing=False)["value"]
+    except ConfigError as error:
+        problem = str(error).removeprefix("value: ")
+        raise ConfigError(f"the override {override.input_line!r} of a run cannot be resolved: {problem}") from error
 
 
 def compose_choice(group: str, name: str, overrides: Sequence[str] = ()) -> Config:
