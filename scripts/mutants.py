@@ -194,7 +194,7 @@ def run(
 
     def done(mutant: Mutant, outcome: str, n: int) -> None:
         diff = difference(mutant, sources[mutant.module])
-        verdicts.append(Verdict(mutant, outcome, diff, n, equivalent.get((mutant.module, *_sides(diff)))))
+        verdicts.append(Verdict(mutant, outcome, diff, n, _why_equivalent(mutant, diff, equivalent)))
         if verbose:
             _say(f"[{len(verdicts)}/{len(mutants)}] {outcome}, {n} tests\n{diff}")
 
@@ -286,9 +286,18 @@ def _sides(diff: str) -> tuple[str, str]:
 
 
 def _equivalent(file: Path) -> dict[tuple[str, str, str], str]:
-    """Return the reviewed list of equivalent mutants: module, lines before and after -> the reason."""
+    """Return the reviewed list of equivalent mutants: module, lines before and after -> the reason.
+
+    An entry without lines after is about every change of its lines.
+    """
     entries = yaml.safe_load(file.read_text()) if file.is_file() else []
-    return {(e["module"], e["before"].strip(), e["after"].strip()): e["reason"] for e in entries or []}
+    return {(e["module"], e["before"].strip(), e.get("after", "").strip()): e["reason"] for e in entries or []}
+
+
+def _why_equivalent(mutant: Mutant, diff: str, listed: Mapping[tuple[str, str, str], str]) -> str | None:
+    """Return the reason why a mutant is in the reviewed list; None if it is not."""
+    before, after = _sides(diff)
+    return listed.get((mutant.module, before, after)) or listed.get((mutant.module, before, ""))
 
 
 def share(verdicts: Sequence[Verdict]) -> float:

@@ -9,6 +9,7 @@ from nasx.diagnostics.class_pairs import activity_by_block, class_map, class_tre
 from nasx.diagnostics.edge_shares import conductances, edge_shares
 from nasx.diagnostics.explain import mean_activity
 from nasx.diagnostics.explain_image import INPUT, ImageExplanation, explain_image
+from nasx.networks.cell import Cell
 from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, SKIP, Edge
 from nasx.networks.skeletons import cell_network
 from nasx.reports.figures.classes import activity_figure, map_figure, tree_figure
@@ -196,3 +197,16 @@ def test_activity_is_in_standard_deviations_whatever_the_scale_of_a_layer():
     found = activity_by_block({"a.b.c": [0, 10, 20, 30]})
 
     assert found["a.b"] == pytest.approx((np.arange(4) - 1.5) / np.std(np.arange(4)))
+
+
+def test_edges_without_a_gradient_are_left_out():
+    network = cells()
+    cell = next(module for module in network.modules() if isinstance(module, Cell))
+    cell.operations[0].register_forward_hook(lambda module, inputs, output: output.detach())
+    first = next(name for name, module in network.named_modules() if module is cell)
+    image, reference = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+    found = conductances(network, image, reference, steps=2)
+
+    assert (first, cell.edges[0]) not in found
+    assert (first, cell.edges[1]) in found

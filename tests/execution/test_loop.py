@@ -396,3 +396,48 @@ def test_a_lost_replicate_is_repeated_and_its_failure_is_recorded(tmp_path):
         (0, TrialStatus.COMPLETE),
         (1, TrialStatus.FAILED),
     ]
+
+
+@pytest.fixture
+def slow_summaries(monkeypatch):
+    """Summaries take so long that a recent one is shown during a search, without the latest trials."""
+    monkeypatch.setattr("nasx.execution.front.SUMMARY_PAUSE", 1e12)
+
+
+def test_the_last_trials_decide_which_weights_are_kept_even_if_summaries_are_slow(tmp_path, slow_summaries):
+    loop = make_loop(tmp_path, Script((1, 1), (0, 0)), evaluations=2)
+    loop.complete(job := loop.next_job(), measured(job))
+    assert len(loop.progress().summary.architectures) == 1
+    loop.complete(job := loop.next_job(), measured(job))
+    assert len(loop.progress().summary.architectures) == 1  # a recent summary will do for the display
+
+    loop.close()
+
+    assert {arch_id for arch_id, _ in kept_weights(tmp_path)} == {job.arch_id}
+    assert len(loop.summary().architectures) == 2
+
+
+def test_weights_are_deleted_by_an_up_to_date_front(tmp_path, monkeypatch, slow_summaries):
+    monkeypatch.setattr("nasx.execution.front.MAX_WEIGHT_BYTES", len(b"weights"))
+    loop = make_loop(tmp_path, Script((1, 1), (0, 0)), evaluations=2)
+    for job in (loop.next_job(), loop.next_job()):
+        loop.complete(job, measured(job))
+        loop.progress()
+
+    assert kept_weights(tmp_path).keys() == {(job.arch_id, 0)}
+
+
+def test_the_progress_counts_trials_by_status_and_shows_the_latest_failures_only(tmp_path):
+    loop = make_loop(tmp_path, Script((1, 1), (0, 0), (2, 2), (4, 4), (3, 3)), evaluations=10)
+    first = loop.next_job()
+    loop.complete(first, FAILED)
+    later = Evaluation.failed(Reason.DIVERGED, "later")
+    for result in (measured, lambda job: later, measured):
+        job = loop.next_job()
+        loop.complete(job, result(job))
+
+    progress = loop.progress()
+
+    assert (progress.complete, progress.failed, progress.infeasible) == (2, 2, 1)
+    assert [trial.evaluation for trial in progress.failures] == [later, FAILED]
+    assert progress.evaluated == 4 and progress.evaluations == 10
