@@ -157,9 +157,16 @@ def _as_words(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
     """
     if not isinstance(overrides, Mapping):
         return list(overrides)
-    return [
-        f"{key}={value if isinstance(value, str | Path) else json.dumps(value)}" for key, value in overrides.items()
-    ]
+    return [f"{key}={_as_word(value)}" for key, value in overrides.items()]
+
+
+def _as_word(value: Any) -> str:
+    if not isinstance(value, str):
+        return str(value) if isinstance(value, Path) else json.dumps(value)
+    from nasx.config.written import quoted  # Hydra takes 0.3 s to load
+
+    # on a command line, these would be null, and a text without the quotes
+    return quoted(value) if value.lower() == "null" or value[:1] in ("'", '"') else value
 
 
 @contextmanager

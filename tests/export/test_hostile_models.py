@@ -32,6 +32,8 @@ def described(names: tuple[str, ...] = ("a", "b"), **changes: object) -> str:
         "shape": [1, 12, 12],
         "dataset": "lines",
         "nasx": "0.1.0",
+        "rebuild": {},
+        "version": 1,
     }
     return json.dumps({**about, **changes})
 
