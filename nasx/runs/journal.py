@@ -24,8 +24,9 @@ T = TypeVar("T")
 # 0.1 ms on an SSD, and about 10 ms on a spinning or network disk. Worth it only for trials that were trained: results
 # from a table are looked up again, and candidates are requested again when the search resumes.
 _WORTH_SYNCING_SECONDS = 0.1
-# With a checkpoint, run.db has all trials even if it is copied without run.db-wal, and costs 0.5 ms more. Trials of a
-# table are checkpointed at most this often, so that a copy lacks at most the look-ups of this time.
+# After a checkpoint, run.db has all trials even if it is copied without run.db-wal. It syncs twice more, 1 to 10 ms for
+# a trained trial, depending on the disk. Trials of a table are checkpointed at most this often: a copy lacks at most the
+# look-ups of this time.
 _CHECKPOINT_SECONDS = 0.1
 Raw = tuple[Any, ...]  # row as SQLite returns it: rowid, then its columns
 

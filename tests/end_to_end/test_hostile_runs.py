@@ -133,7 +133,7 @@ FREE = {
     *("run.seed", "run.workers", "candidates.generation", "candidates.replicate", "trials.retries", "trials.replicate"),
     *("scores.n_samples", "scores.position", "noise.trainings", "noise.repeated", "events.replicate", "trials.seed"),
     *("scores.replicate", "candidates.number", "trials.number", "candidates.heard", "trials.history", "scores.profile"),
-    "scores.completeness_error",
+    *("scores.completeness_error", "candidates.parents"),
 }
 
 

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from nasx.errors import ResourceError, RunError
 from nasx.reports.summary import summarize_run
 from nasx.runs.journal import Journal
-from nasx.runs.rows import DataRecord, NoiseRecord
+from nasx.runs.rows import DataRecord, NoiseRecord, recordable
 from nasx.runs.schema import SCHEMA_VERSION
 from nasx.trial import INFEASIBLE_REASONS, Candidate, Evaluation, Reason, Score, Trial, TrialStatus
 from tests.factories.journals import INFO, downgrade, make_trial, record
@@ -220,6 +221,107 @@ def test_attempts_are_counted_until_withdrawn(tmp_path: Path) -> None:
         assert journal.events()[-1].message == "resumed"
 
 
+# Durability, and the place of the file
+
+
+def in_run_db_alone(run_dir: Path) -> list[str]:
+    """Return the ids of the trials in run.db, as if it were copied without its -wal."""
+    with closing(sqlite3.connect(f"{(run_dir / 'run.db').as_uri()}?immutable=1", uri=True)) as connection:
+        return [row[0] for row in connection.execute("SELECT arch_id FROM trials ORDER BY rowid")]
+
+
+def looked_up(number: int) -> Trial:
+    trial = make_trial(number, f"{number:010x}")
+    return replace(trial, evaluation=replace(trial.evaluation, train_seconds=0.0, score_seconds=0.0))
+
+
+def test_run_db_alone_has_every_trained_trial(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, INFO) as journal:
+        assert in_run_db_alone(tmp_path) == []  # the tables are there
+        record(journal, make_trial(0, A), make_trial(1, B))
+        assert in_run_db_alone(tmp_path) == [A, B]
+
+
+def test_look_ups_are_copied_into_run_db_from_time_to_time_and_at_the_end(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, INFO) as journal:
+        end = time.monotonic() + 0.3
+        recorded = 0
+        while time.monotonic() < end:
+            record(journal, looked_up(recorded))
+            recorded += 1
+        assert 0 < len(in_run_db_alone(tmp_path)) <= recorded
+    assert len(in_run_db_alone(tmp_path)) == recorded
+
+
+@pytest.mark.parametrize("disturb", ["move", "remove", "replace_file", "replace_directory"])
+def test_a_journal_that_is_no_longer_in_its_place_is_noticed(tmp_path: Path, disturb: str) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    with Journal.create(run_dir, INFO) as journal:
+        journal.check_place()
+        if disturb == "remove":
+            shutil.rmtree(run_dir)
+        elif disturb == "replace_file":
+            (run_dir / "run.db").rename(tmp_path / "run.db")
+            shutil.copy(tmp_path / "run.db", run_dir)
+        else:
+            run_dir.rename(tmp_path / "moved")
+        if disturb == "replace_directory":
+            shutil.copytree(tmp_path / "moved", run_dir)
+        assert not journal.is_in_place
+        with pytest.raises(RunError, match=r"run was removed, moved or replaced while nasx was using it: stopped, and"):
+            journal.check_place()
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+
+
+def test_ctrl_c_ends_a_query(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Journal.create(tmp_path, INFO) as journal:
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                journal._database.rows(ENDLESS)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert journal.trials() == []  # the connection is usable
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"distances": np.full((3, 3), 2.5)}, "distances of shap is 72 bytes, expected a square matrix"),
+        ({"distances": np.zeros((2, 2))}, "distances of shap are 2x2, expected those of 3 classes"),
+        ({"value": math.inf}, "value of shap is inf, expected a finite number"),
+    ],
+)
+def test_a_score_that_no_reader_would_accept_fails_its_trial(change, problem: str) -> None:
+    evaluation = make_trial().evaluation
+    found = recordable(replace(evaluation, scores=(replace(evaluation.scores[0], **change),)), INFO)
+
+    assert (found.status, found.reason) == (TrialStatus.FAILED, Reason.ERROR)
+    assert problem in found.detail
+    assert recordable(evaluation, INFO) is evaluation
+
+
+def test_rows_of_another_run_are_detected(tmp_path: Path) -> None:
+    for name, seed in (("one", 1), ("other", 2)):
+        (tmp_path / name).mkdir()
+        with Journal.create(tmp_path / name, replace(INFO, seed=seed)) as journal:
+            record(journal, make_trial())
+    with closing(sqlite3.connect(tmp_path / "one/run.db")) as connection:
+        connection.execute("ATTACH ? AS other", [str(tmp_path / "other/run.db")])
+        connection.executescript("DELETE FROM candidates; INSERT INTO candidates SELECT * FROM other.candidates")
+
+    with Journal.open(tmp_path / "one", read_only=True) as journal, pytest.raises(RunError, match="is of another run"):
+        journal.trials()
+
+
 # Opening files that are not journals of nasx
 
 
@@ -367,9 +469,7 @@ def test_overwritten_pages_are_reported(tmp_path: Path) -> None:
     (tmp_path / "run.db").write_bytes(data)
     with Journal.open(tmp_path, read_only=True) as journal:
         assert journal.problems()
-        with pytest.raises(
-            RunError, match=r"run\.db is damaged: database disk image is malformed\. Run `nasx run"
-        ):
+        with pytest.raises(RunError, match=r"run\.db is damaged: database disk image is malformed\. Run `nasx run"):
             journal.trials()
 
 
