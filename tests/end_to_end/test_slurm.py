@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,7 @@ def test_a_trial_that_needs_more_than_a_node_has_is_refused(slurm, tmp_path):
     ],
 )
 def test_the_number_of_trials_is_what_the_gpus_hold(slurm, tmp_path, gpus, share, workers, gpus_per_trial):
-    for name, text in {"ray": "sleep 30", "python": "exit 0", "nasx": 'printf "%s\\n" "$@"'}.items():
-        (tmp_path / "bin" / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
+    stand_in(tmp_path)
     asked = {"SLURM_GPUS_ON_NODE": gpus, "SLURM_CPUS_PER_TASK": "16", "RAY_AUTH_TOKEN": "t"}
     asked |= {} if share is None else {"GPUS_PER_TRIAL": share}
 
@@ -126,6 +125,61 @@ def test_the_number_of_trials_is_what_the_gpus_hold(slurm, tmp_path, gpus, share
     assert status == 0, output
     assert f"execution.workers={workers}\n" in output
     assert f"execution.gpus_per_trial={gpus_per_trial}\n" in output
+
+
+STAND_INS = {"ray": "sleep 30", "python": "exit 0", "nasx": 'printf "%s\\n" "$@"'}
+
+
+def stand_in(folder, **programs):
+    """Replace programs by bash scripts."""
+    for name, text in {**STAND_INS, **programs}.items():
+        (folder / "bin" / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (folder / "bin" / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("options", "run", "restarts", "words"),
+    [
+        (["--config=a"], "runs/job-7", "1", "search\n--resume\n--run-dir\nruns/job-7\nexecution=cluster\n"),
+        (["--config=a", "--run-dir=b"], "b", "2", "search\n--resume\n--run-dir\nb\nexecution=cluster\n"),
+        (["--config=a", "--run-dir", "b"], "b", "1", "search\n--resume\n--run-dir\nb\nexecution=cluster\n"),
+        (["--resume", "--run-dir", "b"], "b", "1", "search\n--resume\n--run-dir\nb\nexecution=cluster\n"),
+        (["--config=a"], "runs/job-7", "0", "search\n--config=a\n--run-dir\nruns/job-7\nexecution=cluster\n"),
+        (["--config=a"], "other", "1", "search\n--config=a\n--run-dir\nruns/job-7\nexecution=cluster\n"),
+    ],
+)
+def test_a_requeued_job_resumes_its_run(slurm, tmp_path, options, run, restarts, words):
+    stand_in(tmp_path)
+    (tmp_path / run).mkdir(parents=True)
+    (tmp_path / run / "run.db").write_text("a journal")
+    job = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": restarts, "RAY_AUTH_TOKEN": "t"}
+
+    status, output = submit(*options, cwd=tmp_path, env={**slurm, **job}, seconds=30)
+
+    assert status == 0, output
+    assert words in output
+
+
+def test_sigterm_reaches_the_search_and_its_status_is_that_of_the_job(slurm, tmp_path):
+    search = "trap 'echo got SIGTERM; exit 143' TERM; touch begun; while :; do sleep 0.1; done"
+    stand_in(tmp_path, nasx=search)
+    with (tmp_path / "job.log").open("w") as out:
+        env = {**slurm, "RAY_AUTH_TOKEN": "t"}
+        job = subprocess.Popen(
+            ["bash", str(SCRIPT), "--config=a"], cwd=tmp_path, env=env, stdout=out, stderr=out, start_new_session=True
+        )
+        try:
+            deadline = time.monotonic() + 20
+            while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            job.send_signal(signal.SIGTERM)
+            status = job.wait(20)
+        finally:
+            end_session(job.pid)
+            job.wait()
+
+    assert (tmp_path / "job.log").read_text().splitlines()[-1] == "got SIGTERM"
+    assert status == 143
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

@@ -66,9 +66,8 @@ def test_a_block_inside_may_be_interrupted_anywhere():
 
 def test_a_signal_that_other_code_has_swallowed_or_translated_ends_the_block_all_the_same():
     with interruptible():
-        with pytest.raises(Interrupted), interruptible():
-            with contextlib.suppress(BaseException):
-                signal.raise_signal(SIGTERM)
+        with pytest.raises(Interrupted), interruptible(), contextlib.suppress(BaseException):
+            signal.raise_signal(SIGTERM)
         settle()
         with pytest.raises(Interrupted), interruptible():
             try:
