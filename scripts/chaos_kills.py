@@ -1,8 +1,9 @@
-"""Searches that are killed with SIGKILL at random times and resumed, compared with the undisturbed search."""
+"""Searches that are ended or disturbed at random times and resumed, compared with the undisturbed search."""
 
 from __future__ import annotations
 
 import random
+import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -11,12 +12,12 @@ from pathlib import Path
 
 from nasx.config.find import known_choices
 from nasx.runs.check import check_run
+from scripts.chaos_events import choose, left, strike
 from tests.factories.commands import (
     LINES,
     contents,
     finished,
     has_journal,
-    kill,
     last_line,
     run,
     start,
@@ -68,12 +69,16 @@ class Outcome:
     """Outcome of a disturbed search."""
 
     case: Case
-    kills: int  # while the search was running
+    events: tuple[str, ...]  # while the search was running
     lost: int  # completed trials
     twice: int  # networks trained again
     same: bool  # the run passes its check; if repeatable, its results equal those of the undisturbed search
     seconds: float
     note: str = ""
+
+    @property
+    def kills(self) -> int:
+        return len(self.events)
 
     @property
     def bad(self) -> bool:
@@ -126,36 +131,45 @@ def disturb(case: Case, undisturbed: Undisturbed, cwd: Path, seed: int) -> Outco
     try:
         return _disturb(case, undisturbed, cwd, seed, began)
     except Exception as error:  # an error of one case must not stop the others
-        return Outcome(case, 0, 0, 0, False, time.monotonic() - began, f"{type(error).__name__}: {error}")
+        return Outcome(case, (), 0, 0, False, time.monotonic() - began, f"{type(error).__name__}: {error}")
 
 
 def _disturb(case: Case, undisturbed: Undisturbed, cwd: Path, seed: int, began: float) -> Outcome:
-    rng = random.Random(f"{seed} {case.number}")
-    run_dir, known, kills, lost, longest = cwd / "killed", dict[str, str](), 0, 0, 3.0
-    options = (*case.options(undisturbed.table, 0.05), *case.workers)
+    with tempfile.TemporaryDirectory(prefix="chaos-", dir="/tmp") as temporary:  # short: it contains sockets
+        return _disturb_with(case, undisturbed, cwd, seed, began, Path(temporary))
+
+
+def _disturb_with(case: Case, undisturbed: Undisturbed, cwd: Path, seed: int, began: float, temporary: Path) -> Outcome:
+    rng, events = random.Random(f"{seed} {case.number}"), list[str]()
+    run_dir, known, lost, longest = cwd / "killed", dict[str, str](), 0, 3.0
+    options, sessions = (*case.options(undisturbed.table, 0.05), *case.workers), list[int]()
+    env = {"TMPDIR": str(temporary)}
 
     def command() -> tuple[str, ...]:
         return *(["--resume"] if has_journal(run_dir) else options), "--run-dir=killed"
 
-    while kills < case.kills:
-        process = start(*command(), cwd=cwd)
+    while len(events) < case.kills:
+        process = start(*command(), cwd=cwd, env=env)
+        sessions.append(process.pid)
         started, moment = time.monotonic(), rng.uniform(0.5, longest)
         while process.poll() is None and time.monotonic() - started < moment:
             time.sleep(0.01)
-        if process.poll() is not None:  # the search ended before the kill
+        if process.poll() is not None:  # the search ended before the event
             process.communicate()
             break
-        kill(process)
-        kills += 1
+        events.append(choose(rng, case.execution))
+        if wrong := strike(events[-1], process, run_dir) or left(sessions, temporary):
+            note = f"{events[-1]}: {wrong}"
+            return Outcome(case, tuple(events), lost, 0, False, time.monotonic() - began, note)
         now = finished(run_dir)
         lost += sum(now.get(name) != stamp for name, stamp in known.items())
         known, longest = now, longest if len(now) > len(known) else longest + 2  # slow machines take longer to start
-    last = run(*command(), cwd=cwd)
+    last = run(*command(), cwd=cwd, env=env)
     if last.returncode:
-        return Outcome(case, kills, lost, 0, False, time.monotonic() - began, last_line(last.stderr))
+        return Outcome(case, tuple(events), lost, 0, False, time.monotonic() - began, last_line(last.stderr))
     now = finished(run_dir)
     lost += sum(now.get(name) != stamp for name, stamp in known.items())
     note = "; ".join(f"{p.location}: {p.message}" for p in check_run(run_dir))
     if not note and case.repeatable and contents(run_dir) != undisturbed.contents(case):
         note = "the results differ from those of the undisturbed search"
-    return Outcome(case, kills, lost, len(trained_twice(run_dir)), not note, time.monotonic() - began, note)
+    return Outcome(case, tuple(events), lost, len(trained_twice(run_dir)), not note, time.monotonic() - began, note)

@@ -2,8 +2,9 @@
 
     scripts/chaos [--searches N] [--faults NAME...] [--jobs N] [--seed S] [--quick] [--json FILE]
 
-First, searches are killed with SIGKILL at one to five random times and resumed, and compared with the undisturbed
-searches; then each fault is injected into one search. The exit status is 1 if a trial is lost or trained twice, or if a
+First, searches are disturbed at one to five random times and resumed, and compared with the undisturbed searches. They
+are killed, receive SIGTERM or SIGHUP, lose a server of Ray or their directory, or have a frozen worker. Ten seconds
+after each event no process and no temporary folder may be left. Then each fault is injected into one search. The exit status is 1 if a trial is lost or trained twice, or if a
 fault does not have the required outcome. The directory of a failed case is kept and reported.
 """
 
@@ -106,12 +107,21 @@ def run_all(
 
 def kills_table(outcomes: Sequence[Outcome]) -> Table:
     """Draw counts by task, algorithm and execution, and totals."""
-    shown = Table("task", "algorithm", "execution", "searches", "kills", "lost", "twice", "equal")
+    shown = Table("task", "algorithm", "execution", "searches", "events", "lost", "twice", "equal")
     kinds = sorted({(o.case.task, o.case.algorithm, o.case.execution) for o in outcomes})
     for kind in [*kinds, ("all", "", "")]:
         those = [o for o in outcomes if kind[0] == "all" or (o.case.task, o.case.algorithm, o.case.execution) == kind]
         numbers = [len(those), *(sum(getattr(o, name) for o in those) for name in ("kills", "lost", "twice", "same"))]
         shown.add_row(*kind, *map(str, numbers))
+    return shown
+
+
+def events_table(outcomes: Sequence[Outcome]) -> Table:
+    """Draw counts by kind of event; an event is wrong if its case ended with it."""
+    shown = Table("event", "times", "wrong")
+    for kind in sorted({kind for o in outcomes for kind in o.events}):
+        times = sum(o.events.count(kind) for o in outcomes)
+        shown.add_row(kind, str(times), str(sum(o.note.startswith(f"{kind}: ") for o in outcomes)))
     return shown
 
 
@@ -165,6 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     if outcomes:
         console.print(kills_table(outcomes))
+        console.print(events_table(outcomes))
     if fault_outcomes:
         console.print(faults_table(fault_outcomes))
     console.print(f"{len(results)} cases in {seconds / 60:.1f} min")

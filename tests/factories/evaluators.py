@@ -91,6 +91,7 @@ class FrozenWhileItStarts:
 def hangs(job: Job) -> Evaluation:
     """Hang outside Python at the first network, so that no alarm is handled."""
     watchdog.GRACE = 0.2
+    job.weights_file.parent.mkdir(parents=True, exist_ok=True)
     with watchdog.watchdog(None, 0.2, watchdog.hang_file(job.weights_file)):
         if job.genotype == (0, 0):
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
