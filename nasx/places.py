@@ -122,6 +122,12 @@ def is_writable(folder: Path) -> bool:
         return False
 
 
+def check_output(place: Path) -> None:
+    """Raise ResourceError if a file or directory cannot be written, before the work that ends there."""
+    if not is_writable(place if place.is_dir() else place.parent):
+        raise ResourceError(f"{place} cannot be written: name another place with --out.")
+
+
 @cache  # once per process
 def report_lost_cache() -> None:
     """Print a line if the cache directory replaces one that cannot be written."""

@@ -38,9 +38,11 @@ def report(
         return
     with log.status("Writing the report ..."):
         from nasx.files import write_atomically
+        from nasx.places import check_output
         from nasx.reports.html.run_page import run_page
 
         path, place = out or run / "report.html", Place.of(run)
+        check_output(path)
         page = run_page(_data(run, options)).encode()
         place.check()
         write_atomically(path, page, parents=out is not None)

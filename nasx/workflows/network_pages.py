@@ -22,6 +22,7 @@ from nasx.errors import SettingError, did_you_mean
 from nasx.evaluation.train_and_score import resolve_device
 from nasx.experiment import Experiment
 from nasx.introspection.shap import ShapScorer
+from nasx.places import check_output
 from nasx.protocols import HasCells
 from nasx.reports.debugging_page import debugging_page, write_debugging
 from nasx.reports.explanation_page import write_explanation
@@ -81,6 +82,7 @@ def explain(
         RunError: the weights are not kept.
     """
     check_argument("samples", samples, AtLeastOne)
+    check_output(out or run_dir)
     at_start = Place.of(run_dir)
     experiment, network = _rebuild(run_dir, trial, device, options)
     scorer = _shap_scorer(experiment)
@@ -128,6 +130,7 @@ def explain_image(
         SettingError: there is no such file or index.
         RunError: the weights are not kept.
     """
+    check_output(out or run_dir)
     at_start = Place.of(run_dir)
     experiment, network = _rebuild(run_dir, trial, device, options)
     data = experiment.data
@@ -181,6 +184,7 @@ def debug(
         RunError: the weights are not kept.
     """
     check_argument("seeds", seeds, AtLeastOne)
+    check_output(out or run_dir)
     at_start = Place.of(run_dir)
     experiment, network = _rebuild(run_dir, trial, device, options)
     data, place = experiment.data, resolve_device(device, "--device")

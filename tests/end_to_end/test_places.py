@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories.black_box import LINES
+from tests.factories.black_box import LINES, nasx
 
 USER = 12345  # no entry in the list of users
 # Python may be installed in root's home directory: the user may read everything, but write only what is its own
@@ -107,6 +107,22 @@ def test_a_deleted_current_directory_is_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("nasx: the current directory cannot be read (No such file or directory): change to")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [("explain",), ("explain", "--sample", "0"), ("debug",), ("report",)])
+def test_a_run_that_may_only_be_read_needs_another_place_for_its_pages(searched, monkeypatch, capsys, words):
+    from nasx import places
+    from nasx.runs.directory import kept_weights
+
+    monkeypatch.setattr(places, "is_writable", lambda folder: not folder.is_relative_to(searched))
+    arch_id = next(iter(kept_weights(searched)))[0]
+    network = () if words == ("report",) else ("--arch-id", arch_id)
+
+    assert nasx(*words, *network, "--run-dir", searched) == 2
+
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"nasx: {searched}")
+    assert last.endswith("cannot be written: name another place with --out.")
 
 
 @contextmanager
