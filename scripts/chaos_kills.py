@@ -169,7 +169,7 @@ def _disturb_with(case: Case, undisturbed: Undisturbed, cwd: Path, seed: int, be
         return Outcome(case, tuple(events), lost, 0, False, time.monotonic() - began, last_line(last.stderr))
     now = finished(run_dir)
     lost += sum(now.get(name) != stamp for name, stamp in known.items())
-    note = "; ".join(f"{p.location}: {p.message}" for p in check_run(run_dir))
+    note = "; ".join(f"{p.location}: {p.message}" for p in check_run(run_dir).defects)
     if not note and case.repeatable and contents(run_dir) != undisturbed.contents(case):
         note = "the results differ from those of the undisturbed search"
     return Outcome(case, tuple(events), lost, len(trained_twice(run_dir)), not note, time.monotonic() - began, note)

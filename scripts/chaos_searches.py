@@ -4,8 +4,9 @@
 
 First, searches are disturbed at one to five random times and resumed, and compared with the undisturbed searches. They
 are killed, receive SIGTERM or SIGHUP, lose a server of Ray or their directory, or have a frozen worker. Ten seconds
-after each event no process and no temporary folder may be left. Then each fault is injected into one search. The exit status is 1 if a trial is lost or trained twice, or if a
-fault does not have the required outcome. The directory of a failed case is kept and reported.
+after each event no process and no temporary folder may be left. Then each fault is injected into one search. The exit
+status is 1 if a trial is lost or trained twice, or if a fault does not have the required outcome. The directory of a
+failed case is kept and reported.
 """
 
 from __future__ import annotations

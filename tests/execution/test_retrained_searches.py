@@ -27,7 +27,7 @@ def trainings(loop) -> list:
 
 def journal_problems(run_dir) -> list:
     return [
-        problem for problem in check_run(run_dir) if not problem.location.startswith("archs/")
+        problem for problem in check_run(run_dir).defects if not problem.location.startswith("archs/")
     ]  # weights are made up
 
 
