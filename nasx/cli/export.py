@@ -17,6 +17,7 @@ from nasx.cli.options import (
     read_options,
     spare_threads,
 )
+from nasx.places import check_output
 from nasx.runs.directory import Place, arch_dir, make_output
 from nasx.terminal import Console
 
@@ -48,6 +49,7 @@ def export(
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
     trial, place = find_trial(run, arch_id), Place.of(run)
+    check_output(out or run)
     with log.status(f"Exporting {trial.arch_id} ..."):  # torch takes seconds to load
         from nasx.export.export import export as write_model
         from nasx.export.formats import require_onnx

@@ -109,7 +109,7 @@ def test_a_deleted_current_directory_is_one_line(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("words", [("explain",), ("explain", "--sample", "0"), ("debug",), ("report",)])
+@pytest.mark.parametrize("words", [("explain",), ("explain", "--sample", "0"), ("debug",), ("export",), ("report",)])
 def test_a_run_that_may_only_be_read_needs_another_place_for_its_pages(searched, monkeypatch, capsys, words):
     from nasx import places
     from nasx.runs.directory import kept_weights
