@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from nasx.cli.options import TrustOption, choose_run, read_options
 from nasx.errors import SettingError
+from nasx.execution.interrupt import Interrupted, settle
 from nasx.runs.directory import ARCHS, DATABASE, Place
 from nasx.runs.stored_run import ReadOptions
 from nasx.terminal import Console
@@ -72,7 +74,11 @@ def _serve(run: Path, port: int, log: Console, options: ReadOptions) -> None:
         log.say(f"Serving {run} at {server.address} for this machine only. Ctrl-C ends it.")
         try:
             server.serve_forever()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted) as ended:
+            if isinstance(ended, Interrupted):
+                if ended.signum != signal.SIGINT:
+                    raise
+                settle()
             log.print("Ended.")
 
 

@@ -22,7 +22,7 @@ from nasx.cli.options import (
 )
 from nasx.cli.progress import Display
 from nasx.errors import SettingError
-from nasx.execution.interrupt import Interrupted, interruptible
+from nasx.execution.interrupt import Interrupted, interruptible, settle
 from nasx.reports.summary import read_summary
 from nasx.terminal import Console, answers
 from nasx.trial import Trial
@@ -91,9 +91,10 @@ def train(
                 known = found.get(trial.arch_id)
                 record = train_finally(plan, trial, directory, seeds=seeds, found=known, report=shown.report)
                 done.append((record, directory))
-    except Interrupted:
+    except Interrupted as interrupted:
+        settle()
         log.print(f"Interrupted: {AGAIN}.", highlight=False)
-        return 130
+        return interrupted.status
     with log.status("Testing ..."):
         records, before = test_them(plan, done, run, seeds=seeds)
     answers().print(finals_table(records)) if format is Format.TABLE else print(finals_json(records), end="")
