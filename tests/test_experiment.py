@@ -78,3 +78,14 @@ def test_a_search_checks_the_root_of_its_config_once(tmp_path, monkeypatch, caps
 
     assert checks == ["lines"]
     assert "lines" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_indices_of_training_images_are_those_of_the_split_with_the_seed_of_the_run(seed):
+    config = compose("lines", ["dataset.train_images=60", "execution=serial", f"seed={seed}"])
+    experiment = prepare(config)
+
+    images = experiment.dataset.train().images[experiment.train_indices]
+
+    assert (images == experiment.data.train.images).all()
+    assert len(images) + len(experiment.data.validation) == 60
