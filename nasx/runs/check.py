@@ -15,12 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from nasx.config.components import build
 from nasx.errors import NasxError, RunError
 from nasx.files import find_corruption, kind_of, read_record
 from nasx.protocols import SearchSpace
+from nasx.runs.columns import TOLERANCE
 from nasx.runs.directory import ARCHS, CONFIG, DATABASE, arch_dirs, kept_weights
 from nasx.runs.journal import Journal
 from nasx.runs.rows import Lineage, RunInfo
@@ -254,9 +257,16 @@ def trial_defects(trials: Sequence[Trial], lineage: Sequence[Lineage], info: Run
             if own is not None and other is not None and own != other and not math.isnan(own + other):
                 yield Defect(location, f"{name} is {own:g}, in the first training of its network {other:g}")
         for score in trial.evaluation.scores:
+            if not _is_distance_matrix(score.distances):
+                yield Defect(location, f"class distances of {score.scorer} are not symmetric with a zero diagonal")
             recorded = trial.metrics.get(f"introspectability_{score.scorer}", score.value)
             if recorded != score.value:
                 yield Defect(location, f"its score of {score.scorer} is {score.value:g}, in its metrics {recorded:g}")
+
+
+def _is_distance_matrix(distances: NDArray[np.float64]) -> bool:
+    diagonal = np.nan_to_num(np.diagonal(distances))
+    return bool(np.allclose(distances, distances.T, equal_nan=True) and np.allclose(diagonal, 0, atol=TOLERANCE))
 
 
 def _location(trial: Trial) -> str:

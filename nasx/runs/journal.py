@@ -25,7 +25,7 @@ T = TypeVar("T")
 # from a table are looked up again, and candidates are requested again when the search resumes.
 _WORTH_SYNCING_SECONDS = 0.1
 # After a checkpoint, run.db has all trials even if it is copied without run.db-wal. It syncs twice more, 1 to 10 ms for
-# a trained trial, depending on the disk. Trials of a table are checkpointed at most this often: a copy lacks at most the
+# a trained trial, depending on the disk. Trials of a table are checkpointed at most this often: a copy lacks only the
 # look-ups of this time.
 _CHECKPOINT_SECONDS = 0.1
 Raw = tuple[Any, ...]  # row as SQLite returns it: rowid, then its columns

@@ -24,6 +24,7 @@ TIMES = {
     "scores": {"seconds"},
     "noise": set(),
     "events": {"time"},
+    "data": set(),
 }
 # rows are in the order of recording; these columns identify them
 KEYS = {
@@ -33,6 +34,7 @@ KEYS = {
     "scores": ["arch_id", "replicate", "scorer"],
     "noise": ["trainings", "objective"],
     "events": ["arch_id", "replicate", "kind", "message"],
+    "data": ["part"],
 }
 
 
@@ -46,7 +48,7 @@ def contents(run_dir: Path) -> dict[str, list[dict]]:
     for table, found in rows.items():
         found.sort(key=lambda row: tuple(row[column] for column in KEYS[table]))
         for row in found:
-            for column in TIMES[table]:
+            for column in (*TIMES[table], "checksum"):  # it covers the times
                 del row[column]
     return rows
 
