@@ -163,3 +163,30 @@ def test_the_front_of_many_points_never_compares_all_pairs_at_once(monkeypatch):
     pareto.front_mask(np.arange(90.0).reshape(30, 3))  # one point dominates all
 
     assert compared == [8, 8 + 1, 7 + 1, 7 + 1]
+
+
+@pytest.mark.parametrize(
+    ("front", "point", "expected"),
+    [
+        ([(1, 3), (3, 1)], (2, 2), [(1, 3), (2, 2), (3, 1)]),
+        ([(1, 3), (3, 1)], (3, 3), [(1, 3), (3, 1)]),  # dominated
+        ([(1, 3), (3, 1)], (1, 3), [(1, 3), (3, 1)]),  # equal
+        ([(1, 3), (3, 1)], (1, 4), [(1, 3), (3, 1)]),
+        ([(1, 3), (2, 2), (3, 1)], (1, 1), [(1, 1)]),
+        ([(1, 3), (2, 2), (3, 1)], (2, 1), [(1, 3), (2, 1)]),
+        ([], (0, 0), [(0, 0)]),
+    ],
+)
+def test_a_point_is_inserted_into_a_front_of_two_objectives(front, point, expected):
+    assert pareto._inserted(front, *point) == expected
+
+
+@given(arrays(float, (12, 3), elements=st.integers(0, 4).map(float)))
+def test_boxes_fill_what_no_point_dominates_and_do_not_overlap(costs):
+    corner = np.array([4.5, 4.5, 4.5])
+    lows, highs = pareto.nondominated_boxes(costs, corner)
+
+    for place in np.random.default_rng(0).uniform(-1, 4.5, (60, 3)):
+        inside = ((lows < place) & (place <= highs)).all(axis=1).sum()
+        dominated = (costs < place).all(axis=1).any()
+        assert inside == (0 if dominated else 1)

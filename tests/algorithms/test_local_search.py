@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from nasx.algorithms import local_search
 from nasx.algorithms.local_search import LocalSearch, neighbors
 from nasx.protocols import Problem
+from nasx.trial import Candidate
 
 
 def test_neighbors_differ_in_exactly_one_gene_and_are_all_there():
@@ -36,3 +38,26 @@ def test_neighbors_name_the_member_of_the_front_that_they_surround():
         if candidate.operator == "neighbour":
             (center,) = candidate.parents
             assert candidate.genotype in set(neighbors(asked[center].genotype, (4,) * 4))
+
+
+def test_with_retraining_it_remembers_the_front_and_the_latest_networks_only(monkeypatch):
+    monkeypatch.setattr(local_search, "MAX_NETWORKS", 5)
+    problem = Problem(gene_sizes=(40, 2), n_objectives=1, seed=0)
+    algorithm = LocalSearch(initial_samples=100, retraining=0.5, problem=problem)
+    best = Candidate(0, (0, 0), 0, "random")
+    for number in range(9):
+        candidate = best if number == 0 else Candidate(number, (number, 0), 0, "random")
+        algorithm._absorb(candidate, (float(number),))
+    assert len(algorithm._members) == 9
+
+    algorithm._absorb(Candidate(9, (9, 0), 0, "random"), (9.0,))
+
+    assert [candidate.number for candidate, _ in algorithm._members] == [0, 5, 6, 7, 8, 9]
+
+
+def test_a_failed_network_is_not_remembered():
+    algorithm = LocalSearch(problem=Problem(gene_sizes=(4, 4), n_objectives=1, seed=0))
+
+    algorithm._absorb(Candidate(0, (0, 0), 0, "random"), None)
+
+    assert algorithm._members == []

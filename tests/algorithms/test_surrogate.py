@@ -429,3 +429,21 @@ def test_trainings_that_are_all_zero_are_exact():
     assert Measurements(np.array([2, 1]), np.zeros(2), 0.0).is_exact
     assert not Measurements(np.array([1, 1]), np.zeros(2), 0.0).is_exact
     assert not Measurements(np.array([2, 1]), np.ones(2), 1e-6).is_exact
+
+
+@pytest.mark.parametrize(("n_networks", "n_objectives"), [(9, 3), (9, 2), (2 * module.MAX_OPEN + 1, 3), (9, 1)])
+def test_the_front_of_each_draw_is_that_of_its_points(n_networks, n_objectives):
+    draws = np.random.default_rng(n_networks).integers(0, 4, (20, n_networks, n_objectives)).astype(float)
+
+    found = module._on_front(draws)
+
+    assert found.tolist() == [pareto.front_mask(draw).tolist() for draw in draws]
+
+
+@given(arrays(float, (5, 7, 2), elements=st.integers(0, 5).map(float)))
+def test_a_network_that_is_worse_in_every_draw_is_always_dominated(draws):
+    found = module._always_dominated(draws)
+
+    for i in range(7):
+        worse = [(draws[:, j].max(axis=0) < draws[:, i].min(axis=0)).all() for j in range(7)]
+        assert found[i] == any(worse)

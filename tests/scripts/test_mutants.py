@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.mutants import sample
+from scripts.mutants import difference, sample, survivors
 from scripts.mutants_operators import mutants_of
 
 ROOT = Path(__file__).parents[2]
@@ -183,3 +183,28 @@ def test_a_reviewed_list_excuses_equivalent_mutants_and_the_share_decides_the_st
     killed, counted = sum(v["outcome"] == "killed" for v in found), len(found) - 1
     assert f"{killed / counted:.1%} of those that are not equivalent are killed." in report
     assert status == 1  # below 95 %
+
+
+def test_survivors_of_an_earlier_run_are_found_again_on_other_lines(tmp_path):
+    source = "def f(x):\n    return x + 1\n"
+    before = {"toy.py": mutants_of("toy.py", source)}
+    noticed, missed = before["toy.py"][:2]
+    results = [
+        {"outcome": outcome, "diff": difference(mutant, source)}
+        for mutant, outcome in ((noticed, "killed"), (missed, "survived"))
+    ]
+    (tmp_path / "found.json").write_text(json.dumps(results))
+
+    later = "import y\n\n\n" + source
+    found = survivors(tmp_path / "found.json", {"toy.py": mutants_of("toy.py", later)}, {"toy.py": later})
+
+    assert [mutant.apply(later) for mutant in found] == ["import y\n\n\n" + missed.apply(source)]
+
+
+def test_the_reviewed_list_has_a_reason_for_each_entry_and_lines_that_exist():
+    entries = yaml.safe_load((ROOT / "scripts" / "mutants_equivalent.yaml").read_text())
+
+    for entry in entries:
+        assert entry.keys() <= {"module", "before", "after", "reason"} and entry["reason"]
+        lines = {line.strip() for line in (ROOT / entry["module"]).read_text().splitlines()}
+        assert set(entry["before"].splitlines()) <= lines, entry
