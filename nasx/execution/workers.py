@@ -101,7 +101,10 @@ class Room:
         by_memory = max(1, int((memory.amount - SEARCH_MEMORY) / WORKER_MEMORY))
         if by_memory < by_cores:
             return cls(by_memory, f"{memory.why} of {memory.amount / 1e9:.3g} GB")
-        return cls(by_cores, f"{cores.why} of {cores.amount:g} core{'s' * (cores.amount != 1)}")
+        amount = f"{cores.amount:g} core{'s' * (cores.amount != 1)}"
+        if cores.amount == os.cpu_count():
+            return cls(by_cores, f"this machine has {amount}")
+        return cls(by_cores, f"{cores.why} of {amount}")
 
     def note(self, plan: WorkerPlan, asked: int | None) -> str:
         """Return a remark if this limits a plan, or if the user asks for more workers than that; else ""."""

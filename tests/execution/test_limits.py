@@ -221,6 +221,8 @@ def allowed(monkeypatch, many_cores):
         ({"cores": 2}, {"workers": 2}, 2, ""),
         ({"cores": 2}, {"workers": 8}, 8, "there is room for 2: CPU quota of 2 cores"),
         ({"memory": 2}, {"workers": 3}, 3, "there is room for 2: memory limit of 2 GB"),
+        ({}, {"workers": 65}, 65, "there is room for 64: this machine has 64 cores"),
+        ({"cores": 3, "why": ("affinity", "memory")}, {"workers": 4}, 4, "there is room for 3: affinity of 3 cores"),
         # GPUs limit, not the cores
         ({"gpus": 1}, {}, 4, ""),
         ({"gpus": 1, "cores": 2}, {}, 2, "2 of 64 cores: CPU quota of 2 cores"),

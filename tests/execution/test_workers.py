@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from nasx import machine as machine_limits
 from nasx.errors import ResourceError, SettingError
 from nasx.execution import ray, workers
 from nasx.execution.ray import RayExecution
@@ -21,6 +22,8 @@ def machine(monkeypatch):
 
     def of(cores: int, gpus: int) -> None:
         monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(cores), raising=False)
+        monkeypatch.setattr(machine_limits, "memory", lambda: machine_limits.Limit(256e9, "memory"))
+        monkeypatch.setattr(machine_limits, "_quotas", lambda root: iter(()))
         monkeypatch.setattr(workers, "_count_gpus", lambda: gpus)
 
     return of
