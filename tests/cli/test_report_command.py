@@ -54,7 +54,9 @@ def run(tmp_path_factory):
     run = write_run(tmp_path_factory.mktemp("runs") / "a run", trials)
     best = min((t for t in trials if t.is_complete), key=lambda t: t.metrics["error"])
     make_figure(run / "archs" / best.arch_id / "explanation" / "shap.png")
-    write_final_record(final_record(best), run / "archs" / best.arch_id / "final")
+    final = run / "archs" / best.arch_id / "final"
+    final.mkdir(parents=True)
+    write_final_record(final_record(best), final)
     make_figure(run / "archs" / "stranger" / "explanation" / "shap.png")
     return run
 

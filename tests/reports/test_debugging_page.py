@@ -15,6 +15,7 @@ from nasx.diagnostics.debug import ConfidenceMeasure, Diagnosis
 from nasx.diagnostics.label_errors import Detection, PlantedErrors, Suspicion
 from nasx.diagnostics.repair import Outcome, Repair
 from nasx.errors import SettingError
+from nasx.escaping import printable
 from nasx.reports.debugging_page import debugging_page, reliability_csv, suspects_csv, write_debugging
 from nasx.reports.figures.image_grid import suspects_figure
 from nasx.reports.page import as_html, as_markdown, as_terminal
@@ -128,7 +129,7 @@ def test_hostile_class_names_stay_text_everywhere():
     assert "\x1b" not in screen
     assert max(map(len, screen.splitlines())) <= 80
     rows = list(csv.DictReader(io.StringIO(suspects_csv(make_debugging(class_names=HOSTILE), INDICES))))
-    assert [row["label"] for row in rows[:2]] == [HOSTILE[0], HOSTILE[1]]
+    assert [row["label"] for row in rows[:2]] == [printable(HOSTILE[0]), HOSTILE[1]]
 
 
 def test_the_csv_ranks_every_training_image_under_its_number_in_the_dataset():
