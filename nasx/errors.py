@@ -142,8 +142,9 @@ def file_problem(error: BaseException) -> str | None:
     '/root/x: Permission denied. Check the path and its permissions, or choose another place.'
     """
     if isinstance(error, OSError):
-        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        advice = "" if error.filename is None else " Check the path and its permissions, or choose another place."
+        path = error.filename if isinstance(error.filename, str | bytes) else None  # may be a descriptor
+        where = "" if path is None else f"{os.fsdecode(path)}: "
+        advice = "" if path is None else " Check the path and its permissions, or choose another place."
         return f"{where}{(error.strerror or first_line(error)).rstrip('.')}.{advice}"
     text = first_line(error)
     if isinstance(error, ValueError) and text.startswith("embedded null"):

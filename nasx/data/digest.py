@@ -69,7 +69,7 @@ def as_record(contents: Contents) -> dict[str, dict[str, Any]]:
 
 def from_record(record: Mapping[str, Mapping[str, Any]]) -> dict[str, Content]:
     """Return the contents that `as_record` returned."""
-    return {part: Content(str(entry["digest"]), entry["facts"]) for part, entry in record.items()}
+    return {part: Content(str(entry.get("digest")), entry.get("facts", {})) for part, entry in record.items()}
 
 
 def describe_split(train: NDArray[np.int64], validation: NDArray[np.int64]) -> Content:
@@ -159,13 +159,21 @@ def find_difference(before: Contents, now: Contents) -> str:
     '180 images of 3 classes then, 360 now'
     """
     differing = [part for part in before if part in now and before[part].digest != now[part].digest]
+    if not differing:
+        return ""
+    try:
+        return _in_words(differing, before, now)
+    except (LookupError, TypeError, ValueError, AttributeError):  # the facts of a stranger's run may be anything
+        return f"the {differing[0]} have other content"
+
+
+def _in_words(differing: Sequence[str], before: Contents, now: Contents) -> str:
     for part in (CLASSES, LABELS):  # how many there are says more than how they are named
         if part in differing and (sizes := _sizes(before, now)):
             return sizes
-    for part in differing:
-        describe = _WORDS.get(part)
-        return describe(before[part].facts, now[part].facts) if describe else _file(part, before[part], now[part])
-    return ""
+    part = differing[0]
+    describe = _WORDS.get(part)
+    return describe(before[part].facts, now[part].facts) if describe else _file(part, before[part], now[part])
 
 
 def _sizes(before: Contents, now: Contents) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from nasx.data.dataset import LabeledImages, SearchData, write_rows
 from nasx.data.digest import (
+    Content,
     FileWatch,
     as_record,
     combined,
@@ -108,3 +109,11 @@ def test_files_that_change_while_they_are_used_are_noticed(tmp_path):
 
     with pytest.raises(DataError, match=r"images\.npy has changed while the search was reading images from it"):
         watch.check()
+
+
+@pytest.mark.parametrize("facts", [{}, {"images": "many"}, {"images": 1, "counts": 3}, {"names": [[]], "counts": None}])
+def test_a_difference_is_reported_whatever_a_run_has_recorded_about_its_data(facts):
+    now = describe_images(IMAGES)
+    before = {part: Content("other", facts) for part in now}
+    assert find_difference(before, now)
+    assert from_record({"classes": {}})["classes"].digest != now["classes"].digest
