@@ -87,7 +87,7 @@ def full_disk(table: Path, cwd: Path) -> str:
     before = finished(cwd / "run")
     if stopped.returncode != 2 or "no space left on the disk" not in stopped.stderr:
         return f"exit status {stopped.returncode}: {stopped.stderr.strip()[-300:]}"
-    resumed = run("--resume", "--run-dir=run", cwd=cwd)
+    resumed = run("--resume", "--trust-code", "--run-dir=run", cwd=cwd)
     if resumed.returncode:
         return f"resumed: {resumed.stderr.strip()[-300:]}"
     whole = before.items() <= finished(cwd / "run").items() and not trained_twice(cwd / "run")
