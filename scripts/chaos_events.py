@@ -78,7 +78,9 @@ def _ended(process: subprocess.Popen[str], status: int, message: str, *, or_fini
         return "the search did not end"
     found = process.returncode
     last = err.strip().rpartition("\n")[2]
-    if found == 0 or (found == -status + 128 and not err):  # it had finished, or Python was just starting
+    if found == 0:  # it had finished
+        return ""
+    if found == 128 - status and (not err or "Run directory: " in err):  # Python was just starting or ending
         return ""
     if found != status or not last.startswith(message) or "Traceback" in err or "core_worker" in err:
         return f"exit status {found}: {err.strip()[-300:]}"
