@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from nasx.config.components import load_target
 from nasx.config.compose import compose
 from nasx.config.identity import config_hash
-from nasx.config.plain import to_yaml
+from nasx.config.plain import read_plain, to_yaml
 from nasx.data.batches import as_tensor, normalize
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.evaluation.train_and_score import better_than_chance, load_weights, resolve_device, save_weights
@@ -221,7 +221,9 @@ def _train(study: Study, genotype: Genotype, replicate: int) -> None:
         network, data, experiment.recipe, augmentation=experiment.dataset.augmentation, seed=seed, device=device()
     )
     took = seconds() - started
-    save_weights(network, weights_file(study.folder, arch, replicate))
+    weights = weights_file(study.folder, arch, replicate)
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(network, weights)
     record = Trained(
         arch_id=arch,
         replicate=replicate,
@@ -263,7 +265,7 @@ def _training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _experiment(folder: Path) -> Experiment:
-    return Experiment.of_run(folder)
+    return Experiment.from_config(read_plain(folder / CONFIG))
 
 
 def _one_thread() -> None:

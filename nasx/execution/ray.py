@@ -289,6 +289,8 @@ def _start(
             "num_cpus": plan.workers,
             "num_gpus": plan.all_gpus,
             "include_dashboard": False,
+            # for tasks with a demand of memory, of which there are none; Ray would not start if little is free
+            "_memory": 2**30,
             **_object_store(folder),
         }
     action = f"join the Ray cluster at {address}" if address else "start Ray on this machine"

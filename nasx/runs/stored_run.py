@@ -229,7 +229,8 @@ def _changed(
 
     changed = with_overrides(config, overrides)
     if found := deciding(differences(config, changed), (*may_change, *places)):
-        allowed = ", ".join((*may_change, *(place for place in places if not place.startswith(tuple(may_change)))))
+        own = (key for key in may_change if key != "provenance")  # nasx writes it itself
+        allowed = ", ".join((*own, *(place for place in places if not place.startswith(tuple(may_change)))))
         raise RunError(
             f"{run_dir} was started with other settings: {in_words(found)}. Here only {allowed or 'nothing'} may "
             "change; for other changes start a new run."

@@ -146,7 +146,8 @@ def benchmark(options: Options) -> Iterator[Measurement]:
             reader.close()
     for part in (*PARTS, "sum"):
         ours, *theirs = [
-            tuple(sum(turn[i].values()) if part == "sum" else turn[i][part] for turn in found) for i in range(len(roots))
+            tuple(sum(turn[i].values()) if part == "sum" else turn[i][part] for turn in found)
+            for i in range(len(roots))
         ]
         yield Measurement(
             f"open a run of {trials:,} trials: {part}",

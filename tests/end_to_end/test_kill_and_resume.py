@@ -119,9 +119,9 @@ def test_resume_refuses_and_reports_settings_that_would_change_results(interrupt
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert refused.stderr == (
-        "nasx: run was started with other settings: algorithm.population_size, seed differs. A resumed search "
-        "may change algorithm.evaluations, search, execution, runs_dir, dataset.root, evaluation.table, logger, "
-        "finetune_front; for other changes start a new run.\n"
+        "nasx: run was started with other settings: algorithm.population_size was 64, is 32 now; seed was 0, is 3 now. "
+        "Here only algorithm.evaluations, search, execution, runs_dir, logger, finetune_front, evaluation.table may "
+        "change; for other changes start a new run.\n"
     )
 
 
