@@ -39,7 +39,8 @@ def gc_paused() -> Iterator[None]:
 
 if os.environ.get(READY):
     # blocked while the search starts Ray (`nasx.execution.interrupt.relayed`)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU})
+    _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 try:
     with gc_paused() if os.environ.get(MODULES) else contextlib.nullcontext():
         for _name in filter(None, os.environ.get(MODULES, "").split(",")):

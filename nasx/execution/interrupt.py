@@ -18,8 +18,10 @@ from typing import Any, Final
 from nasx.escaping import printable
 
 PATIENCE: Final = 3.5  # seconds to end after a signal
-# besides Ctrl-C: of batch systems and containers, of a closed terminal, of Ctrl-\, of a limit of processor time
-AT_ONCE: Final = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU") if hasattr(signal, n))
+# besides Ctrl-C: of batch systems and containers, of a closed terminal, of Ctrl-\, of a limit of processor time; of
+# batch systems that warn before they kill
+_NAMES: Final = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2")
+AT_ONCE: Final = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class Interrupted(BaseException):
@@ -47,6 +49,7 @@ class _Block:
 
     stop: Callable[[], None] | None  # asks for a soft end
     at_once: bool  # whether the handler raises
+    handled: frozenset[int]  # signals
 
 
 class _State:
@@ -92,7 +95,7 @@ def interruptible(stop: Callable[[], None] | None = None, *, at_once: bool = Tru
     before = {n: old for n, old in found.items() if old is not signal.SIG_IGN or (n == signal.SIGINT and stop)}
     if not _state.blocks:
         _state.reset()
-    _state.blocks.append(_Block(stop, at_once))
+    _state.blocks.append(_Block(stop, at_once, frozenset(before)))
     for number in before:
         signal.signal(number, _handle)
     try:
@@ -135,6 +138,14 @@ def raising() -> Iterator[None]:
         yield
     finally:
         block.at_once = before
+
+
+def retake() -> None:
+    """Handle the signals of the innermost block again: Ray Tune ends softly on SIGUSR1, as if the search were done."""
+    if _state.blocks and threading.current_thread() is threading.main_thread():
+        for number in _state.blocks[-1].handled:
+            if signal.getsignal(number) is not _handle:
+                signal.signal(number, _handle)
 
 
 def _restore(handlers: dict[int, Any]) -> None:

@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 
 from nasx.errors import DeviceError, ServerDiedError
 from nasx.evaluation.watchdog import read_hang_report
+from nasx.execution.interrupt import retake
 from nasx.execution.jobs import Key, key
 from nasx.execution.loop import SearchLoop
 from nasx.execution.stuck import RunningTrials
@@ -171,6 +172,9 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         self.searcher = searcher
         self.error: BaseException | None = None  # exception that ended the search
         self.workers: set[Any] = set()  # all workers so far
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        retake()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         worker = trial.temporary_state.ray_actor

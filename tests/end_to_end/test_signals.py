@@ -124,6 +124,16 @@ def test_sighup_ends_a_serial_search_in_mid_training_unless_it_was_started_with_
     assert search.end(8)[0] == 143
 
 
+def test_the_warning_of_a_batch_system_ends_a_search_with_workers_and_is_no_success(tmp_path, temporary):
+    search = Search(tmp_path, temporary, *LOCAL)
+    search.wait_for_training()
+    search.process.send_signal(signal.SIGUSR1)  # Ray Tune has a handler of its own
+    status, lines = search.end(8)
+
+    assert (status, lines[-1]) == (128 + signal.SIGUSR1, f"nasx: ended by SIGUSR1. {RESUME}")
+    assert search.count("attempt") == search.count("withdrawal")
+
+
 def test_a_signal_to_all_processes_while_ray_starts_leaves_nothing(tmp_path, temporary):
     search = Search(tmp_path, temporary, *LOCAL)
     search.wait_for(lambda: any("raylet" in command for command in search.processes().values()))

@@ -37,7 +37,7 @@ def test_the_first_asks_for_a_soft_end_and_the_second_ends_the_block():
         settle()
 
 
-@pytest.mark.parametrize("number", [SIGTERM, SIGHUP, signal.SIGQUIT, signal.SIGXCPU])
+@pytest.mark.parametrize("number", [SIGTERM, SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2])
 def test_other_signals_end_the_block_at_once(number):
     asked = []
     with interruptible(lambda: asked.append(True)):
