@@ -51,14 +51,15 @@ def _escape(character: str) -> str:
 
 
 def valid_name(name: str) -> str:
-    r"""Return the name of a file as valid Unicode: each of its bytes that are not UTF-8 becomes \xNN.
+    r"""Return the name of a file as valid Unicode in form NFC: each of its bytes that are not UTF-8 becomes \xNN.
 
-    Python reads such bytes as lone surrogates, which no file format accepts.
+    Python reads such bytes as lone surrogates, which no file format accepts. Letters with accents have two forms, of
+    which some systems write one and some the other: they are the same name.
 
     >>> print(valid_name("caf\udce9"), valid_name("café"))
     caf\xe9 café
     """
-    return re.sub("[\ud800-\udfff]", lambda found: _escape(found[0]), name)
+    return unicodedata.normalize("NFC", re.sub("[\ud800-\udfff]", lambda found: _escape(found[0]), name))
 
 
 def shorten_words(text: str, length: int = 400) -> str:

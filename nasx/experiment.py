@@ -32,7 +32,16 @@ from nasx.protocols import (
 from nasx.runs.check import require_identity
 from nasx.runs.directory import weights_file
 from nasx.runs.rows import DataRecord, RunInfo
-from nasx.runs.stored_run import DEFAULT, PLACES, ReadOptions, StoredRun, open_run, version_notice
+from nasx.runs.stored_run import (
+    DEFAULT,
+    FILE,
+    PLACES,
+    ReadOptions,
+    StoredRun,
+    open_run,
+    require_data,
+    version_notice,
+)
 from nasx.trial import OBJECTIVES, Evaluator, Genotype, Objective, Trial, derive_seed
 
 if TYPE_CHECKING:
@@ -46,7 +55,6 @@ if TYPE_CHECKING:
     from nasx.evaluation.train_and_score import EvaluationSpec
     from nasx.training.recipe import Recipe
 
-FILE = "file of "  # begins the name of a part of the content: the file of a setting, by its full key
 SHOWN_LIMITS = ("replicates", "max_hours", "max_gpu_hours", "patience", "time_limit", "stall_limit")
 
 
@@ -86,8 +94,9 @@ class Experiment:
 
     @classmethod
     def of_stored(cls, run: StoredRun, options: ReadOptions) -> Experiment:
-        """Return the experiment of an open run."""
+        """Return the experiment of an open run. Raises RunError if its journal does not describe its data."""
         assert run.is_checked  # otherwise a run of unknown origin could execute its own code
+        require_data(run)
         return cls(read_config(run.config), recorded=run.data or _known_of_older(run.info), options=options)
 
     # --- components

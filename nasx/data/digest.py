@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -52,9 +53,9 @@ def describe_images(images: LabeledImages) -> dict[str, Content]:
 
 
 def describe_classes(class_names: Sequence[str]) -> Content:
-    """Return the content of the names of the classes, in order."""
-    names = list(class_names)
-    return Content(digest_text(json.dumps(names)), {"names": names})
+    """Return the content of the names of the classes, in order. Both Unicode forms of a letter are the same."""
+    digest = digest_text(json.dumps([unicodedata.normalize("NFC", name) for name in class_names]))
+    return Content(digest, {"names": list(class_names)})
 
 
 def combined(contents: Contents) -> str:

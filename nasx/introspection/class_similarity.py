@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.errors import DataError, ResourceError
-from nasx.escaping import csv_cell, to_csv
+from nasx.escaping import csv_cell, to_csv, valid_name
 from nasx.files import read_bounded
 
 MAX_BYTES = 100_000_000  # of a file of similarities or ids
@@ -60,7 +60,7 @@ def read_similarity(path: Path) -> ClassSimilarity:
         rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise DataError(f"cannot read the class similarities {path}: {exc}") from exc
-    names = tuple(name.strip() for name in rows[0][1:]) if rows else ()
+    names = tuple(valid_name(name.strip()) for name in rows[0][1:]) if rows else ()
     if len(names) < 2 or len(rows) != len(names) + 1:
         raise DataError(
             f"{path}: expected a header with the class names after an empty first cell, then one line per class; "

@@ -141,14 +141,17 @@ def _check_config(
 def space_defects(
     space: SearchSpace, info: RunInfo, lineage: Sequence[Lineage], trials: Sequence[Trial]
 ) -> Iterator[Defect]:
-    """Check candidates and trials against the space: genotypes, ids, texts and seeds are derived again.
+    """Check the journal against the space: names of alleles, genotypes, ids, texts and seeds are derived again.
 
     Args:
         space: The search space of the run.
-        info: Has the seed of the run.
+        info: Has the seed of the run and the names of its alleles.
         lineage: All candidates.
         trials: All trials.
     """
+    names = tuple(tuple(space.allele_names(gene)) for gene in range(len(space.gene_sizes)))
+    if info.config and info.alleles != names:  # older versions may have named them otherwise
+        yield Defect(DATABASE, "its names of alleles are not those of the space")
     for entry in lineage:
         genotype = entry.candidate.genotype
         if problem := genotype_problem(space, genotype):

@@ -30,12 +30,16 @@ from nasx.config.plain import MAX_BYTES, Config, get, leaves, parse_plain, to_ya
 from nasx.config.trust import check_targets
 from nasx.errors import ConfigError, ResourceError, RunError
 from nasx.files import read_bounded, write_atomically
+from nasx.runs.columns import shown
 from nasx.runs.directory import CONFIG, DATABASE
 from nasx.runs.journal import Journal
 from nasx.runs.rows import DataRecord, RunInfo
 
+FILE: Final = "file of "  # begins the name of a part of the recorded data: the file of a setting, by its full key
 PLACES: Final = "places"  # part of the recorded data: the keys of settings that only name places
-_DATA: Final = ("classes", "labels", "pixels", "table")  # parts that do not depend on the seed
+_IMAGES: Final = ("classes", "labels", "pixels")  # parts of the data, of images
+_TABLE: Final = "table"
+_DATA: Final = (*_IMAGES, _TABLE)  # parts that do not depend on the seed
 VERSIONS: Final = "versions"  # kind of the event of a session with other versions than the one before
 Notify = Callable[[str], None]
 _said: set[str] = set()
@@ -119,7 +123,7 @@ def open_run(
     """
     with Journal.open(run_dir, read_only=not write) as journal:
         data = journal.data()
-        places = tuple(data[PLACES].facts.get("keys", ())) if PLACES in data else OLDER_PLACES
+        places = _places(run_dir, data)
         config = _read_checked(run_dir, journal.info, places, notify)
         if config is not None:
             _check_row(run_dir, journal.info, data, config)
@@ -209,6 +213,30 @@ def _check_row(run_dir: Path, info: RunInfo, data: Mapping[str, DataRecord], con
                 f"{run_dir / DATABASE} is damaged: its {name.replace('_', ' ')} is {own!r}, but {value!r} by its "
                 "config and data. Restore it from a copy."
             )
+
+
+def require_data(run: StoredRun) -> None:
+    """Raise RunError if the journal does not describe all data that the search has read. Older journals need not."""
+    if not run.info.config:
+        return
+    parts = (_TABLE,) if run.config.get("evaluation") else (*_IMAGES, "split")
+    if missing := [part for part in (*parts, PLACES) if part not in run.data]:
+        raise RunError(
+            f"{run.run_dir / DATABASE} is damaged: it does not describe the {missing[0]} of the data that its search "
+            "has read. Restore it from a copy."
+        )
+
+
+def _places(run_dir: Path, data: Mapping[str, DataRecord]) -> tuple[str, ...]:
+    """Return the keys of the settings that only name places of the data, and may change. Raises RunError for others."""
+    if PLACES not in data:
+        return OLDER_PLACES
+    for key in (keys := _fact(run_dir, data, PLACES, "keys")):
+        if not (isinstance(key, str) and (key.startswith(("dataset.", "evaluation.")) or f"{FILE}{key}" in data)):
+            raise RunError(
+                f"{run_dir / DATABASE} is damaged: {shown(key)} is no place of its data. Restore it from a copy."
+            )
+    return tuple(keys)
 
 
 def _fact(run_dir: Path, data: Mapping[str, DataRecord], part: str, name: str) -> list[Any]:

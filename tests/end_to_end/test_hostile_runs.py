@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -173,6 +174,36 @@ def test_every_hostile_value_of_every_column_is_refused_in_one_line(sound, tmp_p
             wrong.append(f"{case}: {found}")
         shutil.rmtree(run_dir)
     assert wrong == []
+
+
+INCOMPLETE = {
+    "places_of_no_form": "UPDATE data SET facts = '{\"keys\": null}' WHERE part = 'places'",
+    "places_of_no_text": "UPDATE data SET facts = '{\"keys\": [1, {}]}' WHERE part = 'places'",
+    "places_that_decide": 'UPDATE data SET facts = \'{"keys": ["seed", "split"]}\' WHERE part = \'places\'',
+    "places_gone": "DELETE FROM data WHERE part = 'places'",
+    "pixels_gone": "DELETE FROM data WHERE part = 'pixels'",
+    "split_gone": "DELETE FROM data WHERE part = 'split'",
+    "data_gone": "DELETE FROM data",
+}
+
+
+@pytest.mark.parametrize("case", INCOMPLETE)
+def test_a_journal_that_does_not_describe_its_data_is_refused(run, sound, capsys, case):
+    execute(run, INCOMPLETE[case])
+    assert outcomes(run, sound, capsys)["runs check"] == 2
+    assert nasx("search", "--resume", "--run-dir", run) == 2
+    err = capsys.readouterr().err
+    assert "run.db is damaged" in err
+    assert "Traceback" not in err
+
+
+def test_other_names_of_alleles_than_those_of_the_space_are_reported(run, capsys):
+    with closing(sqlite3.connect(run / "run.db")) as connection:
+        alleles = json.loads(connection.execute("SELECT alleles FROM run").fetchone()[0])
+    alleles[0].reverse()
+    execute(run, "UPDATE run SET alleles = ?", json.dumps(alleles))
+    assert nasx("runs", "check", run) == 2
+    assert "its names of alleles are not those of the space" in " ".join(capsys.readouterr().out.split())
 
 
 # Objects of the database that are not those of nasx

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sqlite3
+import unicodedata
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -290,6 +291,27 @@ def test_moved_arrays_are_named_once_and_remembered(own, said):
     assert nasx(*looked) == 2
     assert "elsewhere/renamed.npz does not exist" in said()
     assert nasx(*looked, f"dataset.file={own / 'again.npz'}") == 0
+
+
+@pytest.mark.parametrize("kind", ["arrays", "pictures"])
+def test_both_unicode_forms_of_a_class_name_are_the_same_class(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    names = ("cafz", "café", "dog")  # without normalization the forms of the second are sorted differently
+    for form in ("NFC", "NFD"):
+        own = [unicodedata.normalize(form, name) for name in names]
+        write_arrays(tmp_path / form / "arrays.npz", change=lambda arrays, own=own: arrays.update(class_names=own))
+        pictures = write_pictures(tmp_path / form / "pictures", per_class=60)
+        for name, there in zip(CLASSES, own, strict=True):
+            (pictures / name).rename(pictures / there)
+    data = {
+        "arrays": lambda form: ["dataset=numpy", f"dataset.file={tmp_path / form / 'arrays.npz'}"],
+        "pictures": lambda form: ["dataset=folder", f"dataset.root={tmp_path / form / 'pictures'}"],
+    }[kind]
+    form_of_pictures = ["dataset.image_size=12", "dataset.grayscale=true"] if kind == "pictures" else []
+    run = tmp_path / "run"
+    small = [*SMALL, "algorithm.evaluations=3"]
+    assert nasx("search", *small, *data("NFC"), *form_of_pictures, "--run-dir", run) == 0
+    assert resume(run, *data("NFD")[1:]) == 0
 
 
 def test_renamed_and_touched_pictures_that_read_the_same_are_accepted(own):
