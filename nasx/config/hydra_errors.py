@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from yaml.error import MarkedYAMLError, YAMLError
 from nasx.config.components import RENAMED_SETTINGS
 from nasx.config.describe import suggest
 from nasx.config.find import known_choices, known_groups
+from nasx.config.plain import leaves
 from nasx.config.written import is_literal_path, may_be_text, quoted, several_values
 from nasx.errors import ConfigError, did_you_mean
 
@@ -96,9 +98,15 @@ def resolve(composed: DictConfig, *, allow_missing: bool) -> dict[str, Any]:
         missing = sorted(OmegaConf.missing_keys(composed))
         if missing and not allow_missing:
             raise ConfigError(f"{missing[0]} has no value. Set it: {missing[0]}=VALUE.")
-        return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+        resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {_one_line(error)}") from error
+    for key, value in leaves(resolved):
+        try:
+            json.dumps(value)
+        except TypeError as error:  # bytes, which OmegaConf accepts and the config of a run cannot contain
+            raise ConfigError(f"{key} must be plain data without tags such as !!binary, got {value!r}.") from error
+    return resolved
 
 
 def flat_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -62,6 +62,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         return made
 
 
+for _name in ("binary", "timestamp", "set"):  # values that JSON does not have
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.construct_undefined)
+
+
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
     """Safe dumper for this loader: quotes texts that the loader would read as numbers."""
 

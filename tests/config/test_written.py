@@ -85,6 +85,16 @@ def test_a_text_in_a_yaml_file_is_as_written(text, tmp_path, capsys):
     assert shown(capsys, "name", "name=other", config=file) == "other"
 
 
+@pytest.mark.parametrize("value", ["!!binary aGk=", "!!timestamp 2024-01-01", "!!set {a}"])
+@pytest.mark.parametrize("line", ["name: {}", "seed: {}", "dataset:\n  file: [{}]"])
+def test_a_tag_that_json_does_not_have_is_refused_in_one_line(line, value, tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"defaults: [lines, override dataset: numpy, _self_]\n{line.format(value)}\n")
+
+    assert nasx("search", "--config", file, "--dry-run") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_numbers_stay_numbers(capsys):
     assert shown(capsys, "seed", "seed=7") == 7
     assert shown(capsys, "training.learning_rate", "training.learning_rate=1e-3") == 0.001
