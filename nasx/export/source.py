@@ -16,14 +16,16 @@ from nasx.config.components import build, current_settings, dataset_name
 from nasx.config.trust import check_targets
 from nasx.data.batches import Pixels
 from nasx.diagnostics.confidence import Confidence, fit_confidence
+from nasx.errors import RunError
 from nasx.evaluation.train_and_score import load_weights
 from nasx.experiment import Experiment
 from nasx.export.deployed import Description
 from nasx.protocols import SearchSpace
 from nasx.reports.summary import read_summary
 from nasx.reports.text import format_estimate, network_facts
+from nasx.runs.check import genotype_problem
 from nasx.runs.stored_run import DEFAULT, ReadOptions
-from nasx.runs.training_records import FinalRecord, read_final_record, read_test_set_evaluations
+from nasx.runs.training_records import FINAL_RECORD, FinalRecord, read_final_record, read_test_set_evaluations
 from nasx.trial import OBJECTIVES, Genotype, Trial
 from nasx.workflows.final_training import final_dir, read_confidence, weights_path
 
@@ -68,6 +70,8 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
     """Load the network of the first final training."""
     training = record.trainings[0]  # not the best one: test errors must not select a network
     space: SearchSpace = build(record.course["space"], "space")
+    if problem := genotype_problem(space, record.genotype):
+        raise RunError(f"{directory / FINAL_RECORD} is damaged: {problem}. Remove its directory to train again.")
     network = _untrained(space, record.genotype, record.shape, len(record.class_names))
     load_weights(network, weights_path(directory, training.number))
     confidence = read_confidence(directory, training.number)

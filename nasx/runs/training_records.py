@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, TypeAdapter
+from pydantic import AfterValidator, AliasChoices, Field, TypeAdapter
 
 from nasx.files import read_record, write_record
+from nasx.runs.columns import TOLERANCE
 from nasx.runs.directory import ARCHS, arch_dir, file_in, make_directory
 
 FINAL_RECORD = "final.json"
@@ -18,6 +19,37 @@ TEST_SET_EVALUATIONS = "test_touches.json"
 FINETUNED_RECORD = "finetuned.json"
 FINETUNED_WEIGHTS = "finetuned.safetensors"  # after fine-tuning with the regularizer
 Number = int | float  # read as written: the number of an epoch stays an integer
+_TESTED = ("error", "ece", "calibrated_ece", "introspectability")  # of each tested network; other metrics may follow
+_SHARES = ("error", "macro_error", "ece", "calibrated_ece")  # range from 0 to 1
+_PARTS = ("train", "calibration", "test")
+_SECTIONS = ("space", "dataset", "training")
+
+
+def _check_test(test: Mapping[str, Number | None]) -> Mapping[str, Number | None]:
+    _check_keys(test, _TESTED)
+    for name in _SHARES:
+        if (value := test.get(name)) is not None and not -TOLERANCE <= value <= 1 + TOLERANCE:
+            raise ValueError(f"{name} is {value}, expected a number from 0 to 1")
+    return test
+
+
+def _check_images(images: Mapping[str, int]) -> Mapping[str, int]:
+    _check_keys(images, _PARTS)
+    if min(images.values()) < 0:
+        raise ValueError("a number of images is negative")
+    return images
+
+
+def _check_course(course: Mapping[str, Any]) -> Mapping[str, Any]:
+    _check_keys(course, _SECTIONS)
+    if not all(isinstance(course[name], Mapping) for name in _SECTIONS):
+        raise ValueError("expected the settings of the space, the dataset and the training")
+    return course
+
+
+def _check_keys(record: Mapping[str, Any], names: Sequence[str]) -> None:
+    if missing := [name for name in names if name not in record]:
+        raise ValueError(f"{missing[0]} is missing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +61,7 @@ class Training:
     seconds: float  # duration of the session that finished it
     history: tuple[Mapping[str, Number], ...]  # one entry per epoch; "validation" refers to the calibration images
     # error, macro_error, ece, calibrated_ece, introspectability, ...; a null value: undefined; None: not tested yet
-    test: Mapping[str, Number | None] | None = None
+    test: Annotated[Mapping[str, Number | None], AfterValidator(_check_test)] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +71,15 @@ class FinalRecord:
     arch_id: str
     architecture: str  # string form
     genotype: tuple[int, ...]  # canonical
-    course: Mapping[str, Any]  # training settings, the same for all trainings of a directory
+    # training settings, the same for all trainings of a directory
+    course: Annotated[Mapping[str, Any], AfterValidator(_check_course)]
     class_names: tuple[str, ...]
     shape: tuple[int, int, int]  # (channels, height, width) of an image
     mean: tuple[float, ...]  # (channels,) of the training images, scaled to [0, 1]
     std: tuple[float, ...]  # (channels,)
-    images: Mapping[str, int]  # number of images by part: train, calibration, test
+    images: Annotated[
+        Mapping[str, int], AfterValidator(_check_images)
+    ]  # number of images by part: train, calibration, test
     parameters: int
     macs: int
     validation_error: float  # estimate from all trainings of the network in the search

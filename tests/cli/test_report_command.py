@@ -28,17 +28,18 @@ PLOTLY_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649b
 def final_record(trial):
     """Return a record of three final trainings, two of which have a test-set evaluation."""
     errors = (0.04, 0.05, None)
-    trainings = [Training(i, i, 1.0, (), None if e is None else {"error": e}) for i, e in enumerate(errors)]
+    others = {"ece": 0.0, "calibrated_ece": 0.0, "introspectability": None}
+    trainings = [Training(i, i, 1.0, (), None if e is None else {"error": e, **others}) for i, e in enumerate(errors)]
     return FinalRecord(
         arch_id=trial.arch_id,
         architecture=trial.architecture,
         genotype=trial.genotype,
-        course={},
+        course={"space": {}, "dataset": {}, "training": {}},
         class_names=("a", "b"),
         shape=(1, 8, 8),
         mean=(0.0,),
         std=(1.0,),
-        images={},
+        images={"train": 10, "calibration": 2, "test": 4},
         parameters=1,
         macs=1,
         validation_error=0.1,

@@ -26,19 +26,19 @@ FINAL = FinalRecord(
     arch_id="aa00000000",
     architecture="|a|b|",
     genotype=(0, 1),
-    course={"training": {"epochs": 2, "learning_rate": 0.1}, "seed": 0},
+    course={"space": {}, "dataset": {}, "training": {"epochs": 2, "learning_rate": 0.1}, "seed": 0},
     class_names=("a", "ç", "caf\udce9"),  # the last is the name of a folder that is not UTF-8
     shape=(3, 8, 8),
     mean=(0.1 + 0.2, 1 / 3, 0.5),
     std=(1.0, 1e-17, 0.5),
-    images={"train": 10, "calibration": 2},
+    images={"train": 10, "calibration": 2, "test": 4},
     parameters=802426,
     macs=10**12,
     validation_error=1 / 3,
     versions={"nasx": "0.1.0"},
     trainings=(
         Training(0, 5, 1.5, ({"epoch": 1, "train_loss": math.inf, "validation_loss": 1.0},)),
-        Training(1, 6, 1.5, (), {"error": 0.25, "introspectability": None}),
+        Training(1, 6, 1.5, (), {"error": 0.25, "ece": 0.1, "calibrated_ece": 0.0, "introspectability": None}),
     ),
 )
 FINETUNED = Finetuned(
@@ -84,6 +84,16 @@ def test_there_is_no_record_without_a_file(tmp_path: Path) -> None:
         (lambda text: text.replace('"arch_id"', '"id"'), "arch_id: Field required"),
         (lambda text: text.replace('"number": 1', '"number": null'), r"trainings\.1\.number: Input should be a valid"),
         (lambda text: "[" * 100_000, "it is nested too deeply"),
+        (
+            lambda text: text.replace('"error": 0.25', '"error": 5'),
+            r"trainings\.1\.test.*error is 5, expected a number",
+        ),
+        (lambda text: text.replace('"error": 0.25', '"err": 0.25'), r"trainings\.1\.test.*error is missing"),
+        (lambda text: text.replace('"calibrated_ece": 0.0', '"calibrated_ece": NaN'), r"trainings\.1\.test.* is nan"),
+        (lambda text: text.replace('"test": 4', '"tests": 4'), "images: .*test is missing"),
+        (lambda text: text.replace('"train": 10', '"train": -1'), "images: .*a number of images is negative"),
+        (lambda text: text.replace('"space": {}', '"spaces": {}'), "course: .*space is missing"),
+        (lambda text: text.replace('"dataset": {}', '"dataset": 5'), "course: .*expected the settings of the space"),
     ],
 )
 def test_a_damaged_final_record_is_reported_with_its_problem(tmp_path: Path, change, problem: str) -> None:
