@@ -534,6 +534,8 @@ OVERRIDES = {
     "algorithm.retraining=0.8": r"^algorithm\.retraining must be auto or a number, at least 0 and at most 0\.75, got",
     "algorithm.preference=[0.1]": r"^algorithm\.preference must have a value for each of 2 objectives, got \(0\.1,\)",
     "algorithm=nsga2_paper;algorithm.population_size=2": r"^algorithm\.population_size must be at least 4, got 2\.$",
+    "algorithm=regularized_evolution;algorithm.population_size=3": r"population_size must be at least 4, got 3\.$",
+    "algorithm=local_search;algorithm.initial_samples=0": r"^algorithm\.initial_samples must be at least 1, got 0\.$",
     "algorithm=regularized_evolution;algorithm.sample_size=9": r"sample_size must be at most population_size, 8, got 9",
     "finetune_front=0": r"^finetune_front must be more than 0, got 0\.$",
     "objectives=[3]": r"^objectives must be a list of one or more of .*, got \[3\]\.$",

@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
-from nasx.errors import ResourceError
-from nasx.files import translate_disk_errors, write_atomically
+from nasx.errors import ResourceError, RunError
+from nasx.files import read_record, translate_disk_errors, write_atomically, write_record
 
 
 def test_a_file_is_written_with_its_directory_and_replaced_atomically(tmp_path: Path) -> None:
@@ -91,3 +92,17 @@ def test_the_longest_name_that_the_system_accepts_can_be_written(tmp_path: Path)
     write_atomically(tmp_path / ("x" * 255), b"data")
 
     assert (tmp_path / ("x" * 255)).read_bytes() == b"data"
+
+
+RECORDS = TypeAdapter(list[dict[str, int]])
+
+
+def test_every_entry_of_a_list_of_records_has_a_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    write_record(path, [{"epochs": 3}, {"epochs": 5}, {}], RECORDS, checksum=True)
+    assert path.read_text().count('"checksum"') == 3
+    assert read_record(path, RECORDS, remedy="Remove it.") == [{"epochs": 3}, {"epochs": 5}, {}]
+
+    path.write_text(path.read_text().replace('"epochs": 5', '"epochs": 6'))
+    with pytest.raises(RunError, match=r"is damaged \(its checksum does not match its values\)\. Remove it\.$"):
+        read_record(path, RECORDS, remedy="Remove it.")

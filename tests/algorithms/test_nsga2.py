@@ -266,3 +266,53 @@ def test_any_population_of_four_or_more_works(algorithm, size):
     for number in range(40):
         made.tell(made.ask().number, (number % 7, -number % 5))
     assert len(made.population.members) <= 2 * size
+
+
+class Forecast:
+    """A surrogate for which every offspring is bad, except one that beats the whole front."""
+
+    models, n_results = (True,), 0
+
+    def __init__(self, place):
+        self.place = place
+        self.best = []  # genotype of the good offspring of each draw
+
+    def predict(self, genotypes):
+        means = np.full((len(genotypes), 2), 9.0)
+        means[self.place] = -9.0
+        self.best.append(genotypes[self.place])
+        return means, np.full((len(genotypes), 2), 1e-6)
+
+
+@pytest.mark.parametrize("preference", [None, (0.0, 0.0)])
+def test_the_most_promising_of_several_offspring_is_proposed(preference):
+    algorithm = NSGA2(
+        initial_samples=4, screening=5, unscreened=0.0, retraining=0, preference=preference, problem=PROBLEM
+    )
+    for number in range(6):
+        algorithm.tell(algorithm.ask().number, (number, 6 - number))
+    forecast = Forecast(place=3)
+    algorithm._surrogate = forecast
+
+    drawn = [algorithm._draw(6, np.random.default_rng(seed)) for seed in range(20)]
+
+    screened = [proposal.genotype for proposal in drawn if proposal.operator != "random"]
+    assert len(screened) == len(forecast.best) > 10
+    assert [tuple(genotype) for genotype in screened] == [tuple(genotype) for genotype in forecast.best]
+
+
+def test_offspring_are_compared_with_the_front_only(monkeypatch):
+    fronts = []
+
+    def improvements(means, deviations, front):
+        fronts.append(front)
+        return np.zeros(len(means))
+
+    monkeypatch.setattr("nasx.algorithms.nsga2.expected_improvements", improvements)
+    algorithm = NSGA2(initial_samples=4, screening=5, unscreened=0.0, retraining=0, problem=PROBLEM)
+    for costs in ((0, 3), (3, 0), (1, 1), (4, 4), (5, 5)):
+        algorithm.tell(algorithm.ask().number, costs)
+    algorithm._surrogate = Forecast(place=0)
+    algorithm._draw(5, np.random.default_rng(0))
+
+    assert sorted(map(tuple, fronts[0])) == [(0, 3), (1, 1), (3, 0)]

@@ -104,3 +104,11 @@ def test_dropping_nothing_gains_nothing_and_one_image_is_always_kept():
     confidence, is_correct = draw(50)
     assert accuracy_gain(confidence, is_correct, dropped=0) == 0
     assert accuracy_gain([0.1, 0.9], [False, True], dropped=0.99) == pytest.approx(0.5)
+
+
+def test_means_of_single_precision_confidences_are_computed_in_double_precision():
+    confidence = np.random.default_rng(0).random(999).astype(np.float32)
+    found = reliability(confidence, confidence > 0.5, n_bins=3)
+
+    parts = np.array_split(np.sort(confidence.astype(np.float64)), 3)
+    np.testing.assert_allclose(found.confidence, [part.mean() for part in parts], rtol=1e-14)

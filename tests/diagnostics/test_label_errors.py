@@ -86,3 +86,11 @@ def test_planted_errors_are_found_and_the_dataset_is_not_changed():
 def test_shares_of_0_and_1_are_rejected(share):
     with pytest.raises(SettingError, match=f"^share must be more than 0 and less than 1, got {share}$"):
         plant_label_errors(make_network, make_data(), Recipe(), augmentation=PLAIN, share=share, device=CPU)
+
+
+def test_the_cross_entropy_of_half_precision_logits_is_computed_in_double_precision():
+    logits = np.array([[1.001, -2.3, 0.7], [10.0, 9.99, -4.0]], dtype=np.float16)
+    exact = logits.astype(np.float64)
+    expected = np.log(np.exp(exact).sum(axis=1)) - exact[[0, 1], [2, 1]]
+
+    np.testing.assert_allclose(cross_entropy(logits, [2, 1]), expected, rtol=1e-12)

@@ -283,3 +283,15 @@ def test_an_objective_without_a_column_is_reported(tmp_path):
 def test_settings_out_of_range_are_rejected(settings, message):
     with pytest.raises(SettingError, match=f"^{message}$"):
         TabularEvaluation(**{"table": Path("t.csv"), "metrics": {}, **settings})
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.25])
+def test_a_lookup_takes_as_long_as_asked(tmp_path, monkeypatch, seconds):
+    slept = []
+    monkeypatch.setattr("nasx.evaluation.tabular.time.sleep", slept.append)
+    file = table(tmp_path, f"0.5,{POOL}").table
+    slow = TabularEvaluation(table=file, metrics={"error": Column(column="accuracy")}, seconds=seconds)
+    answers = slow.read(SPACE, ["error"])
+
+    assert answers(job(POOL)).train_seconds == seconds
+    assert sum(slept) == seconds

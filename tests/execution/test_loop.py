@@ -441,3 +441,14 @@ def test_the_progress_counts_trials_by_status_and_shows_the_latest_failures_only
     assert (progress.complete, progress.failed, progress.infeasible) == (2, 2, 1)
     assert [trial.evaluation for trial in progress.failures] == [later, FAILED]
     assert progress.evaluated == 4 and progress.evaluations == 10
+
+
+def test_an_attempt_is_withdrawn_once_however_often_a_search_is_closed(tmp_path):
+    loop = make_loop(tmp_path, Script((1, 1)), evaluations=1)
+    job = loop.next_job()
+    assert loop.store.attempts(job.arch_id) == 1
+
+    loop.close()
+    loop.close()
+
+    assert loop.store.attempts(job.arch_id) == 0
