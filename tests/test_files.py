@@ -106,3 +106,11 @@ def test_every_entry_of_a_list_of_records_has_a_checksum(tmp_path: Path) -> None
     path.write_text(path.read_text().replace('"epochs": 5', '"epochs": 6'))
     with pytest.raises(RunError, match=r"is damaged \(its checksum does not match its values\)\. Remove it\.$"):
         read_record(path, RECORDS, remedy="Remove it.")
+
+
+def test_every_entry_of_a_mapping_of_records_has_a_checksum(tmp_path: Path) -> None:
+    path, adapter = tmp_path / "mapping.json", TypeAdapter(dict[str, dict[str, int]])
+    write_record(path, {"a": {"epochs": 3}, "b": {"epochs": 5}}, adapter, checksum=True)
+    path.write_text(path.read_text().replace('"epochs": 5', '"epochs": 6'))
+    with pytest.raises(RunError, match=r"its checksum does not match its values"):
+        read_record(path, adapter, remedy="Remove it.")

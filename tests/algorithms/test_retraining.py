@@ -200,3 +200,10 @@ def test_if_nothing_is_uncertain_the_front_member_with_the_fewest_trainings_is_c
     settled.means = np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 0.0], [2.0, 2.0]])
 
     assert choose_network(settled, np.array([3, 2, 4, 1]), np.random.default_rng(0)) == 1
+
+
+def test_random_search_without_noise_never_waits():
+    problem = Problem(gene_sizes=(4, 4, 4), n_objectives=2, seed=0, is_noisy=False)
+    algorithm = RandomSearch(retraining=0.5, problem=problem)
+
+    assert [algorithm.ask().number for _ in range(30)] == list(range(30))

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save
 
 from nasx.files import add_checksum
-from nasx.runs.check import Defect, check_run
+from nasx.runs.check import Defect, _is_distance_matrix, check_run
 from nasx.runs.directory import weights_file
 from nasx.runs.journal import Journal
 from nasx.trial import Candidate
@@ -191,3 +191,16 @@ def test_damaged_weights_are_detected(run_dir: Path) -> None:
 
 def assert_matches(text: str, pattern: str) -> None:
     assert re.match(pattern, text), text
+
+
+@pytest.mark.parametrize(
+    ("distances", "is_one"),
+    [
+        ([[0.0, 0.3], [0.3, 0.0]], True),
+        ([[0.0, np.nan], [np.nan, 0.0]], True),
+        ([[0.0, 0.3], [0.4, 0.0]], False),
+        ([[0.1, 0.3], [0.3, 0.0]], False),
+    ],
+)
+def test_distances_of_classes_are_symmetric_with_a_zero_diagonal(distances: list[list[float]], is_one: bool) -> None:
+    assert _is_distance_matrix(np.array(distances)) is is_one
