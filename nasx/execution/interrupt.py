@@ -227,7 +227,7 @@ def end_within(seconds: float, due: Callable[[], str], status: int) -> Iterator[
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.1):
+        while not over.wait(0.05):
             if what := due():
                 if not over.wait(seconds):
                     _end(f"nasx: {what} {_state.advice}".rstrip(), status)

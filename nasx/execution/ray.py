@@ -8,6 +8,7 @@ import os
 import secrets
 import site
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -173,12 +174,14 @@ class RayExecution:
             _temporary_folder() as folder,
             self._shared_gpus(folder) as variables,
             relayed() as self._handle_signals,
+            _quiet_threads(),
             ThreadPoolExecutor(1, thread_name_prefix="ray") as thread,
         ):
             self._servers = Servers(folder)
             self._starting = thread.submit(_start, self.address, self._plan, [IMPORTS, *imports], folder, variables)
             try:
-                with end_within(1.0, self._servers.died, status=2):
+                # soon: without its raylet, Ray ends this process by itself, without a word
+                with end_within(0.2, self._servers.died, status=2):
                     yield
             finally:
                 self._shut_down()
@@ -409,3 +412,19 @@ def _silent() -> Iterator[None]:
     """Discard what Ray prints on stdout: the journal records each lost trial."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
         yield
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Discard errors of Ray in its own threads, e.g. if a signal ends its servers while it starts."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, ray.exceptions.RayError):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from nasx.errors import ResourceError, SettingError
 from nasx.execution import ray as ray_module
 from nasx.execution import stuck, tuner
 from nasx.execution.budget import SearchLimits
-from nasx.execution.ray import RayExecution
+from nasx.execution.ray import RayExecution, _quiet_threads
 from nasx.trial import Job, Reason, TrialStatus
 from tests.factories import evaluators
 from tests.factories.searches import Script, bare, front_of, make_loop, nsga2
@@ -242,3 +243,20 @@ def test_the_environment_is_as_it_was_once_ray_has_started(monkeypatch, tmp_path
     assert seen[ray_module.PRELOAD]
     assert seen["PYTHONPATH"]
     assert dict(os.environ) == before
+
+
+def test_errors_of_threads_of_ray_are_not_printed_and_others_are():
+    def fail(error):
+        thread = threading.Thread(target=lambda: (_ for _ in ()).throw(error))
+        thread.start()
+        thread.join()
+
+    shown = []
+    before, threading.excepthook = threading.excepthook, lambda args: shown.append(args.exc_value)
+    try:
+        with _quiet_threads():
+            fail(ray.exceptions.RaySystemError("recvmsg: connection reset by peer"))
+            fail(ours := ValueError("ours"))
+    finally:
+        threading.excepthook = before
+    assert shown == [ours]
