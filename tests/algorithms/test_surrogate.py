@@ -447,3 +447,11 @@ def test_a_network_that_is_worse_in_every_draw_is_always_dominated(draws):
     for i in range(7):
         worse = [(draws[:, j].max(axis=0) < draws[:, i].min(axis=0)).all() for j in range(7)]
         assert found[i] == any(worse)
+
+
+def test_the_noise_of_exact_costs_is_not_inflated():
+    data = Trainings(0)
+    plain, inflated = (fit(data.rows, data.measured, exact=True, noise_inflation=factor) for factor in (1.0, 1.7))
+
+    assert inflated.posterior_means.tolist() == plain.posterior_means.tolist()
+    assert inflated.posterior_variances.tolist() == plain.posterior_variances.tolist()

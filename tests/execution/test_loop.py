@@ -42,6 +42,7 @@ def test_a_disconnected_genotype_is_infeasible_without_training_and_costs_no_eva
     assert loop.algorithm.received[0] is None
     trial = loop.store.trials()[0]
     assert (trial.status, trial.evaluation.reason) == (TrialStatus.INFEASIBLE, Reason.DISCONNECTED)
+    assert loop.progress().cached == 1
     assert loop.finished
     assert loop.progress().evaluated == 1
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nasx.errors import SettingError
-from nasx.introspection.probes import FeatureMap, find_probes, probe_at
+from nasx.introspection.probes import FeatureMap, _cuts, find_probes, probe_at
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -118,3 +118,26 @@ def test_a_network_of_one_resolution_is_probed_at_quarters_of_its_depth():
 def test_a_network_without_a_feature_map_has_no_probes():
     with pytest.raises(SettingError, match=r"no single module output determines its logits"):
         find_probes(nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 5)).eval(), IMAGES)
+
+
+class Block(nn.Module):
+    """A module of the user that is no container: its parts are not looked at by default."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 3, padding=1)
+        self.activation = nn.ReLU()
+
+    def forward(self, images):
+        return self.activation(self.convolution(images))
+
+
+def test_parts_of_modules_that_are_no_containers_are_cuts_only_if_asked_for():
+    network = nn.Sequential(
+        Block(), nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Flatten(), nn.LazyLinear(2)
+    ).eval()
+    images = torch.rand(2, 3, 6, 6)
+    network(images)
+
+    assert [cut.name for cut in _cuts(network, images, deep=False)] == ["0", "1.0", "1"]
+    assert [cut.name for cut in _cuts(network, images, deep=True)] == ["0.convolution", "0", "1.0", "1"]
