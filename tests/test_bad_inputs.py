@@ -662,10 +662,12 @@ def arch(text: str):
 
 
 def called(line: str):
-    """A command line in which {run} stands for a sound run and {id} for one of its networks."""
+    """A command line in which {run} stands for a sound run, {id} for one of its networks and {file} for this file."""
 
     def act(case: Case) -> None:
-        case.command(*(word.format(run=case.run, id=case.weights.parent.name) for word in shlex.split(line)))
+        case.command(
+            *(word.format(run=case.run, id=case.weights.parent.name, file=__file__) for word in shlex.split(line))
+        )
 
     return act
 
@@ -678,8 +680,8 @@ CALLS = {
     f"{NEW} /sys/nope": r"^/sys/nope cannot be written \(Operation not permitted|Permission denied|Read-only",
     f"{NEW} /dev/null/x": r"^/dev/null/x.* cannot be ",
     f"{NEW} /dev/null": r"^/dev/null ",
-    f"{NEW} {__file__}/x": r"test_bad_inputs\.py/x.* cannot be ",
-    f"{NEW} {__file__}": r"test_bad_inputs\.py is a file: choose a new directory with --run-dir\.",
+    f"{NEW} {{file}}/x": r"test_bad_inputs\.py/x.* cannot be ",
+    f"{NEW} {{file}}": r"test_bad_inputs\.py is a file: choose a new directory with --run-dir\.",
     f"{NEW} {LONG_PATH}": r"File name too long",
     f"{NEW} ''": r"^--run-dir must be a path, got an empty text",
     f"{NEW} ~nobody9/x": r"^--run-dir begins with ~, but there is no such home directory: ~nobody9/x",
@@ -696,7 +698,7 @@ CALLS = {
     f"pareto --run-dir {LONG_PATH}": r"too long",
     "explain --run-dir {run} --arch-id {id} --out ''": r"^--out must be a path, got an empty text",
     "report --run-dir {run} --out /proc/nope": r"^/proc/nope cannot be written: name another place with --out\.$",
-    f"report --run-dir {{run}} --out {__file__}/x": r"test_bad_inputs\.py/x cannot be written",
+    "report --run-dir {run} --out {file}/x": r"test_bad_inputs\.py/x cannot be written",
     "report --run-dir {run} --out /": r"^/ cannot be written: it is a directory, expected a file\.",
     f"report --run-dir {{run}} --out {'x' * 256}": r"File name too long",
     "export --run-dir {run} --arch-id {id} --format safetensors --out /proc/nope": r"^/proc/nope.* cannot be written",
