@@ -21,7 +21,7 @@ FINETUNED_WEIGHTS = "finetuned.safetensors"  # after fine-tuning with the regula
 Number = int | float  # read as written: the number of an epoch stays an integer
 _TESTED = ("error", "ece", "calibrated_ece", "introspectability")  # of each tested network; other metrics may follow
 _SHARES = ("error", "macro_error", "ece", "calibrated_ece")  # range from 0 to 1
-_PARTS = ("train", "calibration", "test")
+_PARTS = ("train", "calibration")  # the test images are counted by the first test-set evaluation
 _SECTIONS = ("space", "dataset", "training")
 
 
@@ -89,6 +89,10 @@ class FinalRecord:
     search_trainings: int = 1  # number of trainings of the network in the search
     # part of the test images -> digest and facts (`nasx.data.digest`); empty: not tested, or by an older version
     test_content: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "test" not in self.images and any(training.test for training in self.trainings):
+            raise ValueError("images: test is missing, but there are test errors")
 
     def training(self, number: int) -> Training | None:
         """Return the finished training with the given number, if there is one."""

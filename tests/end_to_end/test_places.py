@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import nasx
 from tests.factories.black_box import LINES, nasx
 
 USER = 12345  # no entry in the list of users
@@ -53,12 +54,23 @@ def user(tmp_path):
     return prefix
 
 
+TREE = Path(nasx.__file__).parents[1]  # with the environment, in CI
+
+
+def mounting(directory, options):
+    """Return commands that mount an empty file system. A tree in it, open as descriptor 9, stays visible."""
+    commands = [f"mount -t tmpfs none {directory}"]
+    if TREE.is_relative_to(directory):
+        commands += [f"mkdir -p {TREE}", f"mount --no-canonicalize --bind /proc/self/fd/9 {TREE}"]
+    return " && ".join([*commands, f"mount -o remount,{options} {directory}"])
+
+
 @pytest.fixture
 def mount():
     """Return a prefix that runs a command with file systems mounted on some directories."""
 
     def prefix(*directories, options):
-        mounts = " && ".join(f"mount -t tmpfs -o {options} none {directory}" for directory in directories)
+        mounts = " && ".join(["exec 9< " + str(TREE), *(mounting(Path(d), options) for d in directories)])
         found = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "-")
         if not works(*found):
             pytest.skip("needs root, to mount")
