@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import nasx
+import tests
 from tests.factories.black_box import LINES, nasx
 
 USER = 12345  # no entry in the list of users
@@ -54,7 +54,7 @@ def user(tmp_path):
     return prefix
 
 
-TREE = Path(nasx.__file__).parents[1]  # with the environment, in CI
+TREE = Path(tests.__file__).parents[1]  # with the environment, in CI
 
 
 def mounting(directory, options):
