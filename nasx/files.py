@@ -227,7 +227,8 @@ def _validate(value: Any, adapter: TypeAdapter[T]) -> T:
     except ValidationError as exc:
         first = exc.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{key}: {first['msg']}" if key else first["msg"]) from exc
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{key}: {problem}" if key else problem) from exc
 
 
 MAX_ARCHIVE_BYTES = 2**32  # of all members of an archive, unpacked

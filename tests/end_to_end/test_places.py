@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import tests
 from tests.factories.black_box import LINES, nasx
 
 USER = 12345  # no entry in the list of users
@@ -54,7 +53,7 @@ def user(tmp_path):
     return prefix
 
 
-TREE = Path(tests.__file__).parents[1]  # with the environment, in CI
+TREE = Path(__file__).parents[2]  # with the environment, in CI
 
 
 def mounting(directory, options):
