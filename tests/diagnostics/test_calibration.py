@@ -112,3 +112,9 @@ def test_means_of_single_precision_confidences_are_computed_in_double_precision(
 
     parts = np.array_split(np.sort(confidence.astype(np.float64)), 3)
     np.testing.assert_allclose(found.confidence, [part.mean() for part in parts], rtol=1e-14)
+
+
+def test_bins_of_single_precision_confidences_have_the_bounds_of_double_precision():
+    confidence = np.array([0.2, 0.19], dtype=np.float32)  # 0.2 is above 3 / 15 here: the two are in different bins
+
+    assert expected_calibration_error(confidence, [True, False]) == pytest.approx((0.8 + 0.19) / 2, abs=1e-6)
