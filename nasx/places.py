@@ -101,7 +101,7 @@ def _home() -> Path | None:
 def _replacement() -> Path:
     """Return the directory of this user in the temporary folder. It may be lost when the container ends.
 
-    Other users must not be able to put files there: a directory that is not ours alone is replaced by a new one.
+    Other users must not be able to write there: a directory of another owner or mode is replaced by a new one.
     """
     folder = Path(tempfile.gettempdir(), f"{REPLACEMENT}{os.getuid()}")
     with contextlib.suppress(FileExistsError):

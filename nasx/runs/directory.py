@@ -175,7 +175,7 @@ def prepare_directory(job: Job, file: Path) -> None:
 
 
 def gone(run_dir: Path) -> RunError:
-    """Return the error for a run directory that is no longer where it was."""
+    """Return the error for a run directory that was moved, removed or replaced."""
     return RunError(
         f"{run_dir} was removed, moved or replaced while nasx was using it: stopped, and nothing more is written. "
         "If it was moved, all that is finished is there: continue with --run-dir and its new path."

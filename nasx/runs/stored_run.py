@@ -62,7 +62,7 @@ class ReadOptions:
     notify: Notify = print_once  # receives messages for the user, one line each
 
 
-DEFAULT: Final = ReadOptions()  # the data where they were, no others, and no code of unknown origin
+DEFAULT: Final = ReadOptions()  # data at their recorded place; other data and code of unknown origin are refused
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,7 +137,7 @@ def plan_final_training(
 
 
 def _without_places(facts: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
-    """Return facts for a comparison: without the settings that only say where the data are. Their content decides."""
+    """Return facts for a comparison: without the places of the data, whose content is compared separately."""
     places = experiment.dataset.places if isinstance(experiment.dataset, HasPlaces) else ()
     dataset = {name: value for name, value in facts["dataset"].items() if name not in places}
     return {**facts, "dataset": dataset}
