@@ -56,7 +56,11 @@ def captured(step: Callable[[], None], stream: torch.cuda.Stream | None) -> Call
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
         step()
-    return graph.replay
+
+    def replay(_kept: Callable[[], None] = step) -> None:  # the graph uses the step's memory: do not free it
+        graph.replay()
+
+    return replay
 
 
 def stream_or_none() -> torch.cuda.Stream | None:
