@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from nasx.trial import Candidate, Genotype, Score
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from nasx.data.augmentation import Augmentation
@@ -240,6 +242,14 @@ class HasPlaces(Protocol):
     @property
     def places(self) -> Sequence[str]:
         """Return the names of these settings, e.g. ("root", "cache"); usually a class attribute."""
+
+
+@runtime_checkable
+class HasFiles(Protocol):
+    """Dataset whose images are files, so that pages can name and link them. Optional."""
+
+    def path(self, file: str) -> Path:
+        """Return the path of an image from its name in `LabeledImages.files`."""
 
 
 class Execution(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,6 +91,8 @@ class LabeledImages:
     labels: NDArray[np.int64]  # (n,), 0 <= label < len(class_names)
     class_names: tuple[str, ...]
     on_disk: bool = False  # `images` is mapped from a file and never loaded as a whole: batches are read from it
+    files: tuple[str, ...] = ()  # of each image, relative to the root of the dataset, with "/"; (): no files
+    indices: NDArray[np.int64] | None = None  # (n,) position of each image in what was read; None: 0, 1, ..., n - 1
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,22 +106,36 @@ class LabeledImages:
     def n_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """(n,) position of each image in what was read, before splits and corrections."""
+        return np.arange(len(self)) if self.indices is None else self.indices
+
+    def image_name(self, index: int) -> str:
+        """Return the file of an image, or its position if the images have no files: `corrections` accepts both."""
+        return self.files[index] if self.files else str(self.positions[index])
+
     def take(self, indices: NDArray[np.int64]) -> LabeledImages:
         """Return the images at `indices`, in that order; on disk if these are."""
-        if self.on_disk:
-            return LabeledImages(take_rows(self.images, indices), self.labels[indices], self.class_names, on_disk=True)
-        return LabeledImages(self.images[indices], self.labels[indices], self.class_names)
+        return replace(
+            self,
+            images=take_rows(self.images, indices) if self.on_disk else self.images[indices],
+            labels=self.labels[indices],
+            files=tuple(self.files[i] for i in indices) if self.files else (),
+            indices=self.positions[indices],
+        )
 
     def __reduce__(self) -> Any:
         """Pickle images on disk as the path of their file: numpy would send all pixels."""
+        facts = (self.labels, self.class_names, self.on_disk, self.files, self.indices)
         if not self.on_disk:
-            return LabeledImages, (self.images, self.labels, self.class_names)
+            return LabeledImages, (self.images, *facts)
         assert isinstance(self.images, np.memmap)
-        return _reopened, (self.images.filename, self.labels, self.class_names)
+        return _reopened, (self.images.filename, *facts)
 
 
-def _reopened(file: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> LabeledImages:
-    return LabeledImages(open_rows(Path(file)), labels, class_names, on_disk=True)
+def _reopened(file: str, *facts: Any) -> LabeledImages:
+    return LabeledImages(open_rows(Path(file)), *facts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,4 +112,5 @@ def concatenate(parts: Sequence[LabeledImages]) -> LabeledImages:
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.labels for part in parts]),
         parts[0].class_names,
+        files=tuple(file for part in parts for file in part.files),
     )

@@ -105,7 +105,13 @@ class ImageFolder:
         images = cached_images(files.paths, size=self.image_size, channels=channels, folder=folder)
         labels = np.array(files.labels, dtype=np.int64)
         on_disk = stays_on_disk(self.memory_map, images.nbytes)
-        return LabeledImages(images, labels, files.class_names, on_disk=on_disk)
+        root = self._root()
+        names = tuple(valid_name(path.relative_to(root).as_posix()) for path in files.paths)
+        return LabeledImages(images, labels, files.class_names, on_disk=on_disk, files=names)
+
+    def path(self, file: str) -> Path:
+        """Return the path of an image from its name in `LabeledImages.files`."""
+        return self._root() / file
 
 
 def list_files(folder: Path, *, class_names: Sequence[str] | None = None) -> LabeledFiles:

@@ -122,3 +122,14 @@ def test_a_full_disk_is_reported(tmp_path):
 
     with pytest.raises(ResourceError, match=r"cannot store the resized images .*set dataset\.cache=DIR"):
         dataset.write_rows(tmp_path / "file" / "x.npy", (1, 2), np.zeros((1, 2), np.uint8))
+
+
+def test_images_keep_their_position_and_their_file_through_splits() -> None:
+    pixels, labels = np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 1, 0, 1])
+    images = LabeledImages(pixels, labels, ("a", "b"), files=("a/1.png", "b/2.png", "a/3.png", "b/4.png"))
+    chosen = images.take(np.array([3, 0, 2])).take(np.array([2, 0]))
+    assert chosen.positions.tolist() == [2, 3]
+    assert chosen.files == ("a/3.png", "b/4.png")
+    again = pickle.loads(pickle.dumps(chosen))
+    assert (again.image_name(1), again.positions.tolist()) == ("b/4.png", [2, 3])
+    assert LabeledImages(pixels, labels, ("a", "b")).take(np.array([3])).image_name(0) == "3"
