@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from nasx.errors import NasxError
+from nasx.escaping import printable
 from nasx.reports import paper as papers
 from nasx.reports import tables
 from nasx.reports.summary import FrontSummary, summarize, summarize_run
@@ -83,11 +84,13 @@ def _print(summary: FrontSummary, format: Format) -> None:  # noqa: A002
 
 
 def _dataset(run: StoredRun) -> str:
-    """Return the name of a run's dataset. Raises NasxError if the run has none."""
-    from nasx.config.components import dataset_name
+    """Return the name of a run's published dataset. Raises NasxError if the run has none."""
+    from nasx.config.components import dataset_name, published_name
     from nasx.config.trust import check_targets
 
     check_targets({"dataset": run.config.get("dataset")}, str(run.run_dir / CONFIG))
     if not (name := dataset_name(run.config)):
         raise NasxError(f"{run.run_dir} looks its results up in a table: the paper has no front to compare them with.")
-    return name
+    if not (published := published_name(run.config)):
+        raise NasxError(f"the paper has no front for {printable(name)}: these are images of your own.")
+    return published

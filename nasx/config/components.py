@@ -118,6 +118,17 @@ def dataset_name(config: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) else str(build(node, "dataset").name)
 
 
+def published_name(config: Mapping[str, Any]) -> str:
+    """Return the name of the published dataset of a config; "" if the data are the user's own, whatever their name.
+
+    Only the class of a published dataset has a name of its own: a folder may be called cifar10, too.
+    Raises ConfigError if the class cannot be imported.
+    """
+    node = config.get("dataset")
+    name = None if node is None or config.get("evaluation") else getattr(load_target(node, "dataset"), "name", None)
+    return name if isinstance(name, str) else ""
+
+
 def load_target(node: Mapping[str, Any], group: str) -> Callable[..., Any]:
     """Return the class or function that `_target_` names, as "package.module.Name". Raises ConfigError."""
     key = full_key(group, TARGET)

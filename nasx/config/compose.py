@@ -18,9 +18,11 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import nasx
+from nasx.config.auto import with_a_number_of_evaluations
 from nasx.config.describe import suggest
 from nasx.config.find import find_config, known_choices, known_groups, packaged_directory, search_path
 from nasx.config.hydra_errors import parse_overrides, resolve, translate
+from nasx.config.naming import own_data_name
 from nasx.config.plain import MAX_BYTES, Config, check_extent, drop, get, leaves, put
 from nasx.config.schema import read_config
 from nasx.config.written import quoted, with_written_file, with_written_overrides
@@ -41,7 +43,7 @@ def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_mi
             valid YAML, a value is missing, or the root does not match `nasx.config.schema`.
     """
     config = compose_unchecked(name_or_path, overrides, allow_missing=allow_missing)
-    read_config(config)
+    read_config(with_a_number_of_evaluations(config))
     return config
 
 
@@ -54,10 +56,19 @@ def compose_unchecked(
     parsed = parse_overrides(overrides)
     composed = _compose(file, parsed)
     unresolved: Config = OmegaConf.to_container(composed)  # type: ignore[assignment]
-    if unresolved.get("name") is None:
-        OmegaConf.update(composed, "name", valid_name(file.stem), force_add=True)
-    config = resolve(composed, allow_missing=allow_missing)
-    return with_written_overrides(with_written_file(config, file, overrides), overrides)
+
+    def finished(name: str | None) -> Config:
+        if name is not None:
+            OmegaConf.update(composed, "name", name, force_add=True)
+        config = resolve(composed, allow_missing=allow_missing)
+        return with_written_overrides(with_written_file(config, file, overrides), overrides)
+
+    if unresolved.get("name") is not None:
+        return finished(None)
+    config = finished(valid_name(file.stem))
+    # a config of the user's own has the name that the user chose; a packaged one says nothing about the user's data
+    is_packaged = packaged_directory() in file.parents
+    return finished(own) if is_packaged and (own := own_data_name(config)) else config
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:

@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nasx.config.naming import place_title
 from nasx.config.settings import settings
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages, open_rows, stays_on_disk, write_rows
@@ -56,8 +57,12 @@ class ImageFolder:
     cache: str | None = None  # directory for the resized images; None: the user's cache directory
     augmentation: Augmentation = _AUGMENTATION
 
-    name: ClassVar[str] = "folder"
     places: ClassVar[tuple[str, ...]] = ("root", "memory_map", "cache")
+
+    @property
+    def name(self) -> str:
+        """Name of the folder, as the user knows it."""
+        return place_title(self.root, "folder")
 
     def train(self) -> LabeledImages:
         return self._read(self.train_files())

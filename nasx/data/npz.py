@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from nasx.config.naming import place_title
 from nasx.config.settings import settings
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import IMAGE_SIZES, LabeledImages
@@ -64,8 +65,12 @@ class NumpyArrays:
     seed: Seed = 0  # of that split
     augmentation: Augmentation = _AUGMENTATION
 
-    name: ClassVar[str] = "numpy"
     places: ClassVar[tuple[str, ...]] = ("file",)
+
+    @property
+    def name(self) -> str:
+        """Name of the file without its suffix."""
+        return place_title(self.file, "numpy")
 
     def train(self) -> LabeledImages:
         """Return the training part, and val if present: a search draws its own validation images."""

@@ -24,11 +24,12 @@ from tests.factories.trials import make_noisy_run, make_run, make_trial
 # dataset -> scorer
 PAPER = {"mnist": "activations", "cifar10": "activations", "imagenet16_120": "activations_weighted"}
 NEEDED = {**{name: ["dataset.root=data"] for name in PAPER}, "nats_bench": ["evaluation.table=table.csv"]}
+NEEDED["cifar10_folder"] = ["dataset=folder", "dataset.root=/data/cifar10"]
 
 
 def write_run(run_dir, trials, config="cifar10"):
     run_dir.mkdir(parents=True)
-    settings = as_plain(compose(config, NEEDED.get(config, [])))
+    settings = as_plain(compose(config.removesuffix("_folder"), NEEDED.get(config, [])))
     write_atomically(run_dir / "config.yaml", to_yaml(settings).encode())
     named = {name: settings[name] for name in ("name", "seed")}
     info = make_info(**named, config=settings, config_hash=config_hash(settings))
@@ -238,3 +239,10 @@ def test_runs_show_can_be_filtered_by_status(home, capsys):
     out = capsys.readouterr().out
     assert "chance level" in out
     assert "diverged" not in out
+
+
+def test_a_folder_called_cifar10_is_not_compared_with_the_papers_cifar10(tmp_path, capsys):
+    run = write_run(tmp_path / "run", make_run(3), "cifar10_folder")
+
+    assert main(["pareto", "--paper", "--run-dir", str(run)]) == 2
+    assert "the paper has no front for cifar10: these are images of your own." in capsys.readouterr().err

@@ -104,8 +104,10 @@ def test_every_config_has_its_contract_tested():
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == DATASETS.keys() | NEEDS_AN_EXTRA
 
 
-def test_name_is_that_of_the_config(dataset, name):
-    assert dataset.name == name
+def test_a_published_dataset_has_the_name_of_its_config_and_data_of_the_user_that_of_their_place(
+    dataset, name, tmp_path
+):
+    assert dataset.name == {"folder": tmp_path.name, "numpy": "images"}.get(name, name)
 
 
 def test_images_are_bytes_of_the_known_shape(part, name):

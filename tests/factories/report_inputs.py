@@ -78,6 +78,7 @@ def make_report_input(n=64, *, trials=None, directory=None, explained=0, **chang
         "info": make_info(),
         "run_dir": "runs/made_up",
         "dataset": "cifar10",
+        "published": "cifar10",
         "edges": {a: space.edges(g) for a, g in genotypes.items()},
         "traits": names,
         "figures": figures,

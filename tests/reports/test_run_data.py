@@ -157,9 +157,9 @@ def hypervolume_by_steps(paper):
     return volume
 
 
-@pytest.mark.parametrize("dataset", ["digits", ""])
-def test_a_dataset_without_a_front_in_the_paper_has_no_overlay(dataset):
-    assert run_data(make_report_input(8, dataset=dataset))["paper"] is None
+@pytest.mark.parametrize("published", ["digits", ""])
+def test_a_dataset_without_a_front_in_the_paper_has_no_overlay(published):
+    assert run_data(make_report_input(8, published=published))["paper"] is None
 
 
 def test_a_run_without_the_papers_scores_has_no_overlay():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from nasx.config.components import build, dataset_name
+from nasx.config.components import build, dataset_name, published_name
 from nasx.config.plain import to_yaml
 from nasx.errors import RunError, first_line
 from nasx.files import read_bounded
@@ -40,6 +40,7 @@ class ReportInput:
     info: RunInfo
     run_dir: str  # as given by the user
     dataset: str = ""  # `Dataset.name`; empty: results come from a table
+    published: str = ""  # name of the published dataset; empty: none, or the user's own data
     edges: Mapping[str, Sequence[Edge]] = field(default_factory=dict)  # by arch_id; empty: the space has no cells
     traits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of motifs, by arch_id
     figures: Mapping[str, Sequence[EmbeddedFigure]] = field(default_factory=dict)  # by arch_id
@@ -141,6 +142,7 @@ def load_report_input(run: Path, commands: Sequence[str], options: ReadOptions =
         info=info,
         run_dir=str(run),
         dataset=dataset_name(config),
+        published=published_name(config),
         edges={a: cells.edges(g) for a, g in genotypes.items()} if cells else {},
         traits={a: _traits(space, g, has_cells=cells is not None) for a, g in genotypes.items()},
         figures=_figures(run, trials),

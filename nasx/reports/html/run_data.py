@@ -144,9 +144,9 @@ def _motifs(run: ReportInput, front: Sequence[str], complete: Sequence[Architect
 
 def _paper(run: ReportInput) -> dict[str, Any] | None:
     """Return the paper's front and this run's by the same scorer; None if either is missing."""
-    if run.dataset not in papers.SCORERS:
+    if run.published not in papers.SCORERS:
         return None
-    theirs = papers.paper_front(run.dataset)
+    theirs = papers.paper_front(run.published)
     try:
         measured = papers.with_paper_score(run.trials, theirs)
     except NasxError:  # no scores by the paper's scorer
