@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from nasx.algorithms.estimates import Noise
 from nasx.errors import ConfigError, DataError, ResourceError
+from nasx.extras import install_command
 from nasx.reports.summary import ArchitectureResult, FrontSummary, summarize_run
 from nasx.reports.text import (
     certainty_sentence,
@@ -431,4 +432,4 @@ def _pandas() -> Any:
     try:
         return import_module("pandas")
     except ModuleNotFoundError as exc:
-        raise ResourceError("frames need the package pandas: pip install 'nasx[notebook]'.") from exc
+        raise ResourceError(f"frames need the package pandas: {install_command('notebook')}.") from exc

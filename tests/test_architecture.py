@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"escaping", "__init__"},
     {"errors", "terminal"},
-    {"files", "machine", "places"},
+    {"extras", "files", "machine", "places"},
     {"trial", "pareto", "protocols"},
     {"networks", "data", "config"},
     {"spaces", "introspection", "algorithms", "runs"},

@@ -1,6 +1,6 @@
 """Datasets of the Hugging Face hub, or local parquet files of the same form: images with one label each.
 
-Needs the extra: pip install nasx[huggingface]. Loading scripts of datasets are never executed.
+Needs the package datasets. Loading scripts of datasets are never executed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from nasx.data.image_files import ImageSize, decode_image
 from nasx.data.splits import hold_out
 from nasx.errors import DataError, ResourceError, did_you_mean
 from nasx.escaping import valid_name
+from nasx.extras import install_command
 
 _AUGMENTATION: Final = Augmentation(crop_padding=0.125, horizontal_flip=False, cutout=0.25)
 _ADVICE: Final = "set dataset.image_column and dataset.label_column"
@@ -104,7 +105,7 @@ class HuggingFace:
             import datasets  # optional dependency
         except ImportError as error:
             raise ResourceError(
-                "datasets of Hugging Face need the library datasets: pip install nasx[huggingface]."
+                f"datasets of Hugging Face need the package datasets: {install_command('huggingface')}."
             ) from error
         place = expand(self.path)
         arguments: dict[str, Any] = {"path": self.path, "name": self.subset}

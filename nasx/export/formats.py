@@ -27,10 +27,10 @@ from nasx.export.untrusted import (
     checked_onnx,
     stopped_after,
 )
+from nasx.extras import install_command
 from nasx.files import add_checksum, read_bounded, write_atomically
 
 TOLERANCE = 1e-4  # largest difference between the outputs of a file and those of the network
-EXTRA = "pip install 'nasx[onnx]'"
 
 Inference = Callable[[NDArray[np.uint8]], Outputs]
 
@@ -165,7 +165,9 @@ def require_onnx(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
-        raise ResourceError(f"ONNX needs the package {exc.name}: {EXTRA}, or choose --format torch.") from exc
+        raise ResourceError(
+            f"ONNX needs the package {exc.name}: {install_command('onnx')}, or choose another --format."
+        ) from exc
 
 
 def _program(model: Deployed, description: Description) -> torch.export.ExportedProgram:

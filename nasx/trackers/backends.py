@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nasx.config.settings import expand_user
 from nasx.errors import ResourceError
+from nasx.extras import install_command
 from nasx.trackers.tracking import Entry, finite_only, flatten
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class LightningTracker(ABC):
         try:
             import_module(self.package)
         except ModuleNotFoundError as exc:
-            raise ResourceError(f"logger={self.extra} needs {self.package}: pip install 'nasx[{self.extra}]'.") from exc
+            raise ResourceError(f"logger={self.extra} needs {self.package}: {install_command(self.extra)}.") from exc
 
     def begin(self, name: str, config: Mapping[str, Any], run_dir: Path, known: str | None) -> str:
         """Open the run of the search.

@@ -125,5 +125,5 @@ def test_a_wrong_name_is_reported(settings, message, file):
 
 def test_without_the_library_the_command_that_installs_it_is_named(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ResourceError, match=r"pip install nasx\[huggingface\]"):
+    with pytest.raises(ResourceError, match=r"pip install datasets"):
         HuggingFace(path=str(file)).train()

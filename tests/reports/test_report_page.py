@@ -19,14 +19,14 @@ from nasx.trial import Evaluation, Reason
 from tests.factories.report_inputs import make_info, make_report_input, with_lineage
 from tests.factories.trials import make_noisy_run, make_run, make_trial
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need: pip install 'nasx[browser]'")
+sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need: pip install -e '.[browser]'")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
     pytest.skip("browser tests need Chromium: apt-get install chromium, or CHROMIUM=PATH", allow_module_level=True)
 
 # the axe-core that axe-playwright-python brings
 AXE = Path(
-    pytest.importorskip("axe_playwright_python", reason="browser tests need: pip install 'nasx[browser]'").__file__
+    pytest.importorskip("axe_playwright_python", reason="browser tests need: pip install -e '.[browser]'").__file__
 )
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>&amp;{{ 7*7 }}"
 WIDTHS = (390, 820, 1280)  # pixels of a phone, a tablet, a desktop

@@ -19,6 +19,7 @@ import pytest
 from nasx.config.compose import compose
 from nasx.config.schema import read_config
 from nasx.errors import ConfigError, ResourceError, RunError
+from nasx.extras import install_command
 from nasx.runs.journal import Journal
 from nasx.trackers import tracking as trackings
 from nasx.trackers.backends import MLflow, WandB
@@ -136,7 +137,7 @@ def test_values_that_are_not_finite_are_left_out():
 def test_a_missing_package_is_reported_before_the_search_starts(monkeypatch, tracker):
     monkeypatch.setitem(sys.modules, tracker.package, None)
 
-    with pytest.raises(ResourceError, match=rf"logger={tracker.extra} needs .*: pip install 'nasx\[{tracker.extra}\]'"):
+    with pytest.raises(ResourceError, match=rf"logger={tracker.extra} needs .*: {install_command(tracker.extra)}"):
         tracker()
 
 

@@ -1,0 +1,22 @@
+"""Optional packages, by the extras of pyproject.toml, and the command that installs them."""
+
+from __future__ import annotations
+
+# `pip install 'nasx[onnx]'` would look nasx up on PyPI, which does not have it: messages name the packages themselves
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "huggingface": ("datasets",),
+    "mlflow": ("mlflow-skinny",),
+    "notebook": ("pandas",),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "tensorboard": ("tensorboardX",),
+    "wandb": ("wandb",),
+}
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs the packages of an extra, in a clone as well as next to an installed wheel.
+
+    >>> install_command("onnx")
+    'pip install onnx onnxscript onnxruntime'
+    """
+    return f"pip install {' '.join(EXTRAS[extra])}"
