@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from nasx import places
 from nasx.config.components import build, file_settings
 from nasx.config.schema import ExperimentConfig, read_config
-from nasx.errors import ConfigError, DataError, RunError
+from nasx.errors import ConfigError, DataError
 from nasx.execution.imports import gc_paused
 from nasx.protocols import (
     ChecksClasses,
@@ -29,8 +29,6 @@ from nasx.protocols import (
     SearchAlgorithm,
     SearchSpace,
 )
-from nasx.runs.check import require_identity
-from nasx.runs.directory import weights_file
 from nasx.runs.rows import DataRecord, RunInfo
 from nasx.runs.stored_run import (
     DEFAULT,
@@ -42,7 +40,7 @@ from nasx.runs.stored_run import (
     require_data,
     version_notice,
 )
-from nasx.trial import OBJECTIVES, Evaluator, Genotype, Objective, Trial, derive_seed
+from nasx.trial import OBJECTIVES, Evaluator, Genotype, Objective, derive_seed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -331,26 +329,6 @@ class Experiment:
         with torch.random.fork_rng(devices=[]):  # initialization draws from torch's generator: restore it
             torch.manual_seed(seed)
             return self.space.build(genotype, input_shape=self.data.shape, n_classes=self.data.n_classes)
-
-    def trained(self, run_dir: Path, trial: Trial) -> nn.Sequential:
-        """Return the trained network of a trial, in evaluation mode on the CPU. Raises RunError if it was not kept."""
-        from nasx.evaluation.train_and_score import load_weights  # torch takes seconds to load
-
-        self.check_weights(run_dir, trial)
-        network = self.untrained(trial.genotype, trial.seed)
-        load_weights(network, weights_file(run_dir, trial.arch_id, trial.replicate))
-        return network.eval()
-
-    def check_weights(self, run_dir: Path, trial: Trial) -> None:
-        """Raise RunError if the weights of a trial are not kept: only those of front members are."""
-        require_identity(self.space, [(trial.genotype, trial.arch_id)])
-        if not weights_file(run_dir, trial.arch_id, trial.replicate).is_file():
-            if self.config.evaluation is not None:
-                raise RunError(f"{run_dir} looked its candidates up in a table: there are no trained networks.")
-            raise RunError(
-                f"{run_dir} keeps no weights of {trial.arch_id}: only members of the front keep theirs. "
-                "`nasx pareto` lists them."
-            )
 
 
 def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Experiment:

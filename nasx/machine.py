@@ -7,6 +7,7 @@ Version 1 has one hierarchy per resource, version 2 one for all; the limits of e
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -61,6 +62,16 @@ def affinity() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processor(root: Path = ROOT) -> str:
+    """Return the name of the processor, e.g. "AMD EPYC 7763 64-Core Processor"; "CPU" if it is not known."""
+    try:
+        text = (root / "proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(\S.*)$", text, re.MULTILINE)
+    return " ".join(found[1].split()) if found else platform.processor() or "CPU"
 
 
 def limit_threads() -> None:

@@ -17,7 +17,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -38,9 +38,10 @@ from nasx.reports.text import (
     noise_sentence,
     trials_sentence,
 )
-from nasx.runs.directory import default_runs_dir, find_run, weights_file
+from nasx.runs.directory import default_runs_dir, find_run
 from nasx.runs.rows import RunInfo
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
+from nasx.runs.weights import choose_training
 from nasx.trial import OBJECTIVES, Trial, resolve_arch_id
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def load_run(
     *,
     other_data: bool = False,
     trust_code: bool = False,
+    train: bool = True,
 ) -> Run:
     """Load the run in a directory; by default the newest one of ./runs. Reads its journal, changes nothing.
 
@@ -138,10 +140,11 @@ def load_run(
         overrides: other places of its data, e.g. `{"dataset.root": "~/data"}`.
         other_data: accept other data than those of the search when its networks are explained or debugged.
         trust_code: import any class that the run names; by default only those of nasx and of installed packages.
+        train: train a network again from its seed when it is needed and the search kept no weights of it.
 
     Raises RunError if there is no run, or if it is damaged or was edited.
     """
-    path, options = _find(run_dir), ReadOptions(tuple(_as_words(overrides)), other_data, trust_code)
+    path, options = _find(run_dir), ReadOptions(tuple(_as_words(overrides)), other_data, trust_code, train=train)
     with open_run(path) as run:
         return Run(path, run.info, tuple(run.journal.trials()), options)
 
@@ -184,6 +187,30 @@ def _progress(shown: bool) -> Iterator[tuple[Watch | None, Callable[[str], None]
         yield panel.watch, lambda line: console.say(line)
 
 
+@contextmanager
+def _training(options: ReadOptions) -> Iterator[ReadOptions]:
+    """Show the progress of a network that is trained again within the block, on stderr."""
+    from nasx.cli.progress import TrainingDisplay  # only if a network is needed
+    from nasx.terminal import Console
+
+    console = Console(stderr=True)
+    status = console.status("") if console.is_terminal else None
+    display = TrainingDisplay(console, status)
+
+    def watch(finished: int, epochs: int) -> None:
+        if status is not None and finished == 0:
+            status.start()
+        display.show(finished, epochs)
+        if status is not None and finished == epochs:
+            status.stop()
+
+    try:
+        yield replace(options, watch=watch)
+    finally:
+        if status is not None:
+            status.stop()
+
+
 def _places(run_dir: Path, overrides: Sequence[str]) -> tuple[str, ...]:
     """Return the overrides that name places of a run's data."""
     with open_run(run_dir) as run:
@@ -219,7 +246,7 @@ class Network:
     """
 
     run_dir: Path
-    trial: Trial  # its first training whose weights are kept, or else the first
+    trial: Trial  # its training that is explained, debugged and exported (`nasx.runs.weights.choose_training`)
     metrics: Mapping[str, float]  # objectives: estimates of the true values; other metrics: means of its trainings
     observed: Mapping[str, float] = field(default_factory=dict)  # means of its trainings in the search
     std: Mapping[str, float] = field(default_factory=dict)  # of each objective's estimate; empty: not known
@@ -249,7 +276,8 @@ class Network:
         """Return the trained network, in evaluation mode on the CPU, from normalized images to logits.
 
         The finally trained one if `nasx train` has made one, else that of the search.
-        Raises RunError if the search keeps no weights of it: only members of the front keep theirs.
+        If the search kept no weights of it, it is trained again from its seed: `nasx.load_run(..., train=False)`
+        raises RunError instead.
         """
         return self._source.network
 
@@ -277,28 +305,31 @@ class Network:
             out: directory of the page; by default next to the weights in the run directory.
             device: "auto", "cpu" or "cuda".
 
-        Raises RunError if the search keeps no weights of it.
+        It is trained again from its seed if the search kept no weights of it.
         """
         from nasx.workflows.network_pages import explain  # torch and shap take seconds to load
 
         where = None if out is None else Path(out)
-        return explain(self.run_dir, self.trial, samples=samples, out=where, device=device, options=self.options)
+        with _training(self.options) as options:
+            return explain(self.run_dir, self.trial, samples=samples, out=where, device=device, options=options)
 
     def debug(self, *, out: str | Path | None = None, device: str = "auto") -> WrittenPage:
         """Debug the network as `nasx debug` does: calibration, suspect labels, confused classes. Return the page.
 
-        Raises RunError if the search keeps no weights of it.
+        It is trained again from its seed if the search kept no weights of it.
         """
         from nasx.workflows.network_pages import debug  # torch takes seconds to load
 
         where = None if out is None else Path(out)
-        return debug(self.run_dir, self.trial, out=where, device=device, options=self.options)
+        with _training(self.options) as options:
+            return debug(self.run_dir, self.trial, out=where, device=device, options=options)
 
     @cached_property
     def _source(self) -> Source:
         from nasx.export.source import find_source  # torch takes seconds to load
 
-        return find_source(self.run_dir, self.trial, options=self.options)
+        with _training(self.options) as options:
+            return find_source(self.run_dir, self.trial, options=options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -343,10 +374,9 @@ class Run:
 
     def _network(self, result: ArchitectureResult) -> Network:
         own = [t for t in self.records if t.arch_id == result.arch_id]
-        kept = (t for t in own if weights_file(self.path, t.arch_id, t.replicate).is_file())
         return Network(
             run_dir=self.path,
-            trial=next(kept, own[0]),
+            trial=choose_training(self.path, own),
             metrics=result.metrics,
             observed=result.observed,
             std=result.std,

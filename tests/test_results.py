@@ -13,7 +13,7 @@ from PIL import Image
 
 import nasx
 from nasx.data.synthetic import Lines
-from nasx.errors import DataError, ResourceError, RunError
+from nasx.errors import DataError, ResourceError
 from nasx.results import as_pixels
 from nasx.runs.journal import Journal
 from tests.factories.journals import INFO
@@ -126,14 +126,6 @@ def test_a_network_is_found_by_the_beginning_of_its_id(run):
     best = run.front()[0]
 
     assert run[best.arch_id[:6]].arch_id == best.arch_id
-
-
-def test_a_network_off_the_front_has_no_weights(run):
-    front = {network.arch_id for network in run.front()}
-    other = next(t.arch_id for t in run.records if t.is_complete and t.arch_id not in front)
-
-    with pytest.raises(RunError, match=r"keeps no weights of .*only members of the front keep theirs"):
-        run[other].network()
 
 
 @pytest.mark.parametrize(

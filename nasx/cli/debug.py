@@ -11,6 +11,7 @@ from rich.text import Text
 from nasx.cli.options import (
     Device,
     DeviceOption,
+    NoTrainOption,
     OtherDataOption,
     PlacesArgument,
     TrustOption,
@@ -40,10 +41,14 @@ def debug(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of a repair, each with its own seed.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Directory of the page; by default next to the weights.")] = None,
     device: DeviceOption = Device.AUTO,
+    no_train: NoTrainOption = False,
     other_data: OtherDataOption = False,
     trust_code: TrustOption = False,
 ) -> None:
-    """Debug a network: is its confidence calibrated, which labels look wrong, which classes does it confuse."""
+    """Debug a network: is its confidence calibrated, which labels look wrong, which classes does it confuse.
+
+    A network off the front, whose weights the search did not keep, is trained again from its seed.
+    """
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
     trial = find_trial(run, arch_id)
@@ -59,7 +64,9 @@ def debug(
             seeds=seeds,
             out=out,
             device=device,
-            options=read_options(log, places, other_data=other_data, trust_code=trust_code),
+            options=read_options(
+                log, places, other_data=other_data, trust_code=trust_code, train=not no_train, status=status
+            ),
             report=lambda step: status.update(Text(f"{step} ...")),
         )
     print_page(written, log)

@@ -10,6 +10,7 @@ import typer
 from nasx.cli.options import (
     Device,
     DeviceOption,
+    NoTrainOption,
     OtherDataOption,
     PlacesArgument,
     TrustOption,
@@ -32,18 +33,24 @@ def explain(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the page; by default next to the weights.")] = None,
     device: DeviceOption = Device.AUTO,
+    no_train: NoTrainOption = False,
     other_data: OtherDataOption = False,
     trust_code: TrustOption = False,
 ) -> None:
-    """Explain a network: which classes it separates, which it confuses, at which layer, and by which pixels."""
+    """Explain a network: which classes it separates, which it confuses, at which layer, and by which pixels.
+
+    A network off the front, whose weights the search did not keep, is trained again from its seed.
+    """
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
     trial = find_trial(run, arch_id)
-    options = read_options(log, places, other_data=other_data, trust_code=trust_code)
-    with log.status(f"Explaining {trial.arch_id} ..."):
+    with log.status(f"Explaining {trial.arch_id} ...") as status:
         from nasx.workflows import network_pages  # torch and shap take seconds to load
 
         spare_threads(trial)
+        options = read_options(
+            log, places, other_data=other_data, trust_code=trust_code, train=not no_train, status=status
+        )
         if sample is None:
             written = network_pages.explain(run, trial, samples=samples, out=out, device=device, options=options)
         else:

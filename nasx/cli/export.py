@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nasx.cli.options import (
+    NoTrainOption,
     OtherDataOption,
     PlacesArgument,
     TrustOption,
@@ -39,18 +40,20 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="Directory of the files; by default export/ next to the weights.")
     ] = None,
+    no_train: NoTrainOption = False,
     other_data: OtherDataOption = False,
     trust_code: TrustOption = False,
 ) -> None:
     """Export a network that takes pixels and returns probabilities and a calibrated confidence, with a model card.
 
-    Exports the final training if there is one, else the weights of the search; the card says which.
+    Exports the final training if there is one, else the weights of the search; the card says which. A network off the
+    front, whose weights the search did not keep, is trained again from its seed.
     """
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
     trial, place = find_trial(run, arch_id), Place.of(run)
     check_output(out or run)
-    with log.status(f"Exporting {trial.arch_id} ..."):  # torch takes seconds to load
+    with log.status(f"Exporting {trial.arch_id} ...") as status:  # torch takes seconds to load
         from nasx.export.export import export as write_model
         from nasx.export.formats import require_onnx
         from nasx.export.source import find_source
@@ -59,7 +62,9 @@ def export(
             require_onnx("onnxscript")
             require_onnx("onnxruntime")
         spare_threads(trial)
-        options = read_options(log, places, other_data=other_data, trust_code=trust_code)
+        options = read_options(
+            log, places, other_data=other_data, trust_code=trust_code, train=not no_train, status=status
+        )
         source = find_source(run, trial, final=final, options=options)
         directory = out or arch_dir(run, trial.arch_id, "export")
         place.check()

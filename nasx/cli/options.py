@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.status import Status
 
+from nasx.cli.progress import TrainingDisplay
 from nasx.errors import RunError
 from nasx.reports.summary import read_summary
-from nasx.runs.directory import default_runs_dir, find_run, weights_file
+from nasx.runs.directory import default_runs_dir, find_run
 from nasx.runs.stored_run import ReadOptions, open_run
+from nasx.runs.weights import choose_training
 from nasx.terminal import Console
 from nasx.trial import Trial, resolve_arch_id
 
@@ -36,6 +39,11 @@ TrustOption = Annotated[
 ]
 
 
+NoTrainOption = Annotated[
+    bool, typer.Option("--no-train", help="Do not train a network again if its weights are not kept.")
+]
+
+
 class Device(StrEnum):
     AUTO = "auto"
     CPU = "cpu"
@@ -56,9 +64,24 @@ def choose_run(run_dir: Path | None, log: Console) -> Path:
 
 
 def read_options(
-    log: Console, overrides: Sequence[str] | None = None, *, other_data: bool = False, trust_code: bool = False
+    log: Console,
+    overrides: Sequence[str] | None = None,
+    *,
+    other_data: bool = False,
+    trust_code: bool = False,
+    train: bool = True,
+    status: Status | None = None,
 ) -> ReadOptions:
-    """Return how a run is read, with notices printed on `log`, each once."""
+    """Return how a run is read, with notices printed on `log`, each once.
+
+    Args:
+        log: stderr.
+        overrides: other places of the data.
+        other_data: accept other data than those of the search.
+        trust_code: import any class that the run names.
+        train: train a network again if its weights are not kept.
+        status: of the command, in which the progress of such a training is shown.
+    """
     said: set[str] = set()
 
     def notify(line: str) -> None:
@@ -66,16 +89,16 @@ def read_options(
             said.add(line)
             log.say(line)
 
-    return ReadOptions(tuple(overrides or ()), other_data, trust_code, notify)
+    watch = TrainingDisplay(log, status).show
+    return ReadOptions(tuple(overrides or ()), other_data, trust_code, notify, train, watch)
 
 
 def find_trial(run: Path, prefix: str) -> Trial:
-    """Return the first training with kept weights, else the first, of the network whose id begins with `prefix`."""
+    """Return the training of the network whose id begins with `prefix`, see `choose_training`."""
     with open_run(run) as stored:
         trials = stored.journal.trials()
     arch_id = resolve_arch_id(prefix, [t.arch_id for t in trials])
-    own = [t for t in trials if t.arch_id == arch_id]
-    return next((t for t in own if weights_file(run, arch_id, t.replicate).is_file()), own[0])
+    return choose_training(run, [t for t in trials if t.arch_id == arch_id])
 
 
 def front_trials(run: Path) -> list[Trial]:

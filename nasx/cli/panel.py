@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasx.execution.budget import Progress, Running, last_line
-from nasx.reports.text import clean, format_estimate, format_value, format_volume
+from nasx.reports.text import clean, duration, format_estimate, format_value, format_volume
 from nasx.trial import Objective, Trial
 
 
@@ -50,21 +50,6 @@ def times(progress: Progress) -> str:
         return elapsed
     left = progress.forecast.trials
     return f"{elapsed}, {left} training{'s' * (left != 1)} left, ETA {duration(progress.forecast.seconds)}"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time in words.
-
-    >>> duration(5.2), duration(75), duration(3 * 3600 + 60), duration(None)
-    ('5 s', '1 min 15 s', '3 h 01 min', '-')
-    """
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def infeasible(progress: Progress) -> str:

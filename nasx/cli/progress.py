@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.status import Status
+from rich.table import Table
 from rich.text import Text
 
 from nasx.cli.panel import (
     SearchPanel,
     best,
     certain,
-    duration,
     hypervolume,
     in_frame,
     infeasible,
@@ -25,6 +27,7 @@ from nasx.cli.panel import (
 )
 from nasx.escaping import printable
 from nasx.execution.budget import Progress
+from nasx.reports.text import duration
 from nasx.trial import Objective
 
 if TYPE_CHECKING:
@@ -116,6 +119,37 @@ class SearchDisplay(Display):
             self.say(line(progress, loop.objectives))
         elif progress.running and time.monotonic() - self.spoke_at >= SILENCE:
             self.say(waiting(progress))
+
+
+class TrainingDisplay:
+    """Progress of a training within a command: a bar in its status on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, status: Status | None = None) -> None:
+        """`status`: spinner of the command, whose text is replaced until the training ends."""
+        self.console = console
+        self.status = status
+        self.text: RenderableType = "" if status is None else status.status
+        self.started = self.due_at = time.monotonic()
+
+    def show(self, finished: int, epochs: int) -> None:
+        """Show the number of finished epochs, at first 0, and the time that the others take."""
+        now = time.monotonic()
+        if finished == 0:
+            self.started = self.due_at = now
+        left = (now - self.started) / finished * (epochs - finished) if finished else None
+        text = f"epoch {finished} of {epochs}, ETA {duration(left)}"
+        if self.status is not None and self.console.is_terminal:
+            self.status.update(self.text if finished == epochs else _bar(finished, epochs, text))
+        elif now - self.due_at >= LINE_EVERY and finished < epochs:
+            self.due_at = now
+            self.console.print(Text(f"Training: {text}"), soft_wrap=True)
+
+
+def _bar(finished: int, epochs: int, text: str) -> Table:
+    """Return a progress bar in one line."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(Text("Training"), ProgressBar(total=epochs, completed=finished, width=30), Text(text))
+    return grid
 
 
 def note(loop: SearchLoop) -> str:

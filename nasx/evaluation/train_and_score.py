@@ -9,9 +9,10 @@ import gc
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -31,7 +32,7 @@ from nasx.files import add_checksum, find_corruption, write_atomically
 from nasx.introspection.base import BatchedScorer
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
-from nasx.runs.directory import prepare_directory
+from nasx.runs.directory import ATTEMPTS, prepare_directory
 from nasx.training.recipe import Recipe
 from nasx.trial import INFEASIBLE_REASONS, Bounds, Evaluation, Job, Reason, Score, TrialStatus
 
@@ -93,7 +94,7 @@ def _evaluate_safely(job: Job, spec: EvaluationSpec, data: SearchData) -> Evalua
     try:
         if hang is not None and spec.stall_limit is not None:
             prepare_directory(job, hang)
-        with watchdog(spec.time_limit, spec.stall_limit, hang) as progress, _threads(spec.threads):
+        with watchdog(spec.time_limit, spec.stall_limit, hang) as progress, torch_threads(spec.threads):
             try:
                 return _evaluate(job, spec, data, so_far, progress)
             except Exception as error:
@@ -182,8 +183,7 @@ def _evaluate(
     elif violated := _violated_constraint(metrics, constraints):
         status, reason, detail = TrialStatus.INFEASIBLE, Reason.CONSTRAINT, violated
     else:
-        prepare_directory(job, job.weights_file)
-        save_weights(network, job.weights_file)
+        keep_weights(network, job.weights_file, partial(prepare_directory, job, job.weights_file))
     return Evaluation(
         status=status,
         reason=reason,
@@ -344,10 +344,37 @@ def resolve_device(device: str, setting: str = "execution.device") -> torch.devi
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def save_weights(network: nn.Module, file: Path) -> None:
-    """Write the weights atomically as safetensors with a checksum."""
+def save_weights(network: nn.Module, file: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the weights atomically as safetensors with a checksum.
+
+    Args:
+        network: with the weights, on any device.
+        file: in a directory that exists.
+        metadata: further texts for the header of the file.
+    """
     tensors = {name: t.contiguous().cpu() for name, t in network.state_dict().items()}
-    write_atomically(file, add_checksum(save(tensors)), parents=False)
+    write_atomically(file, add_checksum(save(tensors, dict(metadata or {}))), parents=False)
+
+
+def keep_weights(
+    network: nn.Module, file: Path, prepare: Callable[[], object], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write the weights of a run's network. Its search may remove the directory while it is empty: then try again.
+
+    Args:
+        network: with the weights, on any device.
+        file: in the directory of the network.
+        prepare: creates that directory.
+        metadata: further texts for the header of the file.
+    """
+    for attempt in range(ATTEMPTS):
+        prepare()
+        try:
+            save_weights(network, file, metadata)
+            break
+        except ResourceError:
+            if attempt == ATTEMPTS - 1 or file.parent.is_dir():
+                raise
 
 
 def load_weights(network: nn.Module, file: Path) -> None:
@@ -367,7 +394,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
 
 
 @contextmanager
-def _threads(n: int) -> Iterator[None]:
+def torch_threads(n: int) -> Iterator[None]:
     """Set the number of torch threads in the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)

@@ -16,11 +16,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from nasx.errors import RunError, TrialFailure
 from nasx.files import read_bounded, translate_disk_errors
+from nasx.runs.directory import remove_file
 from nasx.trial import Reason
 
 GRACE = 10.0  # seconds after a limit, within which the alarm must stop a trial before its process is ended
@@ -100,7 +101,7 @@ def _last_resort(stall_limit: float | None, hang: Path | None) -> Iterator[Progr
     finally:
         faulthandler.cancel_dump_traceback_later()
         file.close()
-        _remove(hang)
+        remove_file(hang)
 
 
 def hang_file(weights_file: Path) -> Path:
@@ -118,16 +119,10 @@ def read_hang_report(weights_file: Path, stall_limit: float | None) -> str | Non
         trace = read_bounded(file, MAX_REPORT).decode(errors="replace")
     except (FileNotFoundError, RunError):  # none, or not written by a worker
         trace = ""
-    _remove(file)
+    remove_file(file)
     return f"{trace}{stalled(stall_limit)}, and would not stop" if trace and stall_limit else None
 
 
 def stalled(stall_limit: float) -> str:
     """Return the message of a trial without progress."""
     return f"no progress within search.stall_limit, {stall_limit:g} s"
-
-
-def _remove(file: Path) -> None:
-    file.unlink(missing_ok=True)
-    with suppress(OSError):  # the directory is not empty
-        file.parent.rmdir()

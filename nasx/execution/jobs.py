@@ -10,8 +10,9 @@ from pathlib import Path
 
 from nasx.execution.budget import RETRYABLE, Running, last_line
 from nasx.protocols import SearchSpace
-from nasx.runs.directory import weights_file
+from nasx.runs.directory import remove_file, weights_file
 from nasx.runs.journal import Journal
+from nasx.runs.weights import RETRY, retry_message
 from nasx.trial import Candidate, Evaluation, Genotype, Job, Reason, Trial, derive_seed
 
 Key = tuple[str, int]  # of a trial: arch_id of its network, number of the training (0 is the first)
@@ -188,9 +189,8 @@ class Jobs:
         if splits:
             job = replace(job, micro_batches=2 * job.micro_batches)
         self._failed[key(job)] += 1
-        parts = f", in {job.micro_batches} parts a batch" if job.micro_batches > 1 else ""
         why = f"{evaluation.reason}: {last_line(evaluation.detail)}"
-        self.store.record_event("retry", f"trial {job.arch_id}{parts}: {why}")
+        self.store.record_event(RETRY, retry_message(job.arch_id, job.micro_batches, why), key(job))
         self._return(job)
         return True
 
@@ -220,7 +220,7 @@ class Jobs:
             self._closed.add((arch_id, replicate))
             store.withdraw_attempt(arch_id, replicate)
             if store.is_in_place:  # otherwise a file at this path may be of another run
-                weights_file(self.run_dir, arch_id, replicate).unlink(missing_ok=True)
+                remove_file(weights_file(self.run_dir, arch_id, replicate))
 
     def active(self, space: SearchSpace) -> tuple[Running, ...]:
         """Return the jobs that wait for a worker or run on one, oldest first."""

@@ -19,7 +19,7 @@ from nasx.evaluation.watchdog import MAX_REPORT
 from nasx.execution.budget import last_line
 from nasx.execution.jobs import Key, key
 from nasx.files import read_bounded, write_atomically
-from nasx.runs.directory import prepare_directory
+from nasx.runs.directory import prepare_directory, remove_file
 from nasx.trial import Evaluation, Job, Reason, TrialStatus
 
 TRIALS_PER_GPU = 4  # by default: small networks leave most of a GPU idle
@@ -260,9 +260,7 @@ def why_ended(weights_file: Path) -> str | None:
         why = read_bounded(file, MAX_REPORT).decode(errors="replace")
     except (FileNotFoundError, RunError):  # none, or not written by a worker
         return None
-    file.unlink(missing_ok=True)
-    with suppress(OSError):  # the directory has other files
-        file.parent.rmdir()
+    remove_file(file)
     return why
 
 

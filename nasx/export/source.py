@@ -28,6 +28,7 @@ from nasx.runs.stored_run import DEFAULT, ReadOptions
 from nasx.runs.training_records import FINAL_RECORD, FinalRecord, read_final_record, read_test_set_evaluations
 from nasx.trial import OBJECTIVES, Genotype, Trial
 from nasx.workflows.final_training import final_dir, read_confidence, weights_path
+from nasx.workflows.trained_network import trained_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,8 @@ class Source:
 def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None, options: ReadOptions = DEFAULT) -> Source:
     """Load the network of a trial from its final training if there is one, otherwise from the search.
 
+    If the search did not keep its weights, it is trained again from its seed.
+
     Args:
         run_dir: Directory of the run.
         trial: Trial of the network.
@@ -55,7 +58,7 @@ def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None, optio
         options: How the run and its data are read.
 
     Raises:
-        RunError: If there is no final training, and the search did not keep the weights.
+        RunError: If there is neither a final training nor a trained network of the search.
     """
     directory = final or final_dir(run_dir, trial.arch_id)
     record = read_final_record(directory)
@@ -122,22 +125,24 @@ def _final_facts(run_dir: Path, record: FinalRecord) -> dict[str, str]:
 def _from_search(run_dir: Path, trial: Trial, options: ReadOptions) -> Source:
     """Load the network with the weights of the search, and calibrate its confidence."""
     experiment = Experiment.of_run(run_dir, options)
-    experiment.check_weights(run_dir, trial)
-    data = experiment.data
-    network = experiment.trained(run_dir, trial)
+    trained = trained_network(run_dir, trial, experiment)
+    network, data = trained.network, experiment.data
     held_out = Pixels(data.validation, mean=data.mean, std=data.std)
     confidence = fit_confidence(network, held_out, held_out.labels, n_classes=data.n_classes)
     metrics = trial.metrics
     known = experiment.data_difference
     facts = {"calibration images": f"NOT those of the search: {known}"} if known else {}
+    error = metrics["error"] if trained.retrained is None else trained.retrained.error
     facts |= {
-        "validation error of these weights": f"{_percent(metrics['error'])} of {len(data.validation):,} images, "
+        **dict(trained.facts),
+        "validation error of these weights": f"{_percent(error)} of {len(data.validation):,} images, "
         "in the search; the network was selected by these images, so the error on others may be larger",
         **dict(network_facts(read_summary(run_dir), trial.arch_id)),
         "test error": "unknown: these weights were not tested",
         "introspectability, on the validation images": _number(metrics.get("introspectability")),
         **_sizes(metrics["parameters"], metrics["macs"]),
     }
+    weights = "Weights of the search" if trained.retrained is None else "Weights of a training as in the search"
     mean, std = tuple(data.mean.tolist()), tuple(data.std.tolist())
     description = _describe(
         trial.arch_id, trial.architecture, data.train.class_names, data.shape, dict(experiment.config.dataset)
@@ -148,7 +153,7 @@ def _from_search(run_dir: Path, trial: Trial, options: ReadOptions) -> Source:
         mean,
         std,
         _rebuildable(description, experiment.config.space, trial.genotype, mean, std, confidence),
-        f"Weights of the search, trained briefly on {len(data.train):,} images; use `nasx train` for a final training.",
+        f"{weights}, trained briefly on {len(data.train):,} images; use `nasx train` for a final training.",
         facts,
         asdict(experiment.recipe),
         len(data.validation),

@@ -59,6 +59,21 @@ def format_share(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
+def duration(seconds: float | None) -> str:
+    """Return a time in words.
+
+    >>> duration(5.2), duration(75), duration(3 * 3600 + 60), duration(None)
+    ('5 s', '1 min 15 s', '3 h 01 min', '-')
+    """
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def format_volume(value: float) -> str:
     """Return a hypervolume as text.
 

@@ -36,6 +36,7 @@ from nasx.runs.training_records import (
     read_finetuned,
     read_test_set_evaluations,
 )
+from nasx.runs.weights import read_retrained, retrained_files
 from nasx.trial import OBJECTIVES, Trial, arch_id, derive_seed
 
 FindFront = Callable[[Sequence[Trial], RunInfo], Iterable[str]]
@@ -80,12 +81,13 @@ def check_run(run_dir: Path, *, front: FindFront | None = None, trust_code: bool
         info = journal.info
         lineage, trials = _check_journal(journal, found)
     if _check_config(run_dir, info, lineage, trials, found, trust_code=trust_code) and front is not None:
-        kept = {name for name, _ in kept_weights(run_dir)}
+        kept = {name for name, _ in kept_weights(run_dir)} | {file.parent.name for file in retrained_files(run_dir)}
         missing = [name for name in front(trials, info) if name not in kept]
         found.defects += [Defect(f"{ARCHS}/{name}", "is on the front, but has no weights") for name in missing]
         found.verified.append("weights of the front")
     _check_weights(run_dir, found)
     _check_records(run_dir, trials, found)
+    _check_retrained(run_dir, trials, found)
     return found
 
 
@@ -313,6 +315,23 @@ def _check_records(run_dir: Path, trials: Sequence[Trial], found: Checked) -> No
         if genotype is not None and genotypes.get(name or "", genotype) != tuple(genotype):
             found.defects.append(Defect(_name(run_dir, file), "has another genotype than the trials of its network"))
     found.verified.append(f"{read:,} records of trainings")
+
+
+def _check_retrained(run_dir: Path, trials: Sequence[Trial], found: Checked) -> None:
+    """Check the headers of repeated trainings: each is of the trial in whose directory and name it is."""
+    seeds = {(trial.arch_id, trial.replicate): trial.seed for trial in trials if trial.is_complete}
+    files = retrained_files(run_dir)
+    for file, replicate in files.items():
+        try:
+            record = read_retrained(file)
+        except RunError as exc:
+            found.defects.append(Defect(_name(run_dir, file), _one_sentence(exc)))
+            continue
+        own = (record.arch_id, record.replicate)
+        if own != (file.parent.name, replicate) or (trials and seeds.get(own) != record.seed):
+            found.defects.append(Defect(_name(run_dir, file), "is of no complete trial of this run"))
+    if files:
+        found.verified.append(f"{len(files):,} repeated training{'s' * (len(files) > 1)}")
 
 
 def _read_object(file: Path) -> object:

@@ -10,7 +10,8 @@
         test_touches.json              test-set evaluations (`nasx.runs.training_records`)
         report.html                    by `nasx report`
         archs/<arch_id>/               one network
-            weights_<replicate>.safetensors
+            weights_<replicate>.safetensors     of a trial, kept by the search for the front and its rivals
+            retrained_<replicate>.safetensors   of a trial, trained again afterwards (`nasx.runs.weights`)
             finetuned.json             by `finetune_front`, with finetuned.safetensors (`nasx.runs.training_records`)
             explanation/               by `nasx explain`
             diagnostics/               by `nasx debug`
@@ -21,7 +22,8 @@
                 checkpoint_<n>.safetensors  of an unfinished training
             export/                    by `nasx export` (`nasx.export`)
 
-A running search has further files: locks, and notes of workers that hung or ended, next to their weights.
+A running search has further files: locks, and notes of workers that hung or ended, next to their weights. The directory
+of a network is created with its first file and removed with its last one.
 
 A run may come from a stranger. No link inside of it is followed: every path below a run directory is made by `file_in`
 or `directory_in`, and names of networks that were read are checked before they become a part of one.
@@ -55,6 +57,7 @@ DATABASE = "run.db"
 ARCHS = "archs"
 LATEST = "latest"
 JOURNAL_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal")  # of SQLite
+ATTEMPTS = 3  # to write into a directory that a search may remove because it is empty
 MAX_HOLDER = 10_000  # bytes of the file about the holder of a lock
 _LOCK = ".lock"
 _HOLDER = ".lock.holder"
@@ -105,12 +108,22 @@ def make_directory(run_dir: Path, *parts: str) -> Path:
     """Create a directory in a run directory, and return its path. Raises RunError if there is no run directory."""
     directory = directory_in(run_dir, *parts)
     with translate_disk_errors(str(directory)):
-        for length in range(1, len(parts) + 1):
+        for attempt in range(ATTEMPTS):
             try:
-                run_dir.joinpath(*parts[:length]).mkdir(exist_ok=True)
-            except FileNotFoundError as exc:
-                raise gone(run_dir) from exc
+                for length in range(1, len(parts) + 1):
+                    run_dir.joinpath(*parts[:length]).mkdir(exist_ok=True)
+                break
+            except FileNotFoundError as exc:  # or a search has just removed a directory that was empty
+                if attempt == ATTEMPTS - 1 or not run_dir.is_dir():
+                    raise gone(run_dir) from exc
     return directory
+
+
+def remove_file(file: Path) -> None:
+    """Remove the file of a network, which may be missing, and its directory if it is empty then."""
+    file.unlink(missing_ok=True)
+    with suppress(OSError):  # the directory has other files
+        file.parent.rmdir()
 
 
 def arch_dir(run_dir: Path, arch_id: str, *parts: str) -> Path:
@@ -420,5 +433,5 @@ def prune_weights(run_dir: Path, keep: Collection[tuple[str, int]]) -> int:
     """
     dropped = [path for trial, path in kept_weights(run_dir).items() if trial not in keep]
     for path in dropped:
-        path.unlink(missing_ok=True)
+        remove_file(path)
     return len(dropped)

@@ -282,9 +282,16 @@ class Journal:
         kinds = [self._values("events", raw)["kind"] for raw in events]
         return kinds.count("attempt") - kinds.count("withdrawal")
 
-    def record_event(self, kind: str, message: str) -> None:
-        """Record an event of the search: it started, a worker died, ..."""
-        self._record(Event(_now(), kind, message))
+    def record_event(self, kind: str, message: str, trial: tuple[str, int] | None = None) -> None:
+        """Record an event of the search: it started, a worker died, ...
+
+        Args:
+            kind: Name of the kind of event.
+            message: Sentence about it.
+            trial: Id of the network and number of its training if the event concerns one.
+        """
+        arch_id, replicate = trial or (None, None)
+        self._record(Event(_now(), kind, message, arch_id, replicate))
 
     def events(self) -> list[Event]:
         """Return all events in order, attempts included."""

@@ -42,6 +42,7 @@ _TABLE: Final = "table"
 _DATA: Final = (*_IMAGES, _TABLE)  # parts that do not depend on the seed
 VERSIONS: Final = "versions"  # kind of the event of a session with other versions than the one before
 Notify = Callable[[str], None]
+Watch = Callable[[int, int], None]
 _said: set[str] = set()
 
 
@@ -52,6 +53,10 @@ def print_once(line: str) -> None:
         print(f"nasx: {line}", file=sys.stderr)
 
 
+def _ignore(finished: int, epochs: int) -> None:
+    """Show no progress."""
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """How a run is read again: where its data are, and what is accepted."""
@@ -60,6 +65,8 @@ class ReadOptions:
     other_data: bool = False  # read other data than those of the search; False: an error
     trust_code: bool = False  # import any class that the run names; False: only those of nasx and installed packages
     notify: Notify = print_once  # receives messages for the user, one line each
+    train: bool = True  # train a network again if its weights are not kept; False: an error
+    watch: Watch = _ignore  # called with (finished, all) epochs of a network that is trained again
 
 
 DEFAULT: Final = ReadOptions()  # data at their recorded place; other data and code of unknown origin are refused

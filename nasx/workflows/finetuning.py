@@ -21,11 +21,13 @@ from nasx.errors import TrialFailure
 from nasx.evaluation.train_and_score import resolve_device, save_weights, take_scores
 from nasx.experiment import Experiment
 from nasx.reports.summary import summarize_run
-from nasx.runs.directory import Place, lock, weights_file
+from nasx.runs.directory import Place, lock
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import Finetuned, finetuned_weights_path, read_finetuned, write_finetuned
+from nasx.runs.weights import choose_training
 from nasx.training.fit import fit
 from nasx.trial import Trial, derive_seed
+from nasx.workflows.trained_network import trained_network
 
 EPOCHS: Final = 5
 LEARNING_RATE: Final = 0.01
@@ -59,8 +61,9 @@ def finetune_front(
                 or not finetuned_weights_path(run_dir, member.arch_id).is_file()
             ):
                 report(f"fine-tuning {member.arch_id}, {number} of {len(front)}")
+                own = [t for t in trials if t.arch_id == member.arch_id]
                 try:
-                    record = finetune(run_dir, _kept(run_dir, trials, member.arch_id), experiment, weight)
+                    record = finetune(run_dir, choose_training(run_dir, own), experiment, weight)
                 except TrialFailure as failure:
                     report(f"{member.arch_id} could not be fine-tuned: {failure.detail}")
                     continue
@@ -72,7 +75,7 @@ def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float)
     """Train a network and its control further from the kept weights; write the weights, then the record."""
     started = time.perf_counter()
     device = resolve_device(experiment.config.execution.get("device", "auto"))
-    network = experiment.trained(run_dir, trial).to(device)
+    network = trained_network(run_dir, trial, experiment).network.to(device)
     place = Place.of(run_dir)
 
     def train_further(regularizer: float) -> tuple[nn.Sequential, dict[str, float]]:
@@ -108,12 +111,6 @@ def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float)
     )
     write_finetuned(record, run_dir)
     return record
-
-
-def _kept(run_dir: Path, trials: list[Trial], arch_id: str) -> Trial:
-    """Return the network's first training with kept weights, else its first."""
-    own = [t for t in trials if t.arch_id == arch_id]
-    return next((t for t in own if weights_file(run_dir, arch_id, t.replicate).is_file()), own[0])
 
 
 def _scores(network: nn.Sequential, experiment: Experiment, device: torch.device) -> Mapping[str, float]:

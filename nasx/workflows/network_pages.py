@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from nasx.config.settings import AtLeastOne, check_argument
 from nasx.data.image_files import read_image
@@ -35,6 +34,7 @@ from nasx.runs.stored_run import DEFAULT, ReadOptions
 from nasx.terminal import Console
 from nasx.training.fit import resolve_precision
 from nasx.trial import Trial
+from nasx.workflows.trained_network import TrainedNetwork, trained_network
 
 WIDTH = 80  # characters per line of a page printed by `repr`
 FRAME_HEIGHT = 640  # pixels of a page in a notebook
@@ -71,7 +71,7 @@ def explain(
 
     Args:
         run_dir: directory of the run.
-        trial: training of the network whose weights are kept.
+        trial: training of the network; repeated if its weights are not kept.
         samples: images shown per class, at least 1.
         out: directory of the page; `explanation/` next to the weights if None.
         device: "auto", "cpu" or "cuda".
@@ -79,12 +79,13 @@ def explain(
 
     Raises:
         SettingError: an argument is out of range.
-        RunError: the weights are not kept.
+        RunError: there is no trained network.
     """
     check_argument("samples", samples, AtLeastOne)
     check_output(out or run_dir)
     at_start = Place.of(run_dir)
-    experiment, network = _rebuild(run_dir, trial, device, options)
+    experiment, trained = _rebuild(run_dir, trial, device, options)
+    network = trained.network
     scorer = _shap_scorer(experiment)
     explanation = explain_network(
         network,
@@ -98,7 +99,7 @@ def explain(
     space = experiment.space
     edges = space.edges(trial.genotype) if isinstance(space, HasCells) else None
     directory = out or arch_dir(run_dir, trial.arch_id, "explanation")
-    known = _known(run_dir, trial, experiment)
+    known = _known(run_dir, trial, experiment, trained)
     at_start.check()
     make_output(directory)
     page, files = write_explanation(
@@ -120,7 +121,7 @@ def explain_image(
 
     Args:
         run_dir: directory of the run.
-        trial: training of the network whose weights are kept.
+        trial: training of the network; repeated if its weights are not kept.
         sample: an image file, or the index of a validation image.
         out: directory of the page; `explanation/image_<sample>/` next to the weights if None.
         device: "auto", "cpu" or "cuda".
@@ -128,11 +129,12 @@ def explain_image(
 
     Raises:
         SettingError: there is no such file or index.
-        RunError: the weights are not kept.
+        RunError: there is no trained network.
     """
     check_output(out or run_dir)
     at_start = Place.of(run_dir)
-    experiment, network = _rebuild(run_dir, trial, device, options)
+    experiment, trained = _rebuild(run_dir, trial, device, options)
+    network = trained.network
     data = experiment.data
     if sample.isdecimal():
         index, n = int(sample), len(data.validation)
@@ -150,7 +152,7 @@ def explain_image(
     found = explain_one_image(network, data, image, name=name, label=label, seed=trial.seed)
     at_start.check()
     make_output(directory)
-    page, files = write_image(found, trial.arch_id, directory, known=_data_facts(experiment))
+    page, files = write_image(found, trial.arch_id, directory, known=(*trained.facts, *_data_facts(experiment)))
     return WrittenPage(page, directory, tuple(files))
 
 
@@ -170,7 +172,7 @@ def debug(
 
     Args:
         run_dir: directory of the run.
-        trial: training of the network whose weights are kept.
+        trial: training of the network; repeated if its weights are not kept.
         corrupt: corrupt labels on purpose, train on them, and measure how many are found.
         pair: two classes to push apart in a few more epochs; None: no repair.
         seeds: trainings of the repair, each with its own seed, at least 1.
@@ -181,12 +183,13 @@ def debug(
 
     Raises:
         SettingError: an argument is out of range, or there is no class of that name.
-        RunError: the weights are not kept.
+        RunError: there is no trained network.
     """
     check_argument("seeds", seeds, AtLeastOne)
     check_output(out or run_dir)
     at_start = Place.of(run_dir)
-    experiment, network = _rebuild(run_dir, trial, device, options)
+    experiment, trained = _rebuild(run_dir, trial, device, options)
+    network = trained.network
     data, place = experiment.data, resolve_device(device, "--device")
     classes = None if pair is None else find_pair(pair, data.train.class_names)
     distances = {score.scorer: score.distances for score in trial.evaluation.scores}
@@ -217,7 +220,7 @@ def debug(
         images,
         planted=planted,
         repair=repaired,
-        known=_known(run_dir, trial, experiment),
+        known=_known(run_dir, trial, experiment, trained),
         again=_computed_again(experiment),
     )
     directory = out or arch_dir(run_dir, trial.arch_id, "diagnostics")
@@ -235,17 +238,19 @@ def find_pair(names: tuple[str, str], class_names: Sequence[str]) -> tuple[int, 
     return class_names.index(names[0]), class_names.index(names[1])
 
 
-def _rebuild(run_dir: Path, trial: Trial, device: str, options: ReadOptions) -> tuple[Experiment, nn.Sequential]:
+def _rebuild(run_dir: Path, trial: Trial, device: str, options: ReadOptions) -> tuple[Experiment, TrainedNetwork]:
     """Return the experiment of a run, and the trained network on the device."""
     place = resolve_device(device, "--device")
     experiment = Experiment.of_run(run_dir, options)
-    network = experiment.trained(run_dir, trial)
-    return experiment, network.to(place)
+    trained = trained_network(run_dir, trial, experiment, device=device)
+    trained.network.to(place)
+    return experiment, trained
 
 
-def _known(run_dir: Path, trial: Trial, experiment: Experiment) -> tuple[tuple[str, str], ...]:
-    """Return facts about the network from all of its trainings, and about its data."""
-    return (*network_facts(read_summary(run_dir), trial.arch_id), *_data_facts(experiment))
+def _known(run_dir: Path, trial: Trial, experiment: Experiment, trained: TrainedNetwork) -> tuple[tuple[str, str], ...]:
+    """Return facts about the network from all of its trainings, about its weights and its data."""
+    facts = network_facts(read_summary(run_dir), trial.arch_id)
+    return (*facts, *trained.facts, *_data_facts(experiment))
 
 
 def _data_facts(experiment: Experiment) -> tuple[tuple[str, str], ...]:

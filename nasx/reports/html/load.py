@@ -22,7 +22,7 @@ from nasx.networks.edge import NONE, Edge
 from nasx.protocols import HasCells, SearchSpace
 from nasx.reports.text import format_value
 from nasx.runs.check import genotype_problem
-from nasx.runs.directory import arch_dir, file_in, kept_weights
+from nasx.runs.directory import arch_dir, file_in
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import read_final_record
 from nasx.trial import OBJECTIVES, Genotype, Trial
@@ -45,7 +45,7 @@ class ReportInput:
     traits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of motifs, by arch_id
     figures: Mapping[str, Sequence[EmbeddedFigure]] = field(default_factory=dict)  # by arch_id
     tested: Mapping[str, str] = field(default_factory=dict)  # test error as text, by arch_id
-    trained: frozenset[str] = frozenset()  # networks whose weights were kept
+    trained: frozenset[str] = frozenset()  # networks that have weights or can be trained again from their seed
     commands: Sequence[Mapping[str, Any]] = ()  # for one network: text (without its id), purpose, needs_weights
     config: str = ""  # text of config.yaml
     reproduce: Sequence[str] = ()  # commands that repeat or resume the run
@@ -110,7 +110,7 @@ def compress_figure(path: Path, caption: str) -> EmbeddedFigure:
     return EmbeddedFigure(caption, source, *flat.size)
 
 
-# command -> (purpose, whether it needs the trained weights)
+# command -> (purpose, whether it needs a trained network)
 NEXT_COMMANDS = {
     "explain": ("Explain it in figures and text", True),
     "debug": ("Check its confidence and find suspect labels", True),
@@ -147,7 +147,7 @@ def load_report_input(run: Path, commands: Sequence[str], options: ReadOptions =
         traits={a: _traits(space, g, has_cells=cells is not None) for a, g in genotypes.items()},
         figures=_figures(run, trials),
         tested=_tested(run, trials),
-        trained=frozenset(arch_id for arch_id, _ in kept_weights(run)),
+        trained=frozenset(t.arch_id for t in trials if t.is_complete and config.get("evaluation") is None),
         commands=[
             {"text": f"nasx {name} --run-dir {run_dir} --arch-id", "purpose": purpose, "needs_weights": needs_weights}
             for name, (purpose, needs_weights) in NEXT_COMMANDS.items()

@@ -125,7 +125,7 @@ function figureOf({ caption, source, width, height }) {
 function commands({ id, has_weights }) {
   const usable = report.commands.filter(({ needs_weights }) => has_weights || !needs_weights);
   const why = report.looked_up ? "Its results come from a table: there is no trained network."
-    : "Its weights were not kept: only networks on the front keep theirs.";
+    : "It has no trained network: no training of it is complete.";
   if (!usable.length) return element("p", { class: "note" }, why);
   return element("div", { class: "commands" }, element("h4", {}, "Commands for this network"),
     usable.map(({ text, purpose }) => copyable(`${text} ${id}`, purpose)));
