@@ -27,7 +27,7 @@ LAYERS = [
     {"reports"},
     {"execution"},
     {"experiment", "trackers"},
-    {"workflows"},
+    {"workflows", "planning"},
     {"export"},
     {"cli"},
     {"results", "__main__"},

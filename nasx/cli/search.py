@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,7 +42,6 @@ def search(
         raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or use --resume.")
     advise("No trial has begun: start it again.")
     with gc_paused():  # they take a second to load
-        from nasx import experiment
         from nasx.cli.progress import SearchDisplay
         from nasx.config.compose import compose_unchecked, provenance
         from nasx.reports.tables import front_table
@@ -52,7 +52,7 @@ def search(
     if config is not None:
         composed = compose_unchecked(config, overrides or [])  # checked by `prepare`
         if dry_run:
-            Console().print(experiment.describe(experiment.prepare(composed)), soft_wrap=True)
+            _print_plan(composed, console)
             return 0
         composed["provenance"] = provenance(config, overrides or [])
 
@@ -86,6 +86,26 @@ def search(
         return 0
     notify(resume_line(loop.run_dir))
     return 130
+
+
+def _print_plan(config: Mapping[str, Any], console: Console) -> None:
+    """Print what a search would do on stdout; what it measures and derives for that, on stderr."""
+    from nasx.config.auto import derived_settings
+    from nasx.config.plain import as_plain
+    from nasx.experiment import describe, prepare
+    from nasx.planning.plan import describe_time, plan, unbalanced_suggestion  # torch takes seconds to load
+
+    with console.status("reading the data, timing a training ..."):
+        if is_derived := bool(derived_settings(config)):
+            lines: list[str] = []
+            config, _ = plan(as_plain(config), lines.append)
+        experiment = prepare(config)
+        text = describe(experiment)
+        if not is_derived:
+            lines = [f"time: {describe_time(experiment)}"]
+            if suggestion := unbalanced_suggestion(experiment):
+                lines.insert(0, suggestion)
+    Console().print("\n".join([text, *lines]), soft_wrap=True)
 
 
 def _finetune(run_dir: Path, weight: float | None, console: Console, *, trust_code: bool) -> None:

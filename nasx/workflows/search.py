@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nasx
+from nasx.config.auto import EVALUATIONS, derived_settings
 from nasx.config.components import build
 from nasx.config.identity import CHANGEABLE, config_hash
 from nasx.config.plain import Config, as_plain, get, put, replace_leaves, to_yaml
@@ -68,8 +69,22 @@ def start(
         check_free(run_dir)  # before the slow steps
         Journal.check_absent(run_dir)
     plain: Config = replace_leaves(as_plain(config), _without_variables)
-    with interruptible(), ExitStack() as workers:
-        return _begin(prepare(plain, workers), plain, run_dir, watch, notify)
+    with interruptible():
+        planned = _planned(plain, notify)
+        with ExitStack() as workers:
+            return _begin(prepare(planned, workers), planned, run_dir, watch, notify)
+
+
+def _planned(config: Config, notify: Callable[[str], None] | None) -> Config:
+    """Return a config with numbers for the settings that are `auto`, and their reasons in its provenance."""
+    if not derived_settings(config):
+        return config
+    from nasx.planning.plan import plan  # most searches need none
+
+    planned, reasons = plan(config, notify or (lambda line: None))
+    if EVALUATIONS in reasons and notify:
+        notify("evaluations depend on this machine's speed; to repeat the search: --config RUN/config.yaml.")
+    return put(planned, "provenance.derived", reasons)
 
 
 def _without_variables(key: str, value: Any) -> Any:

@@ -1,0 +1,133 @@
+"""Rules that derive settings from the images and the budget. Each returns a value and its reason in words.
+
+All rules but the last two depend only on the data and `search.max_hours`: they choose the same on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nasx.data.survey import Survey
+
+SIZES: Final = (
+    8,
+    16,
+    24,
+    32,
+    64,
+)  # pixels per side. The stem reduces larger images to 32
+ENLARGEMENT: Final = 1.25  # at most, of the median picture
+PIXELS_PER_HOUR: Final = 1e8  # of all training images, so that augmentation takes a small part of a training
+STEPS_PER_EPOCH: Final = 20  # at least
+BATCH_SIZES: Final = (8, 16, 32, 64, 128)
+STEPS: Final = 600  # of a training: accuracy hardly grows with more, until the training is much longer
+EPOCHS: Final = (8, 30)  # fewest and most
+# (channels, cells) -> seconds per 1,000 training images and epoch on one core, largest network first.
+# Measured for the median of 32 random cells, images of 32 x 32 pixels
+NETWORKS: Final = {(16, 3): 2.6, (16, 1): 1.3, (8, 1): 0.6}
+NOMINAL_WORKERS: Final = 2
+WANTED: Final = 96  # trainings for which the network must leave time
+FEWEST, MOST = 16, 1024  # evaluations
+MARGIN: Final = 0.9  # share of the time that is planned
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Value of a setting and why it was chosen."""
+
+    value: Any
+    reason: str  # e.g. "27 steps per epoch of 872 images"
+
+
+def choose_image_size(survey: Survey, hours: float | None) -> Choice:
+    """Return the image size: near the short side of the median picture, and affordable."""
+    side = min(survey.height, survey.width)
+    if side == 0:
+        return Choice(32, "the sizes of the pictures are unknown")
+    fitting = [size for size in SIZES if size <= ENLARGEMENT * side] or [SIZES[0]]
+    most = math.inf if hours is None else PIXELS_PER_HOUR * hours
+    affordable = [size for size in fitting if size**2 * survey.n_images <= most] or [min(fitting[-1], SIZES[1])]
+    reason = f"the median picture is {survey.width} x {survey.height}"
+    if affordable[-1] < fitting[-1]:
+        reason += f", reduced for {survey.n_images:,} images in {hours:g} h"
+    return Choice(affordable[-1], reason)
+
+
+def choose_grayscale(survey: Survey) -> Choice:
+    """Return whether the images are read with one channel."""
+    some = "" if survey.n_looked_at == survey.n_images else f" of {survey.n_looked_at:,} looked at"
+    return Choice(survey.is_gray, f"all pictures{some} are gray" if survey.is_gray else "there are pictures in color")
+
+
+def choose_batch_size(n_train: int) -> Choice:
+    """Return the largest batch with enough steps per epoch.
+
+    >>> choose_batch_size(872)
+    Choice(value=32, reason='28 steps per epoch of 872 images')
+    """
+    enough = [size for size in BATCH_SIZES if n_train / size >= STEPS_PER_EPOCH] or [BATCH_SIZES[0]]
+    steps = math.ceil(n_train / enough[-1])
+    few = ", the smallest batch that batch normalization can learn from" if steps < STEPS_PER_EPOCH else ""
+    return Choice(enough[-1], f"{steps:,} step{'s' * (steps > 1)} per epoch of {n_train:,} images{few}")
+
+
+def choose_epochs(n_train: int, batch_size: int) -> Choice:
+    """Return the epochs for about `STEPS` steps.
+
+    >>> choose_epochs(640, 32)
+    Choice(value=30, reason='600 steps')
+    """
+    steps = math.ceil(n_train / batch_size)
+    fewest, most = EPOCHS
+    epochs = min(most, max(fewest, math.ceil(STEPS / steps)))
+    bound = ", the most" if epochs == most and steps * epochs < STEPS else ""
+    bound = ", the fewest" if epochs == fewest and steps * epochs > STEPS else bound
+    return Choice(epochs, f"{epochs * steps:,} steps{bound}")
+
+
+def choose_network(n_train: int, epochs: int, hours: float | None) -> tuple[Choice, Choice]:
+    """Return channels and cells: the largest network of which enough fit into the budget on two usual cores."""
+    worker_seconds = math.inf if hours is None else 3600 * hours * NOMINAL_WORKERS
+    seconds = {network: cost * n_train * epochs / 1000 for network, cost in NETWORKS.items()}
+    fitting = [network for network in NETWORKS if WANTED * seconds[network] <= worker_seconds] or [list(NETWORKS)[-1]]
+    channels, cells = fitting[0]
+    reason = "the largest networks" if fitting[0] == next(iter(NETWORKS)) else "small networks"
+    if hours is not None:
+        reason += f", so that {hours:g} h are enough for about {WANTED} trainings on two cores"
+        if WANTED * seconds[fitting[0]] > worker_seconds:
+            reason = f"the smallest networks, because {hours:g} h are short for {n_train:,} images"
+    return Choice(channels, reason), Choice(cells, "as for the channels")
+
+
+def most_evaluations(n_validation: int) -> int:
+    """Return the number of evaluations after which a search mostly selects lucky trainings.
+
+    >>> most_evaluations(16), most_evaluations(155), most_evaluations(3200)
+    (32, 310, 1024)
+    """
+    return max(2 * FEWEST, min(MOST, 2 * n_validation))
+
+
+def choose_evaluations(fitting: int, n_validation: int, time: str) -> Choice:
+    """Return the number of evaluations.
+
+    Args:
+        fitting: trainings that fit into the time.
+        n_validation: validation images, which measure the error of a network.
+        time: the time and the machine in words, e.g. "1 h at 58 s per training on 2 workers".
+    """
+    if (most := most_evaluations(n_validation)) < fitting:
+        return Choice(most, f"more would select lucky networks: {n_validation:,} validation images measure their error")
+    return Choice(fitting, time)
+
+
+def choose_population_size(evaluations: int) -> Choice:
+    """Return the size of the population.
+
+    >>> choose_population_size(96).value, choose_population_size(20).value, choose_population_size(1000).value
+    (16, 8, 32)
+    """
+    size = max(8, min(32, evaluations // 6))
+    return Choice(size, f"for {evaluations:,} evaluations")
