@@ -12,10 +12,11 @@ from typing import Any, Final, get_args
 
 import yaml
 
+from nasx.config.auto import AUTO, DERIVABLE
 from nasx.config.components import RENAMED_SETTINGS, TARGET, load_target
 from nasx.config.describe import describe_setting, full_key, is_mapping_of_records, record_type
 from nasx.config.find import known_choices
-from nasx.config.plain import to_yaml
+from nasx.config.plain import get, to_yaml
 from nasx.config.schema import GROUPS, OF_THE_SEARCH, ExperimentConfig
 from nasx.config.settings import declared_parameters
 from nasx.errors import ConfigError
@@ -45,7 +46,8 @@ def setting_comments(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         elif name in declared:
             yield from _setting(value, declared[name].annotation, name)
     for name in OF_THE_SEARCH:
-        yield from _setting(None, declared[name].annotation, full_key("algorithm", name))
+        value = get(config, f"algorithm.{name}")
+        yield from _setting(value, declared[name].annotation, full_key("algorithm", name))
 
 
 def _component(node: Mapping[str, Any] | None, key: str) -> Iterator[tuple[str, str]]:
@@ -75,7 +77,8 @@ def _setting(value: Any, annotation: Any, key: str) -> Iterator[tuple[str, str]]
         for name, item in value.items():
             yield from _setting(item, get_args(annotation)[1], full_key(key, name))
     elif annotation not in (Any, inspect.Parameter.empty):
-        yield key, describe_setting(annotation)
+        is_derived = value == AUTO and key in DERIVABLE
+        yield key, describe_setting(annotation) + "; auto: derived from the images and the budget" * is_derived
 
 
 def insert_comments(text: str, comments: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ SIZES: Final = (
     32,
     64,
 )  # pixels per side. The stem reduces larger images to 32
+SMALL: Final = 16  # pixels per side that are always affordable
 ENLARGEMENT: Final = 1.25  # at most, of the median picture
 PIXELS_PER_HOUR: Final = 1e8  # of all training images, so that augmentation takes a small part of a training
 STEPS_PER_EPOCH: Final = 20  # at least
@@ -48,7 +49,7 @@ def choose_image_size(survey: Survey, hours: float | None) -> Choice:
         return Choice(32, "the sizes of the pictures are unknown")
     fitting = [size for size in SIZES if size <= ENLARGEMENT * side] or [SIZES[0]]
     most = math.inf if hours is None else PIXELS_PER_HOUR * hours
-    affordable = [size for size in fitting if size**2 * survey.n_images <= most] or [min(fitting[-1], SIZES[1])]
+    affordable = [size for size in fitting if size <= SMALL or size**2 * survey.n_images <= most]
     reason = f"the median picture is {survey.width} x {survey.height}"
     if affordable[-1] < fitting[-1]:
         reason += f", reduced for {survey.n_images:,} images in {hours:g} h"

@@ -154,3 +154,12 @@ def test_list_names_experiments_and_choices(elsewhere: Path, line: str) -> None:
 
     assert done.exit_code == 0
     assert any(printed.startswith(line) for printed in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("key", ["image_size", "epochs", "evaluations"])
+def test_a_derived_setting_is_shown_as_auto_with_what_it_is_derived_from(elsewhere: Path, key: str) -> None:
+    printed = shown("folder")
+
+    assert re.search(rf"^  {key}: auto +#", printed, re.MULTILINE)
+    assert comments_of(printed)[key].endswith("; auto: derived from the images and the budget")
+    assert comments_of(shown("folder", "training.epochs=5"))["epochs"] == "an integer, at least 1"

@@ -25,6 +25,14 @@ REQUIRED = {
     "cluster": ["execution.workers=4"],
     "nats_bench": ["evaluation.table=table.csv"],
 }
+NUMBERS = {  # instead of `auto`, which `nasx.planning` replaces before a component is built
+    "folder": [
+        *(f"dataset.{setting}" for setting in ("image_size=32", "grayscale=false")),
+        *(f"training.{setting}" for setting in ("batch_size=32", "epochs=20")),
+        *(f"space.{setting}" for setting in ("channels=16", "cells=1")),
+        *(f"algorithm.{setting}" for setting in ("population_size=16", "evaluations=64")),
+    ],
+}
 FROM_THE_SEARCH = {"algorithm": {"problem": Problem(gene_sizes=(5,) * 6, n_objectives=2, seed=0)}}
 
 
@@ -37,7 +45,7 @@ def build_group(config: dict[str, Any], group: str) -> Any:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_composes_and_builds(elsewhere: Path, name: str) -> None:
-    config = compose(name, REQUIRED.get(name, []))
+    config = compose(name, [*REQUIRED.get(name, []), *NUMBERS.get(name, [])])
 
     for group in set(config) & {"dataset", "space", "training", "scorer", "algorithm", "evaluation"}:
         assert build_group(config, group) is not None
