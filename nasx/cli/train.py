@@ -72,6 +72,7 @@ def train(
     trials = front_trials(run) if arch_id is None else [find_trial(run, arch_id)]
 
     with log.status("Reading the images ..."):  # torch takes seconds to load
+        from nasx.reports.test_set_files import write_classes
         from nasx.reports.training_tables import finals_json, finals_table
         from nasx.workflows.final_training import final_dir, plan_final_training
         from nasx.workflows.final_training import test as test_them
@@ -97,6 +98,8 @@ def train(
         return interrupted.status
     with log.status("Testing ..."):
         records, before = test_them(plan, done, run, seeds=seeds)
+    for record, (_, directory) in zip(records, done, strict=True):
+        write_classes(record, directory)
     answers().print(finals_table(records)) if format is Format.TABLE else print(finals_json(records), end="")
     for line in (f"Written to {', '.join(map(str, directories))}", *_warning(before)):
         log.say(line)

@@ -21,6 +21,7 @@ from nasx.diagnostics.centroids import (
     leave_one_out_distances,
 )
 from nasx.diagnostics.class_pairs import confusion_matrix
+from nasx.diagnostics.class_report import ClassReport
 from nasx.diagnostics.label_errors import Suspicion, suspicion
 
 
@@ -45,6 +46,10 @@ class Diagnosis:
     suspicion: Suspicion  # of the training images
     train_probabilities: NDArray[np.float64]  # (n_train, n_classes) softmax
     distances: Mapping[str, NDArray[np.float64]]  # scorer -> (n_classes, n_classes), as recorded when it was trained
+
+    def report(self) -> ClassReport:
+        """Return recall and precision of each class on the validation images."""
+        return ClassReport(self.train.class_names, self.confusion)
 
 
 def debug(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.diagnostics.class_pairs import ClassMap, ClassPair, class_pairs
+from nasx.diagnostics.class_report import ClassReport
 from nasx.networks.edge import Edge
 from nasx.trial import Score
 
@@ -62,6 +63,10 @@ class Explanation:
     def n_errors(self) -> int:
         """Return the number of incorrect predictions."""
         return int(self.confusion.sum() - np.trace(self.confusion))
+
+    def report(self) -> ClassReport:
+        """Return recall and precision of each class."""
+        return ClassReport(self.class_names, self.confusion)
 
     def pairs(self) -> list[ClassPair]:
         """Return all pairs of classes, the closest first."""

@@ -14,11 +14,14 @@ from nasx.diagnostics.calibration import accuracy_gain, error_auroc, expected_ca
 from nasx.diagnostics.class_pairs import closeness_and_confusion, symmetric_confusion
 from nasx.escaping import to_csv
 from nasx.files import write_atomically
+from nasx.reports.class_section import CONFUSION, class_section
+from nasx.reports.class_tables import classes_csv, quality_facts
 from nasx.reports.figures.confidence import reliability_figure, risk_coverage_figure
+from nasx.reports.figures.confusion import confusion_figure
 from nasx.reports.figures.image_grid import suspects_figure
 from nasx.reports.figures.style import as_png
 from nasx.reports.page import Page, Section, as_html, as_markdown, count
-from nasx.reports.text import clean, error_facts
+from nasx.reports.text import clean
 from nasx.trial import Trial
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ def debugging_page(
     repair: Repair | None = None,
     known: Sequence[tuple[str, str]] = (),
     again: str = "in float32",
+    objectives: Sequence[str] = (),
 ) -> Page:
     """Return the texts and tables of the results.
 
@@ -53,28 +57,34 @@ def debugging_page(
         repair: of one pair of classes; None: not tried.
         known: further facts about the architecture, e.g. over all its trainings.
         again: how its predictions were computed again, in words.
+        objectives: names of the objectives of the run: its errors are shown in their order.
     """
     scores = {s.scorer: s.value for s in trial.evaluation.scores}
-    own = debugging_facts(debugging, scores, recorded=trial.metrics["error"], again=again)
+    own = debugging_facts(debugging, scores, recorded=trial.metrics, again=again, objectives=objectives)
     facts = (*own, *known, ("architecture", trial.architecture))
     title = f"Network {trial.arch_id}: debugging"
     return Page(title, facts, debugging_sections(debugging, images, planted=planted, repair=repair))
 
 
 def debugging_facts(
-    debugging: Diagnosis, introspectability: Mapping[str, float], *, recorded: float | None = None, again: str = ""
+    debugging: Diagnosis,
+    introspectability: Mapping[str, float],
+    *,
+    recorded: Mapping[str, float] | None = None,
+    again: str = "",
+    objectives: Sequence[str] = (),
 ) -> tuple[tuple[str, str], ...]:
     """Return the validation error and the introspectability by scorer as facts (name, value).
 
     Args:
         debugging: of a trained network.
         introspectability: by scorer.
-        recorded: validation error in the journal of its run; None: it is of no run.
+        recorded: metrics in the journal of its run; None: it is of no run.
         again: how its predictions were computed again, in words.
+        objectives: names of the objectives of the run.
     """
-    n, wrong = len(debugging.is_correct), int((~debugging.is_correct).sum())
     return (
-        *error_facts(wrong / n if recorded is None else recorded, wrong, n, again),
+        *quality_facts(debugging.report(), recorded or {}, objectives, again),
         ("introspectability", ", ".join(f"{v:.3f} by {scorer}" for scorer, v in introspectability.items()) or "-"),
     )
 
@@ -96,6 +106,7 @@ def debugging_sections(
     """
     names = debugging.train.class_names
     return (
+        class_section(debugging.report()),
         _reliability(debugging),
         _confidence_of_errors(debugging),
         _suspects(debugging, images),
@@ -301,6 +312,7 @@ def write_debugging(page: Page, debugging: Diagnosis, images: NDArray[np.int64],
     """
     values = {c.name: c.values for c in debugging.confidences}
     figures = {
+        CONFUSION: confusion_figure(debugging.report()),
         RELIABILITY: reliability_figure(debugging.confidences, debugging.is_correct, n_bins=N_BINS),
         RISK: risk_coverage_figure(values, debugging.is_correct),
         SUSPECTS: suspects_figure(debugging, images),
@@ -309,6 +321,7 @@ def write_debugging(page: Page, debugging: Diagnosis, images: NDArray[np.int64],
     contents |= {
         "debug.md": as_markdown(page).encode(),
         "debug.html": as_html(page, contents).encode(),
+        "classes.csv": to_csv(classes_csv(debugging.report())).encode(),
         "reliability.csv": reliability_csv(debugging).encode(),
         "suspects.csv": suspects_csv(debugging, images).encode(),
     }

@@ -14,12 +14,15 @@ from nasx.diagnostics.class_pairs import ClassPair, class_tree, most_confused, s
 from nasx.diagnostics.explanation import Explanation
 from nasx.files import write_atomically
 from nasx.networks.edge import Edge
+from nasx.reports.class_section import CONFUSION, class_section
+from nasx.reports.class_tables import quality_facts
 from nasx.reports.figures.cell import cell_figure
 from nasx.reports.figures.classes import activity_figure, distances_figure, map_figure, profile_figure, tree_figure
+from nasx.reports.figures.confusion import confusion_figure
 from nasx.reports.figures.image_grid import shap_figure
 from nasx.reports.figures.style import as_png
 from nasx.reports.page import CELL_HEADING, SHAP_HEADING, Page, Section, as_html, as_markdown, count, ordinal
-from nasx.reports.text import clean, error_facts, format_value
+from nasx.reports.text import clean, format_value
 from nasx.trial import OBJECTIVES, Trial
 
 SHOWN_PAIRS: Final = 5
@@ -34,6 +37,7 @@ def explanation_page(
     has_cell: bool,
     known: Sequence[tuple[str, str]] = (),
     again: str = "in float32",
+    objectives: Sequence[str] = (),
 ) -> Page:
     """Return the texts and tables of an explanation.
 
@@ -43,9 +47,11 @@ def explanation_page(
         has_cell: whether the figures include the network's cell.
         known: further facts about the architecture, e.g. over all its trainings.
         again: how its predictions were computed again, in words.
+        objectives: names of the objectives of the run: its errors are shown in their order.
     """
     pairs = explanation.pairs()
     sections = [
+        class_section(explanation.report()),
         _distances(explanation, pairs),
         _confused(explanation, pairs, trial),
         *([_similar()] if class_tree(explanation.score.distances) is not None else []),
@@ -56,16 +62,20 @@ def explanation_page(
     ]
     return Page(
         title=f"Network {trial.arch_id}",
-        facts=_facts(explanation, trial, known, again),
+        facts=_facts(explanation, trial, known, again, objectives),
         sections=(*([_cell(explanation)] if has_cell else []), *sections),
     )
 
 
 def _facts(
-    explanation: Explanation, trial: Trial, known: Sequence[tuple[str, str]], again: str
+    explanation: Explanation,
+    trial: Trial,
+    known: Sequence[tuple[str, str]],
+    again: str,
+    objectives: Sequence[str],
 ) -> tuple[tuple[str, str], ...]:
     facts = [
-        *error_facts(trial.metrics["error"], explanation.n_errors, explanation.n_images, again),
+        *quality_facts(explanation.report(), trial.metrics, objectives, again),
         ("introspectability", f"{explanation.score.value:.3f} by {explanation.score.scorer}"),
         *known,
     ]
@@ -225,6 +235,7 @@ def write_explanation(
     edges: Sequence[Edge] | None = None,
     known: Sequence[tuple[str, str]] = (),
     again: str = "in float32",
+    objectives: Sequence[str] = (),
 ) -> tuple[Page, list[Path]]:
     """Write the page and its figures into `directory`; return the page and the files.
 
@@ -235,14 +246,18 @@ def write_explanation(
         edges: of the cell; None: the search space has no cells.
         known: further facts about the architecture, e.g. over all its trainings.
         again: how its predictions were computed again, in words.
+        objectives: names of the objectives of the run.
 
     Raises:
         ResourceError: the disk is full.
     """
-    page = explanation_page(explanation, trial, has_cell=edges is not None, known=known, again=again)
+    page = explanation_page(
+        explanation, trial, has_cell=edges is not None, known=known, again=again, objectives=objectives
+    )
     profiles = {s.scorer: s.profile for s in (explanation.score, *trial.evaluation.scores)}
     figures = {} if edges is None else {CELL: cell_figure(edges, shares=explanation.edge_shares)}
     figures |= {
+        CONFUSION: confusion_figure(explanation.report()),
         SHAP: shap_figure(explanation),
         DISTANCES: distances_figure(explanation.score.distances, explanation.class_names),
         PROFILE: profile_figure(profiles),

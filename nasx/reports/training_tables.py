@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from rich import box
@@ -13,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nasx import pareto
+from nasx.diagnostics.class_report import ClassReport, from_entries
 from nasx.escaping import to_json
+from nasx.reports.class_tables import class_lines_of, class_records
 from nasx.reports.summary import FrontSummary
 from nasx.reports.text import format_estimate
 from nasx.runs.training_records import Finetuned
@@ -21,6 +24,10 @@ from nasx.trial import OBJECTIVES, Objective, costs
 
 if TYPE_CHECKING:
     from nasx.runs.training_records import FinalRecord
+
+ALL_CLASSES: Final = 20  # lines about the classes of a network
+FEWEST_CLASSES: Final = 3  # if several networks are listed
+CLASSES_CSV: Final = "test_classes.csv"
 
 NOTES = (
     "search error: on validation images, estimated from the trainings of the search, ± standard deviation",
@@ -36,14 +43,17 @@ NO_SCORE = (
 def finals_table(records: Sequence[FinalRecord]) -> Group:
     """Return one line per network, in 80 columns, lowest test error first."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    headers = ("network", "search\nerror", "test error", "introspect-\nability", "ECE", "parameters")
+    with_macro = shows_macro_error(records)
+    macro = ("test macro\nerror",) if with_macro else ()
+    headers = ("network", "search\nerror", "test error", *macro, "introspect-\nability", "ECE", "parameters")
     for header in headers:
         table.add_column(header, justify="left" if header == headers[0] else "right", no_wrap=True, vertical="bottom")
-    for record in sorted(records, key=lambda r: fmean(test_values(r, "error"))):
+    for record in sorted(records, key=lambda r: fmean(test_values(r, "macro_error" if with_macro else "error"))):
         table.add_row(
             record.arch_id,
             format_estimate(OBJECTIVES["error"], record.validation_error, record.validation_error_std),
             format_mean_std(test_values(record, "error"), _percent),
+            *([format_mean_std(test_values(record, "macro_error"), _percent)] if with_macro else []),
             format_mean_std(test_values(record, "introspectability"), lambda value: f"{value:.3f}"),
             format_mean_std(test_values(record, "calibrated_ece"), lambda value: f"{100 * value:.1f} %"),
             f"{record.parameters:,}",
@@ -58,12 +68,37 @@ def finals_table(records: Sequence[FinalRecord]) -> Group:
         lacking = seeds - len(test_values(record, "introspectability"))
         if lacking:
             notes.append(NO_SCORE.format(arch_id=record.arch_id, lacking=lacking, seeds=seeds))
-    return Group(table, Text("\n".join(notes)))
+    return Group(table, Text("\n".join(notes)), *(Text(line) for r in records for line in _class_by_class(r, records)))
+
+
+def shows_macro_error(records: Sequence[FinalRecord]) -> bool:
+    """Return whether all networks have a macro error and their test images are unbalanced."""
+    reports = [test_report(record) for record in records]
+    return all(report is not None and report.is_unbalanced for report in reports)
+
+
+def test_report(record: FinalRecord) -> ClassReport | None:
+    """Return the report over all tested trainings, each image counted once per training; None: not recorded."""
+    tested = [training.confusion for training in record.trainings if training.confusion is not None]
+    return from_entries(chain.from_iterable(tested), record.class_names) if tested else None
+
+
+def _class_by_class(record: FinalRecord, records: Sequence[FinalRecord]) -> list[str]:
+    """Return the classes of one network; of several networks only those with the lowest recall."""
+    report = test_report(record)
+    if report is None:
+        return []
+    lines = class_lines_of(report)
+    most = ALL_CLASSES if len(records) == 1 else FEWEST_CLASSES
+    seeds = sum(training.confusion is not None for training in record.trainings)
+    over = f", {seeds} trainings together" if seeds > 1 else ""
+    left = [f"... and {len(lines) - most} more: {CLASSES_CSV}"] if len(lines) > most else []
+    return [f"\n{record.arch_id}, test images class by class{over}:", *lines[:most], *left]
 
 
 def test_values(record: FinalRecord, metric: str) -> list[float]:
     """Return a test metric of all trainings that have it."""
-    found = [training.test[metric] for training in record.trainings if training.test]
+    found = [training.test.get(metric) for training in record.trainings if training.test]
     return [value for value in found if value is not None]
 
 
@@ -94,11 +129,21 @@ def finals_json(records: Sequence[FinalRecord]) -> str:
             "validation_error_std": record.validation_error_std,
             "search_trainings": record.search_trainings,
             "test_error": fmean(test_values(record, "error")),
+            "test_macro_error": fmean(macro) if (macro := test_values(record, "macro_error")) else None,
+            **_classes_json(record),
             "trainings": [{"number": t.number, "seed": t.seed, **(t.test or {})} for t in record.trainings],
         }
         for record in records
     ]
     return to_json(rows) + "\n"
+
+
+def _classes_json(record: FinalRecord) -> dict[str, Any]:
+    """Return the figures of each class and the confusion matrix over all tested trainings; None: not recorded."""
+    report = test_report(record)
+    if report is None:
+        return {"classes": None, "confusion": None}
+    return {"classes": class_records(report), "confusion": report.confusion.tolist()}
 
 
 def _percent(share: float) -> str:

@@ -47,6 +47,13 @@ def _check_course(course: Mapping[str, Any]) -> Mapping[str, Any]:
     return course
 
 
+def _check_confusion(confusion: Sequence[tuple[int, int, int]], n_classes: int, n_images: int) -> None:
+    if any(not (0 <= a < n_classes and 0 <= b < n_classes and n > 0) for a, b, n in confusion):
+        raise ValueError("confusion: expected classes of the dataset and numbers of images")
+    if sum(n for _, _, n in confusion) != n_images:
+        raise ValueError(f"confusion: its images do not add up to the {n_images:,} test images")
+
+
 def _check_keys(record: Mapping[str, Any], names: Sequence[str]) -> None:
     if missing := [name for name in names if name not in record]:
         raise ValueError(f"{missing[0]} is missing")
@@ -62,6 +69,8 @@ class Training:
     history: tuple[Mapping[str, Number], ...]  # one entry per epoch; "validation" refers to the calibration images
     # error, macro_error, ece, calibrated_ece, introspectability, ...; a null value: undefined; None: not tested yet
     test: Annotated[Mapping[str, Number | None], AfterValidator(_check_test)] | None = None
+    # (true class, predicted class, test images) of all pairs that occur; None: not tested, or by an older version
+    confusion: tuple[tuple[int, int, int], ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +102,9 @@ class FinalRecord:
     def __post_init__(self) -> None:
         if "test" not in self.images and any(training.test for training in self.trainings):
             raise ValueError("images: test is missing, but there are test errors")
+        for training in self.trainings:
+            if training.confusion is not None:
+                _check_confusion(training.confusion, len(self.class_names), self.images.get("test", 0))
 
     def training(self, number: int) -> Training | None:
         """Return the finished training with the given number, if there is one."""

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import TypeAdapter
 from torch import nn
@@ -33,6 +32,7 @@ from nasx.data.digest import (
     from_record,
 )
 from nasx.diagnostics.calibration import expected_calibration_error
+from nasx.diagnostics.class_report import ClassReport, class_report
 from nasx.diagnostics.confidence import BATCH, Confidence, WithConfidence, fit_confidence
 from nasx.errors import ConfigError, DataError, RunError, SettingError, TrialFailure
 from nasx.evaluation.train_and_score import has_learned, load_weights, resolve_device, save_weights, take_scores
@@ -310,8 +310,8 @@ def test(
             record = replace(record, images=counts, test_content=as_record(content))
             with _held(directory):
                 for training in due:
-                    outcome = _test_one(plan, record, directory, training, images)
-                    record = record.with_training(replace(training, test=outcome))
+                    outcome, confusion = _test_one(plan, record, directory, training, images)
+                    record = record.with_training(replace(training, test=outcome, confusion=confusion))
                 write_final_record(record, directory)
         tested.append(record)
     return tested, before or []
@@ -356,37 +356,50 @@ def _test_images(plan: FinalTraining) -> LabeledImages:
 
 def _test_one(
     plan: FinalTraining, record: FinalRecord, directory: Path, training: Training, images: LabeledImages
-) -> dict[str, float | None]:
+) -> tuple[dict[str, float | None], tuple[tuple[int, int, int], ...]]:
+    """Return the metrics of a training on the test images, and its confusions as in `Training`."""
     device = resolve_device(plan.experiment.config.execution.get("device", "auto"))
     network = plan.experiment.untrained(record.genotype, training.seed)
     load_weights(network, weights_path(directory, training.number))
     network.to(device).eval()
-    metrics = quality(network, read_confidence(directory, training.number), _pixels(plan, images, device))
+    pixels = _pixels(plan, images, device)
+    metrics, report = quality(network, read_confidence(directory, training.number), pixels, images.class_names)
+    confusion = report.entries()
     if not has_learned(metrics, images):  # as in a search: no score at chance level
-        return {**metrics, "introspectability": None}
+        return {**metrics, "introspectability": None}, confusion
     try:
         scores = take_scores(network, images, plan.experiment.data, plan.experiment.spec, device)
     except TrialFailure:  # no pair of classes has a distance: null
-        return {**metrics, "introspectability": None}
+        return {**metrics, "introspectability": None}, confusion
     named = {f"introspectability_{score.scorer}": score.value for score in scores}
-    return {**metrics, "introspectability": scores[0].value, **named}
+    return {**metrics, "introspectability": scores[0].value, **named}, confusion
 
 
-def quality(network: nn.Sequential, confidence: Confidence, images: Pixels) -> dict[str, float]:
-    """Return the errors of a network on labeled images, and the calibration error of its confidence."""
+def quality(
+    network: nn.Sequential, confidence: Confidence, images: Pixels, class_names: Sequence[str]
+) -> tuple[dict[str, float], ClassReport]:
+    """Return the errors of a network on labeled images and the calibration error of its confidence, and its report.
+
+    Args:
+        network: trained.
+        confidence: of its predictions.
+        images: labeled.
+        class_names: of all classes.
+    """
     model = WithConfidence(network, confidence).to(images.device).eval()
     with torch.no_grad():
         parts = [model(batch) for batch in split_batches(images, BATCH)]
         plain = torch.cat([network(batch).softmax(dim=1).amax(dim=1) for batch in split_batches(images, BATCH)])
     answers = torch.cat([probabilities.argmax(dim=1) for probabilities, _ in parts])
     right = (answers == images.labels).cpu().numpy()
-    given = images.labels.cpu().numpy()
-    return {
-        "error": 1 - float(right.mean()),
-        "macro_error": 1 - float(np.mean([right[given == c].mean() for c in np.unique(given)])),
+    report = class_report(images.labels.cpu().numpy(), answers.cpu().numpy(), class_names)
+    metrics = {
+        "error": report.error,
+        "macro_error": report.macro_error,
         "ece": expected_calibration_error(plain.cpu().numpy(), right),
         "calibrated_ece": expected_calibration_error(torch.cat([c for _, c in parts]).cpu().numpy(), right),
     }
+    return metrics, report
 
 
 _CONFIDENCE = TypeAdapter(dict[str, Any])

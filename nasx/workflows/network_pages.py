@@ -103,7 +103,13 @@ def explain(
     at_start.check()
     make_output(directory)
     page, files = write_explanation(
-        explanation, trial, directory, edges=edges, known=known, again=_computed_again(experiment)
+        explanation,
+        trial,
+        directory,
+        edges=edges,
+        known=known,
+        again=_computed_again(experiment),
+        objectives=experiment.config.objectives,
     )
     return WrittenPage(page, directory, tuple(files))
 
@@ -222,6 +228,7 @@ def debug(
         repair=repaired,
         known=_known(run_dir, trial, experiment, trained),
         again=_computed_again(experiment),
+        objectives=experiment.config.objectives,
     )
     directory = out or arch_dir(run_dir, trial.arch_id, "diagnostics")
     at_start.check()

@@ -165,7 +165,15 @@ def test_all_files_are_written(tmp_path):
     debugging = make_debugging(HOSTILE)
     page = debugging_page(debugging, trial(), INDICES)
     files = write_debugging(page, debugging, INDICES, tmp_path / "out")
-    names = {"reliability.png", "risk_coverage.png", "suspects.png", "debug.md", "debug.html"}
+    names = {
+        "confusion.png",
+        "classes.csv",
+        "reliability.png",
+        "risk_coverage.png",
+        "suspects.png",
+        "debug.md",
+        "debug.html",
+    }
     assert {f.name for f in files} == names | {"reliability.csv", "suspects.csv"}
     assert all(f.stat().st_size > 100 for f in files)
 

@@ -14,7 +14,7 @@ from nasx.reports.page import as_html, as_markdown, as_terminal
 from tests.factories.trials import make_explanation, make_trial
 
 GOLD = Path(__file__).parent / "gold"
-FIGURES = dict.fromkeys(("cell.png", "distances.png", "profile.png", "shap.png", "tree.png"), b"png")
+FIGURES = dict.fromkeys(("cell.png", "confusion.png", "distances.png", "profile.png", "shap.png", "tree.png"), b"png")
 HOSTILE = ("<script>alert(1)</script>", "**bold** [link](http://x) `code` | cell", "a\x1b[2J\nb{{ 7 * 7 }}")
 
 
@@ -117,7 +117,7 @@ class Reader(HTMLParser):
 
 def test_the_html_page_needs_no_other_file(trial):
     reader = Reader(as_html(page_of(trial), FIGURES))
-    assert len(reader.sources) == 5
+    assert len(reader.sources) == 6
     assert all(source.startswith("data:image/png;base64,") for source in reader.sources)
 
 
@@ -135,7 +135,7 @@ def test_hostile_class_names_stay_text_in_markdown(trial):
     assert not re.search(r"(?<!\\)(<script|\*\*bold|\[link\]\(|`code)", text)
     assert "{{ 7" not in text.replace("\\", "") or r"\{\{ 7 \* 7 \}\}" in text
     rows = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {5}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {5, 7}
 
 
 def test_hostile_class_names_stay_text_on_screen(trial):
@@ -152,6 +152,7 @@ def test_the_files_are_the_figures_and_the_pages(trial, tmp_path):
     _, files = write_explanation(make_explanation(), trial, tmp_path / "new", edges=[Edge(0, 1, CONV_3X3)])
     assert sorted(f.name for f in files) == [
         "cell.png",
+        "confusion.png",
         "distances.png",
         "explanation.html",
         "explanation.md",

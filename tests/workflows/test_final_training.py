@@ -22,7 +22,7 @@ from nasx.errors import RunError, SettingError
 from nasx.evaluation.train_and_score import load_weights
 from nasx.export.source import find_source
 from nasx.reports.summary import read_summary
-from nasx.reports.training_tables import finals_table
+from nasx.reports.training_tables import finals_json, finals_table
 from nasx.runs.directory import lock
 from nasx.runs.journal import Journal
 from nasx.runs.training_records import read_final_record, read_test_set_evaluations, record_test_set_evaluation
@@ -51,6 +51,26 @@ def test_a_network_is_trained_with_several_seeds_and_tested(run_dir, trial, caps
     assert told["test_error"] == pytest.approx((first["error"] + second["error"]) / 2)
     assert all(0 <= first[name] <= 1 for name in ("error", "macro_error", "ece", "calibrated_ece"))
     assert {"introspectability", "introspectability_shap", "introspectability_activations"} <= first.keys()
+
+
+def test_the_test_images_are_reported_class_by_class(run_dir, trial, tmp_path, capsys):
+    out = tmp_path / "final"
+    assert main(nasx_train(run_dir, f"--arch-id={trial.arch_id}", f"--out={out}")) == 0
+    assert "test images class by class:\n" in (text := capsys.readouterr().out)
+    assert "recall" in text
+    record = read_final_record(out)
+    (training,) = record.trainings
+    right = sum(n for a, b, n in training.confusion if a == b)
+    assert 1 - right / record.images["test"] == pytest.approx(training.test["error"])
+    (network,) = json.loads(finals_json([record]))
+    assert sum(map(sum, network["confusion"])) == sum(c["images"] for c in network["classes"]) == record.images["test"]
+    assert (out / "test_classes.csv").read_text().startswith("class,images,predicted,recall,")
+    assert (out / "test_confusion.png").is_file()
+    plain = replace(record, trainings=(replace(training, confusion=None),))  # of an earlier version
+    (network,) = json.loads(finals_json([plain]))
+    assert network["classes"] is network["confusion"] is None
+    with pytest.raises(ValueError, match=r"its images do not add up to the 100 test images"):
+        replace(record, trainings=(replace(training, confusion=((0, 0, 1),)),))
 
 
 def test_a_network_that_only_guesses_has_no_introspectability(run_dir, trial, capsys):

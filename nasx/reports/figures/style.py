@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from nasx.errors import SettingError
 from nasx.files import write_atomically
+from nasx.reports.figures.names import font_families
 from nasx.reports.palette import BLUE, FAINT, INK, MUTED, SKY, VERMILLION
 
 # distances, from 0 (white) to far (dark blue); lightness falls steadily, so that it works in black-and-white print
@@ -24,7 +25,6 @@ DIVERGING: Final = LinearSegmentedColormap.from_list(
 )
 WIDTH: Final = 7.6  # inches: at 200 dots per inch twice the width of a README, sharp on high-density screens
 SETTINGS: Final[dict[Any, Any]] = {
-    "font.family": "DejaVu Sans",  # part of matplotlib: the same figure on every machine
     "font.size": 9.5,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -67,6 +67,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
         with mpl.rc_context():
             mpl.rcdefaults()  # ignore the user's matplotlibrc
             mpl.rcParams.update(SETTINGS)
+            mpl.rcParams["font.family"] = list(font_families())
             return draw(*args, **kwargs)
 
     return inner

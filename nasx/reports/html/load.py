@@ -64,6 +64,7 @@ FIGURES = {
         "activity.png": "Activation of each block for each class",
     },
     "diagnostics": {
+        "confusion.png": "Confusion matrix of the validation images",
         "reliability.png": "Reliability of its confidence: accuracy against confidence",
         "risk_coverage.png": "Error when the least confident images are rejected",
         "suspects.png": "Training images with the most suspect labels",
