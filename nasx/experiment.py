@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from nasx import places
 from nasx.config.components import build, file_settings
 from nasx.config.schema import ExperimentConfig, read_config
-from nasx.errors import ConfigError, DataError
+from nasx.errors import ConfigError, DataError, NasxError
 from nasx.execution.imports import gc_paused
 from nasx.protocols import (
     ChecksClasses,
@@ -29,6 +29,7 @@ from nasx.protocols import (
     SearchAlgorithm,
     SearchSpace,
 )
+from nasx.runs.directory import CORRECTIONS_COPY, file_in
 from nasx.runs.rows import DataRecord, RunInfo
 from nasx.runs.stored_run import (
     DEFAULT,
@@ -47,12 +48,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from nasx.data.dataset import SearchData
+    from nasx.data.corrected import Applied
+    from nasx.data.corrections import Corrections
+    from nasx.data.dataset import LabeledImages, SearchData
     from nasx.data.digest import Content
     from nasx.evaluation.tabular import TabularEvaluation
     from nasx.evaluation.train_and_score import EvaluationSpec
     from nasx.training.recipe import Recipe
 
+CORRECTIONS_KEY = "dataset.corrections"
 SHOWN_LIMITS = ("replicates", "max_hours", "max_gpu_hours", "patience", "time_limit", "stall_limit")
 
 
@@ -63,6 +67,7 @@ class _Images:
     data: SearchData
     train_indices: NDArray[np.int64]  # (n_train,) positions of the training images in the dataset
     content: Mapping[str, Content]  # by part
+    applied: Applied | None  # corrections; None: there are none
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +78,7 @@ class Experiment:
     held_out: Literal["validation", "calibration"] = "validation"  # use of the images that are not trained on
     recorded: Mapping[str, DataRecord] = field(default_factory=dict)  # content of the run's data; empty: a new run
     options: ReadOptions = DEFAULT  # how the data of a run are read again
+    corrections_copy: Path | None = None  # the run's own copy of its corrections; None: read the file of the config
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Experiment:
@@ -95,7 +101,12 @@ class Experiment:
         """Return the experiment of an open run. Raises RunError if its journal does not describe its data."""
         assert run.is_checked  # otherwise a run of unknown origin could execute its own code
         require_data(run)
-        return cls(read_config(run.config), recorded=run.data or _known_of_older(run.info), options=options)
+        config = read_config(run.config)
+        copy = None
+        if config.dataset.get("corrections") is not None and not {"dataset", CORRECTIONS_KEY} & set(run.named):
+            copy = file_in(run.run_dir, CORRECTIONS_COPY)
+        recorded = run.data or _known_of_older(run.info)
+        return cls(config, recorded=recorded, options=options, corrections_copy=copy)
 
     # --- components
 
@@ -190,18 +201,113 @@ class Experiment:
 
     @cached_property
     def _images(self) -> _Images:
-        """Read the images, compare them with those of the run, and cut the held-out images from them."""
-        from nasx.data.digest import SPLIT, describe_images, describe_split  # scikit-learn takes half a second to load
+        """Read the images, compare them with those of the run, and cut the held-out images from them.
+
+        The cut is that of the uncorrected images: corrections move no image between training and validation.
+        """
+        from nasx.data.corrected import require_classes  # scikit-learn takes half a second to load
+        from nasx.data.digest import SPLIT, describe_images, describe_split
         from nasx.data.splits import cut, split_indices
 
         images = self.dataset.train()
         content = describe_images(images)
-        self._compare(content)  # before the split, which may fail for other data
+        self._compare(content)  # before corrections and split, which may fail for other data
+        applied = self._apply(images)
+        content |= self._corrections_content(applied)
         parts = split_indices(images, **vars(self.config.split), seed=self._split_seed)
         if self.held_out == "validation":
             content[SPLIT] = describe_split(*parts)
             self._compare({SPLIT: content[SPLIT]})
-        return _Images(cut(images, *parts), parts[0], content)
+        if applied is None:
+            return _Images(cut(images, *parts), parts[0], content, None)
+        for part, name in zip(parts, ("training", self.held_out), strict=True):
+            require_classes(applied, part, name)
+        kept = [applied.kept(part) for part in parts]
+        return _Images(cut(applied.relabeled, *kept), kept[0], content, applied)
+
+    # --- corrections
+
+    @cached_property
+    def corrections(self) -> Corrections | None:
+        """The corrections of the labels, as read; None: there are none. Those of a run are read from its own copy."""
+        from nasx.data.corrected import configured_corrections  # numpy takes time to load
+        from nasx.data.corrections import read_corrections
+
+        if self.corrections_copy is not None and self.corrections_copy.exists():
+            return replace(read_corrections(self.corrections_copy), file=str(self.config.dataset["corrections"]))
+        return configured_corrections(self.config.dataset)
+
+    def _apply(self, images: LabeledImages) -> Applied | None:
+        """Return the training images with corrections; None: there are none."""
+        from nasx.data.corrected import apply  # numpy takes time to load
+
+        return None if self.corrections is None else apply(self.corrections, self.dataset, images)
+
+    def _corrections_content(self, applied: Applied | None) -> dict[str, Content]:
+        """Compare the corrections with those of the run, and return their content; none if there are none."""
+        from nasx.data.corrected import NO_CORRECTIONS  # numpy takes time to load
+        from nasx.data.digest import CORRECTIONS, Content, find_difference
+
+        now = NO_CORRECTIONS if applied is None else applied.content
+        if self.recorded:
+            record = self.recorded.get(CORRECTIONS)
+            before = NO_CORRECTIONS if record is None else Content(record.digest, record.facts)
+            self._report(find_difference({CORRECTIONS: before}, {CORRECTIONS: now}))
+            self._report_edited(now, applied)
+        return {} if applied is None else {CORRECTIONS: now}
+
+    def _report_edited(self, ours: Content, applied: Applied | None) -> None:
+        """Say that the file of the corrections has been edited since the run was started; a resumed search refuses."""
+        from nasx.data.corrected import apply, configured_file  # numpy takes time to load
+        from nasx.data.corrections import read_corrections
+        from nasx.data.digest import CORRECTIONS, find_difference
+
+        copy, file = self.corrections_copy, self.config.dataset.get("corrections")
+        if applied is None or copy is None or not copy.exists():
+            return
+        try:
+            original = configured_file(self.config.dataset)
+            if original is None or not original.exists():  # another machine, or tidied up: the copy suffices
+                return
+            now = apply(read_corrections(original), self.dataset, applied.original).content
+            difference = find_difference({CORRECTIONS: ours}, {CORRECTIONS: now})
+        except NasxError as error:
+            difference = str(error).rstrip(".")
+        difference = difference.removeprefix("the corrections differ ").strip("()")
+        if difference and self.options.resumes:
+            raise DataError(
+                f"{file} has changed since the run was started: {difference}. Start a new search with it, or resume "
+                f"with the run's copy: {CORRECTIONS_KEY}={copy}."
+            )
+        if difference:
+            self.options.notify(f"{file} has changed since the run was started ({difference}): the run's copy is used.")
+
+    @property
+    def corrections_in_words(self) -> str:
+        """How many corrections are in use, e.g. "31 labels changed, 4 images dropped, ..."; "": none are configured.
+
+        Reads the training images.
+        """
+        from nasx.data.corrected import in_words  # numpy takes time to load
+
+        if self.table is not None or self._images.applied is None:
+            return ""
+        return in_words(self._images.applied.content.facts)
+
+    def test_images(self) -> tuple[LabeledImages, dict[str, Content]]:
+        """Return the test images with corrections, and their content. A search never calls this method."""
+        from nasx.data.corrected import NO_CORRECTIONS, apply, require_found  # numpy takes time to load
+        from nasx.data.digest import CORRECTIONS, describe_images
+
+        images = self.dataset.test()
+        content = describe_images(images)
+        if self.corrections is None or self._images.applied is None:
+            return images, content
+        applied = apply(self.corrections, self.dataset, images, test=True)
+        require_found(self.corrections, self.dataset, self._images.applied, applied)
+        if applied.content.digest != NO_CORRECTIONS.digest:
+            content[CORRECTIONS] = applied.content
+        return applied.images, content
 
     @property
     def image_content(self) -> Mapping[str, Content]:
@@ -253,8 +359,10 @@ class Experiment:
     def _places(self, files: Sequence[str]) -> DataRecord:
         """Return the keys of the settings that only name places of data, as a part of the content."""
         owner, group = (self.dataset, "dataset") if self.table is None else (self.table, "evaluation")
-        own = owner.places if isinstance(owner, HasPlaces) else ()
-        return DataRecord(PLACES, "", {"keys": [*(f"{group}.{name}" for name in own), *files]})
+        own = [f"{group}.{name}" for name in (owner.places if isinstance(owner, HasPlaces) else ())]
+        if self.table is None and self.corrections is not None:
+            own.append(CORRECTIONS_KEY)
+        return DataRecord(PLACES, "", {"keys": [*own, *files]})
 
     @property
     def n_classes(self) -> int:
@@ -421,6 +529,7 @@ def _describe_evaluation(experiment: Experiment) -> dict[str, str]:
     return {
         "dataset": f"{experiment.dataset.name}: {len(data.train):,} training and {len(data.validation):,} validation "
         f"images, {height} x {width}, {channels} channel{'s' * (channels > 1)}, {data.n_classes} classes",
+        **({"corrected": words} if (words := experiment.corrections_in_words) else {}),
         "training": f"{experiment.recipe}",
         "scorer": f"{experiment.scorer.name}; also recorded: {also or 'none'}",
     }

@@ -113,14 +113,16 @@ def front_trials(run: Path) -> list[Trial]:
 
 
 def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:
-    """Return the dataset of that name, or of a directory of class folders, with `dataset.key=value` overrides."""
-    from nasx.config.components import build
+    """Return the dataset of that name, or of a directory of class folders, with `dataset.key=value` overrides.
+
+    It is a `CorrectedDataset` if `dataset.corrections` is set.
+    """
     from nasx.config.compose import compose_choice  # Hydra takes 0.3 s to load
+    from nasx.data.corrected import build_corrected  # numpy takes time to load
 
     if Path(name).is_dir():
         overrides, name = [f"dataset.root={Path(name).resolve()}", *overrides], "folder"
-    dataset: Dataset = build(compose_choice("dataset", name, overrides), "dataset")
-    return dataset
+    return build_corrected(compose_choice("dataset", name, overrides))
 
 
 def spare_threads(trial: Trial) -> None:

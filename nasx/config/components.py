@@ -45,6 +45,9 @@ RENAMED_MODULES: Mapping[str, str] = {
     "nasx.training": "nasx.training.recipe",
 }
 
+# Settings of a group, with their types, that nasx applies itself to components of every class: `nasx.data.corrected`
+APPLIED_BY_NASX: Mapping[str, Mapping[str, Any]] = {"dataset": {"corrections": str | None}}
+
 # Former names of settings -> present names, in configs and overrides.
 RENAMED_SETTINGS: Mapping[str, str] = {"regulariser": "regularizer"}
 
@@ -80,14 +83,18 @@ def build(node: Mapping[str, Any], group: str, **supplied: Any) -> Any:
     Raises:
         ConfigError: if the class cannot be imported, or does not accept a setting.
     """
-    settings = current_settings({name: value for name, value in node.items() if name != TARGET})
-    target = load_target(node, group)
     kind = group.partition(".")[0]
+    target = load_target(node, group)
+    applied = APPLIED_BY_NASX.get(kind, {})
+    settings = current_settings({name: value for name, value in node.items() if name not in (TARGET, *applied)})
     if lacking := [name for name in REQUIRED_MEMBERS.get(kind, ()) if not hasattr(target, name)]:
         problem = f"{node[TARGET]} cannot be used as {kind}: it has no {' and no '.join(lacking)}."
         raise ConfigError(f"{full_key(group, TARGET)}: {problem}")
     if kind in REQUIRED_MEMBERS and not isinstance(target, type):
         raise ConfigError(f"{full_key(group, TARGET)}: {node[TARGET]} cannot be used as {kind}: it is not a class.")
+    if taken := [name for name in applied if name in declared_parameters(target, group)]:
+        key = full_key(group, taken[0])
+        raise ConfigError(f"{key} is applied by nasx to every {kind}: rename this setting of {node[TARGET]}.")
     return construct(target, settings, group, supplied)
 
 

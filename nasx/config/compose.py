@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import nasx
 from nasx.config.auto import with_a_number_of_evaluations
+from nasx.config.components import APPLIED_BY_NASX
 from nasx.config.describe import suggest
 from nasx.config.find import find_config, known_choices, known_groups, packaged_directory, search_path
 from nasx.config.hydra_errors import parse_overrides, resolve, translate
@@ -53,7 +54,7 @@ def compose_unchecked(
     """Return a config as `compose` does, for callers that check its root themselves: `nasx.experiment.Experiment`."""
     file = find_config(name_or_path)
     _check_extent(file)
-    parsed = parse_overrides(overrides)
+    parsed = parse_overrides([_added(override) for override in overrides])
     composed = _compose(file, parsed)
     unresolved: Config = OmegaConf.to_container(composed)  # type: ignore[assignment]
 
@@ -69,6 +70,16 @@ def compose_unchecked(
     # a config of the user's own has the name that the user chose; a packaged one says nothing about the user's data
     is_packaged = packaged_directory() in file.parents
     return finished(own) if is_packaged and (own := own_data_name(config)) else config
+
+
+def _added(override: str) -> str:
+    """Return an override, with ++ if nasx applies its setting itself: the config of a user's class need not list it.
+
+    >>> _added("dataset.corrections=fixes.csv"), _added("dataset.root=photos")
+    ('++dataset.corrections=fixes.csv', 'dataset.root=photos')
+    """
+    group, _, name = override.partition("=")[0].partition(".")
+    return f"++{override}" if name in APPLIED_BY_NASX.get(group, {}) else override
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:

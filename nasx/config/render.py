@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 import yaml
 
 from nasx.config.auto import AUTO, DERIVABLE
-from nasx.config.components import RENAMED_SETTINGS, TARGET, load_target
+from nasx.config.components import APPLIED_BY_NASX, RENAMED_SETTINGS, TARGET, load_target
 from nasx.config.describe import describe_setting, full_key, is_mapping_of_records, record_type
 from nasx.config.find import known_choices
 from nasx.config.plain import get, to_yaml
@@ -59,9 +59,12 @@ def _component(node: Mapping[str, Any] | None, key: str) -> Iterator[tuple[str, 
     except ConfigError as error:
         yield full_key(key, TARGET), str(error)
         return
+    applied = APPLIED_BY_NASX.get(key, {})
     for name, value in node.items():
         present = RENAMED_SETTINGS.get(name, name)
-        if present in declared:
+        if name in applied:
+            yield full_key(key, name), describe_setting(applied[name])
+        elif present in declared:
             yield from _setting(value, declared[present].annotation, full_key(key, name))
 
 

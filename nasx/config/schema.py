@@ -108,6 +108,8 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         if self.finetune_front is not None and self.evaluation is not None:
             raise SettingError("finetune_front", "needs trained networks, but candidates are looked up in a table")
+        if self.dataset.get("corrections") is not None and self.evaluation is not None:
+            raise SettingError("dataset.corrections", "needs images, but candidates are looked up in a table")
         for metric, bounds in self.constraints.items():
             _check_bounds(metric, bounds)
 

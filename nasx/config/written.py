@@ -18,7 +18,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from nasx.config.components import RENAMED_SETTINGS, TARGET, load_target
+from nasx.config.components import APPLIED_BY_NASX, RENAMED_SETTINGS, TARGET, load_target
 from nasx.config.describe import record_type
 from nasx.config.plain import Config, get, put
 from nasx.config.schema import ExperimentConfig
@@ -123,6 +123,8 @@ def with_written_file(config: Config, file: Path, overridden: Sequence[str]) -> 
 def annotation_of(config: Mapping[str, Any], key: str) -> Any:
     """Return the annotation of a setting in the class that declares it; None if it is unknown."""
     names = key.split(".")
+    if len(names) == 2 and (applied := APPLIED_BY_NASX.get(names[0], {}).get(names[1])):
+        return applied
     try:
         return _declared(config, names, ExperimentConfig, "")
     except ConfigError:  # an unknown class or key: reported when the component is built

@@ -27,7 +27,7 @@ from nasx.data.dataset import LabeledImages, SearchData
 from nasx.errors import DataError, NasxError
 from nasx.files import parse_record, write_atomically
 
-CLASSES, LABELS, PIXELS, SPLIT = "classes", "labels", "pixels", "split"
+CLASSES, LABELS, PIXELS, SPLIT, CORRECTIONS = "classes", "labels", "pixels", "split", "corrections"
 _BLOCK: Final = 1024  # images hashed at a time
 
 
@@ -217,12 +217,27 @@ def _split(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "the same images, but split otherwise into training and validation; another version of scikit-learn?"
 
 
+def _corrections(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    counts = [f"{facts['relabeled']:,} and {facts['dropped']:,}" for facts in (before, now)]
+    differ = "the corrections differ (labels changed and images dropped"
+    if counts[0] == counts[1]:
+        return f"{differ}: {counts[0]} then and now, but not the same)"
+    return f"{differ}: {counts[0]} then, {counts[1]} now)"
+
+
 def _table(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     rows = [f"{facts['rows']:,} rows of {facts['networks']:,} networks" for facts in (before, now)]
     return f"{rows[0]} then, {rows[1]} now" if rows[0] != rows[1] else "as many rows, but other values"
 
 
-_WORDS: Final = {CLASSES: _classes, LABELS: _labels, PIXELS: _pixels, SPLIT: _split, "table": _table}
+_WORDS: Final = {
+    CLASSES: _classes,
+    LABELS: _labels,
+    PIXELS: _pixels,
+    CORRECTIONS: _corrections,
+    SPLIT: _split,
+    "table": _table,
+}
 
 
 def _file(part: str, before: Content, now: Content) -> str:

@@ -5,6 +5,7 @@ The journal is read as other commands read it, row by row, and compared with the
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import stat
@@ -20,11 +21,12 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from nasx.config.components import build
+from nasx.data.corrections import MAX_BYTES as MAX_CORRECTIONS
 from nasx.errors import NasxError, RunError
-from nasx.files import find_corruption, kind_of, read_record
+from nasx.files import find_corruption, kind_of, read_bounded, read_record
 from nasx.protocols import SearchSpace
 from nasx.runs.columns import TOLERANCE
-from nasx.runs.directory import ARCHS, CONFIG, DATABASE, arch_dirs, kept_weights
+from nasx.runs.directory import ARCHS, CONFIG, CORRECTIONS_COPY, DATABASE, arch_dirs, file_in, kept_weights
 from nasx.runs.journal import Journal
 from nasx.runs.rows import Lineage, RunInfo
 from nasx.runs.stored_run import open_run
@@ -80,6 +82,7 @@ def check_run(run_dir: Path, *, front: FindFront | None = None, trust_code: bool
     with Journal.open(run_dir, read_only=True) as journal:
         info = journal.info
         lineage, trials = _check_journal(journal, found)
+        _check_corrections(run_dir, journal, found)
     if _check_config(run_dir, info, lineage, trials, found, trust_code=trust_code) and front is not None:
         kept = {name for name, _ in kept_weights(run_dir)} | {file.parent.name for file in retrained_files(run_dir)}
         missing = [name for name in front(trials, info) if name not in kept]
@@ -110,6 +113,24 @@ def _check_journal(journal: Journal, found: Checked) -> tuple[Sequence[Lineage],
     found.defects += [*lineage_defects(lineage), *trial_defects(trials, lineage, journal.info)]
     found.verified += [f"lineage of {len(lineage):,} candidates", f"{len(trials):,} trials"]
     return lineage, trials
+
+
+def _check_corrections(run_dir: Path, journal: Journal, found: Checked) -> None:
+    """Check the run's copy of its corrections, if it has any, against the journal."""
+    try:
+        record = journal.data().get("corrections")
+        if record is None:
+            return
+        content = read_bounded(file_in(run_dir, CORRECTIONS_COPY), MAX_CORRECTIONS)
+    except FileNotFoundError:
+        found.defects.append(Defect(CORRECTIONS_COPY, "is missing: it is the copy of the run's corrections"))
+        return
+    except RunError as exc:  # a damaged journal is reported elsewhere
+        found.defects.append(Defect(CORRECTIONS_COPY, _one_sentence(exc)))
+        return
+    if hashlib.sha256(content).hexdigest() != record.facts.get("file_digest"):
+        found.defects.append(Defect(CORRECTIONS_COPY, "differs from the corrections with which the run was started"))
+    found.verified.append("corrections")
 
 
 def _check_config(

@@ -6,6 +6,7 @@
     runs/<experiment>/<timestamp>/     one run; may be moved and renamed, no file contains its path
         config.yaml                    complete config, resolved
         run.db                         the journal (`nasx.runs`)
+        corrections.csv                copy of dataset.corrections, if the run has any (`nasx.data.corrections`)
         tracker.json                   trials logged by each tracker, if the run has one
         test_touches.json              test-set evaluations (`nasx.runs.training_records`)
         report.html                    by `nasx report`
@@ -54,6 +55,7 @@ from nasx.trial import Job
 
 CONFIG = "config.yaml"
 DATABASE = "run.db"
+CORRECTIONS_COPY = "corrections.csv"
 ARCHS = "archs"
 LATEST = "latest"
 JOURNAL_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal")  # of SQLite
@@ -61,7 +63,7 @@ ATTEMPTS = 3  # to write into a directory that a search may remove because it is
 MAX_HOLDER = 10_000  # bytes of the file about the holder of a lock
 _LOCK = ".lock"
 _HOLDER = ".lock.holder"
-_BEGUN = (CONFIG, *JOURNAL_FILES, _LOCK, _HOLDER)  # written at the start
+_BEGUN = (CONFIG, CORRECTIONS_COPY, *JOURNAL_FILES, _LOCK, _HOLDER)  # written at the start
 _WEIGHTS = re.compile(r"weights_(\d{1,7})\.safetensors")
 _NO_SYMLINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
 

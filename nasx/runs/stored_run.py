@@ -39,7 +39,7 @@ FILE: Final = "file of "  # begins the name of a part of the recorded data: the 
 PLACES: Final = "places"  # part of the recorded data: the keys of settings that only name places
 _IMAGES: Final = ("classes", "labels", "pixels")  # parts of the data, of images
 _TABLE: Final = "table"
-_DATA: Final = (*_IMAGES, _TABLE)  # parts that do not depend on the seed
+_DATA: Final = (*_IMAGES, "corrections", _TABLE)  # parts that do not depend on the seed
 VERSIONS: Final = "versions"  # kind of the event of a session with other versions than the one before
 Notify = Callable[[str], None]
 Watch = Callable[[int, int], None]
@@ -67,6 +67,7 @@ class ReadOptions:
     notify: Notify = print_once  # receives messages for the user, one line each
     train: bool = True  # train a network again if its weights are not kept; False: an error
     watch: Watch = _ignore  # called with (finished, all) epochs of a network that is trained again
+    resumes: bool = False  # the search goes on: refuse corrections that have been edited since it was started
 
 
 DEFAULT: Final = ReadOptions()  # data at their recorded place; other data and code of unknown origin are refused
@@ -82,6 +83,7 @@ class StoredRun:
     places: tuple[str, ...]  # keys of the settings that only name places of its data
     found: Config | None  # its config with overrides; None: no file, and none in the journal
     is_checked: bool  # the config names no code of unknown origin, or the user trusts it
+    named: tuple[str, ...] = ()  # keys and groups that the overrides name, also if they change nothing
 
     @property
     def info(self) -> RunInfo:
@@ -137,7 +139,8 @@ def open_run(
             if not trust_code and (trust_code is False or overrides):
                 check_targets(config, str(run_dir / CONFIG))  # before the overrides, which may name the user's own code
             config = _changed(run_dir, config, overrides, may_change, places)
-        yield StoredRun(run_dir, journal, data, places, config, is_checked=trust_code is not None)
+        named = tuple(override.partition("=")[0].lstrip("+~") for override in overrides)
+        yield StoredRun(run_dir, journal, data, places, config, is_checked=trust_code is not None, named=named)
 
 
 def _read_checked(run_dir: Path, info: RunInfo, places: Collection[str], notify: Notify) -> Config | None:

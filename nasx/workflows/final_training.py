@@ -21,13 +21,14 @@ from nasx.config.compose import compose_choice
 from nasx.config.schema import Split
 from nasx.config.settings import AtLeastOne, OpenShare, check_argument
 from nasx.data.batches import Pixels, split_batches
+from nasx.data.corrected import NO_CORRECTIONS
 from nasx.data.dataset import LabeledImages
 from nasx.data.digest import (
+    CORRECTIONS,
     LABELS,
     Contents,
     as_record,
     combined,
-    describe_images,
     find_difference,
     from_record,
 )
@@ -61,7 +62,12 @@ Report = Callable[[Trial, int, Mapping[str, float]], None]  # network, number of
 
 RECIPE = "final"  # the choice of the group `training` if none is named
 CALIBRATION = 0.05  # share of the images that calibrates the confidence
-PLACES = ("root", "file", "cache")  # of a dataset, never in the facts: their hash is in the list of test evaluations
+PLACES = (
+    "root",
+    "file",
+    "cache",
+    "corrections",
+)  # of a dataset, never in the facts: their hash is in the list of test evaluations
 CHANGEABLE = ("training", "dataset", "execution")  # groups that a final training may set differently from the search
 
 
@@ -131,6 +137,9 @@ def plan_final_training(
         "calibration": calibration,
         "seed": config.seed,
     }
+    if corrections := experiment.image_content.get(CORRECTIONS):
+        counts = {name: corrections.facts[name] for name in ("relabeled", "dropped")}
+        facts["corrections"] = {**counts, "digest": corrections.digest}
     if difference := experiment.data_difference:
         facts["data"] = {"difference": difference, "digest": combined(experiment.image_content)}
     return FinalTraining(experiment, facts)
@@ -297,11 +306,12 @@ def test(
     tested: list[FinalRecord] = []
     before: list[TestSetEvaluation] | None = None
     images: LabeledImages | None = None
+    content: Contents = {}
     for record, directory in records:
         due = [t for t in record.trainings if t.number < seeds and t.test is None]
         if due:
-            images = images or _test_images(plan)
-            content = describe_images(images)
+            if images is None:
+                images, content = _test_images(plan)
             check_test_images(plan, record, run_dir, content)
             numbers = [t.number for t in due]
             touches = record_test_set_evaluation(run_dir, record.arch_id, plan.identity, numbers, combined(content))
@@ -326,7 +336,10 @@ def check_test_images(plan: FinalTraining, record: FinalRecord, run_dir: Path, c
         run_dir: directory of the run, whose networks are compared by their test errors.
         content: of the test images.
     """
-    difference = find_difference(from_record(record.test_content), content)
+    before: Contents = from_record(record.test_content)
+    if before:  # only one of them may have corrections
+        before = {CORRECTIONS: NO_CORRECTIONS, **before}
+    difference = find_difference(before, {CORRECTIONS: NO_CORRECTIONS, **content})
     known = record.images.get("test")  # all that records of older versions have
     if not record.test_content and known not in (None, content[LABELS].facts["images"]):
         difference = f"{known:,} images then, {content[LABELS].facts['images']:,} now"
@@ -343,15 +356,16 @@ def check_test_images(plan: FinalTraining, record: FinalRecord, run_dir: Path, c
         )
 
 
-def _test_images(plan: FinalTraining) -> LabeledImages:
-    images = plan.experiment.dataset.test()
+def _test_images(plan: FinalTraining) -> tuple[LabeledImages, Contents]:
+    """Return the test images, with corrections, and their content."""
+    images, content = plan.experiment.test_images()
     ours = plan.experiment.data.train
     if (images.shape, images.class_names) != (ours.shape, ours.class_names):
         raise DataError(
             f"the test images of {plan.experiment.dataset.name} are not like its training images: "
             f"{images.shape}, {images.n_classes} classes; {ours.shape}, {ours.n_classes} classes."
         )
-    return images
+    return images, content
 
 
 def _test_one(
@@ -428,8 +442,8 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
     found = []
     for name in sorted({*before, *now}):
         old, new = before.get(name), json.loads(json.dumps(now.get(name)))
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found.append(_difference(old, new, f"{prefix}{name}."))
+        if isinstance(old or new, Mapping) and isinstance(new or old, Mapping):  # None: e.g. no corrections
+            found.append(_difference(old or {}, new or {}, f"{prefix}{name}."))
         elif old != new:
             found.append(f"{prefix}{name}: {old}, now {new}")
     return ", ".join(filter(None, found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import signal
@@ -20,7 +21,7 @@ from nasx.config.components import build
 from nasx.config.identity import CHANGEABLE, config_hash
 from nasx.config.plain import Config, as_plain, get, put, replace_leaves, to_yaml
 from nasx.config.schema import ExperimentConfig
-from nasx.data.digest import FileWatch
+from nasx.data.digest import CORRECTIONS, FileWatch
 from nasx.execution.budget import SearchLimits
 from nasx.execution.interrupt import Interrupted, advise, interruptible, last_step, settle
 from nasx.execution.loop import SearchLoop
@@ -28,7 +29,9 @@ from nasx.experiment import Experiment, made_ready, prepare, repeatability
 from nasx.files import translate_disk_errors, write_atomically
 from nasx.runs.directory import (
     CONFIG,
+    CORRECTIONS_COPY,
     check_free,
+    file_in,
     find_run,
     lock,
     mark_latest,
@@ -112,6 +115,8 @@ def _begin(
         write_atomically(
             run_dir / CONFIG, to_yaml(config).encode()
         )  # before run.db: every journal needs the config to be resumed
+        if experiment.table is None and experiment.corrections is not None:
+            write_atomically(run_dir / CORRECTIONS_COPY, experiment.corrections.content)
         info = RunInfo(
             name=settings.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -157,7 +162,7 @@ def resume(
     """
     run_dir = find_run(run_dir, run_dir)
     say = notify or (lambda line: None)
-    options = ReadOptions(tuple(overrides), trust_code=trust_code, notify=say)
+    options = ReadOptions(tuple(overrides), trust_code=trust_code, notify=say, resumes=True)
     opened = open_run(run_dir, overrides, may_change=CHANGEABLE, trust_code=trust_code, write=True, notify=say)
     with interruptible(), lock(run_dir), opened as run, ExitStack() as workers:
         advise(resume_line(run_dir))
@@ -166,6 +171,7 @@ def resume(
             run.journal.record_data(experiment.content)
             say("an older nasx started this run: the content of its data is not known; it is recorded now.")
         _remember_places(run)
+        _restore_corrections(run, experiment)
         _record_versions(run, say)
         return _run(experiment, run.config, run.journal, watch, notify)
 
@@ -191,6 +197,16 @@ def _remember_places(run: StoredRun) -> None:
         write_atomically(run.run_dir / CONFIG, to_yaml(after).encode())
 
 
+def _restore_corrections(run: StoredRun, experiment: Experiment) -> None:
+    """Write the run's copy of its corrections again if it is gone, from the same file."""
+    record, copy = run.data.get(CORRECTIONS), file_in(run.run_dir, CORRECTIONS_COPY)
+    if record is None or copy.exists() or experiment.corrections is None:
+        return
+    content = experiment.corrections.content
+    if hashlib.sha256(content).hexdigest() == record.facts.get("file_digest"):
+        write_atomically(copy, content)
+
+
 def _record_versions(run: StoredRun, notify: Callable[[str], None]) -> None:
     """Report other versions than those of the last session once, and record them."""
     torch, python = version("torch"), platform.python_version()
@@ -210,6 +226,8 @@ def _run(
     algorithm = experiment.algorithm(store.info.workers)
     if (free := repeatability(algorithm, store.info.workers)) and notify:
         notify(free)
+    if (words := experiment.corrections_in_words) and notify:
+        notify(f"Corrections: {words}.")
     if (note := experiment.execution.plan.note) and notify and not experiment.execution.in_process:
         notify(f"Workers: {note}.")
     loop = SearchLoop(

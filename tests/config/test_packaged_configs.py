@@ -65,7 +65,7 @@ def defaults_of(component: Any) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-NOT_OF_THE_CLASS = ("_target_", "evaluations", "early_stopping")
+NOT_OF_THE_CLASS = ("_target_", "evaluations", "early_stopping", "corrections")
 OWN_CLASS = [  # the other choices change another one
     (group, choice)
     for group, choice in CHOICES
