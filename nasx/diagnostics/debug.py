@@ -22,7 +22,8 @@ from nasx.diagnostics.centroids import (
 )
 from nasx.diagnostics.class_pairs import confusion_matrix
 from nasx.diagnostics.class_report import ClassReport
-from nasx.diagnostics.label_errors import Suspicion, suspicion
+from nasx.diagnostics.label_errors import suspicion
+from nasx.diagnostics.suspects import Suspects, rank_suspects
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,7 @@ class Diagnosis:
     confidences: tuple[ConfidenceMeasure, ...]
     confusion: NDArray[np.int64]  # (n_classes, n_classes) validation images by true (row) and predicted class
     train: LabeledImages
-    suspicion: Suspicion  # of the training images
-    train_probabilities: NDArray[np.float64]  # (n_train, n_classes) softmax
+    suspects: Suspects  # training images, and validation images if they have labels to be corrected
     distances: Mapping[str, NDArray[np.float64]]  # scorer -> (n_classes, n_classes), as recorded when it was trained
 
     def report(self) -> ClassReport:
@@ -53,7 +53,12 @@ class Diagnosis:
 
 
 def debug(
-    network: nn.Module, data: SearchData, *, distances: Mapping[str, NDArray[np.float64]], seed: int = 0
+    network: nn.Module,
+    data: SearchData,
+    *,
+    distances: Mapping[str, NDArray[np.float64]],
+    out_of_sample: NDArray[np.float64] | None = None,
+    seed: int = 0,
 ) -> Diagnosis:
     """Diagnose a network in three passes over the training images and one over the validation images.
 
@@ -63,6 +68,8 @@ def debug(
         network: trained.
         data: images on which it was trained and validated.
         distances: scorer -> (n_classes, n_classes) distances between classes.
+        out_of_sample: (n_train, n_classes) softmax of the training images by networks that were not trained on them;
+            None: that of the network itself.
         seed: of the folds in which confidences are calibrated.
     """
     centroids = class_centroids(network, data.train, data)
@@ -73,6 +80,8 @@ def debug(
         train=data.train,
         validation_labels=data.validation.labels,
         distances=distances,
+        validation=data.validation,
+        out_of_sample=out_of_sample,
         seed=seed,
     )
 
@@ -85,6 +94,8 @@ def diagnose(
     train: LabeledImages,
     validation_labels: NDArray[np.int64],
     distances: Mapping[str, NDArray[np.float64]],
+    validation: LabeledImages | None = None,
+    out_of_sample: NDArray[np.float64] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
     """Return the diagnosis of a network from its comparisons of images with class centroids.
@@ -96,6 +107,9 @@ def diagnose(
         train: training images.
         validation_labels: (n_validation,).
         distances: scorer -> (n_classes, n_classes) distances between classes.
+        validation: images that are ranked as suspects next to the training images; None: only these.
+        out_of_sample: (n_train, n_classes) softmax of the training images by networks that were not trained on them;
+            None: that of the network itself.
         seed: of the folds in which confidences are calibrated.
     """
     predicted = held_out.logits.argmax(axis=1)
@@ -105,10 +119,47 @@ def diagnose(
         confidences=_confidences(centroids, held_out, is_correct, seed),
         confusion=confusion_matrix(validation_labels, predicted, train.n_classes),
         train=train,
-        suspicion=suspicion(leave_one_out_distances(trained_on, train.labels, centroids), train.labels),
-        train_probabilities=softmax(trained_on.logits, axis=1),
+        suspects=_suspects(centroids, trained_on, held_out, train, validation, out_of_sample, seed),
         distances=distances,
     )
+
+
+def suspects_of(
+    network: nn.Module, data: SearchData, *, out_of_sample: NDArray[np.float64] | None = None, seed: int = 0
+) -> Suspects:
+    """Return the training and validation images, ranked by suspicion of a wrong label, as in `debug`.
+
+    Args:
+        network: trained.
+        data: images on which it was trained and validated.
+        out_of_sample: (n_train, n_classes) softmax of the training images by networks that were not trained on them;
+            None: that of the network itself.
+        seed: of the estimate of the number of errors.
+    """
+    centroids = class_centroids(network, data.train, data)
+    parts = [compare(network, part, data, centroids) for part in (data.train, data.validation)]
+    return _suspects(centroids, *parts, data.train, data.validation, out_of_sample, seed)
+
+
+def _suspects(
+    centroids: Centroids,
+    trained_on: Comparison,
+    held_out: Comparison,
+    train: LabeledImages,
+    validation: LabeledImages | None,
+    out_of_sample: NDArray[np.float64] | None,
+    seed: int,
+) -> Suspects:
+    """Return the suspects; images of the training part are not part of the class mean that they are compared with."""
+    own = softmax(trained_on.logits, axis=1) if out_of_sample is None else out_of_sample
+    distance = suspicion(leave_one_out_distances(trained_on, train.labels, centroids), train.labels).values
+    is_out = np.full(len(train), out_of_sample is not None)
+    if validation is not None:
+        to_centroids = cosine_distances(held_out.products, held_out.squares, centroids.squares)
+        own = np.concatenate([own, softmax(held_out.logits, axis=1)])
+        distance = np.concatenate([distance, suspicion(to_centroids, validation.labels).values])
+        is_out = np.concatenate([is_out, np.ones(len(validation), dtype=bool)])
+    return rank_suspects(train, validation, own, distance, out_of_sample=is_out, seed=seed)
 
 
 def _confidences(

@@ -1,4 +1,4 @@
-"""Rank training images by suspicion of label errors, and evaluate the ranking on planted label errors."""
+"""Suspicion of label errors by distance and by loss, and evaluation of rankings on planted label errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -16,6 +16,7 @@ from nasx.config.settings import OpenShare, check_argument
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import SearchData
 from nasx.diagnostics.centroids import Centroids, Comparison, class_centroids, compare, leave_one_out_distances
+from nasx.diagnostics.confident_learning import relative_confidence
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
 
@@ -117,6 +118,7 @@ class PlantedErrors:
 
     share: float  # of the training labels
     validation_error: float  # of the network trained on them, a share
+    by_confidence: Detection  # by the probability of the label relative to its class, as suspects are ranked
     by_distance: Detection  # by the distance to the centroid of the label
     by_loss: Detection  # by the cross entropy of the label
 
@@ -175,6 +177,7 @@ def evaluate_planted(
     return PlantedErrors(
         share=float(is_corrupt.mean()),
         validation_error=validation_error,
+        by_confidence=detection(-relative_confidence(labels, softmax(comparison.logits, axis=1)), is_corrupt),
         by_distance=detection(suspect, is_corrupt),
         by_loss=detection(cross_entropy(comparison.logits, labels), is_corrupt),
     )

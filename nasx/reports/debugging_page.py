@@ -21,6 +21,7 @@ from nasx.reports.figures.confusion import confusion_figure
 from nasx.reports.figures.image_grid import suspects_figure
 from nasx.reports.figures.style import as_png
 from nasx.reports.page import Page, Section, as_html, as_markdown, count
+from nasx.reports.suspects_section import SUSPECTS, PathOf, suspects_csv, suspects_section
 from nasx.reports.text import clean
 from nasx.trial import Trial
 
@@ -29,18 +30,17 @@ if TYPE_CHECKING:
     from nasx.diagnostics.label_errors import PlantedErrors
     from nasx.diagnostics.repair import Outcome, Repair
 
-RELIABILITY, RISK, SUSPECTS = "reliability.png", "risk_coverage.png", "suspects.png"
+RELIABILITY, RISK = "reliability.png", "risk_coverage.png"
 N_BINS: Final = 50
 REJECTED: Final = 0.2  # share of validation images rejected, the least confident first
-SHOWN_SUSPECTS: Final = 8
 SHOWN_PAIRS: Final = 5
 
 
 def debugging_page(
     debugging: Diagnosis,
     trial: Trial,
-    images: NDArray[np.int64],
     *,
+    path_of: PathOf | None = None,
     planted: PlantedErrors | None = None,
     repair: Repair | None = None,
     known: Sequence[tuple[str, str]] = (),
@@ -52,7 +52,7 @@ def debugging_page(
     Args:
         debugging: of the trained network.
         trial: its training.
-        images: (n_train,) indices of the training images in the dataset.
+        path_of: returns the path of a file of the dataset; None: its images have no files.
         planted: how many planted label errors were found; None: none were planted.
         repair: of one pair of classes; None: not tried.
         known: further facts about the architecture, e.g. over all its trainings.
@@ -63,7 +63,7 @@ def debugging_page(
     own = debugging_facts(debugging, scores, recorded=trial.metrics, again=again, objectives=objectives)
     facts = (*own, *known, ("architecture", trial.architecture))
     title = f"Network {trial.arch_id}: debugging"
-    return Page(title, facts, debugging_sections(debugging, images, planted=planted, repair=repair))
+    return Page(title, facts, debugging_sections(debugging, path_of=path_of, planted=planted, repair=repair))
 
 
 def debugging_facts(
@@ -91,8 +91,8 @@ def debugging_facts(
 
 def debugging_sections(
     debugging: Diagnosis,
-    images: NDArray[np.int64],
     *,
+    path_of: PathOf | None = None,
     planted: PlantedErrors | None = None,
     repair: Repair | None = None,
 ) -> tuple[Section, ...]:
@@ -100,7 +100,7 @@ def debugging_sections(
 
     Args:
         debugging: of the trained network.
-        images: (n_train,) indices of the training images in the dataset.
+        path_of: returns the path of a file of the dataset; None: its images have no files.
         planted: how many planted label errors were found; None: none were planted.
         repair: of one pair of classes; None: not tried.
     """
@@ -109,7 +109,7 @@ def debugging_sections(
         class_section(debugging.report()),
         _reliability(debugging),
         _confidence_of_errors(debugging),
-        _suspects(debugging, images),
+        suspects_section(debugging.suspects, path_of=path_of),
         *([_planted(planted)] if planted else []),
         _confused(debugging),
         *([_repair(repair, clean(names[repair.pair[0]]), clean(names[repair.pair[1]]))] if repair else []),
@@ -168,34 +168,6 @@ def _confidence_of_errors(debugging: Diagnosis) -> Section:
     )
 
 
-def _suspects(debugging: Diagnosis, images: NDArray[np.int64]) -> Section:
-    found, train = debugging.suspicion, debugging.train
-    n_suspect, n = int((found.values > 0).sum()), len(train)
-    meaning = (
-        f"{n_suspect:,} of {count(n, 'training image')} ({format_percent(n_suspect / n)}) are closer to the mean of "
-        "another class than to that of their own, by activations; an image is not part of the mean that it is compared "
-        "with. Inspect the first ones: the label may be wrong, or the image hard for this network. suspects.csv ranks "
-        "all of them. Numbers are indices of the training images in the dataset, from 0."
-    )
-    rows = [
-        (
-            f"{images[i]:,}",
-            clean(train.class_names[train.labels[i]]),
-            clean(train.class_names[found.nearest[i]]),
-            f"{found.values[i]:+.3f}",
-            format_percent(float(debugging.train_probabilities[i, train.labels[i]])),
-        )
-        for i in found.ranking()[:SHOWN_SUSPECTS]
-    ]
-    return Section(
-        "Which labels look wrong?",
-        (meaning,),
-        table=(("image", "label", "closest other class", "suspicion", "softmax of the label"), *rows),
-        figure=SUSPECTS,
-        alt="the training images with the most suspect labels",
-    )
-
-
 def _planted(planted: PlantedErrors) -> Section:
     meaning = (
         f"As a test, {format_percent(planted.share)} of the training labels were corrupted and the network was trained "
@@ -204,7 +176,11 @@ def _planted(planted: PlantedErrors) -> Section:
     )
     shares = list(planted.by_distance.found)
     header = ("ranked by", *(f"first {format_percent(share)}" for share in shares), "AUROC")
-    rankings = (("distance to the mean of its class", planted.by_distance), ("loss", planted.by_loss))
+    rankings = (
+        ("probability of its class", planted.by_confidence),
+        ("distance to the mean of its class", planted.by_distance),
+        ("loss", planted.by_loss),
+    )
     rows = [(name, *(format_percent(d.found[s]) for s in shares), format_correlation(d.auroc)) for name, d in rankings]
     return Section("Does it find planted label errors?", (meaning,), table=(header, *rows))
 
@@ -298,13 +274,12 @@ def format_percent(share: float | None) -> str:
     return "-" if share is None else f"{round(100 * share, 2) + 0.0:g} %"  # + 0.0: no negative zero
 
 
-def write_debugging(page: Page, debugging: Diagnosis, images: NDArray[np.int64], directory: Path) -> list[Path]:
+def write_debugging(page: Page, debugging: Diagnosis, directory: Path) -> list[Path]:
     """Write the page, its figures and the CSV files into `directory`; return the files.
 
     Args:
         page: of `debugging`.
         debugging: of the trained network.
-        images: (n_train,) indices of the training images in the dataset.
         directory: created if it does not exist.
 
     Raises:
@@ -315,7 +290,7 @@ def write_debugging(page: Page, debugging: Diagnosis, images: NDArray[np.int64],
         CONFUSION: confusion_figure(debugging.report()),
         RELIABILITY: reliability_figure(debugging.confidences, debugging.is_correct, n_bins=N_BINS),
         RISK: risk_coverage_figure(values, debugging.is_correct),
-        SUSPECTS: suspects_figure(debugging, images),
+        SUSPECTS: suspects_figure(debugging.suspects),
     }
     contents = {name: as_png(figure) for name, figure in figures.items()}
     contents |= {
@@ -323,7 +298,7 @@ def write_debugging(page: Page, debugging: Diagnosis, images: NDArray[np.int64],
         "debug.html": as_html(page, contents).encode(),
         "classes.csv": to_csv(classes_csv(debugging.report())).encode(),
         "reliability.csv": reliability_csv(debugging).encode(),
-        "suspects.csv": suspects_csv(debugging, images).encode(),
+        "suspects.csv": suspects_csv(debugging.suspects).encode(),
     }
     for name, content in contents.items():
         write_atomically(directory / name, content)
@@ -337,26 +312,4 @@ def reliability_csv(debugging: Diagnosis) -> str:
         found = reliability(confidence.values, debugging.is_correct, N_BINS)
         bins = zip(found.confidence, found.accuracy, strict=True)
         rows += [[confidence.name, i, f"{c:.6f}", f"{a:.6f}"] for i, (c, a) in enumerate(bins, start=1)]
-    return to_csv(rows)
-
-
-def suspects_csv(debugging: Diagnosis, images: NDArray[np.int64]) -> str:
-    """Return all training images, the most suspect first; `images`, (n_train,): their indices in the dataset."""
-    rows: list[list[object]] = [
-        ["rank", "image", "label", "nearest_other", "suspicion", "predicted", "label_probability"]
-    ]
-    names, suspicion, probabilities = debugging.train.class_names, debugging.suspicion, debugging.train_probabilities
-    for rank, i in enumerate(suspicion.ranking(), start=1):
-        label, predicted = debugging.train.labels[i], probabilities[i].argmax()
-        rows.append(
-            [
-                rank,
-                images[i],
-                names[label],
-                names[suspicion.nearest[i]],
-                f"{suspicion.values[i]:.6f}",
-                names[predicted],
-                f"{probabilities[i, label]:.6f}",
-            ]
-        )
     return to_csv(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -50,6 +50,7 @@ class Section:
     table: tuple[tuple[str, ...], ...] = ()  # rows, the first is the header; empty: no table
     figure: str = ""  # file name; empty: no figure
     alt: str = ""  # text alternative of the figure
+    links: Mapping[str, str] = field(default_factory=dict)  # text of a first cell of the table -> address, in HTML only
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,11 @@ class DebugResult:
     @property
     def suspects(self) -> NDArray[np.int64]:
         """Indices of the training images in the order of the data, the most suspect label first."""
-        return self.debugging.suspicion.ranking()
+        return self.debugging.suspects.ranking()
 
     def write(self, directory: Path | str) -> list[Path]:
         """Write the page with its figures, and suspects.csv with all training images ranked; return the files."""
-        return write_debugging(self.page, self.debugging, np.arange(len(self.debugging.train)), Path(directory))
+        return write_debugging(self.page, self.debugging, Path(directory))
 
     def __repr__(self) -> str:
         text = io.StringIO()
@@ -125,7 +125,7 @@ def debug(
     if retrain is not None:
         planted = _plant(retrain, (images, labels), (held_out, held_out_labels), n_classes, share, seed)
     facts = debugging_facts(debugging, {found.scorer: found.value for found in scores})
-    sections = debugging_sections(debugging, np.arange(len(images)), planted=planted)
+    sections = debugging_sections(debugging, planted=planted)
     return DebugResult(debugging, scores, planted, Page(f"{type(model).__name__}: debugging", facts, sections))
 
 

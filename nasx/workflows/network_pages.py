@@ -22,7 +22,7 @@ from nasx.evaluation.train_and_score import resolve_device
 from nasx.experiment import Experiment
 from nasx.introspection.shap import ShapScorer
 from nasx.places import check_output
-from nasx.protocols import HasCells
+from nasx.protocols import HasCells, HasFiles
 from nasx.reports.debugging_page import debugging_page, write_debugging
 from nasx.reports.explanation_page import write_explanation
 from nasx.reports.image_page import write_image
@@ -219,11 +219,11 @@ def debug(
         repaired = repair_pair(
             network, data, classes, experiment.recipe, augmentation=augmentation, seeds=range(seeds), device=place
         )
-    images = experiment.train_indices
+    files = experiment.dataset if isinstance(experiment.dataset, HasFiles) and data.train.files else None
     page = debugging_page(
         found,
         trial,
-        images,
+        path_of=None if files is None else files.path,
         planted=planted,
         repair=repaired,
         known=_known(run_dir, trial, experiment, trained),
@@ -233,7 +233,7 @@ def debug(
     directory = out or arch_dir(run_dir, trial.arch_id, "diagnostics")
     at_start.check()
     make_output(directory)
-    return WrittenPage(page, directory, tuple(write_debugging(page, found, images, directory)))
+    return WrittenPage(page, directory, tuple(write_debugging(page, found, directory)))
 
 
 def find_pair(names: tuple[str, str], class_names: Sequence[str]) -> tuple[int, int]:

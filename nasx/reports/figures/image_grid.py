@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
+from nasx.escaping import printable
 from nasx.reports.figures.style import DIVERGING, WIDTH, styled
 from nasx.reports.palette import FAINT, INK, MUTED, VERMILLION
 from nasx.reports.text import shorten
 
 if TYPE_CHECKING:
     from nasx.data.check import DataReport
-    from nasx.diagnostics.debug import Diagnosis
+    from nasx.diagnostics.suspects import Suspects
 
 MARGIN: Final = 0.12  # inches
 GAP: Final = 0.06  # inches between images
@@ -195,29 +196,55 @@ def _show_values(axes: Axes, sample: ExplainedSample, label: int) -> None:
     axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
 
 
-SUSPECT_COLUMNS: Final = 8
-SUSPECT_SHOWN: Final = 40  # images
+SUSPECT_COLUMNS: Final = 6
+SUSPECT_SHOWN: Final = 36  # images
 SUSPECT_SIDE: Final = (WIDTH - 2 * MARGIN - (SUSPECT_COLUMNS - 1) * GAP) / SUSPECT_COLUMNS
-SUSPECT_ROW: Final = SUSPECT_SIDE + 0.4  # inches: an image with two lines above it
+SUSPECT_LINE: Final = 0.135  # inches
+SUSPECT_ROW: Final = SUSPECT_SIDE + 4 * SUSPECT_LINE + 0.16  # inches: two lines for the file, and one per class
 SUSPECT_HEAD: Final = 0.62  # inches
+SUSPECT_LETTERS: Final = 17  # per line
 
 
 @styled
-def suspects_figure(debugging: Diagnosis, images: NDArray[np.int64]) -> Figure:
-    """Draw the most suspect training images with label and closest other class; `images`: (n_train,) their indices."""
-    chosen = debugging.suspicion.ranking()[:SUSPECT_SHOWN]
+def suspects_figure(suspects: Suspects) -> Figure:
+    """Draw the images with the most suspect labels: file, label, predicted class."""
+    chosen = suspects.ranking()[:SUSPECT_SHOWN].tolist()
     sheet = Sheet(SUSPECT_HEAD + -(-len(chosen) // SUSPECT_COLUMNS) * SUSPECT_ROW + 0.1)
     sheet.top = 0.1
-    sheet.text(MARGIN, "Training images with the most suspect labels", 11.5, weight="bold")
-    note = "Index, label, and closest other class; in orange if that is closer than the class of the label."
+    sheet.text(MARGIN, "Images with the most suspect labels", 11.5, weight="bold")
+    note = "File or position, label, and predicted class; in orange if the label is probably wrong."
     sheet.text(MARGIN, note, 8, MUTED, drop=0.26)
-    names = debugging.train.class_names
     for place, i in enumerate(chosen):
         row, column = divmod(place, SUSPECT_COLUMNS)
         x, sheet.top = MARGIN + column * (SUSPECT_SIDE + GAP), SUSPECT_HEAD + row * SUSPECT_ROW
-        sheet.text(x, f"{images[i]}: {shorten(names[debugging.train.labels[i]], 13 - len(str(images[i])))}", 7.5)
-        is_nearer = debugging.suspicion.values[i] > 0
-        nearest = shorten(names[debugging.suspicion.nearest[i]], 12)
-        sheet.text(x, f"or {nearest}?", 7.5, VERMILLION if is_nearer else MUTED, drop=0.14)
-        show_image(sheet.axes(x, 0.3, SUSPECT_SIDE), debugging.train.images[i])
+        show_image(sheet.axes(x, 0, SUSPECT_SIDE), suspects.image(i))
+        _caption(sheet, x, suspects, i, VERMILLION if place < suspects.estimate.number else MUTED)
     return sheet.figure
+
+
+def _caption(sheet: Sheet, x: float, suspects: Suspects, i: int, color: str) -> None:
+    """Write the name of a suspect in up to two lines below its image, then its label and the predicted class."""
+    names = suspects.class_names
+    lines = fold_name(suspects.name(i), SUSPECT_LETTERS)
+    below = SUSPECT_SIDE + 0.04
+    for number, line in enumerate(lines):
+        sheet.text(x, line, 7, MUTED, drop=below + number * SUSPECT_LINE)
+    below += len(lines) * SUSPECT_LINE
+    sheet.text(x, shorten(names[suspects.labels[i]], SUSPECT_LETTERS), 7.5, drop=below)
+    predicted = shorten(names[suspects.predicted[i]], SUSPECT_LETTERS - 2)
+    sheet.text(x, f"→ {predicted}", 7.5, color, drop=below + SUSPECT_LINE)
+
+
+def fold_name(name: str, letters: int) -> tuple[str, ...]:
+    """Return the name of a file in one or two lines; of a longer name its end, which differs from file to file.
+
+    >>> fold_name("cat/1.jpg", 9), fold_name("images/cat/0123.jpg", 10), fold_name("a" * 30 + ".jpg", 8)
+    (('cat/1.jpg',), ('images/cat', '/0123.jpg'), ('…aaa', 'aaaa.jpg'))
+    """
+    text = " ".join(printable(name).split())
+    if len(text) <= letters:
+        return (text,)
+    if len(text) > 2 * letters:
+        text = "…" + text[-(2 * letters - 5) :]
+        return text[: letters - 4], text[letters - 4 :]
+    return text[:letters], text[letters:]

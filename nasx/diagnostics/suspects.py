@@ -1,0 +1,137 @@
+"""Suspects: all images of a run, training and validation part, ranked by suspicion of a wrong label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasx.data.dataset import LabeledImages
+from nasx.diagnostics.confident_learning import ErrorEstimate, estimate_errors, relative_confidence
+
+WEAK_PRECISION: Final = 0.5  # expected share of wrong labels among the suspects below which most of them are correct
+WEAK_ERROR: Final = 0.5  # share of incorrect predictions, relative to chance level, beyond which no ranking is credible
+CLEAN_SHARE: Final = 0.01  # of the images: so few suspects are expected in a dataset without wrong labels
+
+
+class Judgement(StrEnum):
+    """Meaning of a list of suspects."""
+
+    FOUND = "found"  # wrong labels are probable, and the list finds them
+    CLEAN = "clean"  # no more suspects than in a dataset without wrong labels
+    WEAK = "weak"  # the network is too weak for the list to mean anything
+
+
+@dataclass(frozen=True, eq=False)
+class Suspects:
+    """Images with the suspicion that their label is wrong. Images of the training part precede those of validation."""
+
+    train: LabeledImages
+    validation: LabeledImages | None  # None: only the training images are ranked
+    probabilities: NDArray[np.float64]  # (n, n_classes) softmax
+    out_of_sample: NDArray[np.bool_]  # (n,) True if the network that predicted an image was not trained on it
+    confidence: NDArray[np.float64]  # (n,) probability of the label relative to its class; lower is more suspect
+    distance: NDArray[np.float64]  # (n,) activations: larger is more suspect, > 0: another class is nearer
+    estimate: ErrorEstimate  # of the number of wrong labels
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.train.class_names
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) labels as in the dataset."""
+        return self.train.labels if self.validation is None else _joined(self.train.labels, self.validation.labels)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(n,) most probable class of each image."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def error(self) -> float:
+        """Share of the images that are predicted as another class than their label."""
+        return float((self.predicted != self.labels).mean())
+
+    @property
+    def judgement(self) -> Judgement:
+        """Whether the list of suspects means anything."""
+        chance = 1 - np.bincount(self.labels).max() / len(self)  # error of predicting always the largest class
+        if self.error >= WEAK_ERROR * chance:
+            return Judgement.WEAK
+        if self.estimate.number <= CLEAN_SHARE * len(self):
+            return Judgement.CLEAN
+        return Judgement.FOUND if self.estimate.precision >= WEAK_PRECISION else Judgement.WEAK
+
+    @property
+    def suggested(self) -> NDArray[np.int64]:
+        """(n,) most probable class of each image other than its label."""
+        others = self.probabilities.copy()
+        others[np.arange(len(self)), self.labels] = -1
+        return others.argmax(axis=1)
+
+    def ranking(self) -> NDArray[np.int64]:
+        """Return the indices of the images, the most suspect first; at equal confidence by distance."""
+        return np.lexsort((-self.distance, self.confidence))
+
+    def likely_errors(self) -> NDArray[np.int64]:
+        """Return the indices of as many images as wrong labels are estimated, the most suspect first."""
+        return self.ranking()[: self.estimate.number]
+
+    def locate(self, index: int) -> tuple[LabeledImages, int]:
+        """Return the part of the data with an image, and its index in the part."""
+        n = len(self.train)
+        if index < n or self.validation is None:
+            return self.train, index
+        return self.validation, index - n
+
+    def name(self, index: int) -> str:
+        """Return the file of an image, or its position in the dataset."""
+        part, i = self.locate(index)
+        return part.image_name(i)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Return the pixels of an image, (channels, height, width)."""
+        part, i = self.locate(index)
+        return part.images[i]
+
+
+def rank_suspects(
+    train: LabeledImages,
+    validation: LabeledImages | None,
+    probabilities: NDArray[np.float64],
+    distance: NDArray[np.float64],
+    *,
+    out_of_sample: NDArray[np.bool_],
+    seed: int = 0,
+) -> Suspects:
+    """Return the images ranked by suspicion of a wrong label.
+
+    Args:
+        train: n_train images.
+        validation: n_validation images; None: only the training images are ranked.
+        probabilities: (n, n_classes) softmax of all images, training images first.
+        distance: (n,) suspicion by distance, of the same images.
+        out_of_sample: (n,) True if the network that predicted an image was not trained on it.
+        seed: of the estimate of the number of errors.
+    """
+    labels = train.labels if validation is None else _joined(train.labels, validation.labels)
+    return Suspects(
+        train=train,
+        validation=validation,
+        probabilities=probabilities,
+        out_of_sample=out_of_sample,
+        confidence=relative_confidence(labels, probabilities),
+        distance=distance,
+        estimate=estimate_errors(labels, probabilities, seed=seed),
+    )
+
+
+def _joined(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([first, second])
