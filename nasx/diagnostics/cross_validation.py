@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def cross_validate(
             augmentation=augmentation,
             seed=own_seed,
             device=device,
-            report=None if report is None else lambda epoch, fold=fold: report(fold, epoch),
+            report=None if report is None else partial(report, fold),
         )
         found[own] = predict(network, data.train.take(own), data)
     return found

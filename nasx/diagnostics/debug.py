@@ -137,8 +137,8 @@ def suspects_of(
         seed: of the estimate of the number of errors.
     """
     centroids = class_centroids(network, data.train, data)
-    parts = [compare(network, part, data, centroids) for part in (data.train, data.validation)]
-    return _suspects(centroids, *parts, data.train, data.validation, out_of_sample, seed)
+    trained_on, held_out = (compare(network, part, data, centroids) for part in (data.train, data.validation))
+    return _suspects(centroids, trained_on, held_out, data.train, data.validation, out_of_sample, seed)
 
 
 def _suspects(

@@ -71,7 +71,7 @@ def verdict(suspects: Suspects) -> str:
     return (
         f"Verdict: about {found.number:,} of {images} ({format_percent(found.number / n)}) probably have a wrong label "
         f"({found.low:,} to {found.high:,}). Among the first {found.number:,} suspects, about "
-        f"{format_percent(round(found.precision, 1))} are expected to be wrong; review those."
+        f"{format_percent(round(suspects.precision, 1))} are expected to be wrong; review those."
     )
 
 

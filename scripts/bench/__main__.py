@@ -36,6 +36,7 @@ BENCHMARKS: Mapping[str, str] = {  # the modules of this folder that have a func
     "noisy_search": "true costs of networks recommended after noisy trainings, compared with pymoo, Optuna and random",
     "launches": "GPU work of a trial, counted on a CPU: launches, uploads, copies back",
     "ray_hooks": "gain of each hook into private parts of Ray and Tune",
+    "label_noise": "planted label errors found, and test error after they are corrected",
     "memory": "memory of driver and workers, and its growth",
     "whole_search": "a whole search, compared with a script that uses Optuna and plain PyTorch",
 }

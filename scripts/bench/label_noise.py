@@ -38,10 +38,8 @@ from nasx.files import write_atomically
 from scripts.bench.measurement import Measurement, Options, Skipped
 
 CELL: Final = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
-SIMILAR: Final = (
-    (0, 2, 3, 4, 6),
-    (5, 7, 9),
-)  # tops: T-shirt, pullover, dress, coat, shirt; shoes: sandal, sneaker, boot
+# T-shirt, pullover, dress, coat, shirt; sandal, sneaker, boot
+SIMILAR: Final = ((0, 2, 3, 4, 6), (5, 7, 9))
 KINDS: Final = ("uniform", "similar")
 SHARES: Final = (0.1, 0.2)
 SEEDS: Final = (0, 1, 2)
@@ -60,7 +58,8 @@ class Job:
     seed: int  # of the images, the errors and the trainings
     images: int = 15_000  # training and validation
     test_images: int = 10_000
-    epochs: int = 8
+    epochs: int = 12
+    batch: int = 64  # images
 
     @property
     def key(self) -> str:
@@ -123,7 +122,7 @@ def jobs_of(*, quick: bool) -> list[Job]:
     kinds, shares, seeds = (KINDS[:1], SHARES[1:], SEEDS[:1]) if quick else (KINDS, SHARES, SEEDS)
     noisy = [Job(kind, share, seed) for seed in seeds for kind in kinds for share in shares]
     jobs = [*noisy, *(Job("clean", 0.0, seed) for seed in seeds)]
-    return [replace(job, images=1_500, test_images=1_000, epochs=4) for job in jobs] if quick else jobs
+    return [replace(job, images=1_500, test_images=1_000, epochs=8, batch=16) for job in jobs] if quick else jobs
 
 
 def run_jobs(jobs: Sequence[Job], data_root: Path, file: Path | None) -> dict[Job, Record]:
@@ -147,9 +146,7 @@ def run_jobs(jobs: Sequence[Job], data_root: Path, file: Path | None) -> dict[Jo
 
 def settings(records: Mapping[Job, Record]) -> list[tuple[str, float]]:
     """Return kind and share of all settings with errors, in order."""
-    return list(
-        dict.fromkeys((job.kind, job.share) for job in sorted(records, key=lambda j: (j.kind, j.share)) if job.share)
-    )
+    return sorted({(job.kind, job.share) for job in records if job.kind != "clean"})
 
 
 def of_setting(records: Mapping[Job, Record], kind: str, share: float) -> list[tuple[Job, Record]]:

@@ -8,13 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from nasx.data.corrected import apply
-from nasx.data.corrections import COLUMNS, Action, parse_corrections
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
+from nasx.data.corrections import COLUMNS, Action, parse_corrections
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.data.mnist import FashionMNIST
 from nasx.data.splits import cut, split_indices
@@ -29,7 +28,7 @@ from nasx.trial import derive_seed
 from scripts.bench.label_noise import CELL, Job, plant
 
 VALIDATION: Final = 0.2  # share of the images
-BATCH: Final = 128  # images
+AUGMENTATION: Final = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.0)
 CPU: Final = torch.device("cpu")
 SPACE: Final = NASBench201(channels=8, cells=1)
 
@@ -40,7 +39,7 @@ class NoisyDataset:
 
     images: LabeledImages
     name: str = "fashion_mnist"
-    augmentation: Augmentation = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.0)
+    augmentation: Augmentation = AUGMENTATION
 
     def train(self) -> LabeledImages:
         return self.images
@@ -76,6 +75,7 @@ def noisy_record(job: Job, data_root: Path) -> dict[str, Any]:
         "estimated": len(acted),
         "acted_precision": float(is_planted[positions[acted]].mean()) if len(acted) else 0.0,
         "relabeled_correctly": float((suspects.suggested[acted] == clean.labels[positions[acted]]).mean()),
+        "judgement": str(suspects.judgement),
         "validation_error": float((predict(network, data.validation, data).argmax(1) != data.validation.labels).mean()),
         "rankings": rankings(suspects, is_planted[positions]),
         "errors": errors,
@@ -122,8 +122,15 @@ def corrections_of(suspects: Suspects, action: Action) -> bytes:
 
 def _corrected(job: Job, dataset: NoisyDataset, content: bytes) -> SearchData:
     """Return the data after corrections, with the same images in each part as before."""
-    applied = apply(parse_corrections(content, "corrections.csv"), dataset, dataset.images)
-    return cut(applied.relabeled, *(applied.kept(part) for part in _parts(job, dataset.images)))
+    images = dataset.images
+    labels, is_dropped = images.labels.copy(), np.zeros(len(images), dtype=bool)
+    for decision in parse_corrections(content, "corrections.csv").decisions:
+        if decision.action is Action.DROP:
+            is_dropped[int(decision.image)] = True
+        else:
+            labels[int(decision.image)] = images.class_names.index(decision.label)
+    kept = (part[~is_dropped[part]] for part in _parts(job, images))
+    return cut(replace(images, labels=labels), *kept)
 
 
 def _images(job: Job, data_root: Path) -> LabeledImages:
@@ -148,7 +155,7 @@ def _train(job: Job, data: SearchData, dataset: NoisyDataset) -> nn.Sequential:
     torch.manual_seed(derive_seed(job.seed, "weights"))
     network: nn.Sequential = SPACE.build(SPACE.parse(CELL), input_shape=data.shape, n_classes=data.n_classes)
     # the last epoch, since the best one would be chosen by noisy labels
-    recipe = Recipe(epochs=job.epochs, batch_size=BATCH, keep="last", precision="float32")
+    recipe = Recipe(epochs=job.epochs, batch_size=job.batch, keep="last", precision="float32")
     fit(network, data, recipe, augmentation=dataset.augmentation, seed=derive_seed(job.seed, "fit"), device=CPU)
     return network
 

@@ -27,9 +27,13 @@ def found():
 
 def test_a_wrong_label_is_the_most_suspect_and_its_true_class_is_named(found):
     diagnosis, _, data = found
-    assert diagnosis.suspicion.ranking()[0] == 17
-    assert diagnosis.suspicion.nearest[17] == (data.train.labels[17] - 1) % N_CLASSES
-    assert diagnosis.train_probabilities[17, data.train.labels[17]] < 0.1
+    suspects = diagnosis.suspects
+    assert suspects.ranking()[0] == 17
+    assert suspects.predicted[17] == suspects.suggested[17] == (data.train.labels[17] - 1) % N_CLASSES
+    assert suspects.probabilities[17, data.train.labels[17]] < 0.1
+    assert suspects.distance[17] > 0
+    assert len(suspects) == len(data.train) + len(data.validation)
+    assert suspects.out_of_sample.tolist() == [False] * len(data.train) + [True] * len(data.validation)
 
 
 def test_softmax_confidence_and_predictions_are_those_of_the_network(found):

@@ -11,14 +11,17 @@ from rich.console import Console
 
 from nasx.cli.main import main
 from nasx.data.dataset import LabeledImages
+from nasx.diagnostics.confident_learning import ErrorEstimate, relative_confidence
 from nasx.diagnostics.debug import ConfidenceMeasure, Diagnosis
-from nasx.diagnostics.label_errors import Detection, PlantedErrors, Suspicion
+from nasx.diagnostics.label_errors import Detection, PlantedErrors
 from nasx.diagnostics.repair import Outcome, Repair
+from nasx.diagnostics.suspects import Suspects
 from nasx.errors import SettingError
 from nasx.escaping import printable
-from nasx.reports.debugging_page import debugging_page, reliability_csv, suspects_csv, write_debugging
+from nasx.reports.debugging_page import debugging_page, reliability_csv, write_debugging
 from nasx.reports.figures.image_grid import suspects_figure
 from nasx.reports.page import as_html, as_markdown, as_terminal
+from nasx.reports.suspects_section import suspects_csv
 from nasx.trial import Evaluation, TrialStatus
 from nasx.workflows.network_pages import find_pair
 from tests.factories.trials import make_score, make_trial, symmetric
@@ -26,6 +29,28 @@ from tests.factories.trials import make_score, make_trial, symmetric
 HOSTILE = ("<b>x</b>\x1b[2J", "[red]=1+1|`$y$`", "ship")
 INDICES = np.array([40, 11, 12, 33, 24, 5])
 PAIR_DISTANCES = symmetric(3, pair_01=0.1, pair_02=0.7, pair_12=0.9)
+
+
+PROBABILITIES = np.array(
+    [[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.1, 0.2, 0.7], [0.04, 0.06, 0.9], [0.2, 0.7, 0.1], [0.2, 0.2, 0.6]]
+)
+ESTIMATE = ErrorEstimate(1, 1, 2)
+FILES = ("cat/a.jpg", "dog/b.jpg", "ship/c.jpg", "cat/=d,e.jpg")  # of the training images
+
+
+def make_suspects(images, class_names=("cat", "dog", "ship"), estimate=ESTIMATE, files=()):
+    """Return suspects of four training and two validation images; the fourth has the least probable label."""
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    everything = LabeledImages(images, labels, class_names, files=files, indices=INDICES)
+    return Suspects(
+        train=everything.take(np.arange(4)),
+        validation=everything.take(np.arange(4, 6)),
+        probabilities=PROBABILITIES,
+        out_of_sample=np.arange(6) >= 4,
+        confidence=relative_confidence(labels, PROBABILITIES),
+        distance=np.array([-0.3, 0.2, -0.1, 0.4, -0.2, -0.5]),
+        estimate=estimate,
+    )
 
 
 def make_debugging(class_names=("cat", "dog", "ship"), confusion=None, channels=1):
@@ -41,8 +66,7 @@ def make_debugging(class_names=("cat", "dog", "ship"), confusion=None, channels=
         confidences=tuple(ConfidenceMeasure(name, values, values, name == "softmax") for name in names),
         confusion=confusion,
         train=LabeledImages(images, np.array([0, 1, 2, 0, 1, 2]), class_names),
-        suspicion=Suspicion(np.array([-0.3, 0.2, -0.1, 0.4, -0.2, -0.5]), np.array([1, 0, 0, 2, 2, 1])),
-        train_probabilities=np.tile([0.5, 0.3, 0.2], (6, 1)),
+        suspects=make_suspects(images, class_names),
         distances={"shap": PAIR_DISTANCES},
     )
 
@@ -52,7 +76,13 @@ def trial():
     return make_trial(1, evaluation=Evaluation(TrialStatus.COMPLETE, metrics={"error": 0.1}, scores=(score,)))
 
 
-PLANTED = PlantedErrors(0.2, 0.05, Detection({0.1: 0.5, 0.2: 0.9}, 0.97), Detection({0.1: 0.4, 0.2: 0.8}, 0.9))
+PLANTED = PlantedErrors(
+    0.2,
+    0.05,
+    by_confidence=Detection({0.1: 0.5, 0.2: 1.0}, 0.99),
+    by_distance=Detection({0.1: 0.5, 0.2: 0.9}, 0.97),
+    by_loss=Detection({0.1: 0.4, 0.2: 0.8}, 0.9),
+)
 
 
 def make_repair(confusions):
@@ -61,7 +91,7 @@ def make_repair(confusions):
 
 
 def make_page(**changes):
-    return debugging_page(make_debugging(**changes), trial(), INDICES, planted=PLANTED, repair=make_repair((1, 2)))
+    return debugging_page(make_debugging(**changes), trial(), planted=PLANTED, repair=make_repair((1, 2)))
 
 
 def section(page, heading):
@@ -73,18 +103,19 @@ def test_the_page_answers_its_questions_with_numbers_and_units():
     assert dict(page.facts)["validation error"] == "10.00 % (3 of 30 images)"
     assert dict(page.facts)["introspectability"] == "0.567 by shap"
     assert section(page, "Is it less confident").table[1] == ("softmax", "1.000", "10 % to 0 %")
-    (meaning,) = section(page, "Which labels").paragraphs
-    assert meaning.startswith("2 of 6 training images (33.33 %) are closer to the mean of another class")
-    assert section(page, "Which labels").table[1] == ("33", "cat", "ship", "+0.400", "50 %")
-    assert section(page, "Does it find").table[1] == ("distance to the mean of its class", "50 %", "90 %", "0.970")
+    verdict, meaning, source = section(page, "Which labels").paragraphs
+    assert verdict.startswith("Verdict: about 1 of 6 images (16.7 %) probably have a wrong label (1 to 2).")
+    assert meaning.startswith("All 6 training and validation images are ranked")
+    assert "--folds" in source
+    assert section(page, "Which labels").table[1] == ("33", "cat", "ship", "90.0 %", "4.0 %", "+0.400")
+    assert section(page, "Does it find").table[1] == ("probability of its class", "50 %", "100 %", "0.990")
+    assert section(page, "Does it find").table[2] == ("distance to the mean of its class", "50 %", "90 %", "0.970")
     assert section(page, "Which classes").table[1:] == (("cat and dog", "0.100", "3"),)
     assert section(page, "Which classes").bullets == ("distance by shap: Spearman 0.866, Pearson 0.971",)
 
 
 def test_facts_over_all_trainings_follow_those_of_this_training():
-    page = debugging_page(
-        make_debugging(), trial(), INDICES, known=[("over all trainings", "validation error 9 ± 1 %")]
-    )
+    page = debugging_page(make_debugging(), trial(), known=[("over all trainings", "validation error 9 ± 1 %")])
     assert [name for name, _ in page.facts] == [
         "validation error",
         "introspectability",
@@ -101,7 +132,7 @@ def test_facts_over_all_trainings_follow_those_of_this_training():
     ],
 )
 def test_a_repair_has_its_verdict(confusions, verdict):
-    page = debugging_page(make_debugging(), trial(), INDICES, repair=make_repair(confusions))
+    page = debugging_page(make_debugging(), trial(), repair=make_repair(confusions))
     repair = section(page, "Repair of cat and dog")
     assert verdict in repair.paragraphs[1]
     assert repair.table[1] == ("before", "3", "3", "0.5")
@@ -109,7 +140,7 @@ def test_a_repair_has_its_verdict(confusions, verdict):
 
 
 def test_a_network_without_errors_has_a_page():
-    page = debugging_page(make_debugging(confusion=np.diag([10, 10, 10])), trial(), INDICES)
+    page = debugging_page(make_debugging(confusion=np.diag([10, 10, 10])), trial())
     assert section(page, "Is it less confident").paragraphs == ("There are no errors among the validation images.",)
     assert section(page, "Which classes").paragraphs == ("None: all validation images are classified correctly.",)
     assert section(page, "Can its confidence").table[1][1] == "-"
@@ -128,22 +159,27 @@ def test_hostile_class_names_stay_text_everywhere():
     assert "[red]" in screen
     assert "\x1b" not in screen
     assert max(map(len, screen.splitlines())) <= 80
-    rows = list(csv.DictReader(io.StringIO(suspects_csv(make_debugging(class_names=HOSTILE), INDICES))))
-    assert [row["label"] for row in rows[:2]] == [printable(HOSTILE[0]), HOSTILE[1]]
+    rows = list(csv.DictReader(io.StringIO(suspects_csv(make_debugging(class_names=HOSTILE).suspects))))
+    assert {row["label"] for row in rows} == {printable(HOSTILE[0]), HOSTILE[1], HOSTILE[2]}
 
 
-def test_the_csv_ranks_every_training_image_under_its_number_in_the_dataset():
-    rows = list(csv.DictReader(io.StringIO(suspects_csv(make_debugging(), INDICES))))
-    assert [int(row["image"]) for row in rows] == [33, 11, 12, 24, 40, 5]
+def test_the_csv_ranks_every_image_under_its_position_in_the_dataset():
+    rows = list(csv.DictReader(io.StringIO(suspects_csv(make_debugging().suspects))))
+    assert sorted(int(row["image"]) for row in rows) == sorted(INDICES)
     assert rows[0] == {
         "rank": "1",
         "image": "33",
+        "part": "training",
         "label": "cat",
-        "nearest_other": "ship",
-        "suspicion": "0.400000",
-        "predicted": "cat",
-        "label_probability": "0.500000",
+        "predicted": "ship",
+        "confidence": "0.900000",
+        "label_probability": "0.040000",
+        "relative_probability": "0.095238",
+        "distance": "0.400000",
+        "out_of_sample": "no",
+        "likely_error": "yes",
     }
+    assert {row["part"] for row in rows if row["out_of_sample"] == "yes"} == {"validation"}
 
 
 def test_the_bins_of_the_reliability_diagram_are_written_out():
@@ -154,17 +190,18 @@ def test_the_bins_of_the_reliability_diagram_are_written_out():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_figure_shows_the_most_suspect_images(channels):
-    figure = suspects_figure(make_debugging(HOSTILE, channels=channels), INDICES)
+    figure = suspects_figure(make_debugging(HOSTILE, channels=channels).suspects)
     assert len(figure.axes) == 6
     texts = [t.get_text() for t in figure.texts]
-    assert "33: <b>x<…> [2J" in texts
-    assert "or ship?" in texts
+    assert "33" in texts
+    assert "<b>x</b> [2J" in texts
+    assert "→ ship" in texts
 
 
 def test_all_files_are_written(tmp_path):
     debugging = make_debugging(HOSTILE)
-    page = debugging_page(debugging, trial(), INDICES)
-    files = write_debugging(page, debugging, INDICES, tmp_path / "out")
+    page = debugging_page(debugging, trial())
+    files = write_debugging(page, debugging, tmp_path / "out")
     names = {
         "confusion.png",
         "classes.csv",
@@ -208,4 +245,4 @@ def test_a_network_of_a_real_run_is_debugged(tmp_path, monkeypatch, capsys):
     assert f"{100 * front[0]['error']:.4g} % (" in out  # the rebuilt network has the same error as after training
     assert "Verdict: the repair" in out
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "suspects.csv").read_text())))
-    assert len({row["image"] for row in rows}) == 240
+    assert len({row["image"] for row in rows}) == 240 + 80
