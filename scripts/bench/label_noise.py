@@ -25,21 +25,17 @@ import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from nasx.files import write_atomically
+from scripts.bench.label_noise_trial import Job, measure
 from scripts.bench.measurement import Measurement, Options, Skipped
 
-CELL: Final = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
-# T-shirt, pullover, dress, coat, shirt; sandal, sneaker, boot
-SIMILAR: Final = ((0, 2, 3, 4, 6), (5, 7, 9))
 KINDS: Final = ("uniform", "similar")
 SHARES: Final = (0.1, 0.2)
 SEEDS: Final = (0, 1, 2)
@@ -49,61 +45,7 @@ FILE: Final = Path(__file__).parents[2] / "build" / "label_noise.json"
 PROCESSES: Final = 2
 
 
-@dataclass(frozen=True)
-class Job:
-    """One setting: planted errors, or none."""
-
-    kind: str  # "uniform", "similar" or "clean"
-    share: float  # of the labels that are changed
-    seed: int  # of the images, the errors and the trainings
-    images: int = 15_000  # training and validation
-    test_images: int = 10_000
-    epochs: int = 12
-    batch: int = 64  # images
-
-    @property
-    def key(self) -> str:
-        return " ".join(map(str, asdict(self).values()))
-
-
 Record = Mapping[str, Any]  # result of a job
-
-
-def plant(
-    labels: NDArray[np.int64], n_classes: int, *, kind: str, share: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return (labels, is_planted), (n,) each, after changing a share of the labels.
-
-    Args:
-        labels: (n,) correct labels.
-        n_classes: number of classes.
-        kind: "uniform": to any other class; "similar": to another class of its group in SIMILAR.
-        share: of the labels to change.
-        seed: of the choice.
-    """
-    from nasx.diagnostics.label_errors import corrupt_labels  # torch: after the number of threads is set
-
-    if kind == "uniform":
-        return corrupt_labels(labels, n_classes, share=share, seed=seed)
-    generator = np.random.default_rng(seed)
-    groups = {c: group for group in SIMILAR for c in group}
-    eligible = np.flatnonzero(np.isin(labels, list(groups)))
-    chosen = generator.permutation(eligible)[: round(share * len(labels))]
-    new, is_planted = labels.copy(), np.zeros(len(labels), dtype=bool)
-    for i in chosen:
-        new[i] = generator.choice([c for c in groups[int(labels[i])] if c != labels[i]])
-    is_planted[chosen] = True
-    return new, is_planted
-
-
-def measure(job: Job, data_root: Path) -> Record:
-    """Return the figures of one job."""
-    import torch
-
-    torch.set_num_threads(1)
-    from scripts.bench.label_noise_trial import clean_error, noisy_record  # torch: after the number of threads is set
-
-    return clean_error(job, data_root) if job.kind == "clean" else noisy_record(job, data_root)
 
 
 def benchmark(options: Options) -> Iterator[Measurement | Skipped]:

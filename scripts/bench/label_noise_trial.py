@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,18 +19,63 @@ from nasx.data.mnist import FashionMNIST
 from nasx.data.splits import cut, split_indices
 from nasx.diagnostics.cross_validation import predict
 from nasx.diagnostics.debug import suspects_of
+from nasx.diagnostics.label_errors import corrupt_labels
 from nasx.diagnostics.suspects import Suspects
 from nasx.escaping import to_csv
 from nasx.spaces.nb201 import NASBench201
 from nasx.training.fit import fit
 from nasx.training.recipe import Recipe
 from nasx.trial import derive_seed
-from scripts.bench.label_noise import CELL, Job, plant
 
+CELL: Final = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+# T-shirt, pullover, dress, coat, shirt; sandal, sneaker, boot
+SIMILAR: Final = ((0, 2, 3, 4, 6), (5, 7, 9))
 VALIDATION: Final = 0.2  # share of the images
 AUGMENTATION: Final = Augmentation(crop_padding=0.125, horizontal_flip=True, cutout=0.0)
 CPU: Final = torch.device("cpu")
 SPACE: Final = NASBench201(channels=8, cells=1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One setting: planted errors, or none."""
+
+    kind: str  # "uniform", "similar" or "clean"
+    share: float  # of the labels that are changed
+    seed: int  # of the images, the errors and the trainings
+    images: int = 15_000  # training and validation
+    test_images: int = 10_000
+    epochs: int = 12
+    batch: int = 64  # images
+
+    @property
+    def key(self) -> str:
+        return " ".join(map(str, asdict(self).values()))
+
+
+def plant(
+    labels: NDArray[np.int64], n_classes: int, *, kind: str, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return (labels, is_planted), (n,) each, after changing a share of the labels.
+
+    Args:
+        labels: (n,) correct labels.
+        n_classes: number of classes.
+        kind: "uniform": to any other class; "similar": to another class of its group in SIMILAR.
+        share: of the labels to change.
+        seed: of the choice.
+    """
+    if kind == "uniform":
+        return corrupt_labels(labels, n_classes, share=share, seed=seed)
+    generator = np.random.default_rng(seed)
+    groups = {c: group for group in SIMILAR for c in group}
+    eligible = np.flatnonzero(np.isin(labels, list(groups)))
+    chosen = generator.permutation(eligible)[: round(share * len(labels))]
+    new, is_planted = labels.copy(), np.zeros(len(labels), dtype=bool)
+    for i in chosen:
+        new[i] = generator.choice([c for c in groups[int(labels[i])] if c != labels[i]])
+    is_planted[chosen] = True
+    return new, is_planted
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +91,12 @@ class NoisyDataset:
 
     def test(self) -> LabeledImages:
         raise NotImplementedError("the benchmark tests on clean labels")
+
+
+def measure(job: Job, data_root: Path) -> dict[str, Any]:
+    """Return the figures of one job."""
+    torch.set_num_threads(1)
+    return clean_error(job, data_root) if job.kind == "clean" else noisy_record(job, data_root)
 
 
 def clean_error(job: Job, data_root: Path) -> dict[str, float]:

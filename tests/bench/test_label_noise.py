@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from scripts.bench import label_noise
-from scripts.bench.label_noise import SIMILAR, Job, jobs_of, measurements, plant, recovered, run_jobs
+from scripts.bench.label_noise import jobs_of, measurements, recovered, run_jobs
+from scripts.bench.label_noise_trial import SIMILAR, Job, plant
 from scripts.bench.measurement import Options, Skipped
 
 
