@@ -31,13 +31,15 @@ ROOT = Path(__file__).parents[1]
 SHORT = ("algorithm.evaluations=4", "training.epochs=1")  # for every search
 N_PICTURES = 80  # of the folder that takes the place of the user's
 SECONDS = 400  # limit of one command
+DATA = os.environ.get("NASX_DATA", "")  # directory with the published images
+FEW = ("split.train_images=200", "split.validation_images=100")  # of published images
 
 # A line that matches is not run, for this reason
 NOT_RUN = {
     r"^scripts/test": "CI runs it itself",
     r"^scripts/quickstart": "has been run first",
     r"^source ": "the environment is on the PATH",
-    r"cifar10|fashion_mnist": "needs published images",
+    **({} if DATA else {r"cifar10|fashion_mnist": "needs published images, NASX_DATA"}),
     r"evaluation\.table=": "needs a table of published results",
     r"logger=": "needs a tracker, an extra",
     r"--serve": "does not end",
@@ -64,6 +66,12 @@ def lines(readme: str) -> Iterator[Line]:
                     yield Line(text.strip(), next(found, ""))
 
 
+def files(readme: str) -> dict[str, str]:
+    """Return the files that the README asks for: blocks whose first line is a comment with the path of a new file."""
+    blocks = re.findall(r"```(?:python|yaml)\n(# (\S+\.(?:py|yaml))\n.*?)```", readme, flags=re.DOTALL)
+    return {file: content for content, file in blocks if not (ROOT / file).exists()}
+
+
 def filled(text: str, values: Mapping[str, str]) -> str:
     """Return a command with its placeholders replaced, and a search cut short.
 
@@ -74,8 +82,8 @@ def filled(text: str, values: Mapping[str, str]) -> str:
     for placeholder, value in values.items():
         text = re.sub(placeholder, value, text)
     if re.match(r"nasx search .*--config", text):
-        own = [key for key in SHORT if key.partition("=")[0] not in text and "--dry-run" not in text]
-        text = " ".join([text, *own])
+        short = (*SHORT, *(FEW if DATA and DATA in text else ()))
+        text = " ".join([text, *(word for word in short if word.partition("=")[0] not in text)])
     return text
 
 
@@ -101,21 +109,16 @@ class Clone:
 
     def network(self) -> str:
         """Return the id of the first network of the newest front."""
-        path = str(self.venv / "bin/nasx")
-        command = [path, "pareto", "--format", "json"]
-        found = json.loads(
-            subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=True).stdout
-        )
-        networks = found["networks"] if isinstance(found, dict) else found
-        return str(networks[0]["arch_id"])
+        command = [str(self.venv / "bin/nasx"), "pareto", "--format", "json"]
+        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=True)
+        return str(json.loads(done.stdout)["front"][0]["arch_id"])
 
 
 def values_of(clone: Clone, folder: Path) -> dict[str, str]:
     """Return the value of each placeholder."""
     network = clone.network()
-    runs = sorted(
-        str(path.parent) for path in clone.directory.glob("runs/*/*/run.db") if path.parents[1].name != "latest"
-    )
+    journals = clone.directory.glob("runs/*/*/run.db")
+    runs = [str(path.parent) for path in sorted(journals, key=lambda path: path.stat().st_mtime)]
     quoted = shlex.quote(str(folder))
     return {
         r"\b(?=[0-9a-f]*\d)[0-9a-f]{10}\b": network,  # ids of sample outputs
@@ -125,6 +128,7 @@ def values_of(clone: Clone, folder: Path) -> dict[str, str]:
         r"=DIR\b": f"={quoted}",
         r"(?<= )(DIR|photos/)(?= |$)": quoted,
         r"dataset\.root=NEW": "",
+        r"dataset\.root=\S*data\b": f"dataset.root={DATA}",
     }
 
 
@@ -155,6 +159,9 @@ def walk(clone: Clone, folder: Path, found: list[Line]) -> int:
     seconds, failure = clone.run("scripts/quickstart")
     table.add_row(f"{seconds:.0f}", "scripts/quickstart", failure or "ok")
     failed = bool(failure)
+    for file, content in files((ROOT / "README.md").read_text()).items():
+        (clone.directory / file).parent.mkdir(parents=True, exist_ok=True)
+        (clone.directory / file).write_text(content)
     for line in found if not failed else ():
         if line.reason:
             table.add_row("", line.text, f"not run: {line.reason}")
