@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,17 +149,11 @@ def pareto(walk: Walk) -> None:
     with walk.step("pareto") as step:
         picture = walk.work / "front.png"
         done = walk.nasx("pareto", "--run-dir", str(walk.run), "--format", "json", "--plot", str(picture))
-        front = json.loads(done.stdout)
-        networks = front["networks"] if isinstance(front, dict) else front
+        networks = json.loads(done.stdout)["front"]
         promise(picture.stat().st_size > 10_000, "the picture of the front is empty")
-        best = min(networks, key=_error)
+        best = min(networks, key=lambda network: float(network["error"]))
         walk.network = best["arch_id"]
         step.finding = f"{len(networks)} networks on the front; best: {walk.network}"
-
-
-def _error(network: Mapping[str, Any]) -> float:
-    error = network["error"]
-    return float(error["mean"] if isinstance(error, dict) else error)
 
 
 def explain(walk: Walk) -> None:
