@@ -28,11 +28,11 @@ from rich.table import Table
 from scripts.own_image_folders import photos, pictures
 
 ROOT = Path(__file__).parents[1]
-SHORT = ("algorithm.evaluations=4", "training.epochs=1")  # for every search
+SHORT = ("algorithm.evaluations=4", "training.epochs=4")  # for every search
 N_PICTURES = 80  # of the folder that takes the place of the user's
 SECONDS = 400  # limit of one command
 DATA = os.environ.get("NASX_DATA", "")  # directory with the published images
-FEW = ("split.train_images=200", "split.validation_images=100")  # of published images
+FEW = ("split.train_images=2000", "split.validation_images=300")  # of published images
 
 # A line that matches is not run, for this reason
 NOT_RUN = {
