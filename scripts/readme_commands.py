@@ -114,15 +114,16 @@ class Clone:
         return str(json.loads(done.stdout)["front"][0]["arch_id"])
 
 
-def values_of(clone: Clone, folder: Path) -> dict[str, str]:
-    """Return the value of each placeholder."""
-    network = clone.network()
+ARCH_ID = r"\bID\b|\b(?=[0-9a-f]*\d)[0-9a-f]{10}\b"  # ids of sample outputs are placeholders, too
+
+
+def values_of(text: str, clone: Clone, folder: Path) -> dict[str, str]:
+    """Return the value of each placeholder in a command."""
     journals = clone.directory.glob("runs/*/*/run.db")
     runs = [str(path.parent) for path in sorted(journals, key=lambda path: path.stat().st_mtime)]
     quoted = shlex.quote(str(folder))
     return {
-        r"\b(?=[0-9a-f]*\d)[0-9a-f]{10}\b": network,  # ids of sample outputs
-        r"\bID\b": network,
+        **({ARCH_ID: clone.network()} if re.search(ARCH_ID, text) else {}),
         r"\bRUN RUN\b": f"{runs[0]} {runs[-1]}",
         r"\bRUN\b": runs[-1],
         r"=DIR\b": f"={quoted}",
@@ -166,7 +167,7 @@ def walk(clone: Clone, folder: Path, found: list[Line]) -> int:
         if line.reason:
             table.add_row("", line.text, f"not run: {line.reason}")
             continue
-        seconds, failure = clone.run(filled(line.text, values_of(clone, folder)))
+        seconds, failure = clone.run(filled(line.text, values_of(line.text, clone, folder)))
         failed = failed or bool(failure)
         table.add_row(f"{seconds:.0f}", line.text, failure or "ok", style="bold red" if failure else "")
         print(f"{line.text}: {failure or 'ok'}", file=sys.stderr, flush=True)
