@@ -124,7 +124,7 @@ def values_of(text: str, clone: Clone, folder: Path) -> dict[str, str]:
     quoted = shlex.quote(str(folder))
     return {
         **({ARCH_ID: clone.network()} if re.search(ARCH_ID, text) else {}),
-        r"\bRUN RUN\b": f"{runs[0]} {runs[-1]}",
+        r"\bRUN RUN\b[.]*": f"{runs[0]} {runs[-1]}",
         r"\bRUN\b": runs[-1],
         r"=DIR\b": f"={quoted}",
         r"(?<= )(DIR|photos/)(?= |$)": quoted,
