@@ -43,6 +43,7 @@ NOT_RUN = {
     r"evaluation\.table=": "needs a table of published results",
     r"logger=": "needs a tracker, an extra",
     r"--serve": "does not end",
+    r"^nasx train --arch-id .*epochs=15": "trains for long on published images",
     r"pip install|apt-get": "installs packages",
     r"^python -m scripts": "a benchmark",
 }
@@ -100,9 +101,12 @@ class Clone:
         environment |= {"PATH": f"{self.venv / 'bin'}:{os.environ['PATH']}", "NASX_VENV": str(self.venv)}
         started = time.perf_counter()
         command = ["bash", "-c", text]
-        done = subprocess.run(
-            command, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=SECONDS
-        )
+        try:
+            done = subprocess.run(
+                command, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return SECONDS, f"not finished after {SECONDS} s"
         output = (done.stderr.strip() or done.stdout.strip()).splitlines()
         failure = f"status {done.returncode}: {output[-1] if output else ''}" if done.returncode else ""
         return time.perf_counter() - started, failure
