@@ -92,7 +92,9 @@ class ImageFolder:
 
     def _held_out(self, root: Path) -> tuple[LabeledFiles, LabeledFiles]:
         files = list_files(root)
-        indices = hold_out(np.array(files.labels), files.class_names, fraction=self.test_fraction, seed=self.seed)
+        names = [path.relative_to(root).as_posix() for path in files.paths]
+        labels = np.array(files.labels)
+        indices = hold_out(labels, files.class_names, fraction=self.test_fraction, seed=self.seed, files=names)
         train, test = (
             LabeledFiles(tuple(files.paths[i] for i in part), tuple(files.labels[i] for i in part), files.class_names)
             for part in indices

@@ -23,7 +23,7 @@ def split(
     validation_images: int | None = None,
     seed: int,
 ) -> SearchData:
-    """Split images into a stratified training and validation part, with every class in both.
+    """Split images into a stratified training and validation part, with every class in both, also a rare one.
 
     Args:
         images: training images of a dataset.
@@ -62,15 +62,79 @@ def split_indices(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the indices of the training and the validation images; see `split` for the arguments."""
     share = round(validation_fraction * len(images))
+    if 0 < validation_fraction < 1:  # few images of many classes: one of each class at least
+        share = min(max(share, images.n_classes), max(len(images) - images.n_classes, 0))
     n_validation, validation_key = _at_most(share, validation_images, "split.validation_images")
     n_train, train_key = _at_most(len(images) - share, train_images, "split.train_images")
     _check_sizes(images, (train_key, n_train), (validation_key, n_validation))
-    parts = train_test_split(
-        np.arange(len(images)), train_size=n_train, test_size=n_validation, stratify=images.labels, random_state=seed
-    )
-    for part, purpose, key in zip(parts, ("training", "validation"), (train_key, validation_key), strict=True):
-        _check_classes(images.labels[part], images.class_names, purpose, key)
-    return parts[0], parts[1]
+    return draw_parts(images.labels, images.n_classes, sizes=(n_train, n_validation), seed=seed)
+
+
+def draw_parts(
+    labels: NDArray[np.int64], n_classes: int, *, sizes: tuple[int, int], seed: int, least: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of two disjoint, stratified parts, each with images of every class.
+
+    Scikit-learn draws them. If a rare class would be missing in a part, the parts are drawn class by class instead.
+
+    Args:
+        labels: (n,), of all images; every class has at least two.
+        n_classes: number of classes.
+        sizes: images of the first and of the second part, at least one per class.
+        seed: of the draw.
+        least: images of a class in the first part, if the class has more.
+    """
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    try:
+        first, second = train_test_split(
+            np.arange(len(labels)), train_size=sizes[0], test_size=sizes[1], stratify=labels, random_state=seed
+        )
+    except ValueError:  # an absent class, or one that is too rare for scikit-learn
+        return _class_by_class(labels, n_classes, sizes, seed, least)
+    counts, left = (np.bincount(labels[part], minlength=n_classes) for part in (slice(None), first))
+    if (left >= np.minimum(least, counts - 1)).all() and len(set(labels[second].tolist())) == n_classes:
+        return (first, second)
+    return _class_by_class(labels, n_classes, sizes, seed, least)
+
+
+def _class_by_class(
+    labels: NDArray[np.int64], n_classes: int, sizes: tuple[int, int], seed: int, least: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    counts = np.bincount(labels, minlength=n_classes)
+    kept = np.clip(counts - 1, 1, least)  # of each class for the first part
+    second = shares(counts, sizes[1], np.minimum(counts - 1, 1), counts - kept)
+    first = shares(counts, sizes[0], kept, counts - second)
+    rng = np.random.default_rng(seed)
+    parts: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+    for label in range(n_classes):
+        order = rng.permutation(np.flatnonzero(labels == label))
+        parts[1].append(order[: second[label]])
+        parts[0].append(order[second[label] : second[label] + first[label]])
+    return rng.permutation(np.concatenate(parts[0])), rng.permutation(np.concatenate(parts[1]))
+
+
+def shares(counts: NDArray[np.int64], total: int, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Divide a total among classes in proportion to their counts, within bounds. By largest remainder.
+
+    >>> shares(np.array([200, 3]), 41, np.array([1, 1]), np.array([199, 2]))
+    array([40,  1])
+
+    Args:
+        counts: (n_classes,), images of each class.
+        total: sum of the shares, as far as the bounds allow.
+        low: (n_classes,), smallest share.
+        high: (n_classes,), largest share.
+    """
+    wanted = counts * total / counts.sum()
+    found: NDArray[np.int64] = np.clip(np.floor(wanted), low, high).astype(np.int64)
+    while found.sum() != total:
+        step = 1 if found.sum() < total else -1
+        free = found < high if step > 0 else found > low
+        if not free.any():
+            return found
+        found[np.argmax(np.where(free, step * (wanted - found), -np.inf))] += step
+    return found
 
 
 def _at_most(available: int, limit: int | None, key: str) -> tuple[int, str]:
@@ -79,7 +143,7 @@ def _at_most(available: int, limit: int | None, key: str) -> tuple[int, str]:
 
 
 def hold_out(
-    labels: NDArray[np.int64], class_names: Sequence[str], *, fraction: float, seed: int
+    labels: NDArray[np.int64], class_names: Sequence[str], *, fraction: float, seed: int, files: Sequence[str] = ()
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (training, test) indices for a dataset without a test set: a stratified draw.
 
@@ -88,21 +152,18 @@ def hold_out(
         class_names: of all classes.
         fraction: share of the images in the test set, in (0, 1).
         seed: of the draw.
+        files: names of the images, for messages; (): they have none.
 
     Raises:
         SettingError: if a part would lack a class.
         DataError: if a class has fewer than two images.
     """
-    _check_counts(labels, class_names)
-    n_test = math.ceil(fraction * len(labels))
-    if min(n_test, len(labels) - n_test) < len(class_names):
+    _check_counts(labels, class_names, files)
+    n_test = max(math.ceil(fraction * len(labels)), len(class_names))
+    if len(labels) - n_test < len(class_names):
         raise SettingError("test_fraction", f"must leave an image of each class in both parts, got {fraction}")
-    train, test = train_test_split(np.arange(len(labels)), test_size=n_test, stratify=labels, random_state=seed)
-    for part in (train, test):
-        if absent := set(range(len(class_names))) - set(labels[part].tolist()):
-            rare = class_names[min(absent)]
-            raise SettingError("test_fraction", f"must leave an image of {rare!r} in both parts, got {fraction}")
-    return train, test
+    # two images of each class for the training part: a search draws its validation images from it
+    return draw_parts(labels, len(class_names), sizes=(len(labels) - n_test, n_test), seed=seed, least=2)
 
 
 def mean_and_std(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -124,25 +185,24 @@ def mean_and_std(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArra
 
 def _check_sizes(images: LabeledImages, *sizes: tuple[str, int]) -> None:
     """Raise SettingError if a part is smaller than the number of classes; scikit-learn would not name the key."""
-    _check_counts(images.labels, images.class_names)
+    _check_counts(images.labels, images.class_names, images.files)
     for key, size in sizes:
         if size < images.n_classes:
             raise SettingError(key, f"must leave at least one image for each of {images.n_classes} classes, got {size}")
 
 
-def _check_counts(labels: NDArray[np.int64], class_names: Sequence[str]) -> None:
+def _named(labels: NDArray[np.int64], label: int, files: Sequence[str]) -> str:
+    """Return the file of the only image of a class in brackets, if there are files."""
+    found = np.flatnonzero(labels == label)
+    return f" ({files[found[0]]})" if files and found.size else ""
+
+
+def _check_counts(labels: NDArray[np.int64], class_names: Sequence[str], files: Sequence[str] = ()) -> None:
     counts = np.bincount(labels, minlength=len(class_names))
     rarest = int(counts.argmin())
     if counts[rarest] < 2:
         raise DataError(
-            "Every class needs at least 2 images, one for training and one for validation or test: "
-            f"{class_names[rarest]!r} has {counts[rarest]}."
-        )
-
-
-def _check_classes(labels: NDArray[np.int64], class_names: Sequence[str], purpose: str, key: str) -> None:
-    absent = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
-    if absent.size:
-        raise SettingError(
-            key, f"leaves no {purpose} image of {class_names[absent[0]]!r}: the class is too rare for this split"
+            "Every class needs at least 2 images, one for training and one for validation or test, and 3 if the test "
+            f"images are drawn, too: {class_names[rarest]!r} has {counts[rarest]}{_named(labels, rarest, files)}. "
+            "Add images, or remove the class."
         )

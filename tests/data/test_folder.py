@@ -183,10 +183,16 @@ def test_a_damaged_image_among_good_ones_is_named(tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_share_that_leaves_a_class_out_of_the_test_is_reported(tmp_path):
-    class_folders(tmp_path / "data", ant=30, bee=2)
-    with pytest.raises(SettingError, match=r"^test_fraction must leave an image of 'bee' in both parts, got 0\.1$"):
-        reader(tmp_path, test_fraction=0.1).test()
+def test_a_rare_class_is_in_the_training_and_in_the_test_images(tmp_path):
+    class_folders(tmp_path / "data", ant=30, bee=3)
+    dataset = reader(tmp_path, test_fraction=0.1)
+    assert [dataset.train().labels.tolist().count(1), dataset.test().labels.tolist().count(1)] == [2, 1]
+
+
+def test_a_class_with_one_image_is_named_with_its_file(tmp_path):
+    class_folders(tmp_path / "data", ant=30, bee=1)
+    with pytest.raises(DataError, match=r"at least 2 images, .*: 'bee' has 1 \(bee/.*\)\. Add images, or remove the"):
+        reader(tmp_path).train()
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
 from nasx.data.dataset import LabeledImages
-from nasx.data.splits import mean_and_std, split
+from nasx.data.splits import draw_parts, hold_out, mean_and_std, split
 from nasx.errors import DataError, NasxError, SettingError
 
 
@@ -93,7 +94,6 @@ def test_numbers_of_images_are_limits(limits, sizes):
             {"validation_fraction": 1.0},
             r"^split\.validation_fraction must leave at least one image .* 3 classes, got 0$",
         ),
-        ({"validation_fraction": 0.01}, r"^split\.validation_fraction must leave at least one .* 3 classes, got 1"),
         ({"train_images": 2}, r"^split\.train_images must leave at least one image for each of 3 classes, got 2"),
         ({"validation_images": 0}, r"^split\.validation_images must leave at least one image .*, got 0"),
     ],
@@ -103,22 +103,41 @@ def test_numbers_that_cannot_be_met_name_their_key(limits, message):
         split(images_with([20, 20, 60]), seed=0, **limits)
 
 
-@pytest.mark.parametrize(
-    ("limits", "message"),
-    [
-        ({"validation_images": 10}, r"^split\.validation_images leaves no validation image of 'class 1': .* too rare"),
-        ({"train_images": 10}, r"^split\.train_images leaves no training image of 'class 1': the class is too rare"),
-        ({}, r"^split\.validation_fraction leaves no validation image of 'class 1'"),
-    ],
-)
-def test_a_class_that_is_too_rare_for_the_split_is_named(limits, message):
-    with pytest.raises(SettingError, match=message):
-        split(images_with([500, 2]), seed=0, **limits)
+@pytest.mark.parametrize("limits", [{}, {"validation_images": 10}, {"train_images": 10}, {"validation_fraction": 0.01}])
+def test_a_rare_class_is_in_both_parts_of_every_split(limits):
+    data = split(images_with([500, 2]), seed=0, **limits)
+    assert [np.bincount(part.labels)[1] for part in (data.train, data.validation)] == [1, 1]
+    sizes = {"validation_images": (402, 10), "train_images": (10, 100), "validation_fraction": (497, 5)}
+    assert (len(data.train), len(data.validation)) == sizes.get(next(iter(limits), ""), (402, 100))
+
+
+def test_few_images_of_many_classes_have_each_class_in_both_parts():
+    data = split(images_with([3] * 12), seed=0)  # a fifth would be 7 images of 12 classes
+    assert np.bincount(data.validation.labels).tolist() == [1] * 12
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("rare", [3, 4, 10])
+def test_test_images_leave_enough_of_a_rare_class_to_train_and_validate(fraction, rare):
+    labels = np.repeat([0, 1], [200, rare])
+    train, test = hold_out(labels, ("common", "rare"), fraction=fraction, seed=0)
+    assert sorted([*train, *test]) == list(range(200 + rare))
+    assert np.bincount(labels[train])[1] >= 2
+    assert np.bincount(labels[test])[1] >= 1
+
+
+def test_a_split_in_which_no_class_is_missing_is_the_one_of_scikit_learn():
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    expected = train_test_split(np.arange(100), train_size=80, test_size=20, stratify=labels, random_state=5)
+    found = draw_parts(labels, 3, sizes=(80, 20), seed=5)
+    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_class_that_cannot_be_in_both_parts_is_named(count):
-    with pytest.raises(DataError, match=rf"Every class needs at least 2 images, .*: 'class 1' has {count}\."):
+    with pytest.raises(
+        DataError, match=rf"Every class needs at least 2 images, .*: 'class 1' has {count}\. Add images"
+    ):
         split(images_with([20, count]), seed=0)
 
 
