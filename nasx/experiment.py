@@ -399,6 +399,11 @@ class Experiment:
             score_seed=self.score_seed,
         )
 
+    @property
+    def measures_latency(self) -> bool:
+        """Whether the latency of each network is measured: it is an objective or has bounds."""
+        return self.table is None and "latency" in (*self.config.objectives, *self.config.constraints)
+
     @cached_property
     def evaluate(self) -> Evaluator:
         """The function that evaluates a job: by training, or by looking it up in a table.
@@ -425,6 +430,7 @@ class Experiment:
             stall_limit=self.config.search.stall_limit,
             in_process=self.execution.in_process,
             threads=plan.cpus,
+            latency=self.measures_latency,
         )
         return partial(evaluate, spec=spec, data=self.data)
 
@@ -487,8 +493,19 @@ def _describe_files(node: Mapping[str, Any], key: str) -> dict[str, Content]:
     return found
 
 
-def repeatability(algorithm: SearchAlgorithm, workers: int) -> str:
-    """Return a sentence if the search will not repeat from its seed, with the setting that makes it; else ""."""
+def repeatability(algorithm: SearchAlgorithm, workers: int, measured: bool = False) -> str:
+    """Return a sentence if the search will not repeat from its seed, with the setting that makes it; else "".
+
+    Args:
+        algorithm: of the search.
+        workers: trials at a time.
+        measured: whether results depend on measured times.
+    """
+    if measured:
+        return (
+            "latency is measured: it depends on the machine and on what else runs on it. The search resumes exactly, "
+            "but does not repeat from its seed; the objective macs does."
+        )
     if not (isinstance(algorithm, ReportsOrderDependence) and algorithm.depends_on_order):
         return ""
     return (
@@ -514,7 +531,7 @@ def describe(experiment: Experiment) -> str:
         "limits": ", ".join(f"{name} {value:g}" for name, value in limits.items()) or "none but the evaluations",
         "execution": f"{replace(plan, workers=1) if experiment.execution.in_process else plan}",
     }
-    if free := repeatability(algorithm, workers):
+    if free := repeatability(algorithm, workers, experiment.measures_latency):
         lines["repeats"] = free
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())
 

@@ -35,6 +35,7 @@ from nasx.reports.text import (
     format_estimate,
     format_share,
     hypervolume_sentence,
+    latency_sentence,
     noise_sentence,
     trials_sentence,
 )
@@ -396,7 +397,7 @@ class Run:
         picture = f'<img alt="Pareto front" width="640" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         summary = self.summary
         sentences = [trials_sentence(summary), hypervolume_sentence(summary), certainty_sentence(summary)]
-        text = html.escape("; ".join(filter(None, [*sentences, noise_sentence(summary)])))
+        text = html.escape("; ".join(filter(None, [*sentences, latency_sentence(summary), noise_sentence(summary)])))
         return f"<p><code>{html.escape(str(self.path))}</code>: {text}</p>{picture}{self._table()}"
 
     def _table(self) -> str:

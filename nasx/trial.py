@@ -71,6 +71,7 @@ OBJECTIVES: Mapping[str, Objective] = {
         Objective("introspectability", "introspectability", "", Direction.MAXIMIZE, 0.0, 2.0),
         Objective("parameters", "parameters", "", Direction.MINIMIZE, 0.0, math.inf, is_exact=True),
         Objective("macs", "multiply-accumulates", "", Direction.MINIMIZE, 0.0, math.inf, is_exact=True),
+        # of one image, measured on the device of the trial (`nasx.evaluation.device`): it varies between machines
         Objective("latency", "latency", "ms", Direction.MINIMIZE, 0.0, math.inf),
     )
 }
@@ -154,13 +155,16 @@ class Score:
         return f"<nasx score {self.scorer}: {self.value:.3f} from {self.n_samples} images>"
 
 
+MEASURED_ON = "latency measured on "  # begins the note on the device in `Evaluation.detail`
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Result of one training and scoring of a network."""
 
     status: TrialStatus
     reason: Reason | None = None  # None if COMPLETE
-    detail: str = ""  # sentence or traceback for the journal; empty if COMPLETE
+    detail: str = ""  # sentence or traceback for the journal; if COMPLETE, notes separated by "; ", usually none
     # error, introspectability, parameters, macs, ...: objectives and all other cheap metrics
     metrics: Mapping[str, float] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
@@ -190,6 +194,12 @@ class Evaluation:
             metrics: Metrics known so far.
         """
         return cls(TrialStatus.FAILED, reason, detail, dict(metrics or {}))
+
+    @property
+    def latency_device(self) -> str:
+        """Return the device on which the latency was measured; "" if it was not measured, or the trial has failed."""
+        notes = self.detail.split("; ") if self.status is TrialStatus.COMPLETE else ()
+        return next((note.removeprefix(MEASURED_ON) for note in notes if note.startswith(MEASURED_ON)), "")
 
     def score(self, scorer: str) -> Score | None:
         """Return the score of a scorer, or None."""

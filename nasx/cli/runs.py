@@ -91,7 +91,8 @@ def show(
     Console(stderr=True).say(str(run))
     answers().print(trials_table(trials, objectives))
     for trial in trials:
-        if detail := trial.evaluation.detail.strip():
+        is_shown = details or not trial.evaluation.latency_device  # the same in most trials
+        if is_shown and (detail := trial.evaluation.detail.strip()):
             print(f"{trial.arch_id}: {detail if details else detail.splitlines()[-1]}")
     if status is None and incidents:
         shown = incidents if details else incidents[-SHOWN_INCIDENTS:]

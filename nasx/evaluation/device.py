@@ -24,6 +24,12 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()
 
 
+def describe_device(device: torch.device, threads: int) -> str:
+    """Return the name of a device, with the number of torch's threads if it is a processor; without a semicolon."""
+    name = device_name(device).replace(";", ",")
+    return name if device.type == "cuda" else f"{name}, {threads} thread{'s' * (threads > 1)}"
+
+
 def measure_latency(network: nn.Module, shape: tuple[int, int, int], device: torch.device) -> float:
     """Return the median time of a forward pass of one image in float32, in milliseconds.
 

@@ -100,13 +100,14 @@ class TabularEvaluation:
 
         Raises:
             DataError: the file cannot be read, or a row is invalid. Names the file and the line.
-            SettingError: an objective has no column, and the space does not compute it.
+            SettingError: an objective or a constrained metric has no column, and the space does not compute it.
         """
-        computed = [name for name in objectives if name not in self.metrics]
+        computed = [name for name in dict.fromkeys((*objectives, *(constraints or {}))) if name not in self.metrics]
         counter = space if isinstance(space, CountsParameters) else None
         for name in computed:
             if name != "parameters" or counter is None:
-                problem = f"is missing: {name} is an objective, and the space {space.name} cannot compute it"
+                use = "an objective" if name in objectives else "constrained"
+                problem = f"is missing: {name} is {use}, and the space {space.name} cannot compute it"
                 raise SettingError(f"metrics.{name}", problem)
         encodings = self._rows_by_encoding(space)
         used: dict[Genotype, Genotype] = {}  # canonical genotype -> encoding whose rows are used

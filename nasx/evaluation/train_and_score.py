@@ -26,6 +26,7 @@ from nasx.data.augmentation import Augmentation
 from nasx.data.batches import Pixels, as_tensor
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure, first_line, is_out_of_memory
+from nasx.evaluation.device import describe_device, measure_latency
 from nasx.evaluation.early_stopping import check_rung
 from nasx.evaluation.watchdog import Progress, hang_file, watchdog
 from nasx.files import add_checksum, find_corruption, write_atomically
@@ -34,7 +35,7 @@ from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
 from nasx.runs.directory import ATTEMPTS, prepare_directory
 from nasx.training.recipe import Recipe
-from nasx.trial import INFEASIBLE_REASONS, Bounds, Evaluation, Job, Reason, Score, TrialStatus
+from nasx.trial import INFEASIBLE_REASONS, MEASURED_ON, Bounds, Evaluation, Job, Reason, Score, TrialStatus
 
 if TYPE_CHECKING:
     from nasx.training.fit import FitResult
@@ -62,6 +63,7 @@ class EvaluationSpec:
     stall_limit: float | None = None  # seconds that may pass without an epoch or a score
     in_process: bool = True  # True in the process of the search, which must not be ended if a trial hangs
     threads: int = 1  # of torch; the order of sums, and so the result, depends on it
+    latency: bool = False  # measure the latency: it is an objective or has bounds
 
 
 def evaluate(job: Job, spec: EvaluationSpec, data: SearchData) -> Evaluation:
@@ -166,6 +168,10 @@ def _evaluate(
         network = spec.space.build(job.genotype, input_shape=data.shape, n_classes=data.n_classes)
     metrics["parameters"] = count_parameters(network)
     metrics["macs"] = count_macs(network, data.shape)
+    notes = []
+    if spec.latency:
+        metrics["latency"] = measure_latency(network, data.shape, device)
+        notes.append(f"{MEASURED_ON}{describe_device(device, spec.threads)}")
     constraints = spec.constraints or {}
     if violated := _violated_constraint(metrics, constraints):
         return Evaluation.infeasible(Reason.CONSTRAINT, violated, metrics)
@@ -176,7 +182,9 @@ def _evaluate(
         scores = take_scores(network, data.validation, data, spec, device, progress, parts=job.micro_batches)
     _add_scores(metrics, scores)
     status, reason = TrialStatus.COMPLETE, None
-    detail = f"trained without CUDA graphs: {trained.graph_failure}" if trained.graph_failure else ""
+    if trained.graph_failure:
+        notes.append(f"trained without CUDA graphs: {trained.graph_failure}")
+    detail = "; ".join(notes)
     if not learned:
         status, reason = TrialStatus.INFEASIBLE, Reason.CHANCE_LEVEL
         detail = f"validation error {trained.validation_error:.1%} is not better than guessing the most common class"

@@ -53,6 +53,7 @@ class FrontSummary:
     noise: tuple[Noise, ...] = field(default=())  # of one training, per objective; empty: values are observed means
     why_observed: str = ""  # reason why values are observed means; empty: they are estimates
     certain_hypervolume: float | None = None  # reached by the front's true values with probability CERTAIN
+    latency_devices: tuple[str, ...] = ()  # on which the objective latency was measured; empty: not measured
 
     @property
     def is_estimated(self) -> bool:
@@ -115,7 +116,12 @@ def summarize(
         noise=estimates.noise,
         why_observed=estimates.why_not,
         certain_hypervolume=_certain_hypervolume(estimates, corner),
+        latency_devices=_latency_devices(trials) if "latency" in objectives else (),
     )
+
+
+def _latency_devices(trials: Iterable[Trial]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(device for trial in trials if (device := trial.evaluation.latency_device)))
 
 
 def _result(

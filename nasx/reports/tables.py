@@ -28,6 +28,7 @@ from nasx.reports.text import (
     format_share,
     format_value,
     hypervolume_sentence,
+    latency_sentence,
     noise_sentence,
     trials_sentence,
 )
@@ -157,7 +158,8 @@ def _notes(summary: FrontSummary) -> str:
     if summary.rivals:
         lines.append("below the line: not on the front of the estimates, but possibly on the true one")
     volume = "; ".join(filter(None, (hypervolume_sentence(summary), certainty_sentence(summary))))
-    return "\n".join((*lines, volume, noise_sentence(summary), trials_sentence(summary)))
+    sentences = (*lines, volume, latency_sentence(summary), noise_sentence(summary), trials_sentence(summary))
+    return "\n".join(filter(None, sentences))
 
 
 def fold(architecture: str, width: int = ARCHITECTURE_WIDTH) -> str:
@@ -209,6 +211,7 @@ def front_json(summary: FrontSummary) -> str:
                 "certain_hypervolume": summary.certain_hypervolume,
                 "estimated": summary.is_estimated,
                 "why_observed": summary.why_observed or None,
+                "latency_devices": list(summary.latency_devices),
                 "noise": {n.objective: _noise(n) for n in summary.noise},
                 "reference": dict(zip(names, summary.reference, strict=True)),
                 "knee": summary.knee,

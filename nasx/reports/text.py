@@ -118,6 +118,15 @@ def certainty_sentence(summary: FrontSummary) -> str:
     )
 
 
+def latency_sentence(summary: FrontSummary) -> str:
+    """Return on which devices the objective latency was measured; empty if it was not measured."""
+    if not summary.latency_devices:
+        return ""
+    sentence = f"latency of one image in float32, measured on {clean('; '.join(summary.latency_devices))}"
+    several = len(summary.latency_devices) > 1
+    return f"{sentence}: times on different devices cannot be compared" if several else sentence
+
+
 def noise_sentence(summary: FrontSummary) -> str:
     """Return the noise of one training and its source; without a model, the reason why values are observed means."""
     if not summary.is_estimated:

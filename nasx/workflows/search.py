@@ -224,7 +224,7 @@ def _run(
 ) -> SearchLoop:
     config, run_dir = experiment.config, store.run_dir
     algorithm = experiment.algorithm(store.info.workers)
-    if (free := repeatability(algorithm, store.info.workers)) and notify:
+    if (free := repeatability(algorithm, store.info.workers, experiment.measures_latency)) and notify:
         notify(free)
     if (words := experiment.corrections_in_words) and notify:
         notify(f"Corrections: {words}.")

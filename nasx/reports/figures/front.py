@@ -14,7 +14,14 @@ from nasx.reports.figures.style import WIDTH, styled
 from nasx.reports.palette import BLUE, CLOUD, GREEN, MUTED, VERMILLION
 from nasx.reports.paper import PaperFront
 from nasx.reports.summary import ArchitectureResult, FrontSummary
-from nasx.reports.text import COUNTS, certainty_sentence, format_value, hypervolume_sentence, trials_sentence
+from nasx.reports.text import (
+    COUNTS,
+    certainty_sentence,
+    format_value,
+    hypervolume_sentence,
+    latency_sentence,
+    trials_sentence,
+)
 from nasx.trial import OBJECTIVES, Direction, Objective
 
 VISIBLE_SHARE = 0.9  # of the networks, that the axes include at least; the others are counted in the caption
@@ -182,7 +189,8 @@ def _caption(summary: FrontSummary, hidden: int, paper: PaperFront | None) -> st
     trials = trials_sentence(summary)
     if hidden:
         trials += f"; {hidden} network{'s' if hidden > 1 else ''} outside the axes"
-    lines = [hypervolume_sentence(summary), certainty_sentence(summary), _meaning(summary), trials]
+    lines = [hypervolume_sentence(summary), certainty_sentence(summary), latency_sentence(summary), _meaning(summary)]
+    lines.append(trials)
     if paper is not None:
         lines.append("the paper's front: Carmichael, Moon, Jacobs, AutoML 2023 workshop, Figure 2, CC BY 4.0")
     return "\n".join(filter(None, lines))

@@ -20,7 +20,15 @@ from nasx.reports.summary import (
     summarize,
     summarize_run,
 )
-from nasx.reports.text import COUNTS, certainty_sentence, clean, hypervolume_sentence, noise_sentence, trials_sentence
+from nasx.reports.text import (
+    COUNTS,
+    certainty_sentence,
+    clean,
+    hypervolume_sentence,
+    latency_sentence,
+    noise_sentence,
+    trials_sentence,
+)
 from nasx.trial import OBJECTIVES, Trial, TrialStatus
 
 if TYPE_CHECKING:
@@ -52,6 +60,7 @@ def run_data(run: ReportInput) -> dict[str, Any]:
         "hypervolume": hypervolume_sentence(summary),
         "certainty": certainty_sentence(summary),
         "noise": noise_sentence(summary),
+        "latency": latency_sentence(summary),
         "estimated": summary.is_estimated,
         "trials": trials_sentence(summary),
         "networks": networks,

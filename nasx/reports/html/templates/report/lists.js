@@ -9,6 +9,7 @@ function drawLists() {
   byElementId("summary").replaceChildren(
     element("p", {}, `${count(report.networks.length, "network")}, ${report.front.length} on the front; ${report.trials}.`),
     element("p", {}, sentence([report.hypervolume, report.certainty].filter(Boolean).join("; "))),
+    report.latency && element("p", {}, sentence(report.latency)),
     element("p", {}, sentence(report.noise)));
   byElementId("growth-note").textContent = "Hypervolume of all networks known after each trial, from "
     + (report.estimated ? "their estimates at the end of the run" : "the means of their trainings, which are optimistic")
