@@ -12,7 +12,7 @@ from PIL import Image
 from nasx.data import folder as module
 from nasx.data.folder import ImageFolder, list_files
 from nasx.data.image_files import is_image_file, read_image
-from nasx.errors import DataError, ResourceError, SettingError
+from nasx.errors import DataError, ResourceError
 
 
 def save_image(path: Path, color=(200, 100, 50), size=(20, 20), **options) -> Path:
@@ -147,7 +147,7 @@ BAD_FOLDERS = {
     "a class without images": ({"ant": 2, "bee": 0}, r"bee contains no images: add some, or remove it\."),
     "a class of one image": (
         {"ant": 5, "bee": 1},
-        r"Every class needs at least 2 images, .*: 'bee' has 1\.",
+        r"Every class needs at least 2 images, .*: 'bee' has 1 \(bee/0\.png\)\. Add images",
     ),
     "no test": (
         {"train/ant": 2, "train/bee": 2},
