@@ -237,6 +237,14 @@ class Experiment:
             return replace(read_corrections(self.corrections_copy), file=str(self.config.dataset["corrections"]))
         return configured_corrections(self.config.dataset)
 
+    @property
+    def reviewed(self) -> frozenset[int]:
+        """Positions of the images whose label a person has confirmed or changed. Reads the training images."""
+        applied = None if self.table is not None else self._images.applied
+        if applied is None:
+            return frozenset()
+        return frozenset(applied.original.positions[applied.is_confirmed | applied.is_relabeled].tolist())
+
     def _apply(self, images: LabeledImages) -> Applied | None:
         """Return the training images with corrections; None: there are none."""
         from nasx.data.corrected import apply  # numpy takes time to load

@@ -39,6 +39,18 @@ def debug(
         typer.Option(help="Two classes to push apart in 5 more epochs, compared with a control."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of a repair, each with its own seed.")] = 5,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Networks trained without a part of the images, to judge labels more strictly; 0: none. By default 4 "
+            "if the network has learned its labels by heart and they take less than a minute.",
+        ),
+    ] = None,
+    review: Annotated[
+        bool, typer.Option("--review", help="Also write review.html: decide on suspect labels with the keyboard.")
+    ] = False,
+    review_images: Annotated[int, typer.Option(min=1, max=2000, help="Images on that page.")] = 200,
     out: Annotated[Path | None, typer.Option(help="Directory of the page; by default next to the weights.")] = None,
     device: DeviceOption = Device.AUTO,
     no_train: NoTrainOption = False,
@@ -62,6 +74,8 @@ def debug(
             corrupt=plant,
             pair=repair,
             seeds=seeds,
+            folds=folds,
+            review=review_images if review else 0,
             out=out,
             device=device,
             options=read_options(

@@ -104,6 +104,11 @@ class Suspects:
         part, i = self.locate(index)
         return part.image_name(i)
 
+    def position(self, index: int) -> int:
+        """Return the position of an image in the dataset, before splits and corrections."""
+        part, i = self.locate(index)
+        return int(part.positions[i])
+
     def image(self, index: int) -> NDArray[np.uint8]:
         """Return the pixels of an image, (channels, height, width)."""
         part, i = self.locate(index)

@@ -59,9 +59,9 @@ def verdict(suspects: Suspects) -> str:
     images = count(n, "image")
     if suspects.judgement is Judgement.WEAK:
         return (
-            f"Verdict: this network is too weak to find wrong labels: it predicts {format_percent(suspects.error)} of "
-            f"{images} differently from their label, and hard images look like wrong labels to it. Debug a better "
-            "network, or train this one longer, before acting on the list."
+            f"Verdict: the predictions are too weak to find wrong labels: {format_percent(suspects.error)} of {images} "
+            "are predicted as another class than their label, and hard images look like wrong labels. Debug a better "
+            "network, or search with more epochs, before acting on the list."
         )
     if suspects.judgement is Judgement.CLEAN:
         return (

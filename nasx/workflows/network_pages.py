@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ import torch
 from nasx.config.settings import AtLeastOne, check_argument
 from nasx.data.image_files import read_image
 from nasx.diagnostics.debug import debug as debug_network
+from nasx.diagnostics.debug import suspects_of
 from nasx.diagnostics.explain import explain as explain_network
 from nasx.diagnostics.explain_image import explain_image as explain_one_image
 from nasx.diagnostics.label_errors import plant_label_errors
@@ -34,6 +35,7 @@ from nasx.runs.stored_run import DEFAULT, ReadOptions
 from nasx.terminal import Console
 from nasx.training.fit import resolve_precision
 from nasx.trial import Trial
+from nasx.workflows.suspect_review import check_folds, choose_folds, out_of_sample, write_review
 from nasx.workflows.trained_network import TrainedNetwork, trained_network
 
 WIDTH = 80  # characters per line of a page printed by `repr`
@@ -169,6 +171,8 @@ def debug(
     corrupt: bool = False,
     pair: tuple[str, str] | None = None,
     seeds: int = 5,
+    folds: int | None = None,
+    review: int = 0,
     out: Path | None = None,
     device: str = "auto",
     options: ReadOptions = DEFAULT,
@@ -182,6 +186,9 @@ def debug(
         corrupt: corrupt labels on purpose, train on them, and measure how many are found.
         pair: two classes to push apart in a few more epochs; None: no repair.
         seeds: trainings of the repair, each with its own seed, at least 1.
+        folds: networks that are trained without a part of the images, so that all suspects are ranked by out-of-sample
+            probabilities; 0: none; None: 4, if the network has learned its labels by heart and they take a minute.
+        review: images on the page review.html, on which a person reviews suspects; 0: no such page.
         out: directory of the page; `diagnostics/` next to the weights if None.
         device: "auto", "cpu" or "cuda".
         options: how the run and its data are read.
@@ -192,6 +199,7 @@ def debug(
         RunError: there is no trained network.
     """
     check_argument("seeds", seeds, AtLeastOne)
+    check_folds(folds)
     check_output(out or run_dir)
     at_start = Place.of(run_dir)
     experiment, trained = _rebuild(run_dir, trial, device, options)
@@ -200,6 +208,12 @@ def debug(
     classes = None if pair is None else find_pair(pair, data.train.class_names)
     distances = {score.scorer: score.distances for score in trial.evaluation.scores}
     found = debug_network(network, data, distances=distances, seed=trial.seed)
+    if folds is None:
+        folds = choose_folds(found.suspects, trial.evaluation.train_seconds)
+    if folds:
+        probabilities = out_of_sample(experiment, trial, folds, place, report)
+        suspects = suspects_of(network, data, out_of_sample=probabilities, seed=trial.seed)
+        found = replace(found, suspects=suspects)
     augmentation = experiment.dataset.augmentation
     planted = repaired = None
     if corrupt:
@@ -219,11 +233,11 @@ def debug(
         repaired = repair_pair(
             network, data, classes, experiment.recipe, augmentation=augmentation, seeds=range(seeds), device=place
         )
-    files = experiment.dataset if isinstance(experiment.dataset, HasFiles) and data.train.files else None
+    reader = experiment.dataset if isinstance(experiment.dataset, HasFiles) and data.train.files else None
     page = debugging_page(
         found,
         trial,
-        path_of=None if files is None else files.path,
+        path_of=None if reader is None else reader.path,
         planted=planted,
         repair=repaired,
         known=_known(run_dir, trial, experiment, trained),
@@ -233,7 +247,10 @@ def debug(
     directory = out or arch_dir(run_dir, trial.arch_id, "diagnostics")
     at_start.check()
     make_output(directory)
-    return WrittenPage(page, directory, tuple(write_debugging(page, found, directory)))
+    files = write_debugging(page, found, directory)
+    if review:
+        files.append(write_review(found.suspects, experiment, trial, run_dir, directory, limit=review))
+    return WrittenPage(page, directory, tuple(files))
 
 
 def find_pair(names: tuple[str, str], class_names: Sequence[str]) -> tuple[int, int]:

@@ -42,7 +42,9 @@ LINES: dict[str, tuple[str, ...]] = {
         "explain --run-dir {run} --arch-id {id} --samples 1 --out {out}/explained",
         "explain --run-dir {run} --arch-id {id} --sample {image} --out {out}/image",
     ),
-    "debug": ("debug --no-train --run-dir {run} --arch-id {id} --out {out}/debugged",),
+    "debug": (
+        "debug --no-train --run-dir {run} --arch-id {id} --folds 0 --review --review-images 9 --out {out}/debugged",
+    ),
     "score": ("score hostile_model:model --data {data} dataset.image_size=12 dataset.grayscale=true --format json",),
     "train": ("train --run-dir {run} --arch-id {id} --out {out}/trained training.epochs=1 --calibration 0.3",),
     "search": ("search --config {config} --dry-run", "search --resume --run-dir {run}"),
