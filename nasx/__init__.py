@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from nasx.introspection.score_model import ModelScore, score
     from nasx.protocols import Dataset, Execution, Problem, Replayable, Scorer, SearchAlgorithm, SearchSpace
-    from nasx.results import Network, Predictions, Run, load_run, resume, search
+    from nasx.results import ExportedModel, Network, Predictions, Run, load_model, load_run, resume, search
     from nasx.trial import Score, Trial
     from nasx.workflows.debug_model import DebugResult, debug
 
@@ -49,7 +49,7 @@ _MODULES = {  # imported when one of their names is first used: torch takes seco
     ],
     "nasx.introspection.score_model": ["ModelScore", "score"],
     "nasx.protocols": ["Dataset", "Execution", "Problem", "Replayable", "Scorer", "SearchAlgorithm", "SearchSpace"],
-    "nasx.results": ["Network", "Predictions", "Run", "load_run", "resume", "search"],
+    "nasx.results": ["ExportedModel", "Network", "Predictions", "Run", "load_model", "load_run", "resume", "search"],
     "nasx.trial": ["Score", "Trial"],
     "nasx.workflows.debug_model": ["DebugResult", "debug"],
 }
@@ -63,6 +63,7 @@ __all__ = [
     "DebugResult",
     "DeviceError",
     "Execution",
+    "ExportedModel",
     "ModelScore",
     "NasxError",
     "Network",
@@ -80,6 +81,7 @@ __all__ = [
     "Trial",
     "__version__",
     "debug",
+    "load_model",
     "load_run",
     "resume",
     "score",

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasx.execution.loop import SearchLoop
+    from nasx.export.deployed import Description
+    from nasx.export.formats import Inference
+    from nasx.export.load import Model
     from nasx.export.source import Source
     from nasx.workflows.network_pages import WrittenPage
     from nasx.workflows.search import Watch
@@ -239,6 +242,40 @@ class Predictions:
 
 
 @dataclass(frozen=True, eq=False)
+class ExportedModel:
+    """A model file of `nasx export`, loaded."""
+
+    path: Path
+    arch_id: str  # of the network
+    dataset: str  # name of the training images
+    class_names: tuple[str, ...]  # in the order of the probabilities
+    shape: tuple[int, int, int]  # (channels, height, width) of an image
+    _model: Model = field(repr=False)
+
+    def predict(self, images: NDArray[np.uint8] | Sequence[str | Path]) -> Predictions:
+        """Return the predictions for images, as `Network.predict` does."""
+        from nasx.export.predict import run_model  # torch takes seconds to load
+
+        return _predictions(images, self._model.description, lambda pixels: run_model(self._model, pixels))
+
+
+def load_model(path: str | Path, *, trust: bool = False) -> ExportedModel:
+    """Load a model file of `nasx export`, or one of a directory, without executing code in it.
+
+    Args:
+        path: the file or directory.
+        trust: accept a .pt2 file, which can execute any code.
+
+    Raises DataError if it cannot be loaded.
+    """
+    from nasx.export.load import load_model as load  # torch takes seconds to load
+
+    model = load(Path(path), trust=trust)
+    about = model.description
+    return ExportedModel(model.file, about.arch_id, about.dataset, about.class_names, about.shape, model)
+
+
+@dataclass(frozen=True, eq=False)
 class Network:
     """One network of a run.
 
@@ -291,12 +328,25 @@ class Network:
         from nasx.export.formats import run_module
 
         source = self._source
-        pixels = as_pixels(images, source.description.shape)
-        run = run_module(Deployed(source.network, source.confidence, mean=source.mean, std=source.std).eval())
-        parts = [run(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-        probabilities, confidence = (np.concatenate(some) for some in zip(*parts, strict=True))
-        names = source.description.class_names
-        return Predictions(tuple(names[i] for i in probabilities.argmax(axis=1)), probabilities, confidence)
+        deployed = Deployed(source.network, source.confidence, mean=source.mean, std=source.std).eval()
+        return _predictions(images, source.description, run_module(deployed))
+
+    def export(self, *, format: str = "onnx", out: str | Path | None = None) -> Path:  # noqa: A002 - as the option
+        """Export the network as `nasx export` does, with a model card, and return the path of the model file.
+
+        Args:
+            format: "onnx", "torch" or "safetensors".
+            out: directory of the files; by default export/ next to the weights in the run directory.
+
+        Raises ConfigError for another format, ResourceError if a package is missing.
+        """
+        from nasx.export.export import export_trial  # torch takes seconds to load
+        from nasx.export.formats import WRITERS
+
+        if format not in WRITERS:
+            raise ConfigError(f"format must be one of {', '.join(WRITERS)}, got {format!r}.")
+        where = None if out is None else Path(out)
+        return export_trial(self.run_dir, self.trial, format, out=where, options=self.options)[0][0]
 
     def explain(self, *, samples: int = 2, out: str | Path | None = None, device: str = "auto") -> WrittenPage:
         """Explain the network as `nasx explain` does, and return the page, which a notebook shows with its figures.
@@ -419,17 +469,36 @@ class Run:
         return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def as_pixels(images: NDArray[np.uint8] | Sequence[str | Path], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _predictions(
+    images: NDArray[np.uint8] | Sequence[str | Path], description: Description, run: Inference
+) -> Predictions:
+    """Return the predictions of a network for images."""
+    parts = [run(batch) for batch in _batches(images, description)]
+    probabilities, confidence = (np.concatenate(some) for some in zip(*parts, strict=True))
+    names = description.class_names
+    return Predictions(tuple(names[i] for i in probabilities.argmax(axis=1)), probabilities, confidence)
+
+
+def _batches(images: NDArray[np.uint8] | Sequence[str | Path], description: Description) -> Iterator[NDArray[np.uint8]]:
+    """Yield images as a network takes them, uint8 (n, channels, height, width). Files are read batch by batch."""
+    if isinstance(images, np.ndarray):
+        pixels = as_pixels(images, description.shape)
+        yield from (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
+        return
+    from nasx.export.predict import read_for  # torch takes seconds to load
+
+    if len(images) == 0:
+        raise DataError("expected at least one image file, got none.")
+    for start in range(0, len(images), BATCH):
+        yield np.stack([read_for(Path(file), description) for file in images[start : start + BATCH]])
+
+
+def as_pixels(images: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Images as a network of `shape`, (channels, height, width), takes them: (n, channels, height, width).
 
-    Raises DataError if they are of another type or shape, or a file cannot be read.
+    Raises DataError if they are of another type or shape.
     """
     channels, height, width = shape
-    if not isinstance(images, np.ndarray):
-        from nasx.data.image_files import read_image
-
-        files = [read_image(Path(file), size=(height, width), channels=channels) for file in images]
-        images = np.stack(files) if files else np.empty((0, *shape), dtype=np.uint8)
     pixels = images[:, np.newaxis] if images.ndim == 3 else images
     if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or len(pixels) == 0:
         raise DataError(

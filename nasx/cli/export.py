@@ -18,8 +18,6 @@ from nasx.cli.options import (
     read_options,
     spare_threads,
 )
-from nasx.places import check_output
-from nasx.runs.directory import Place, arch_dir, make_output
 from nasx.terminal import Console
 
 
@@ -51,25 +49,15 @@ def export(
     """
     log = Console(stderr=True)
     run = choose_run(run_dir, log)
-    trial, place = find_trial(run, arch_id), Place.of(run)
-    check_output(out or run)
+    trial = find_trial(run, arch_id)
     with log.status(f"Exporting {trial.arch_id} ...") as status:  # torch takes seconds to load
-        from nasx.export.export import export as write_model
-        from nasx.export.formats import require_onnx
-        from nasx.export.source import find_source
+        from nasx.export.export import export_trial
 
-        if format is Format.ONNX:  # before the slow steps
-            require_onnx("onnxscript")
-            require_onnx("onnxruntime")
         spare_threads(trial)
         options = read_options(
             log, places, other_data=other_data, trust_code=trust_code, train=not no_train, status=status
         )
-        source = find_source(run, trial, final=final, options=options)
-        directory = out or arch_dir(run, trial.arch_id, "export")
-        place.check()
-        make_output(directory)
-        model, *others = write_model(source, format.value, directory)
+        (model, *others), source = export_trial(run, trial, format.value, final=final, out=out, options=options)
     print(model)
     log.say(source.origin)
     log.say(f"Also written: {', '.join(file.name for file in others)}")

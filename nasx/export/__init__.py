@@ -7,5 +7,6 @@
         model.pt2                  the same for torch.export, needs only torch
         model.safetensors          only weights, without pickle; the architecture is in its header
         model.json                 description of the model, also contained in each model file (`nasx.export.deployed`)
-        README.md                  model card
+        preprocess.py              code that reads image files for the model, without nasx
+        README.md                  model card of all these files
 """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +19,7 @@ from nasx.errors import DataError
 from nasx.files import parse_record
 
 METADATA_KEY = "nasx"  # key of the description in the metadata of every format
-VERSION = 1
+VERSION = 2  # 1, of older files, knows neither value range nor digest
 MAX_TEXT = 20_000_000  # characters of a description; with centroids of 1,000 classes it has some millions
 
 
@@ -33,6 +35,9 @@ class Description:
     nasx: str  # version of nasx that exported it
     # only for safetensors: space, genotype, mean, std, confidence
     rebuild: Mapping[str, Any] = field(default_factory=dict)
+    # (lowest, highest) value of a pixel in picture files, e.g. (0, 4095); None: by the format of each file
+    value_range: tuple[float, float] | None = None
+    digest: str = ""  # of weights, normalization and confidence: files of one network have the same; "": older file
     version: int = VERSION  # of this description
 
     def to_json(self) -> str:
@@ -57,10 +62,14 @@ def read_description(text: str | None, file: str) -> Description:
         raise DataError(f"{file} must describe two or more different classes, got {len(found.class_names)}.")
     low, high = IMAGE_SIZES
     channels, *sides = found.shape
-    if found.version != VERSION or channels not in (1, 3) or not all(low <= side <= high for side in sides):
+    if not 1 <= found.version <= VERSION or channels not in (1, 3) or not all(low <= side <= high for side in sides):
         raise DataError(
             f"{file} describes a model of version {found.version} for images of shape {found.shape}; "
-            f"expected version {VERSION}, 1 or 3 channels, {low} to {high} pixels."
+            f"expected at most version {VERSION}, 1 or 3 channels, {low} to {high} pixels."
+        )
+    if found.value_range is not None and not -math.inf < found.value_range[0] < found.value_range[1] < math.inf:
+        raise DataError(
+            f"{file} describes pixels of the range {found.value_range}; expected a lower, then a higher number."
         )
     return found
 
@@ -91,3 +100,11 @@ class Deployed(nn.Module):
         """Return probabilities and confidence of the images."""
         outputs: tuple[Tensor, Tensor] = self.model((images.float() / 255 - self.mean) / self.std)
         return outputs
+
+    def digest(self) -> str:
+        """Return a digest of everything that determines the outputs, except for the architecture."""
+        found = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]

@@ -1,122 +1,67 @@
-"""Export of a network: the model file in one format, its description and its model card."""
+"""Export of a network: the model file in one format, its description, its preprocessing and its model card."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
+from typing import Final
 
-from nasx.export.deployed import DESCRIPTION, Deployed
-from nasx.export.formats import WRITERS
-from nasx.export.source import Source
-from nasx.files import write_atomically, write_record
-from nasx.reports.text import clean
+import nasx
+from nasx.errors import NasxError, RunError
+from nasx.export.card import PREPROCESSING, model_card
+from nasx.export.deployed import DESCRIPTION, Deployed, Description
+from nasx.export.formats import WRITERS, check_outputs, require_onnx
+from nasx.export.load import checked_space, load_model
+from nasx.export.source import Source, find_source
+from nasx.files import read_record, write_atomically, write_record
+from nasx.places import check_output
+from nasx.runs.directory import Place, arch_dir, make_output
+from nasx.runs.stored_run import DEFAULT, ReadOptions
+from nasx.trial import Trial
 
-LOADING = {
-    "onnx": """\
-import numpy as np, onnxruntime
-from PIL import Image
-image = np.asarray(Image.open("image.png").convert("{mode}").resize(({width}, {height}))){to_batch}
-probabilities, confidence = onnxruntime.InferenceSession("model.onnx").run(None, {{"images": image}})
-print({classes}[probabilities[0].argmax()], probabilities[0].max(), confidence[0])""",
-    "torch": """\
-import numpy as np, torch
-from PIL import Image
-image = np.asarray(Image.open("image.png").convert("{mode}").resize(({width}, {height}))){to_batch}.copy()
-probabilities, confidence = torch.export.load("model.pt2").module()(torch.from_numpy(image))
-print({classes}[probabilities[0].argmax()], probabilities[0].max().item(), confidence[0].item())""",
-    "safetensors": """\
-import json
-from safetensors import safe_open
-with safe_open("model.safetensors", "pt") as file:
-    about = json.loads(file.metadata()["nasx"])  # architecture, classes, normalization, confidence
-    weights = {{name: file.get_tensor(name) for name in file.keys()}}""",
-}
-NOTES = {
-    "onnx": "The model takes any number of images as uint8 pixels, and normalizes them itself.",
-    "torch": "The model takes uint8 pixels and normalizes them itself. torch unpickles such files: "
-    "do not load files of unknown origin.",
-    "safetensors": "The file contains only weights: `nasx predict` builds the network from its header.",
-}
+CARD: Final = "README.md"
+DESCRIPTION_FILE: Final = "model.json"
 
 
-def model_card(source: Source, format_name: str, file: str) -> str:
-    """Return the model card of an exported file as Markdown. External names are escaped.
+def export_trial(
+    run_dir: Path,
+    trial: Trial,
+    format_name: str,
+    *,
+    final: Path | None = None,
+    out: Path | None = None,
+    options: ReadOptions = DEFAULT,
+) -> tuple[list[Path], Source]:
+    """Export a network of a run: its final training if there is one, else the weights of the search.
 
     Args:
-        source: The exported network.
+        run_dir: Directory of the run.
+        trial: Trial of the network.
         format_name: onnx, torch or safetensors.
-        file: Name of the model file.
+        final: Directory of the final training; None: the one in `run_dir`.
+        out: Destination; None: export/ next to the weights.
+        options: How the run and its data are read.
+
+    Returns:
+        The files written, the model first, and their source.
     """
-    description = source.description
-    channels, height, width = description.shape
-    names = [_plain(name) for name in description.class_names]
-    code = LOADING[format_name].format(
-        mode="L" if channels == 1 else "RGB",
-        width=width,
-        height=height,
-        to_batch="[None, None]" if channels == 1 else ".transpose(2, 0, 1)[None]",
-        classes=[clean(name) for name in description.class_names],
-    )
-    figures = "\n".join(f"| {name} | {value} |" for name, value in source.facts.items())
-    recipe = ", ".join(f"{name} {value}" for name, value in source.recipe.items())
-    return f"""\
-# {description.arch_id}: {_plain(description.dataset)} in {len(names)} classes
-
-`{file}`, written by nasx {description.nasx}. {source.origin}
-
-## Use
-
-```python
-{code}
-```
-
-{NOTES[format_name]}
-
-- Input: uint8 images (n, {channels}, {height}, {width}), 0 to 255: {"gray" if channels == 1 else "red, green, blue"}.
-- Output: probabilities (n, {len(names)}), and confidence (n,): the probability that the likeliest class is correct.
-- Classes, in order: {", ".join(names)}.
-
-## Data
-
-{_plain(description.dataset)}. Its test images were used neither in the search nor for training.
-The confidence was calibrated on {source.n_calibration:,} images that were not used for training.
-
-## Figures
-
-| | |
-|--|--|
-{figures}
-
-## Recipe
-
-{recipe}.
-
-Architecture: `{_code(description.architecture)}`
-
-## Limits
-
-- Images of anything else are assigned to one of the {len(names)} classes, possibly with high confidence.
-- The figures apply to images like those of {_plain(description.dataset)}, not to other cameras, crops or colors.
-- Images of other sizes must be resized to {height} x {width} pixels; `nasx predict` crops to this aspect ratio first.
-"""
-
-
-def _plain(name: str) -> str:
-    """Return text on one line, with the characters escaped that are markup in Markdown or HTML."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else c for c in clean(name))
-
-
-def _code(text: str) -> str:
-    """Return text on one line, for a code span."""
-    return clean(text).replace("`", "'")
-
-
-CARD = "README.md"
-DESCRIPTION_FILE = "model.json"
+    place = Place.of(run_dir)
+    check_output(out or run_dir)
+    if format_name == "onnx":  # before the slow steps
+        require_onnx("onnxscript")
+        require_onnx("onnxruntime")
+    source = find_source(run_dir, trial, final=final, options=options)
+    place.check()
+    directory = out or arch_dir(run_dir, trial.arch_id, "export")
+    make_output(directory)
+    return export(source, format_name, directory), source
 
 
 def export(source: Source, format_name: str, directory: Path) -> list[Path]:
-    """Write a model file, its description and its model card. Models other than safetensors are loaded and checked.
+    """Write a model file, its description, its preprocessing and its model card. The model is loaded and checked.
+
+    A directory has the files of one network, in several formats, and one card for all of them.
 
     Args:
         source: The network to export.
@@ -127,15 +72,52 @@ def export(source: Source, format_name: str, directory: Path) -> list[Path]:
         The files written, the model first.
 
     Raises:
-        RunError: If the outputs of the loaded model differ from those of the network.
+        RunError: If the outputs of the loaded model differ from those of the network, or if the directory has model
+            files of another network.
     """
     name, write = WRITERS[format_name]
     model = Deployed(source.network, source.confidence, mean=source.mean, std=source.std).eval()
-    description = source.description
-    if format_name != "safetensors":  # the other formats contain the architecture
+    description = replace(source.description, digest=model.digest())
+    others = _other_formats(directory, format_name)
+    _check_same_network(directory, description, others)
+    if format_name == "safetensors":
+        checked_space(description.rebuild["space"], name)
+    else:  # the other formats contain the architecture
         description = replace(description, rebuild={})
-    files = [directory / name, directory / DESCRIPTION_FILE, directory / CARD]
+    files = [directory / each for each in (name, DESCRIPTION_FILE, PREPROCESSING, CARD)]
     write(model, description, files[0])
+    if format_name == "safetensors":  # the other writers compare the outputs themselves
+        check_outputs(model, load_model(files[0]).run, description, files[0])
     write_record(files[1], description, DESCRIPTION, indent=None)
-    write_atomically(files[2], model_card(source, format_name, name).encode())
+    write_atomically(files[2], preprocessing().encode())
+    present = [each for each in WRITERS if each == format_name or each in others]
+    write_atomically(files[3], model_card(source, present).encode())
     return files
+
+
+def preprocessing() -> str:
+    """Return the code that reads image files for a model, which needs only numpy and Pillow."""
+    header = f"# Preprocessing of the model in this directory, from nasx {nasx.__version__} (Apache License 2.0).\n"
+    return header + resources.files("nasx.data").joinpath("decoding.py").read_text(encoding="utf-8")
+
+
+def _other_formats(directory: Path, format_name: str) -> list[str]:
+    """Return the formats, other than `format_name`, of which the directory has a model file."""
+    return [each for each, (file, _) in WRITERS.items() if each != format_name and (directory / file).exists()]
+
+
+def _check_same_network(directory: Path, description: Description, others: list[str]) -> None:
+    """Raise RunError if the directory has model files of another network: a card describes one."""
+    if not others:
+        return
+    try:
+        before = read_record(directory / DESCRIPTION_FILE, DESCRIPTION, remedy="")
+    except NasxError:  # damaged: it describes nothing
+        before = None
+    if before is None or before.digest != description.digest:
+        which = "an unknown network" if before is None else f"other weights (network {before.arch_id})"
+        names = " and ".join(WRITERS[each][0] for each in others)
+        raise RunError(
+            f"{directory} contains {names} of {which}: a directory and its card are of one network. "
+            "Remove the file, or choose another directory with --out."
+        )

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -160,13 +161,18 @@ def check_outputs(model: Deployed, run: Inference, description: Description, fil
             )
 
 
+def missing_package() -> str:
+    """Return the name of a package that is missing to run ONNX files; "": they can be run."""
+    return next((name for name in ("onnx", "onnxruntime") if find_spec(name) is None), "")
+
+
 def require_onnx(name: str) -> Any:
     """Import a package of the extra `onnx`. Raises ResourceError with the command that installs it."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
         raise ResourceError(
-            f"ONNX needs the package {exc.name}: {install_command('onnx')}, or choose another --format."
+            f"ONNX needs the package {exc.name}: {install_command('onnx')}, or use another format, e.g. safetensors."
         ) from exc
 
 

@@ -1,41 +1,46 @@
-"""Load exported models safely, without executing code from them, and classify images."""
+"""Classify image files with an exported model, and sum the predictions up: by class, and against known classes."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load
 
-from nasx.config.components import build, current_name, load_target
 from nasx.config.settings import expand_user
-from nasx.data.image_files import is_image_file, read_image
-from nasx.diagnostics.confidence import Confidence
-from nasx.errors import DataError, NasxError
-from nasx.export.deployed import METADATA_KEY, Deployed, Description, read_description
-from nasx.export.formats import WRITERS, Inference, open_onnx, open_torch, run_module
-from nasx.export.untrusted import Outputs, check_model_file, check_normalization, checked_outputs, limited_memory
-from nasx.files import find_corruption, read_metadata
+from nasx.data.decoding import FULL_RANGE, DecodingError, declared_range, decode, is_wide, opened
+from nasx.data.image_files import is_image_file
+from nasx.diagnostics.class_report import ClassReport, class_report
+from nasx.errors import DataError
+from nasx.escaping import valid_name
+from nasx.export.deployed import Description
+from nasx.export.load import Model, reason_of
+from nasx.export.untrusted import Outputs, limited_memory
 
-BATCH = 64  # images at a time
-SUFFIXES = {Path(name).suffix: format_name for format_name, (name, _) in WRITERS.items()}
-SPACES_PACKAGE = (
-    "nasx.spaces."  # a weights file may only name spaces of this package, so that it cannot import anything else
-)
+BATCH: Final = 64  # images at a time
+MIN_USED: Final = 0.25  # share of the 16-bit range that undeclared values must reach, as in training images
+MAX_ABOVE: Final = 0.5  # share of the pixels of an image that may be above the range of the training images
 
 
-@dataclass(frozen=True, eq=False)
-class Model:
-    """Exported network, loaded."""
+@dataclass(frozen=True)
+class ImageFile:
+    """Image file to classify."""
 
-    description: Description
-    run: Inference
+    path: Path
+    true_class: str | None = None  # name of the class folder that contains it; None: it is in no such folder
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files that paths, folders and globs select."""
+
+    files: tuple[ImageFile, ...]
+    skipped: Counter[str] = field(default_factory=Counter)  # suffix -> number of other files in the folders
 
 
 @dataclass(frozen=True)
@@ -47,155 +52,202 @@ class Prediction:
     probability: float | None  # of the predicted class
     confidence: float | None  # calibrated probability that the prediction is correct
     problem: str = ""  # why the image cannot be read
+    true_class: str | None = None  # name of its class folder; None: unknown
 
 
-def find_model(path: Path) -> Path:
-    """Return the model file at `path`, or in the directory `path`. Raises DataError if there is none."""
-    if path.is_dir():
-        found = [path / name for name, _ in WRITERS.values() if (path / name).is_file()]
-        if not found:
-            raise DataError(f"{path} contains no exported model: {_either(n for n, _ in WRITERS.values())}.")
-        return found[0]
-    if not path.exists():
-        raise DataError(f"{path} does not exist. Create a model with `nasx export`.")
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{path} is not an exported model: its name must end in {_either(SUFFIXES)}.")
-    return path
+@dataclass(frozen=True)
+class ClassCount:
+    """Predictions of one class."""
+
+    name: str
+    n: int
+    mean_confidence: float  # NaN without predictions
+    n_unsure: int  # predictions with a confidence below the threshold
 
 
-def load_model(path: Path, *, trust: bool = False) -> Model:
-    """Load the model at `path`, a file or a directory of `nasx export`. Raises DataError if this is impossible.
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Predictions in sum."""
 
-    No code in the file is executed, except for .pt2: torch unpickles those, so that they need `trust`.
-    """
-    file = find_model(path)
-    if file.suffix == ".pt2" and not trust:
-        raise DataError(
-            f"{file} is a program of torch, which unpickles it: this can execute any code. "
-            "Use --trust if you trust its origin, or export the model as onnx."
-        )
-    load = {"onnx": _load_onnx, "torch": _load_torch, "safetensors": _load_safetensors}[SUFFIXES[file.suffix]]
-    check_model_file(file)
-    try:
-        with limited_memory():
-            model = load(file)
-            model.run(np.zeros((1, *model.description.shape), dtype=np.uint8))
-    except NasxError:
-        raise
-    except Exception as exc:  # a damaged file: its library may raise anything
-        raise DataError(f"{file} cannot be loaded ({_reason(exc)}). Export the model again.") from exc
-    return model
+    counts: tuple[ClassCount, ...]  # by class, the most frequent first
+    n_unreadable: int
+    report: ClassReport | None  # against the class folders of the images; None: there are none
+    n_unknown: int  # images that are in no class folder
+
+    @property
+    def n(self) -> int:
+        """Number of images that were classified."""
+        return sum(count.n for count in self.counts)
+
+    @property
+    def n_unsure(self) -> int:
+        return sum(count.n_unsure for count in self.counts)
 
 
-def _reason(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:160]
-
-
-def _checked(run: Inference, description: Description) -> Inference:
-    """Return a function that raises ValueError if the outputs of `run` do not fit the description."""
-
-    def run_checked(images: NDArray[np.uint8]) -> Outputs:
-        return checked_outputs(run(images), len(images), len(description.class_names))
-
-    return run_checked
-
-
-def _load_onnx(file: Path) -> Model:
-    run, text = open_onnx(file)
-    description = read_description(text, str(file))
-    return Model(description, _checked(run, description))
-
-
-def _load_torch(file: Path) -> Model:
-    run, text = open_torch(file)
-    description = read_description(text, str(file))
-    return Model(description, _checked(run, description))
-
-
-def _load_safetensors(file: Path) -> Model:
-    if problem := find_corruption(file, follow=True):
-        raise DataError(f"{file} is damaged: {problem}. Export the model again.")
-    content = file.read_bytes()  # safetensors itself opens only paths in UTF-8
-    description = read_description(read_metadata(content).get(METADATA_KEY), str(file))
-    rebuild = description.rebuild
-    space: Any = build(_checked_space(rebuild["space"], file), "space")
-    network = space.build(
-        tuple(rebuild["genotype"]), input_shape=description.shape, n_classes=len(description.class_names)
-    )
-    network.load_state_dict(load(content))
-    confidence = Confidence.from_dict(rebuild["confidence"])
-    check_normalization(rebuild, description.shape[0])
-    deployed = Deployed(network, confidence, mean=rebuild["mean"], std=rebuild["std"]).eval()
-    return Model(description, _checked(run_module(deployed), description))
-
-
-def _checked_space(node: Mapping[str, Any], file: Path) -> Mapping[str, Any]:
-    """Return the space of a weights file if it is a class of nasx.spaces with plain settings. Raises DataError."""
-    settings = json.dumps({name: value for name, value in node.items() if name != "_target_"})
-    module, _, name = current_name(str(node.get("_target_", ""))).rpartition(".")
-    target = load_target({"_target_": f"{module}.{name}"}, "space") if module.startswith(SPACES_PACKAGE) else None
-    if "_target_" in settings or not isinstance(target, type) or target.__module__ != module:
-        raise DataError(
-            f"{file} needs the space {node.get('_target_')}, but a weights file may only name spaces of nasx: "
-            "export the model as onnx."
-        )
-    return node
-
-
-def predict(model: Model, files: Sequence[Path]) -> Iterator[Prediction]:
+def predict(model: Model, files: Sequence[ImageFile]) -> Iterator[Prediction]:
     """Yield the prediction for each image in order; for an image that cannot be read, the reason."""
     for start in range(0, len(files), BATCH):
         batch = files[start : start + BATCH]
-        images = [_read(file, model.description) for file in batch]
+        images = [_read(file.path, model.description) for file in batch]
         pixels = [image for image in images if not isinstance(image, str)]
-        outputs = zip(*_run(model, np.stack(pixels)), strict=True) if pixels else iter(())
+        outputs = zip(*run_model(model, np.stack(pixels)), strict=True) if pixels else iter(())
         for file, image in zip(batch, images, strict=True):
             if isinstance(image, str):
-                yield Prediction(file, None, None, None, problem=image)
+                yield Prediction(file.path, None, None, None, image, file.true_class)
                 continue
             probabilities, confidence = next(outputs)
             best = int(probabilities.argmax())
-            yield Prediction(file, model.description.class_names[best], float(probabilities[best]), float(confidence))
+            label = model.description.class_names[best]
+            yield Prediction(file.path, label, float(probabilities[best]), float(confidence), "", file.true_class)
 
 
-def _run(model: Model, pixels: NDArray[np.uint8]) -> Outputs:
+def run_model(model: Model, pixels: NDArray[np.uint8]) -> Outputs:
     """Return the outputs of a model. Raises DataError if it fails, or if they are not probabilities."""
     try:
         with limited_memory():
             return model.run(pixels)
     except Exception as exc:  # of the library that runs it
-        raise DataError(f"the model has no valid outputs for these images ({_reason(exc)}).") from exc
+        raise DataError(f"the model has no valid outputs for these images ({reason_of(exc)}).") from exc
+
+
+def read_for(file: Path, description: Description) -> NDArray[np.uint8]:
+    """Return the pixels of an image file as a model expects them, uint8 (channels, height, width).
+
+    Raises DataError if the file cannot be read, or if its values do not fit the range of the training images.
+    """
+    channels, height, width = description.shape
+    try:
+        check_range(file, description.value_range)
+        return decode(file, size=(height, width), channels=channels, value_range=description.value_range)
+    except DecodingError as error:
+        raise DataError(f"{file} cannot be read as an image ({error}). {error.advice}") from error
+
+
+def check_range(file: Path, value_range: tuple[float, float] | None) -> None:
+    """Raise DecodingError if values of more than 8 bits do not fit the range of the training images.
+
+    Args:
+        file: of an image.
+        value_range: of the training images; None: by the format of each file.
+    """
+    with opened(file) as image:
+        is_known = value_range is None and (image.mode == "F" or declared_range(image) is not None)
+        if not is_wide(image) or is_known:  # `decode` refuses floating-point values of unknown range
+            return
+        values = np.asarray(image)
+    highest = float(values.max())
+    if value_range is None and highest < MIN_USED * FULL_RANGE[1]:
+        raise DecodingError(
+            f"16-bit values of at most {highest:g}, of a range that the file does not declare and the model not know",
+            "Scale it to 8 bits, or train and export with dataset.value_range.",
+        )
+    if value_range is not None and (values > value_range[1]).mean() > MAX_ABOVE:
+        raise DecodingError(
+            f"most values are above {value_range[1]:g}, the highest of the training images; here up to {highest:g}",
+            f"Scale it to the range {value_range[0]:g} to {value_range[1]:g}.",
+        )
 
 
 def _read(file: Path, description: Description) -> NDArray[np.uint8] | str:
     """Return the pixels of an image in the shape of the model, or why it cannot be read."""
-    channels, height, width = description.shape
     try:
-        return read_image(file, size=(height, width), channels=channels)
+        return read_for(file, description)
     except DataError as error:
         return str(error)
 
 
-def list_images(patterns: Sequence[str]) -> list[Path]:
+def list_images(patterns: Sequence[str], class_names: Sequence[str] = ()) -> Listing:
     """Return the images in paths, folders (at any depth) and globs, each once, in order.
 
-    Paths and globs select files of any name, folders only image files. Raises DataError if a pattern matches no file.
+    Paths and globs select files of any name, folders only image files outside hidden folders.
+
+    Args:
+        patterns: paths, folders and globs.
+        class_names: of the model; an image in a folder of such a name has this true class.
+
+    Raises:
+        DataError: a pattern matches no file.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, ImageFile] = {}
+    skipped: Counter[str] = Counter()
     for pattern in patterns:
         path = expand_user(Path(pattern), "IMAGE")
         if path.is_dir():
-            matches = sorted(child for child in path.rglob("*") if is_image_file(child) and child.is_file())
+            images, others = _images_in(path)
+            skipped.update(others)
+            matches = [ImageFile(image, _true_class(image, path, class_names)) for image in images]
         elif any(c in pattern for c in "*?[") and not path.exists():
             names = glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob rejects absolute patterns
-            matches = sorted(match for match in map(Path, names) if match.is_file())
+            matches = [ImageFile(match) for match in sorted(map(Path, names)) if match.is_file()]
         else:
-            matches = [path]
+            matches = [ImageFile(path)]
         if not matches:
-            raise DataError(f"{pattern} matches no images.")
-        found.update(dict.fromkeys(matches))
-    return list(found)
+            raise DataError(f"{pattern} matches no images{_skipped_in_words(skipped)}.")
+        for match in matches:
+            found.setdefault(match.path, match)
+    return Listing(tuple(found.values()), skipped)
 
 
-def _either(names: Any) -> str:
-    return " or ".join(names)
+def _skipped_in_words(skipped: Counter[str]) -> str:
+    return f", only other files ({suffixes_in_words(skipped)})" if skipped else ""
+
+
+def suffixes_in_words(skipped: Counter[str]) -> str:
+    """Return the number of files by suffix, the most frequent first.
+
+    >>> suffixes_in_words(Counter({".heic": 3, "": 1}))
+    '3 .heic, 1 without suffix'
+    """
+    return ", ".join(f"{n:,} {suffix or 'without suffix'}" for suffix, n in skipped.most_common())
+
+
+def _images_in(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Return the image files in a folder at any depth, sorted, and the number of other files by suffix."""
+    images, others = [], Counter[str]()
+    for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+            continue
+        if is_image_file(path):
+            images.append(path)
+        else:
+            others[path.suffix.lower()] += 1
+    return images, others
+
+
+def _true_class(file: Path, folder: Path, class_names: Sequence[str]) -> str | None:
+    """Return the name of the outermost class folder of a file below `folder`, or of `folder` itself; None: no such."""
+    names = set(class_names)
+    below = (valid_name(part) for part in file.relative_to(folder).parts[:-1])
+    own = valid_name(folder.absolute().name)
+    return next((part for part in (*below, own) if part in names), None)
+
+
+def summarize(predictions: Sequence[Prediction], class_names: Sequence[str], *, threshold: float) -> Summary:
+    """Sum predictions up.
+
+    Args:
+        predictions: of all images.
+        class_names: of the model.
+        threshold: confidence below which a prediction is unsure.
+    """
+    read = [p for p in predictions if p.label is not None]
+    known = [p for p in read if p.true_class is not None]
+    index = {name: i for i, name in enumerate(class_names)}
+    report = None
+    if known:
+        labels, found = ([index[str(name)] for name in names] for names in zip(*_pairs(known), strict=True))
+        report = class_report(labels, found, class_names)
+    counts = [_count(name, [p for p in read if p.label == name], threshold) for name in class_names]
+    return Summary(
+        tuple(sorted(counts, key=lambda count: -count.n)), len(predictions) - len(read), report, len(read) - len(known)
+    )
+
+
+def _pairs(known: Sequence[Prediction]) -> Iterator[tuple[str | None, str | None]]:
+    return ((p.true_class, p.label) for p in known)
+
+
+def _count(name: str, own: Sequence[Prediction], threshold: float) -> ClassCount:
+    confidence = np.array([p.confidence for p in own], dtype=np.float64)
+    mean = float(confidence.mean()) if own else float("nan")
+    return ClassCount(name, len(own), mean, int((confidence < threshold).sum()))

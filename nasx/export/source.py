@@ -15,6 +15,8 @@ import nasx
 from nasx.config.components import build, current_settings, dataset_name
 from nasx.config.trust import check_targets
 from nasx.data.batches import Pixels
+from nasx.data.corrected import in_words
+from nasx.diagnostics.class_report import ClassReport, from_entries
 from nasx.diagnostics.confidence import Confidence, fit_confidence
 from nasx.errors import RunError
 from nasx.evaluation.train_and_score import load_weights
@@ -24,10 +26,10 @@ from nasx.protocols import SearchSpace
 from nasx.reports.summary import read_summary
 from nasx.reports.text import format_estimate, network_facts
 from nasx.runs.check import genotype_problem
-from nasx.runs.stored_run import DEFAULT, ReadOptions
+from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import FINAL_RECORD, FinalRecord, read_final_record, read_test_set_evaluations
 from nasx.trial import OBJECTIVES, Genotype, Trial
-from nasx.workflows.final_training import final_dir, read_confidence, weights_path
+from nasx.workflows.final_training import final_dir, quality, read_confidence, weights_path
 from nasx.workflows.trained_network import trained_network
 
 
@@ -44,6 +46,10 @@ class Source:
     facts: Mapping[str, str]  # figures for the card, name -> value
     recipe: Mapping[str, Any]  # training settings for the card
     n_calibration: int  # number of images for the calibration of the confidence
+    report: ClassReport | None = None  # recall, precision and confusions; None: unknown
+    report_image: str = "validation image"  # images of the report, in the singular
+    no_report: str = ""  # sentence: why there is no report
+    corrections: str = ""  # number of corrected labels in use, in words; "": none
 
 
 def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None, options: ReadOptions = DEFAULT) -> Source:
@@ -65,11 +71,11 @@ def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None, optio
     if record is not None and record.trainings:
         if not options.trust_code:
             check_targets({name: record.course.get(name) for name in ("space", "dataset")}, str(directory))
-        return _from_final(run_dir, record, directory)
+        return _from_final(run_dir, record, directory, options)
     return _from_search(run_dir, trial, options)
 
 
-def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
+def _from_final(run_dir: Path, record: FinalRecord, directory: Path, options: ReadOptions) -> Source:
     """Load the network of the first final training."""
     training = record.trainings[0]  # not the best one: test errors must not select a network
     space: SearchSpace = build(record.course["space"], "space")
@@ -83,9 +89,10 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
         f"Final training on {record.images['train']:,} images, "
         f"with the first of {n} seed{'s' * (n > 1)}; not selected by its test error."
     )
-    description = _describe(
-        record.arch_id, record.architecture, record.class_names, record.shape, record.course["dataset"]
-    )
+    with open_run(run_dir, options.overrides, trust_code=options.trust_code, notify=options.notify) as run:
+        config = run.config  # knows the place of the data, which the record does not: its name may be that of a folder
+    dataset = {**config["dataset"], **record.course["dataset"]}
+    description = _describe(record.arch_id, record.architecture, record.class_names, record.shape, dataset)
     return Source(
         network.eval(),
         confidence,
@@ -96,6 +103,10 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path) -> Source:
         _final_facts(run_dir, record),
         current_settings(record.course["training"]),
         record.images["calibration"],
+        report=None if training.confusion is None else from_entries(training.confusion, record.class_names),
+        report_image="test image",
+        no_report="these weights were not tested, or by a version that did not record it.",
+        corrections=in_words(record.course.get("corrections", {})),
     )
 
 
@@ -157,6 +168,8 @@ def _from_search(run_dir: Path, trial: Trial, options: ReadOptions) -> Source:
         facts,
         asdict(experiment.recipe),
         len(data.validation),
+        report=quality(network, confidence, held_out, data.train.class_names)[1],
+        corrections=experiment.corrections_in_words,
     )
 
 
@@ -169,7 +182,9 @@ def _describe(
     arch_id: str, architecture: str, names: tuple[str, ...], shape: tuple[int, int, int], dataset: Mapping[str, Any]
 ) -> Description:
     name = dataset_name({"dataset": dataset})
-    return Description(arch_id, architecture, names, shape, name, nasx.__version__)
+    value_range = dataset.get("value_range")  # a setting of readers of image files
+    used = None if value_range is None else (float(value_range[0]), float(value_range[1]))
+    return Description(arch_id, architecture, names, shape, name, nasx.__version__, value_range=used)
 
 
 def _rebuildable(

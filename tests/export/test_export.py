@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
-import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+import nasx
 from nasx.cli.main import main
 from nasx.cli.options import front_trials
-from nasx.errors import ResourceError, RunError
+from nasx.errors import ConfigError, DataError, ResourceError, RunError
 from nasx.experiment import Experiment
 from nasx.export import formats
+from nasx.export.card import model_card
 from nasx.export.deployed import Deployed, Description
-from nasx.export.export import model_card
+from nasx.export.export import export
 from nasx.export.formats import check_outputs
-from nasx.export.predict import find_model, load_model
+from nasx.export.load import find_model, load_model
 
 needs_onnx = pytest.mark.skipif(
     not all(map(find_spec, ("onnxscript", "onnxruntime"))), reason="the extra onnx is not installed"
 )
 FORMATS = [pytest.param("onnx", marks=needs_onnx), "torch", "safetensors"]
-FORBID_NASX = "import sys\nsys.modules['nasx'] = None\n"
 
 
 @pytest.fixture
@@ -58,45 +60,31 @@ def test_a_file_describes_its_classes_and_images(exported, name):
     assert json.loads((exported(name) / "model.json").read_text())["arch_id"] == description.arch_id
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_the_five_lines_of_the_card_work_without_nasx(exported, images, name):
-    code = re.search(r"```python\n(.*?)```", (exported(name) / "README.md").read_text(), re.DOTALL)[1]
-    assert len(code.splitlines()) <= 5
-    Image.fromarray(images[0, 0]).save(exported(name) / "image.png")
-
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORBID_NASX + code],
-        cwd=exported(name), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stderr
-    if name != "safetensors":
-        answer = load_model(exported(name), trust=True).run(images[:1])
-        label, probability, confidence = done.stdout.split()
-        assert label == load_model(exported(name), trust=True).description.class_names[answer[0][0].argmax()]
-        assert float(probability) == pytest.approx(answer[0].max(), abs=1e-4)
-        assert float(confidence) == pytest.approx(answer[1][0], abs=1e-4)
-
-
 def test_the_card_contains_data_recipe_figures_and_limits(source):
-    card = model_card(source, "onnx", "model.onnx")
+    card = model_card(source, ["onnx"])
 
-    for heading in ("## Use", "## Data", "## Figures", "## Recipe", "## Limits"):
-        assert heading in card
+    assert card.startswith("# lines: 4 classes\n")
+    headings = ("Use", "Input and output", "Data", "Figures", "Class by class", "Known confusions", "Recipe", "Limits")
+    assert re.findall("^## (.*)$", card, re.MULTILINE) == list(headings)
     assert "Weights of the search, trained briefly on 240 images; use `nasx train` for a final training." in card
     assert "test error | unknown: these weights were not tested" in card
-    assert "The confidence was calibrated on 60 images that were not used for training." in card
+    assert "calibrated on 60 images that\n  were not used for training" in card
 
 
 def test_class_names_cannot_break_the_card(source):
     hostile = ("a|b", "<script>", "x\n# y", "'); import os #")
-    described = Description(**{**vars(source.description), "class_names": hostile})
+    described = Description(**{**vars(source.description), "class_names": hostile, "dataset": "# <b>"})
 
-    card = model_card(type(source)(**{**vars(source), "description": described}), "onnx", "model.onnx")
+    report = replace(source.report, class_names=hostile)
+    card = model_card(replace(source, description=described, report=report), ["onnx", "torch"])
 
-    assert "<script>" not in card.replace("'<script>'", "")  # only in the code, as a string
+    assert card.startswith("# \\# \\<b\\>: 4 classes\n")
+    assert "<script>" not in card.replace("'<script>'", "").replace("\\<script\\>", "")  # in the code only, as a string
     assert "\n# y" not in card
-    compile(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], "card", "exec")
+    codes = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(codes) == 2
+    for code in codes:
+        compile(code, "card", "exec")
 
 
 @pytest.mark.parametrize("name", ["safetensors"])
@@ -141,3 +129,101 @@ def test_a_missing_package_is_reported_with_the_command_that_installs_it(monkeyp
 
 def test_the_model_of_a_directory_is_found(exported):
     assert find_model(exported("safetensors")).name == "model.safetensors"
+
+
+@pytest.fixture
+def both(source, tmp_path) -> Path:
+    """Directory with the network in two formats."""
+    for name in ("safetensors", "torch"):
+        export(source, name, tmp_path / "both")
+    return tmp_path / "both"
+
+
+def test_the_card_covers_every_format_in_the_directory(both):
+    card = (both / "README.md").read_text()
+
+    assert "in `model.pt2`, `model.safetensors`, written by nasx" in card
+    assert card.count("```python") == 2
+
+
+def test_the_model_of_a_directory_is_one_that_can_be_opened(both, capsys):
+    assert find_model(both).name == find_model(both, trust=True).name == "model.safetensors"
+
+    (both / "model.safetensors").unlink()
+    assert find_model(both, trust=True).name == "model.pt2"
+    with pytest.raises(DataError, match=r"contains no model that can be opened: model\.pt2 is .*: use --trust"):
+        find_model(both)
+
+
+def test_without_the_packages_of_onnx_another_format_is_taken_or_the_command_that_installs_them_named(
+    both, monkeypatch
+):
+    (both / "model.onnx").touch()
+    assert find_model(both).name == ("model.onnx" if find_spec("onnxruntime") else "model.safetensors")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert find_model(both).name == "model.safetensors"
+
+    (both / "model.safetensors").unlink()
+    with pytest.raises(
+        DataError, match=r"model\.onnx needs the package onnxruntime: pip install onnx .*; model\.pt2 is"
+    ):
+        find_model(both)
+
+
+def test_a_directory_has_files_of_one_network_only(source, both, capsys):
+    weights = {name: value + 0.01 for name, value in source.network.state_dict().items() if value.is_floating_point()}
+    other = copy.deepcopy(source.network)
+    other.load_state_dict(weights, strict=False)
+    before = {file.name: file.read_bytes() for file in both.iterdir()}
+
+    with pytest.raises(RunError, match=r"contains model\.pt2 of other weights .* choose another directory with --out"):
+        export(replace(source, network=other), "safetensors", both)
+
+    assert before == {file.name: file.read_bytes() for file in both.iterdir()}
+    (both / "model.pt2").unlink()
+    export(replace(source, network=other), "safetensors", both)  # replaces the only file
+
+
+def test_figures_of_the_card_are_those_of_the_validation_images(source, searched):
+    data = Experiment.of_run(searched).data.validation
+    card = model_card(source, ["torch"])
+
+    assert source.report.n_images == len(data) == 60
+    wrong = source.report.n_errors
+    assert f"({wrong} of 60 validation images); macro error" in card
+    for c, name in enumerate(data.class_names):
+        right, n = source.report.confusion[c, c], source.report.support[c]
+        assert re.search(rf"^\| {name} \| {n}[ †]* \| [\d.]+ % \({right} of {n}\)", card, re.MULTILINE)
+    if wrong:
+        true, predicted, times = source.report.confusions()[0]
+        names = data.class_names
+        assert (
+            f"- {times} of {source.report.support[true]} images of {names[true]} predicted as {names[predicted]}."
+            in card
+        )
+
+
+def test_a_network_exports_itself_and_the_file_predicts_in_python(searched, tmp_path, images):
+    network = nasx.load_run(searched).front()[0]
+
+    file = network.export(format="safetensors", out=tmp_path / "here")
+    model = nasx.load_model(file)
+
+    assert file == model.path == tmp_path / "here/model.safetensors"
+    assert (model.arch_id, model.dataset, model.shape) == (network.arch_id, "lines", (1, 12, 12))
+    expected, found = network.predict(images), model.predict(images)
+    assert found.classes == expected.classes
+    assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+    with pytest.raises(ConfigError, match=r"format must be one of onnx, torch, safetensors, got 'keras'"):
+        network.export(format="keras")
+
+
+def test_an_export_of_a_space_that_no_weights_file_may_name_is_refused(source, tmp_path):
+    rebuild = {**source.description.rebuild, "space": {"_target_": "my_spaces.Space"}}
+
+    with pytest.raises(
+        DataError, match=r"needs the space my_spaces\.Space, but a weights file may only name spaces of"
+    ):
+        export(replace(source, description=replace(source.description, rebuild=rebuild)), "safetensors", tmp_path)
+
+    assert not list(tmp_path.iterdir())
