@@ -211,5 +211,5 @@ def unbalanced_suggestion(experiment: Experiment) -> str:
     return (
         f"unbalanced classes: {ratio:.0f} images of {names[int(counts.argmax())]!r} for each one of "
         f"{names[int(counts.argmin())]!r}. The error hardly counts rare classes: consider "
-        "objectives=[macro_error,introspectability]."
+        "objectives=[macro_error,introspectability] and training.class_weights=true."
     )

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
@@ -123,6 +125,7 @@ def fit(
         bfloat16=resolve_precision(recipe.precision, device) == "bfloat16",
         micro_batches=micro_batches,
         similarity=similarity,
+        class_weights=balancing_weights(data.train.labels, data.n_classes, device) if recipe.class_weights else None,
         cuda_graphs=use_graphs,
         after_epoch=_after_epoch(checkpoint, identity, report),
     )
@@ -202,6 +205,17 @@ def _class_similarity(
         return None
     weights = torch.ones(n_classes, n_classes) if pair_weights is None else pair_weights
     return BatchSimilarity.of(network, next(iter(validation))[0], weights.to(device))
+
+
+def balancing_weights(labels: NDArray[np.int64], n_classes: int, device: torch.device) -> Tensor:
+    """Return weights of the classes inverse to their numbers of images, (n_classes,), with mean 1 over the images.
+
+    >>> balancing_weights(np.array([0, 0, 0, 1]), 2, torch.device("cpu")).round(decimals=3).tolist()
+    [0.667, 2.0]
+    """
+    counts = np.bincount(labels, minlength=n_classes)
+    weights = len(labels) / (n_classes * np.maximum(counts, 1))
+    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 def _identity(recipe: Recipe, seed: int, n_images: int, micro_batches: int) -> dict[str, Any]:

@@ -88,6 +88,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         bfloat16: bool = False,
         micro_batches: int = 1,
         similarity: BatchSimilarity | None = None,
+        class_weights: Tensor | None = None,
         cuda_graphs: bool = False,
         after_epoch: Callable[[Classifier], None] | None = None,
     ) -> None:
@@ -100,6 +101,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
             bfloat16: compute forward passes in bfloat16.
             micro_batches: number of batches whose gradients are added up for an update.
             similarity: term that the regularizer adds to the loss; None: none.
+            class_weights: of the classes in the training loss, (n_classes,), on the device; None: equal weights.
             cuda_graphs: capture steps as CUDA graphs.
             after_epoch: called with this object after every epoch.
         """
@@ -111,6 +113,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         self.bfloat16 = bfloat16
         self.micro_batches = micro_batches
         self.similarity = similarity
+        self.class_weights = class_weights
         self.after_epoch = after_epoch
         self.cuda_graphs = cuda_graphs
         self.graphs: dict[str, GraphedStep] = {}  # "training", "validation"; empty: steps run eagerly
@@ -195,7 +198,9 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
                 logits = self.network(images)
             else:
                 logits, penalty = self.similarity(self.network, images, labels)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            loss = F.cross_entropy(
+                logits, labels, weight=self.class_weights, label_smoothing=self.recipe.label_smoothing
+            )
         self.train_sums = _add(self.train_sums, loss.detach(), logits.detach(), labels)
         return loss + self.recipe.regularizer * penalty
 

@@ -26,13 +26,20 @@ class Recipe:
     # Decay per step of an average of the weights that replaces them; 0: none. Source: Polyak averaging, with the
     # exponential decay of Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: bool = False  # weigh the loss of an image by the inverse of its class's number of training images
     # Numbers in matrix products; auto: bfloat16 if the processor multiplies it in hardware
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     keep: Literal["best", "last"] = "best"  # epoch of the weights: lowest validation error, or last
 
     def as_record(self) -> dict[str, Any]:
-        """Return the settings as final.json and checkpoints contain them: `regularizer` under its former name."""
-        return {("regulariser" if name == "regularizer" else name): value for name, value in asdict(self).items()}
+        """Return the settings as final.json and checkpoints contain them: `regularizer` under its former name.
+
+        Without `class_weights` if it is off, so that checkpoints of older versions can be continued.
+        """
+        record = {("regulariser" if name == "regularizer" else name): value for name, value in asdict(self).items()}
+        if not self.class_weights:
+            del record["class_weights"]
+        return record
 
 
 def learning_rate_factor(step: int, steps: int, warmup_steps: float) -> float:
