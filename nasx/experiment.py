@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import platform
+import random
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nasx import places
 from nasx.config.components import build, file_settings
 from nasx.config.schema import ExperimentConfig, read_config
-from nasx.errors import ConfigError, DataError, NasxError
+from nasx.errors import ConfigError, DataError, NasxError, SettingError
 from nasx.execution.imports import gc_paused
 from nasx.protocols import (
     ChecksClasses,
+    ChecksNetworks,
     Dataset,
     Execution,
     HasPlaces,
@@ -57,6 +60,9 @@ if TYPE_CHECKING:
     from nasx.training.recipe import Recipe
 
 CORRECTIONS_KEY = "dataset.corrections"
+SAMPLED = 8  # random networks at most that scorers are checked with, before the first training
+SAMPLED_IMAGES = 4
+MAX_DRAWN = 1000  # genotypes that are drawn for them
 SHOWN_LIMITS = ("replicates", "max_hours", "max_gpu_hours", "patience", "time_limit", "stall_limit")
 
 
@@ -429,6 +435,7 @@ class Experiment:
             # scorers receive labels only: class names of a user's similarities can be checked only here
             if isinstance(scorer, ChecksClasses):
                 scorer.check_classes(self.data.train.class_names)
+        self._check_networks()
         plan = self.execution.plan
         spec = replace(
             self.spec,
@@ -441,6 +448,40 @@ class Experiment:
             latency=self.measures_latency,
         )
         return partial(evaluate, spec=spec, data=self.data)
+
+    def _check_networks(self) -> None:
+        """Raise ConfigError if a scorer fits none of a few random networks: every trial would fail."""
+        scorers = {"scorer": self.scorer}
+        scorers |= {f"also_scored.{n}": s for n, s in zip(self.config.also_scored, self.also_scored, strict=True)}
+        checked = {key: scorer for key, scorer in scorers.items() if isinstance(scorer, ChecksNetworks)}
+        problem: ConfigError | None = None
+        for genotype in self._samples() if checked else ():
+            if (problem := self._misfit(checked, genotype)) is None:
+                return
+        if problem is not None:
+            raise problem
+
+    def _misfit(self, scorers: Mapping[str, ChecksNetworks], genotype: Genotype) -> ConfigError | None:
+        """Return the error of the first scorer that does not fit a network; None if all do."""
+        import torch  # it takes seconds to load
+
+        try:
+            network = self.untrained(genotype, seed=0)
+        except Exception:  # of a user's space: the trials report it, with its traceback
+            return None
+        images = torch.randn(SAMPLED_IMAGES, *self.data.shape, generator=torch.Generator().manual_seed(0))
+        for key, scorer in scorers.items():
+            try:
+                scorer.check_network(network, images)
+            except SettingError as problem:
+                return ConfigError(f"{key} does not fit the networks of the space {self.space.name}: {problem}")
+        return None
+
+    def _samples(self) -> list[Genotype]:
+        """Return some random connected genotypes, the same ones each time; none if it is hard to find one."""
+        numbers = random.Random(0)
+        drawn = (tuple(numbers.randrange(size) for size in self.space.gene_sizes) for _ in range(MAX_DRAWN))
+        return list(islice((self.space.canonical(g) for g in drawn if self.space.is_connected(g)), SAMPLED))
 
     # --- networks
 

@@ -136,6 +136,21 @@ class ChecksClasses(Protocol):
         """Raise DataError if the scorer does not fit the classes of the dataset. Called once, before any training."""
 
 
+@runtime_checkable
+class ChecksNetworks(Protocol):
+    """Scorer that needs certain stages or layers. Optional."""
+
+    def check_network(self, network: nn.Sequential, images: Tensor) -> None:
+        """Raise SettingError if the scorer does not fit a network. Called before any training.
+
+        A search starts if the scorer fits one of a few random networks of its space.
+
+        Args:
+            network: Untrained, on the CPU; must not be changed.
+            images: A few random images, (n, channels, height, width), float32.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """Optimization problem of a search algorithm, without the space and its networks."""

@@ -71,6 +71,16 @@ class ActivationScorer(BatchedScorer):
         )
         return "_".join(["activations", *(variant for variant, chosen in variants if chosen)])
 
+    def check_network(self, network: nn.Sequential, images: Tensor) -> None:
+        """Raise SettingError if none of the layers reaches the logits of a network."""
+        if not self._layers(network, images):
+            raise SettingError("layers", "must have a convolution or activation that reaches the logits, got none")
+
+    def _layers(self, network: nn.Module, images: Tensor) -> list[str]:
+        """Return the layers that are scored."""
+        layers = live_layers(network, images)
+        return layers_inside(layers, self.layers) if layers and self.layers is not None else layers
+
     def score(self, network: nn.Module, images: Tensor | Pixels, labels: Tensor, *, n_classes: int, seed: int) -> Score:
         """Return the score; see `nasx.protocols.Scorer`. The seed has an effect only above `max_samples` images."""
         started = time.perf_counter()
@@ -82,11 +92,9 @@ class ActivationScorer(BatchedScorer):
             labels = labels[chosen.to(labels.device)]
         if self.group_by == "predicted":
             labels = predict(network, images, batch_size=batch_size)
-        layers = live_layers(network, images[:PROBING_IMAGES])
+        layers = self._layers(network, images[:PROBING_IMAGES])
         if not layers:
             raise TrialFailure(Reason.NO_SCORE, f"{self.name}: no convolution or activation reaches the logits")
-        if self.layers is not None:
-            layers = layers_inside(layers, self.layers)
         grams = class_grams(network, images, labels, n_classes=n_classes, layers=layers, batch_size=batch_size)
         by_layer = {name: cosine_distances(products) for name, products in grams.items()}
         if self.layer_balanced:

@@ -149,7 +149,7 @@ class ShapScorer(BatchedScorer):
                 lower completeness error for the same number of gradients. But it is another quantity, and on the digits
                 it separates architectures less well from seeds (24 networks x 4: ICC 0.47 against 0.69).
             probes: stages after which the network is cut. None: all except the last before the head, because there the
-                vectors of classes are nearly orthogonal in any network.
+                vectors of classes are nearly orthogonal in any network; that one if it is the only stage.
             similarity: CSV of class similarities, the weights of the class pairs. None: all weights are 1.
         """
         self.samples_per_class = samples_per_class
@@ -174,6 +174,10 @@ class ShapScorer(BatchedScorer):
         """Return the score; see `nasx.protocols.Scorer`. The seed determines images and draws."""
         probes = stage_probes(network, self.probes)
         return self.score_at(probes, network, images, labels, n_classes=n_classes, seed=seed)
+
+    def check_network(self, network: nn.Sequential, images: Tensor) -> None:
+        """Raise SettingError if a network cannot be cut at the probes."""
+        stage_probes(network, self.probes)
 
     def score_at(
         self,
@@ -268,13 +272,14 @@ def stage_probes(network: nn.Sequential, names: Sequence[str] | None = None) -> 
     Raises SettingError if a name is not that of a child, or is that of the last child, which has no tail.
     """
     stages = [name for name, _ in network.named_children()]
-    chosen = stages[:-2] if names is None else list(names)
+    chosen = (stages[:-2] or stages[:-1]) if names is None else list(names)
     for name in chosen:
         if name not in stages[:-1]:
             hint = did_you_mean(name, stages[:-1])
             raise SettingError("probes", f"must be stages before the last, got {name!r}. {hint}")
     if not chosen:
-        raise SettingError("probes", f"must be set for a network of fewer than 3 stages, got {len(stages)} stages")
+        problem = f"need a network of named stages, at least one before the head, got {', '.join(stages) or 'none'}"
+        raise SettingError("probes", problem)
     cuts = [(name, stages.index(name) + 1) for name in chosen]
     return [Probe(name, network[:cut], network[cut:]) for name, cut in cuts]
 

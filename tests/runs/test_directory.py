@@ -16,6 +16,7 @@ from filelock import FileLock
 import nasx.export
 from nasx.errors import ArchitectureError, RunError, SettingError
 from nasx.runs import directory
+from nasx.runs.check import check_run
 from nasx.trial import resolve_arch_id
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
@@ -69,6 +70,7 @@ def test_a_run_is_found_by_its_path_and_by_its_journal(tmp_path: Path) -> None:
 HOLD = """
 import pathlib, sys
 from nasx.runs import directory
+from nasx.runs.check import check_run
 with directory.lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -153,3 +155,52 @@ def test_every_file_that_a_docstring_lists_is_named_in_the_code(module):
     assert len(listed) >= 3
     for name in listed:
         assert all(part in constants for part in re.split(r"<\w+>", name)), name
+
+
+def test_after_a_search_only_networks_with_files_have_a_directory(searched):
+    kept = {arch_id for arch_id, _ in directory.kept_weights(searched)}
+
+    assert {path.name for path in (searched / "archs").iterdir()} == kept
+    assert len(kept) < 5
+
+
+def test_every_file_of_a_search_is_in_the_documented_layout(searched):
+    layout = directory.__doc__
+    found = {path.relative_to(searched).name for path in searched.rglob("*") if path.is_file()}
+
+    unknown = {re.sub(r"_\d+\.", "_<replicate>.", name) for name in found if not name.startswith(".")}
+    assert {name for name in unknown if name not in layout} <= {"run.db-wal", "run.db-shm"}
+
+
+def test_the_directory_of_a_network_is_removed_with_its_last_file(tmp_path):
+    files = [directory.weights_file(tmp_path, "a" * 10, replicate) for replicate in (0, 1)]
+    files[0].parent.mkdir(parents=True)
+    for file in files:
+        file.touch()
+
+    directory.prune_weights(tmp_path, {("a" * 10, 0)})
+    assert files[0].is_file()
+    directory.prune_weights(tmp_path, ())
+    assert not files[0].parent.exists()
+
+
+def test_a_directory_that_a_search_removes_meanwhile_is_made_again(tmp_path, monkeypatch):
+    made = []
+    make = Path.mkdir
+
+    def removed_once(self, *arguments, **settings):
+        make(self, *arguments, **settings)
+        made.append(self)
+        if made.count(tmp_path / "archs/a") == 1 and self.name == "a":
+            self.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", removed_once)
+
+    assert directory.make_directory(tmp_path, "archs", "a", "explanation").is_dir()
+
+
+def test_empty_directories_of_older_runs_are_no_defect(run_dir):
+    (run_dir / "archs/0123456789").mkdir()
+
+    assert not check_run(run_dir).defects
+    assert directory.kept_weights(run_dir)
