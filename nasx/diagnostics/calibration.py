@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
+
+Z_95: Final = 1.959963984540054  # quantile of the normal distribution for an interval of 95 %
+BIN_IMAGES: Final = 30  # at least in each bin: the interval of a share is then at most about 35 % wide
+MOST_BINS: Final = 50
+ECE_BINS: Final = 15
 
 
 def correlations(x: ArrayLike, y: ArrayLike) -> tuple[float | None, float | None]:
@@ -23,6 +30,24 @@ def correlations(x: ArrayLike, y: ArrayLike) -> tuple[float | None, float | None
     return float(stats.spearmanr(first, second).statistic), float(stats.pearsonr(first, second).statistic)
 
 
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share, by Wilson; (0, 1) without observations.
+
+    It also holds for few observations and for shares of 0 and 1, for which the normal interval has no width.
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+
+    >>> [tuple(round(end, 3) for end in wilson_interval(k, n)) for k, n in ((3, 3), (50, 100), (0, 0))]
+    [(0.439, 1.0), (0.404, 0.596), (0.0, 1.0)]
+    """
+    if n == 0:
+        return 0.0, 1.0
+    share, z2 = successes / n, Z_95**2
+    center = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    low = 0.0 if successes == 0 else center - half  # exact at the ends, which rounding misses
+    return max(0.0, low), 1.0 if successes == n else min(1.0, center + half)
+
+
 @dataclass(frozen=True, eq=False)
 class Reliability:
     """Accuracy and confidence in bins with equal numbers of images, the least confident bin first."""
@@ -31,30 +56,46 @@ class Reliability:
     accuracy: NDArray[np.float64]  # (n_bins,) share of correct predictions
     spearman: float | None  # rank correlation of confidence and accuracy; None if either is constant
     pearson: float | None  # linear correlation; None if either is constant
+    images: NDArray[np.int64]  # (n_bins,) number of images
+    low: NDArray[np.float64]  # (n_bins,) ends of the 95 % confidence interval of the accuracy
+    high: NDArray[np.float64]
 
 
-def reliability(confidence: ArrayLike, is_correct: ArrayLike, n_bins: int = 50) -> Reliability:
-    """Return confidence and accuracy in bins of equal numbers of images.
+def count_bins(n: int) -> int:
+    """Return the number of bins for `n` images: at least 30 images in each, at most 50 bins, at least one.
+
+    >>> [count_bins(n) for n in (5, 59, 60, 287, 10_000)]
+    [1, 1, 2, 9, 50]
+    """
+    return max(1, min(MOST_BINS, n // BIN_IMAGES))
+
+
+def reliability(confidence: ArrayLike, is_correct: ArrayLike, n_bins: int | None = None) -> Reliability:
+    """Return confidence and accuracy in bins of equal numbers of images; without images there are no bins.
 
     Images are sorted by confidence; the sort is stable.
 
     Args:
         confidence: (n,) of each prediction.
         is_correct: (n,) whether each prediction is correct.
-        n_bins: number of bins, at most n.
+        n_bins: number of bins, at most n; None: as many as have 30 images each, at most 50.
 
     >>> found = reliability([0.1, 0.2, 0.8, 0.9], [False, False, False, True], n_bins=2)
-    >>> found.accuracy.tolist(), round(found.spearman, 6)
-    ([0.0, 0.5], 1.0)
+    >>> found.accuracy.tolist(), round(found.spearman, 6), found.images.tolist()
+    ([0.0, 0.5], 1.0, [2, 2])
     """
     values, right = np.asarray(confidence, dtype=np.float64), np.asarray(is_correct, dtype=np.float64)
-    bins = np.array_split(np.argsort(values, kind="stable"), min(n_bins, len(values)))
+    n = len(values)
+    chosen = count_bins(n) if n_bins is None else n_bins
+    bins = np.array_split(np.argsort(values, kind="stable"), min(chosen, n)) if n else []
     means = np.array([values[b].mean() for b in bins])
     accuracy = np.array([right[b].mean() for b in bins])
-    return Reliability(means, accuracy, *correlations(means, accuracy))
+    ends = np.array([wilson_interval(int(right[b].sum()), len(b)) for b in bins]).reshape(-1, 2)
+    images = np.array([len(b) for b in bins], dtype=np.int64)
+    return Reliability(means, accuracy, *correlations(means, accuracy), images, ends[:, 0], ends[:, 1])
 
 
-def expected_calibration_error(confidence: ArrayLike, is_correct: ArrayLike, n_bins: int = 15) -> float:
+def expected_calibration_error(confidence: ArrayLike, is_correct: ArrayLike, n_bins: int = ECE_BINS) -> float:
     """Return the expected calibration error: mean |mean confidence - accuracy| of bins, weighted by images.
 
     Args:

@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nasx.diagnostics.calibration import wilson_interval
 from nasx.diagnostics.class_pairs import confusion_matrix
 
 FEW: Final = 10  # images: the recall of a class with fewer is marked as uncertain
 UNBALANCED: Final = 1.5  # ratio of the largest class to the smallest, from which data are unbalanced
-Z_95: Final = 1.959963984540054  # quantile of the normal distribution for an interval of 95 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,24 +137,6 @@ def is_unbalanced(counts: ArrayLike) -> bool:
     """
     sizes = np.asarray(counts)
     return bool(sizes.any()) and bool(sizes.max() >= UNBALANCED * sizes.min())
-
-
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share, by Wilson; (0, 1) without observations.
-
-    It also holds for few observations and for shares of 0 and 1, for which the normal interval has no width.
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
-
-    >>> [tuple(round(end, 3) for end in wilson_interval(k, n)) for k, n in ((3, 3), (50, 100), (0, 0))]
-    [(0.439, 1.0), (0.404, 0.596), (0.0, 1.0)]
-    """
-    if n == 0:
-        return 0.0, 1.0
-    share, z2 = successes / n, Z_95**2
-    center = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    low = 0.0 if successes == 0 else center - half  # exact at the ends, which rounding misses
-    return max(0.0, low), 1.0 if successes == n else min(1.0, center + half)
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nasx.diagnostics.calibration import accuracy_gain, error_auroc, expected_calibration_error, reliability
+from nasx.diagnostics.calibration import (
+    ECE_BINS,
+    accuracy_gain,
+    count_bins,
+    error_auroc,
+    expected_calibration_error,
+    reliability,
+)
 from nasx.diagnostics.class_pairs import closeness_and_confusion, symmetric_confusion
 from nasx.escaping import to_csv
 from nasx.files import write_atomically
@@ -31,7 +38,6 @@ if TYPE_CHECKING:
     from nasx.diagnostics.repair import Outcome, Repair
 
 RELIABILITY, RISK = "reliability.png", "risk_coverage.png"
-N_BINS: Final = 50
 REJECTED: Final = 0.2  # share of validation images rejected, the least confident first
 SHOWN_PAIRS: Final = 5
 
@@ -117,12 +123,15 @@ def debugging_sections(
 
 
 def _reliability(debugging: Diagnosis) -> Section:
-    n_bins = min(N_BINS, len(debugging.is_correct))
+    n = len(debugging.is_correct)
+    n_bins = count_bins(n)
     meaning = (
         "Three measures of confidence: softmax; activations, the similarity of an image to the mean training image of "
         "its predicted class; activation margin, how much closer it is to that class than to any other. "
-        f"A trustworthy confidence rises with accuracy (correlation over {n_bins} bins of validation images, 1 is "
-        "best) and equals it after calibration (the calibration error is the mean gap)."
+        f"A trustworthy confidence rises with accuracy (correlation over {count(n_bins, 'bin')} of {n // n_bins:,} or "
+        f"more of the {count(n, 'validation image')}, 1 is best) and equals it after calibration (calibration error: "
+        f"mean gap between confidence and accuracy in {ECE_BINS} bins of equal width, weighted by their images). Bars "
+        "in the picture: 95 % interval of the accuracy of a bin."
     )
     rows = [_reliability_row(c, debugging.is_correct) for c in debugging.confidences]
     header = ("confidence", "Spearman", "Pearson", "calibration error", "after calibration")
@@ -136,7 +145,7 @@ def _reliability(debugging: Diagnosis) -> Section:
 
 
 def _reliability_row(confidence: ConfidenceMeasure, is_correct: NDArray[np.bool_]) -> tuple[str, ...]:
-    found = reliability(confidence.values, is_correct, N_BINS)
+    found = reliability(confidence.values, is_correct)
     raw = expected_calibration_error(confidence.values, is_correct) if confidence.is_probability else None
     calibrated = expected_calibration_error(confidence.probability, is_correct)
     correlations = map(format_correlation, (found.spearman, found.pearson))
@@ -288,7 +297,7 @@ def write_debugging(page: Page, debugging: Diagnosis, directory: Path) -> list[P
     values = {c.name: c.values for c in debugging.confidences}
     figures = {
         CONFUSION: confusion_figure(debugging.report()),
-        RELIABILITY: reliability_figure(debugging.confidences, debugging.is_correct, n_bins=N_BINS),
+        RELIABILITY: reliability_figure(debugging.confidences, debugging.is_correct),
         RISK: risk_coverage_figure(values, debugging.is_correct),
         SUSPECTS: suspects_figure(debugging.suspects),
     }
@@ -306,10 +315,13 @@ def write_debugging(page: Page, debugging: Diagnosis, directory: Path) -> list[P
 
 
 def reliability_csv(debugging: Diagnosis) -> str:
-    """Return mean confidence and accuracy of every bin of every confidence measure."""
-    rows: list[list[object]] = [["confidence", "bin", "mean_confidence", "accuracy"]]
+    """Return mean confidence, accuracy with its 95 % interval, and images of every bin of every confidence measure."""
+    rows: list[list[object]] = [
+        ["confidence", "bin", "images", "mean_confidence", "accuracy", "accuracy_low", "accuracy_high"]
+    ]
     for confidence in debugging.confidences:
-        found = reliability(confidence.values, debugging.is_correct, N_BINS)
-        bins = zip(found.confidence, found.accuracy, strict=True)
-        rows += [[confidence.name, i, f"{c:.6f}", f"{a:.6f}"] for i, (c, a) in enumerate(bins, start=1)]
+        found = reliability(confidence.values, debugging.is_correct)
+        values = np.stack([found.confidence, found.accuracy, found.low, found.high], axis=1)
+        bins = enumerate(zip(found.images, values, strict=True), start=1)
+        rows += [[confidence.name, i, int(n), *(f"{value:.6f}" for value in row)] for i, (n, row) in bins]
     return to_csv(rows)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nasx.diagnostics.explain_image import INPUT, ImageExplanation
 from nasx.files import write_atomically
 from nasx.reports.figures.image_grid import show_image
+from nasx.reports.figures.names import fit
 from nasx.reports.figures.style import DIVERGING, WIDTH, as_png, styled
 from nasx.reports.page import Page, Section, as_html, as_markdown
 from nasx.reports.text import clean
@@ -91,7 +92,8 @@ def maps_figure(found: ImageExplanation) -> Figure:
     panels[0].set_title("the image", fontsize=9.5, fontweight="normal")
     for axes, (layer, values) in zip(panels[1:], found.maps.items(), strict=False):
         _draw_values(axes, found.image, values)
-        axes.set_title("pixels" if layer == INPUT else layer, fontsize=9.5, fontweight="normal")
+        name = "pixels" if layer == INPUT else fit(layer, WIDTH / columns - 0.3, 9.5)
+        axes.set_title(name, fontsize=9.5, fontweight="normal")
     return figure
 
 

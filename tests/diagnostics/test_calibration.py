@@ -45,6 +45,15 @@ def test_there_are_no_more_bins_than_images():
     assert len(reliability([0.1, 0.9], [False, True], n_bins=50).accuracy) == 2
 
 
+@pytest.mark.parametrize(("n", "bins"), [(0, 0), (1, 1), (59, 1), (60, 2), (287, 9), (5_000, 50)])
+def test_every_bin_has_at_least_thirty_images_if_there_are_as_many(n, bins):
+    found = reliability(np.linspace(0, 1, n), np.arange(n) % 2 == 0)
+    assert len(found.images) == bins
+    assert found.images.sum() == n
+    assert all(found.images >= min(n, 30))
+    assert np.all((found.low <= found.accuracy) & (found.accuracy <= found.high))
+
+
 def test_the_calibration_error_equals_that_of_torchmetrics():
     confidence, is_correct = draw(500)
     expected = binary_calibration_error(torch.tensor(confidence), torch.tensor(is_correct).long(), n_bins=15, norm="l1")

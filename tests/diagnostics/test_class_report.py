@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from nasx.diagnostics.class_report import ClassReport, class_report, from_entries, wilson_interval
+from nasx.diagnostics.calibration import wilson_interval
+from nasx.diagnostics.class_report import ClassReport, class_report, from_entries
 
 ANSWERS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
 

@@ -14,7 +14,8 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from nasx.networks.edge import AVG_POOL, CONV_1X1, CONV_3X3, NONE, SKIP, Edge
-from nasx.reports.figures.style import WIDTH, styled
+from nasx.reports.figures.names import fit
+from nasx.reports.figures.style import WIDTH, set_title, styled
 from nasx.reports.palette import BLUE, CLOUD, INK, MUTED, ORANGE, PURPLE, SKY
 
 
@@ -50,7 +51,7 @@ def cell_figure(edges: Iterable[Edge], *, title: str = "", shares: Mapping[Edge,
     edges = [e for e in edges if e.operation != NONE]
     output = max((e.target for e in edges), default=1)
     figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
-    figure.suptitle(title or "The cell", x=0.015, ha="left", fontsize=11.5, fontweight="bold")
+    set_title(figure, title or "The cell")
     axes = figure.add_subplot()
     for edge in edges:
         _draw_edge(axes, edge, (shares or {}).get(edge))
@@ -60,9 +61,10 @@ def cell_figure(edges: Iterable[Edge], *, title: str = "", shares: Mapping[Edge,
     operations = {e.operation for e in edges}
     styles = [_style(o) for o in (*OPERATION_STYLES, *sorted(operations - set(OPERATION_STYLES))) if o in operations]
     handles = [
-        Line2D([], [], color=s.color, linewidth=s.width, linestyle=s.dashes or "-", label=s.label) for s in styles
+        Line2D([], [], color=s.color, linewidth=s.width, linestyle=s.dashes or "-", label=fit(s.label, 1.35, 8.5))
+        for s in styles
     ]
-    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, handlelength=2.6)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=2.6)
     axes.set_aspect("equal")
     axes.set_axis_off()
     axes.set_xlim(-0.3, output + 0.3)

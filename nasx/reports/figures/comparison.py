@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 
 from nasx.reports.comparison import Comparison, Group
 from nasx.reports.figures.front import label_axis
+from nasx.reports.figures.names import fit, wrap
 from nasx.reports.figures.style import WIDTH, styled
 from nasx.reports.palette import BLUE, GREEN, MUTED, ORANGE, PURPLE, VERMILLION
-from nasx.reports.text import shorten
 
 LINE_STYLES = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, (0, (5, 1, 1, 1, 1, 1))))
-MAX_LABEL = 60  # characters
 
 
 @styled
@@ -33,7 +32,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
     _draw_growths(panels[-1], comparison)
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=1)
-    figure.supxlabel(_caption(comparison), x=0.015, ha="left", fontsize=8, color=MUTED, linespacing=1.6)
+    caption = wrap(_caption(comparison), WIDTH - 0.3, 8)
+    figure.supxlabel(caption, x=0.015, ha="left", fontsize=8, color=MUTED, linespacing=1.6)
     return figure
 
 
@@ -78,4 +78,4 @@ def _draw_growths(axes: Axes, comparison: Comparison) -> None:
 
 def _label(group: Group) -> str:
     n = len(group.runs)
-    return f"{shorten(group.label, MAX_LABEL)} ({n} run{'s' if n > 1 else ''})"
+    return f"{fit(group.label, WIDTH - 1.8, 8.5)} ({n} run{'s' if n > 1 else ''})"

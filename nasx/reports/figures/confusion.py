@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nasx.diagnostics.class_report import ClassReport
-from nasx.reports.figures.names import class_labels, fit
-from nasx.reports.figures.style import SEQUENTIAL, WIDTH, styled
+from nasx.reports.figures.names import class_labels
+from nasx.reports.figures.style import SEQUENTIAL, WIDTH, set_title, styled
 from nasx.reports.palette import INK, MUTED, VERMILLION
 
 NUMBERED: Final = 12  # classes: with more, cells are too small for numbers
@@ -38,8 +38,7 @@ def confusion_figure(report: ClassReport, *, title: str = "", images: str = "val
     cell = float(np.clip(4.6 / n, 0.2, 0.62))
     side = max(cell * n, 2.0)
     figure = Figure(figsize=(max(WIDTH, side + 4.0), side + 2.9), layout="constrained")
-    heading = fit(title or "Confusion matrix", figure.get_figwidth() - 0.3, 11.5, "bold")
-    figure.suptitle(heading, x=0.015, ha="left", fontsize=11.5, fontweight="bold")
+    set_title(figure, title or "Confusion matrix")
     axes = figure.add_subplot()
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = counts / counts.sum(axis=1, keepdims=True)

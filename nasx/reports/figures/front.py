@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter
 from numpy.typing import NDArray
 
+from nasx.reports.figures.names import fit, wrap
 from nasx.reports.figures.style import WIDTH, styled
 from nasx.reports.palette import BLUE, CLOUD, GREEN, MUTED, VERMILLION
 from nasx.reports.paper import PaperFront
@@ -42,20 +43,23 @@ def front_figure(summary: FrontSummary, *, title: str = "", paper: PaperFront | 
     y_objective, x_objective = _axes_objectives(summary)
     figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title or "Pareto front", pad=26)  # the legend is between title and axes
     if summary.front:
         _draw_points(axes, summary, x_objective, y_objective)
     if paper is not None:
         _draw_paper(axes, paper)
     label_axis(axes, "x", x_objective)
     label_axis(axes, "y", y_objective)
+    rows = -(-len(axes.get_legend_handles_labels()[0]) // 2) if summary.front else 0
+    heading = fit(title or "Pareto front", WIDTH - 1.2, 11.5, "bold")
+    axes.set_title(heading, pad=12 + 15 * (rows + 1))  # the legend is between title and axes
     if not summary.front:
         axes.text(0.5, 0.5, "no network on the front yet", transform=axes.transAxes, ha="center", color=MUTED)
         return figure
     _draw_knee(axes, summary, x_objective, y_objective)
     hidden = _focus(axes, summary, x_objective, y_objective, paper)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.995), ncols=4, columnspacing=1.4, handletextpad=0.4)
-    figure.supxlabel(_caption(summary, hidden, paper), x=0.015, ha="left", fontsize=8, color=MUTED, linespacing=1.6)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.995), ncols=2, columnspacing=1.4, handletextpad=0.4)
+    caption = wrap(_caption(summary, hidden, paper), WIDTH - 0.3, 8)
+    figure.supxlabel(caption, x=0.015, ha="left", fontsize=8, color=MUTED, linespacing=1.6)
     return figure
 
 

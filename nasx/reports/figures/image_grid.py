@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
 from nasx.escaping import printable
+from nasx.reports.figures.names import class_labels, drawable_names, fit, text_width
 from nasx.reports.figures.style import DIVERGING, WIDTH, styled
 from nasx.reports.palette import FAINT, INK, MUTED, VERMILLION
-from nasx.reports.text import shorten
 
 if TYPE_CHECKING:
     from nasx.data.check import DataReport
@@ -89,14 +89,16 @@ def contact_sheet(report: DataReport) -> Figure:
     shown = min(len(part.class_names), MOST_CLASSES)
     sheet = Sheet(CONTACT_HEAD + max(shown, 1) * CONTACT_ROW + 0.1)
     sheet.top = 0.1
-    sheet.text(MARGIN, f"{report.name}: training images", 11.5, weight="bold")
+    heading = fit(f"{report.name}: training images", WIDTH - 2 * MARGIN, 11.5, "bold")
+    sheet.text(MARGIN, heading, 11.5, weight="bold")
+    labels = class_labels(part.class_names, CONTACT_NAMES - 0.08, 8)
     hidden = len(part.class_names) - shown
     more = f"; {hidden} more classes are not shown" if hidden else ""
     size = f", {part.shape[1]} × {part.shape[2]} pixels" if part.shape else ""
     sheet.text(MARGIN, f"{part.n_images:,} images of {len(part.class_names)} classes{size}{more}", 8, MUTED, drop=0.26)
     for row in range(shown):
         sheet.top = CONTACT_HEAD + row * CONTACT_ROW
-        sheet.text(MARGIN, shorten(part.class_names[row], 20), 8, drop=CONTACT_SIDE / 2 - 0.13)
+        sheet.text(MARGIN, labels[row], 8, drop=CONTACT_SIDE / 2 - 0.13)
         sheet.text(MARGIN, f"{part.counts[row]:,}", 7.5, MUTED, drop=CONTACT_SIDE / 2 + 0.02)
         for column, image in enumerate(part.samples[row][:CONTACT_COLUMNS]):
             show_image(sheet.axes(MARGIN + CONTACT_NAMES + column * (CONTACT_SIDE + GAP), 0, CONTACT_SIDE), image)
@@ -116,6 +118,7 @@ def shap_figure(explanation: Explanation, *, title: str = "") -> Figure:
 
     For the latter, SHAP values are shown for the predicted class and for its rival: the true class or the runner-up.
     """
+    labels = class_labels(explanation.class_names, SHAP_SIDE, 7.5)
     right = _by_class(explanation.of_kind(SampleKind.CORRECT))
     bands = [right[i : i + SHAP_COLUMNS] for i in range(0, len(right), SHAP_COLUMNS)]
     rivalries = [(kind, explanation.of_kind(kind)) for kind in (SampleKind.INCORRECT, SampleKind.UNCERTAIN)]
@@ -128,10 +131,10 @@ def shap_figure(explanation: Explanation, *, title: str = "") -> Figure:
         sheet.text(MARGIN, "Correct predictions", 9.5, weight="bold")
         sheet.top += 0.24
     for band in bands:
-        _draw_band(sheet, band, explanation.class_names)
+        _draw_band(sheet, band, labels)
         sheet.top += _band_height(band)
     for kind, samples in rivalries:
-        _draw_rivalries(sheet, kind, samples, explanation.class_names)
+        _draw_rivalries(sheet, kind, samples, drawable_names(explanation.class_names))
         sheet.top += RIVALRY + RIVAL_SIDE
     return sheet.figure
 
@@ -149,7 +152,7 @@ def _band_height(band: Sequence[Sequence[ExplainedSample]]) -> float:
 
 def _draw_title(sheet: Sheet, title: str) -> None:
     sheet.top = 0.1
-    sheet.text(MARGIN, title, 11.5, weight="bold")
+    sheet.text(MARGIN, fit(title, WIDTH - 2.9, 11.5, "bold"), 11.5, weight="bold")
     sheet.text(MARGIN, "Each image with the contributions of its pixels to the logit of a class.", 8, MUTED, drop=0.26)
     bar = sheet.figure.add_axes((1 - 2.05 / WIDTH, 1 - 0.32 / sheet.height, 1.1 / WIDTH, 0.12 / sheet.height))
     sheet.figure.colorbar(ScalarMappable(Normalize(-1, 1), DIVERGING), cax=bar, orientation="horizontal", ticks=[])
@@ -162,7 +165,7 @@ def _draw_band(sheet: Sheet, band: Sequence[Sequence[ExplainedSample]], names: S
     """Draw one column per class, each sample above its SHAP values."""
     for column, samples in enumerate(band):
         x = MARGIN + column * (SHAP_SIDE + GAP)
-        sheet.text(x, shorten(names[samples[0].label], 11), 8)
+        sheet.text(x, names[samples[0].label], 7.5)
         for row, sample in enumerate(samples):
             drop = 0.18 + row * (2 * SHAP_SIDE + 2 * GAP)
             show_image(sheet.axes(x, drop, SHAP_SIDE), sample.image)
@@ -177,16 +180,22 @@ def _draw_rivalries(sheet: Sheet, kind: SampleKind, samples: Sequence[ExplainedS
     for i, sample in enumerate(samples):
         x = MARGIN + i * (3 * RIVAL_SIDE + 0.3)
         (winner, rival) = sample.attributions
-        prediction = f"predicted {shorten(names[winner], 10)}, {100 * sample.confidence:.0f} %"
+        width = 3 * RIVAL_SIDE + 0.05
+        prediction = _with_name("predicted ", names[winner], f", {100 * sample.confidence:.0f} %", width)
         sheet.text(x, prediction, 8, VERMILLION if is_wrong else INK, drop=0.24)
         drop = SHAP_HEADING
         show_image(sheet.axes(x, drop, RIVAL_SIDE), sample.image)
         for place, c in enumerate((winner, rival), start=1):
             axes = sheet.axes(x + place * RIVAL_SIDE, drop, RIVAL_SIDE)
             _show_values(axes, sample, c)
-            axes.set_xlabel(f"for {shorten(names[c], 8)}", fontsize=7.5, labelpad=2)
-        truth = f"true class {shorten(names[sample.label], 10)}" if is_wrong else ""
+            axes.set_xlabel(fit(f"for {names[c]}", RIVAL_SIDE - 0.03, 7), fontsize=7, labelpad=2)
+        truth = _with_name("true class ", names[sample.label], "", width) if is_wrong else ""
         sheet.text(x, truth, 8, drop=SHAP_HEADING + RIVAL_SIDE + 0.19)
+
+
+def _with_name(before: str, name: str, after: str, inches: float, size: float = 8) -> str:
+    """Return a line of text in which the name is shortened, so that the line is at most `inches` wide."""
+    return f"{before}{fit(name, inches - text_width(before + after, size), size)}{after}"
 
 
 def _show_values(axes: Axes, sample: ExplainedSample, label: int) -> None:
@@ -224,15 +233,15 @@ def suspects_figure(suspects: Suspects) -> Figure:
 
 def _caption(sheet: Sheet, x: float, suspects: Suspects, i: int, color: str) -> None:
     """Write the name of a suspect in up to two lines below its image, then its label and the predicted class."""
-    names = suspects.class_names
+    names = drawable_names(suspects.class_names)
     lines = fold_name(suspects.name(i), SUSPECT_LETTERS)
     below = SUSPECT_SIDE + 0.04
     for number, line in enumerate(lines):
-        sheet.text(x, line, 7, MUTED, drop=below + number * SUSPECT_LINE)
+        sheet.text(x, fit(line, SUSPECT_SIDE, 7), 7, MUTED, drop=below + number * SUSPECT_LINE)
     below += len(lines) * SUSPECT_LINE
-    sheet.text(x, shorten(names[suspects.labels[i]], SUSPECT_LETTERS), 7.5, drop=below)
-    predicted = shorten(names[suspects.predicted[i]], SUSPECT_LETTERS - 2)
-    sheet.text(x, f"→ {predicted}", 7.5, color, drop=below + SUSPECT_LINE)
+    sheet.text(x, fit(names[suspects.labels[i]], SUSPECT_SIDE, 7.5), 7.5, drop=below)
+    predicted = _with_name("→ ", names[suspects.predicted[i]], "", SUSPECT_SIDE, 7.5)
+    sheet.text(x, predicted, 7.5, color, drop=below + SUSPECT_LINE)
 
 
 def fold_name(name: str, letters: int) -> tuple[str, ...]:

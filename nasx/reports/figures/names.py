@@ -127,6 +127,12 @@ def _cut(text: str, kept: int) -> str:
     return f"{head.rstrip(chr(0x200D))}…{tail}"
 
 
+def drawable_names(class_names: Sequence[str]) -> list[str]:
+    """Return the names of all classes, and the number of those that the fonts cannot draw, e.g. "#3"."""
+    cleaned = [clean(name) for name in class_names]
+    return [name if is_drawable(name) else f"#{c}" for c, name in enumerate(cleaned)]
+
+
 def class_labels(class_names: Sequence[str], inches: float, size: float) -> list[str]:
     """Return labels of all classes that fit, differ from each other, and can be drawn.
 
@@ -143,13 +149,38 @@ def class_labels(class_names: Sequence[str], inches: float, size: float) -> list
     >>> len(set(class_labels(["x" * 40 + "1" + "x" * 40, "x" * 40 + "2" + "x" * 40], 1.0, 8)))
     2
     """
-    labels = [fit(n, inches, size) if is_drawable(clean(n)) else f"#{c}" for c, n in enumerate(class_names)]
+    names = drawable_names(class_names)
+    labels = [fit(name, inches, size) for name in names]
     repeated = {label for label, n in Counter(labels).items() if n > 1}
     for c, label in enumerate(labels):
         if label in repeated:
             number = f" #{c}"
-            labels[c] = fit(class_names[c], max(0.0, inches - text_width(number, size)), size) + number
+            labels[c] = fit(names[c], max(0.0, inches - text_width(number, size)), size) + number
     return labels
+
+
+def wrap(text: str, inches: float, size: float) -> str:
+    """Return text with lines at most `inches` wide, broken between words; its own line breaks are kept.
+
+    Args:
+        text: without characters that the fonts lack.
+        inches: width.
+        size: of the text, in points.
+
+    >>> wrap("one two three", 0.6, 8)
+    'one two\\nthree'
+    """
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in paragraph.split(" "):
+            longer = f"{line} {word}".lstrip()
+            if line and text_width(longer, size) > inches:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def undrawable(class_names: Sequence[str]) -> dict[int, str]:

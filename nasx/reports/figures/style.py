@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from nasx.errors import SettingError
 from nasx.files import write_atomically
-from nasx.reports.figures.names import font_families
+from nasx.reports.figures.names import fit, font_families
 from nasx.reports.palette import BLUE, FAINT, INK, MUTED, SKY, VERMILLION
 
 # distances, from 0 (white) to far (dark blue); lightness falls steadily, so that it works in black-and-white print
@@ -54,6 +54,7 @@ SETTINGS: Final[dict[Any, Any]] = {
     "svg.hashsalt": "nasx",  # the same data result in the same SVG
     "text.parse_math": False,  # class names such as $x$ are text
 }
+TITLE_SIZE: Final = 11.5  # points
 FORMATS: Final = (".png", ".svg", ".pdf")
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,6 +72,12 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
             return draw(*args, **kwargs)
 
     return inner
+
+
+def set_title(figure: Figure, title: str) -> None:
+    """Write a title at the upper left, shortened to the width of the figure."""
+    shown = fit(title, figure.get_figwidth() - 0.25, TITLE_SIZE, "bold")
+    figure.suptitle(shown, x=0.015, ha="left", fontsize=TITLE_SIZE, fontweight="bold")
 
 
 def check_format(path: Path) -> None:
