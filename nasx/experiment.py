@@ -86,6 +86,9 @@ class Experiment:
     options: ReadOptions = DEFAULT  # how the data of a run are read again
     corrections_copy: Path | None = None  # the run's own copy of its corrections; None: read the file of the config
 
+    def __repr__(self) -> str:
+        return f"<nasx experiment {self.config.name}, seed {self.config.seed}>"
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Experiment:
         """Return the experiment of a composed config. Raises ConfigError naming the key that is wrong."""

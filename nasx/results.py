@@ -240,6 +240,10 @@ class Predictions:
     probabilities: NDArray[np.float32]  # (n, n_classes)
     confidence: NDArray[np.float32]  # (n,) probability that the likeliest class is correct
 
+    def __repr__(self) -> str:
+        n = len(self.classes)
+        return f"<nasx predictions for {n:,} image{'s' * (n != 1)}, {self.probabilities.shape[1]} classes>"
+
 
 @dataclass(frozen=True, eq=False)
 class ExportedModel:

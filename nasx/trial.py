@@ -195,6 +195,11 @@ class Evaluation:
         """
         return cls(TrialStatus.FAILED, reason, detail, dict(metrics or {}))
 
+    def __repr__(self) -> str:
+        """Return one short line, for notebooks."""
+        outcome = self.status if self.reason is None else f"{self.status}, {self.reason}"
+        return f"<nasx evaluation: {outcome}, {len(self.metrics)} metrics, {len(self.history)} epochs>"
+
     @property
     def latency_device(self) -> str:
         """Return the device on which the latency was measured; "" if it was not measured, or the trial has failed."""

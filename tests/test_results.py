@@ -151,3 +151,17 @@ def test_without_pandas_the_command_that_installs_it_is_told(run, monkeypatch):
 
     with pytest.raises(ResourceError, match=r"frames need the package pandas: pip install pandas"):
         run.trials()
+
+
+def test_every_record_is_printed_in_one_short_line(run):
+    from nasx.experiment import Experiment
+
+    experiment, best = Experiment.of_run(run.path), run.front()[0]
+    data = experiment.data
+    records = [run, best, best.trial, best.trial.evaluation, best.trial.evaluation.scores[0], best._source]
+    records += [best.predict(data.validation.images[:9]), data, data.train, run.info, run.summary, run.options]
+    components = [experiment.space, experiment.scorer, experiment.dataset, experiment.execution, experiment.recipe]
+
+    for each in (*records, *components, experiment, experiment.algorithm(1)):
+        assert "\n" not in repr(each), type(each)
+        assert len(repr(each)) < 250, type(each)

@@ -97,6 +97,11 @@ class LabeledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """Return one short line, for notebooks."""
+        size = " x ".join(map(str, self.shape))
+        return f"<nasx images: {len(self):,} of {size}, {self.n_classes} classes>"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of every image."""
@@ -146,6 +151,10 @@ class SearchData:
     validation: LabeledImages
     mean: NDArray[np.float32]  # (channels,) of the training images, pixels scaled to [0, 1]
     std: NDArray[np.float32]  # (channels,) of the same pixels; 1 for a constant channel
+
+    def __repr__(self) -> str:
+        """Return one short line, for notebooks."""
+        return f"<nasx data: training {self.train}, validation {self.validation}>"
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -46,6 +46,10 @@ class Source:
     facts: Mapping[str, str]  # figures for the card, name -> value
     recipe: Mapping[str, Any]  # training settings for the card
     n_calibration: int  # number of images for the calibration of the confidence
+
+    def __repr__(self) -> str:
+        return f"<nasx source of an export: {self.description.arch_id}>"
+
     report: ClassReport | None = None  # recall, precision and confusions; None: unknown
     report_image: str = "validation image"  # images of the report, in the singular
     no_report: str = ""  # sentence: why there is no report

@@ -55,6 +55,10 @@ class FrontSummary:
     certain_hypervolume: float | None = None  # reached by the front's true values with probability CERTAIN
     latency_devices: tuple[str, ...] = ()  # on which the objective latency was measured; empty: not measured
 
+    def __repr__(self) -> str:
+        """Return one short line, for notebooks."""
+        return f"<nasx summary: {len(self.architectures):,} networks, front of {len(self.front)}>"
+
     @property
     def is_estimated(self) -> bool:
         """True if values are estimates with an uncertainty, False if they are means of the trainings."""

@@ -43,6 +43,10 @@ class RunInfo:
     alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles; empty: unknown
     config: Mapping[str, Any] = field(default_factory=dict)  # resolved, at the start; empty: unknown, of an older run
 
+    def __repr__(self) -> str:
+        """Return one short line, for notebooks."""
+        return f"<nasx run info: {self.name}, seed {self.seed}, objectives {', '.join(self.objectives)}>"
+
 
 @dataclass(frozen=True)
 class Lineage:
