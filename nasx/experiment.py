@@ -20,6 +20,7 @@ from nasx.config.schema import ExperimentConfig, read_config
 from nasx.errors import ConfigError, DataError, NasxError, SettingError
 from nasx.execution.imports import gc_paused
 from nasx.protocols import (
+    AcceptsInitial,
     ChecksClasses,
     ChecksNetworks,
     Dataset,
@@ -32,6 +33,7 @@ from nasx.protocols import (
     SearchAlgorithm,
     SearchSpace,
 )
+from nasx.runs.check import genotype_problem
 from nasx.runs.directory import CORRECTIONS_COPY, file_in
 from nasx.runs.rows import DataRecord, RunInfo
 from nasx.runs.stored_run import (
@@ -178,9 +180,24 @@ class Experiment:
             alleles=self.allele_names,
             exact=tuple(objective.is_exact for objective in self.objectives),
             is_noisy=self.evaluate.is_noisy if isinstance(self.evaluate, ReportsNoise) else True,
+            initial=self._initial,
         )
         algorithm: SearchAlgorithm = build(self.config.algorithm, "algorithm", problem=problem)
+        if self._initial and not isinstance(algorithm, AcceptsInitial):
+            raise ConfigError(
+                f"warm_start: {type(algorithm).__name__} has no attribute `initial`, so it cannot begin with given "
+                "networks. Choose another algorithm, or see nasx.protocols.AcceptsInitial."
+            )
         return algorithm
+
+    @property
+    def _initial(self) -> tuple[Genotype, ...]:
+        """The networks with which the search begins. Raises ConfigError if one is none of the space."""
+        initial = () if self.config.warm_start is None else self.config.warm_start.genotypes
+        for genotype in initial:
+            if problem := genotype_problem(self.space, genotype):
+                raise ConfigError(f"warm_start.genotypes: {list(genotype)} is no network of this space: {problem}.")
+        return initial
 
     def _build(self, node: Mapping[str, Any], key: str) -> Any:
         """Build a component after comparing the files that it reads with those of the run."""

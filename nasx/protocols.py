@@ -165,6 +165,7 @@ class Problem:
     alleles: tuple[tuple[str, ...], ...] = ()  # names of each gene's alleles; (): unnamed
     exact: tuple[bool, ...] = ()  # for each objective, whether it is free of noise, e.g. parameters; (): none is
     is_noisy: bool = True  # whether re-training a network may change its costs; False: never re-train
+    initial: tuple[Genotype, ...] = ()  # networks to propose first, in this order: see `AcceptsInitial`
 
 
 class SearchAlgorithm(Protocol):
@@ -200,6 +201,13 @@ class Replayable(Protocol):
 
         Raises ValueError if its number is not the next one, or if costs that it depends on were not received.
         """
+
+
+@runtime_checkable
+class AcceptsInitial(Protocol):
+    """Search algorithm whose first candidates are those of `Problem.initial`. Needed for a warm start only."""
+
+    initial: tuple[Genotype, ...]
 
 
 @runtime_checkable

@@ -65,6 +65,7 @@ def search(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     *,
     run_dir: str | Path | None = None,
+    warm_start: str | Path | None = None,
     progress: bool = True,
 ) -> Run:
     """Search for accurate, introspectable networks, as `nasx search` does, and return the run.
@@ -75,6 +76,7 @@ def search(
         config: path of a YAML file, name of a packaged config ("digits"), or a composed config.
         overrides: settings on top, as `["algorithm.evaluations=16"]` or `{"algorithm.evaluations": 16}`.
         run_dir: new directory of the run; by default runs/<name>/<timestamp>.
+        warm_start: directory of a run whose front is trained first; only its architectures are used.
         progress: print progress on stderr.
 
     Raises:
@@ -87,6 +89,7 @@ def search(
     from nasx.workflows.search import start  # torch takes seconds to load
 
     words = _as_words(overrides)
+    begin_with = None if warm_start is None else find_run(Path(warm_start), default_runs_dir())
     if isinstance(config, Mapping):
         if words:
             raise ConfigError("overrides need a config by name or path: change the mapping instead.")
@@ -94,7 +97,8 @@ def search(
     else:
         composed = {**compose_unchecked(config, words), "provenance": provenance(config, words)}
     with _progress(progress) as (watch, notify):
-        loop = start(composed, run_dir=None if run_dir is None else Path(run_dir), watch=watch, notify=notify)
+        place = None if run_dir is None else Path(run_dir)
+        loop = start(composed, run_dir=place, warm_start=begin_with, watch=watch, notify=notify)
     return _finished(loop, composed["finetune_front"], notify, ReadOptions(trust_code=True))
 
 

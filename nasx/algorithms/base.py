@@ -31,6 +31,7 @@ from nasx.trial import Candidate, Genotype, derive_seed
 Mode = Literal["auto", "steady_state", "generational", "free_running"]
 Lag = Annotated[int, Field(ge=1)]  # candidate k depends on the results up to k - lag
 
+WARM_START = "warm_start"  # operator of the candidates with which the search was told to begin
 RETRAINING = "retraining"  # operator of the candidates that train a known network again
 TRIES_PER_CHANGE = 8  # known or disconnected proposals before one more gene is changed
 UNIFORM_TRIES = 100  # uniform draws after that, before a known network is proposed again
@@ -122,6 +123,7 @@ class Algorithm(ABC):
         self.gene_sizes = problem.gene_sizes
         self.n_objectives = problem.n_objectives
         self.seed = problem.seed
+        self.initial = problem.initial
         self.retraining: Share = retraining if problem.is_noisy else 0.0
         self._key = lru_cache(KEY_CACHE_SIZE)(lambda g: problem.key(g) if problem.is_connected(g) else None)
         self._known: set[Genotype | None] = {None}  # keys of all candidates; None: the genotype is no network
@@ -151,7 +153,9 @@ class Algorithm(ABC):
         if not self._absorb_results(number):
             return None
         known = self._choose_retraining(number)
-        if known is None:
+        if number < len(self.initial):
+            proposal, replicate = Proposal(self.initial[number], WARM_START), 0
+        elif known is None:
             rng = np.random.default_rng(derive_seed(self.seed, "candidate", number))
             proposal, replicate = self._draw(number, rng), 0
         else:
@@ -226,7 +230,7 @@ class Algorithm(ABC):
     def _choose_retraining(self, number: int) -> Genotype | None:
         """Return the network that candidate `number` trains again; None: it is a new network."""
         surrogate = self._surrogate
-        if surrogate is None or self.retraining == 0 or len(surrogate.keys) < 2:
+        if number < len(self.initial) or surrogate is None or self.retraining == 0 or len(surrogate.keys) < 2:
             return None
         rng = np.random.default_rng(derive_seed(self.seed, "retraining", number))
         if not is_due_early(number, self._n_retrained, self.retraining):

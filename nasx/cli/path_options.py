@@ -20,6 +20,7 @@ PATH_OPTIONS = frozenset(
         "--sheet",
         "--similarity",
         "--synsets",
+        "--warm-start",
         "--weights",
         "--wordnet",
     }

@@ -12,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from nasx.cli.options import TrustOption
+from nasx.data.corrected import in_words as corrections_in_words
 from nasx.errors import NasxError, RunError
 from nasx.escaping import printable
 from nasx.reports.summary import summarize_run
 from nasx.reports.tables import trials_table
-from nasx.reports.text import format_volume
+from nasx.reports.text import describe_warm_start, format_volume
 from nasx.runs.check import check_run
 from nasx.runs.directory import default_runs_dir, find_run, list_runs
 from nasx.runs.rows import RunInfo
@@ -87,9 +88,16 @@ def show(
     with open_run(run) as stored:
         trials = [trial for trial in stored.journal.trials() if status is None or trial.status is status]
         objectives = stored.info.objectives
+        facts = {
+            "corrections": corrections_in_words(record.facts) if (record := stored.data.get("corrections")) else "",
+            "warm start": describe_warm_start(stored.found or {}),
+        }
         incidents = [event for event in stored.journal.events() if event.kind in INCIDENTS]
     Console(stderr=True).say(str(run))
     answers().print(trials_table(trials, objectives))
+    for name, fact in facts.items():
+        if fact:
+            answers().say(f"{name}: {fact}")
     for trial in trials:
         is_shown = details or not trial.evaluation.latency_device  # the same in most trials
         if is_shown and (detail := trial.evaluation.detail.strip()):

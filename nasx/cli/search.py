@@ -28,6 +28,10 @@ def search(
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume an interrupted run, or extend a finished one.")
     ] = False,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Begin with the front of this run; its networks are trained again."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the config and the data, print the plan, and stop.")
     ] = False,
@@ -40,6 +44,8 @@ def search(
     """
     if resume == (config is not None):
         raise ConfigError("name a config with --config, e.g. `nasx search --config digits`, or use --resume.")
+    if resume and warm_start is not None:
+        raise ConfigError("--warm-start begins a new search: leave out --resume.")
     advise("No trial has begun: start it again.")
     with gc_paused():  # they take a second to load
         from nasx.cli.progress import SearchDisplay
@@ -49,10 +55,11 @@ def search(
         from nasx.workflows import search as searching
 
     console = Console(stderr=True)
+    begin_with = None if warm_start is None else find_run(warm_start, default_runs_dir())  # before anything slow
     if config is not None:
         composed = compose_unchecked(config, overrides or [])  # checked by `prepare`
         if dry_run:
-            _print_plan(composed, console)
+            _print_plan(composed, console, begin_with)
             return 0
         composed["provenance"] = provenance(config, overrides or [])
 
@@ -61,7 +68,7 @@ def search(
 
     with SearchDisplay(console) as shown:
         if config is not None:
-            loop = searching.start(composed, run_dir=run_dir, watch=shown.watch, notify=notify)
+            loop = searching.start(composed, run_dir=run_dir, warm_start=begin_with, watch=shown.watch, notify=notify)
         else:
             run = find_run(run_dir, default_runs_dir())
             words = overrides or []
@@ -88,17 +95,20 @@ def search(
     return 130
 
 
-def _print_plan(config: Mapping[str, Any], console: Console) -> None:
+def _print_plan(config: Mapping[str, Any], console: Console, warm_start: Path | None) -> None:
     """Print what a search would do on stdout; what it measures and derives for that, on stderr."""
     from nasx.config.auto import derived_settings
     from nasx.config.plain import as_plain
     from nasx.experiment import describe, prepare
     from nasx.planning.plan import describe_time, plan, unbalanced_suggestion  # torch takes seconds to load
+    from nasx.workflows.warm_start import with_warm_start
 
     with console.status("reading the data, timing a training ..."):
         if is_derived := bool(derived_settings(config)):
             lines: list[str] = []
             config, _ = plan(as_plain(config), lines.append)
+        if warm_start is not None:
+            config = with_warm_start(as_plain(config), warm_start, console.say)
         experiment = prepare(config)
         text = describe(experiment)
         if not is_derived:

@@ -81,6 +81,14 @@ class Search:
 
 
 @settings
+class WarmStart:
+    """Networks with which a search begins; `nasx search --warm-start` writes them."""
+
+    run: str  # from whose front they are, for people
+    genotypes: tuple[tuple[int, ...], ...]
+
+
+@settings
 class ExperimentConfig:
     """Checked config of an experiment."""
 
@@ -103,6 +111,7 @@ class ExperimentConfig:
     finetune_front: Annotated[float, Field(gt=0)] | None = None  # weight of the regularizer in fine-tuning; None: none
     logger: Mapping[str, Any] | None = None  # a component that logs the trials to a tracker
     evaluation: Mapping[str, Any] | None = None  # a component that looks up results; None: candidates are trained
+    warm_start: WarmStart | None = None  # only in a run's config.yaml
     provenance: Mapping[str, Any] = field(default_factory=dict)  # versions and overrides; only in a run's config.yaml
 
     def __post_init__(self) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
+from nasx.escaping import printable
 from nasx.reports.summary import CERTAIN, FrontSummary
 from nasx.trial import Objective
 
@@ -217,3 +220,16 @@ def shorten(name: str, width: int = 16) -> str:
         return name
     tail = (width - 1) // 2
     return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+def describe_warm_start(config: Mapping[str, Any]) -> str:
+    """Return from which run a search was started, from its config; "" if it was not warm-started.
+
+    >>> describe_warm_start({"warm_start": {"run": "runs/digits/1", "genotypes": [[0], [1]]}})
+    '2 networks of the front of runs/digits/1'
+    """
+    found = config.get("warm_start")
+    if not isinstance(found, Mapping) or not isinstance(found.get("genotypes"), list):
+        return ""
+    count = len(found["genotypes"])
+    return f"{count} network{'s' * (count != 1)} of the front of {printable(str(found.get('run')))}"

@@ -42,6 +42,7 @@ from nasx.runs.directory import (
 from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
 from nasx.runs.stored_run import VERSIONS, ReadOptions, StoredRun, open_run, version_notice, versions
+from nasx.workflows.warm_start import with_warm_start
 
 if TYPE_CHECKING:
     from nasx.trackers.tracking import Tracking
@@ -55,6 +56,7 @@ def start(
     config: Mapping[str, Any],
     *,
     run_dir: Path | None = None,
+    warm_start: Path | None = None,
     watch: Watch | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> SearchLoop:
@@ -63,6 +65,7 @@ def start(
     Args:
         config: as `nasx.config.compose.compose` returns it.
         run_dir: must not exist or be empty; None: a new directory below `runs_dir` of the config.
+        warm_start: run whose front is trained first; None: begin as the config says.
         watch: is called with the loop when its progress may have changed.
         notify: receives messages for the user, one line each.
 
@@ -74,6 +77,8 @@ def start(
     plain: Config = replace_leaves(as_plain(config), _without_variables)
     with interruptible():
         planned = _planned(plain, notify)
+        if warm_start is not None:
+            planned = with_warm_start(planned, warm_start, notify or (lambda line: None))
         with ExitStack() as workers:
             return _begin(prepare(planned, workers), planned, run_dir, watch, notify)
 

@@ -16,11 +16,12 @@ from PIL import Image
 
 from nasx.config.components import build, dataset_name, published_name
 from nasx.config.plain import to_yaml
+from nasx.data.corrected import in_words
 from nasx.errors import RunError, first_line
 from nasx.files import read_bounded
 from nasx.networks.edge import NONE, Edge
 from nasx.protocols import HasCells, SearchSpace
-from nasx.reports.text import format_value
+from nasx.reports.text import describe_warm_start, format_value
 from nasx.runs.check import genotype_problem
 from nasx.runs.directory import arch_dir, file_in
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
@@ -49,6 +50,7 @@ class ReportInput:
     commands: Sequence[Mapping[str, Any]] = ()  # for one network: text (without its id), purpose, needs_weights
     config: str = ""  # text of config.yaml
     reproduce: Sequence[str] = ()  # commands that repeat or resume the run
+    facts: Sequence[tuple[str, str]] = ()  # corrections and warm start in words
 
 
 MAX_FIGURE = 50_000_000  # bytes of a figure file
@@ -128,6 +130,7 @@ def load_report_input(run: Path, commands: Sequence[str], options: ReadOptions =
     with open_run(run, trust_code=options.trust_code, notify=options.notify) as stored:
         trials, lineage, info = stored.journal.trials(), stored.journal.candidates(), stored.info
         config = stored.config
+        corrections = stored.data.get("corrections")
     space: Any = build(config["space"], "space")
     cells = space if isinstance(space, HasCells) else None
     genotypes = {t.arch_id: t.genotype for t in trials}
@@ -155,6 +158,14 @@ def load_report_input(run: Path, commands: Sequence[str], options: ReadOptions =
             if name in commands and not (config.get("evaluation") and name == "train")
         ],
         config=to_yaml(config),
+        facts=[
+            (name, fact)
+            for name, fact in (
+                ("corrections", in_words(corrections.facts) if corrections else ""),
+                ("warm start", describe_warm_start(config)),
+            )
+            if fact
+        ],
         reproduce=_reproduce(config, run_dir),
     )
 
@@ -193,4 +204,7 @@ def _reproduce(config: Mapping[str, Any], run_dir: str) -> list[str]:
         return [resume]
     overrides = provenance.get("overrides")
     words = [provenance["config"], *map(str, overrides if isinstance(overrides, list) else ())]
+    warm = config.get("warm_start")
+    if isinstance(warm, Mapping) and isinstance(warm.get("run"), str):
+        words += ["--warm-start", warm["run"]]
     return [f"nasx search --config {shlex.join(words)}", resume]

@@ -72,7 +72,7 @@ def run_data(run: ReportInput) -> dict[str, Any]:
         "figures": {a: [asdict(f) for f in own] for a, own in run.figures.items() if own},
         "looked_up": not run.dataset,
         "commands": [dict(c) for c in run.commands],
-        "facts": _facts(info),
+        "facts": [*_facts(info), *run.facts],
         "config": run.config,
         "reproduce": list(run.reproduce),
     }
