@@ -322,7 +322,7 @@ class Experiment:
 
         Reads the training images.
         """
-        from nasx.data.corrected import in_words  # numpy takes time to load
+        from nasx.data.corrections import in_words  # numpy takes time to load
 
         if self.table is not None or self._images.applied is None:
             return ""

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasx.cli.options import TrustOption
-from nasx.data.corrected import in_words as corrections_in_words
+from nasx.data.corrections import in_words as corrections_in_words
 from nasx.errors import NasxError, RunError
 from nasx.escaping import printable
 from nasx.reports.summary import summarize_run

@@ -327,22 +327,3 @@ def _absolute(path: Path) -> str:
 
 def _quoted(text: str) -> str:
     return repr(shorten_words(printable(text.strip()), 120))
-
-
-def in_words(facts: Mapping[str, Any]) -> str:
-    """Return corrections in words, from the facts of their content; "" if there are none.
-
-    >>> in_words({"relabeled": 31, "dropped": 4, "confirmed": 12, "file": "fixes.csv"})
-    '31 labels changed, 4 images dropped, 12 confirmed (fixes.csv)'
-    """
-    if "relabeled" not in facts:
-        return ""
-    names = ("relabeled", "dropped", "confirmed", "others")
-    relabeled, dropped, confirmed, others = (n if isinstance(n := facts.get(name), int) else 0 for name in names)
-    parts = [f"{relabeled:,} label{'s' * (relabeled != 1)} changed", f"{dropped:,} image{'s' * (dropped != 1)} dropped"]
-    if "confirmed" in facts:
-        parts.append(f"{confirmed:,} confirmed")
-    if others:
-        parts.append(f"{others:,} of test images or skipped files")
-    file = f" ({printable(str(facts['file']))})" if facts.get("file") else ""
-    return ", ".join(parts) + file

@@ -28,11 +28,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nasx.errors import DataError, RunError, did_you_mean
 from nasx.escaping import printable, shorten_words
@@ -167,3 +167,22 @@ def _quoted(text: str) -> str:
 
 def _error(file: str, line: int, problem: str) -> DataError:
     return DataError(f"{file}, line {line}: {problem}{'' if problem.endswith(('.', '?')) else '.'}")
+
+
+def in_words(facts: Mapping[str, Any]) -> str:
+    """Return corrections in words, from the facts of their content; "" if there are none.
+
+    >>> in_words({"relabeled": 31, "dropped": 4, "confirmed": 12, "file": "fixes.csv"})
+    '31 labels changed, 4 images dropped, 12 confirmed (fixes.csv)'
+    """
+    if "relabeled" not in facts:
+        return ""
+    names = ("relabeled", "dropped", "confirmed", "others")
+    relabeled, dropped, confirmed, others = (n if isinstance(n := facts.get(name), int) else 0 for name in names)
+    parts = [f"{relabeled:,} label{'s' * (relabeled != 1)} changed", f"{dropped:,} image{'s' * (dropped != 1)} dropped"]
+    if "confirmed" in facts:
+        parts.append(f"{confirmed:,} confirmed")
+    if others:
+        parts.append(f"{others:,} of test images or skipped files")
+    file = f" ({printable(str(facts['file']))})" if facts.get("file") else ""
+    return ", ".join(parts) + file

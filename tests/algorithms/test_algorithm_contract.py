@@ -262,3 +262,20 @@ def test_results_of_unknown_or_finished_candidates_raise_value_error(make):
     algorithm.tell(number, (1, 1))
     with pytest.raises(ValueError, match="already has a result"):
         algorithm.tell(number, (1, 1))
+
+
+@over_all
+def test_given_networks_are_proposed_first_and_then_the_search_goes_on(make):
+    initial = ((2, 3, 1, 4), (0, 0, 0, 1), (1, 2, 0, 3))
+    algorithm = build(make, initial=initial)
+
+    candidates = []
+    for _ in range(20):
+        candidate = algorithm.ask()
+        algorithm.tell(candidate.number, result(candidate))
+        candidates.append(candidate)
+
+    assert tuple(c.genotype for c in candidates[:3]) == initial
+    assert [c.operator for c in candidates[:3]] == ["warm_start"] * 3
+    assert "warm_start" not in {c.operator for c in candidates[3:]}
+    assert not {c.genotype for c in candidates[3:] if c.replicate == 0} & set(initial)

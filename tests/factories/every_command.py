@@ -47,7 +47,11 @@ LINES: dict[str, tuple[str, ...]] = {
     ),
     "score": ("score hostile_model:model --data {data} dataset.image_size=12 dataset.grayscale=true --format json",),
     "train": ("train --run-dir {run} --arch-id {id} --out {out}/trained training.epochs=1 --calibration 0.3",),
-    "search": ("search --config {config} --dry-run", "search --resume --run-dir {run}"),
+    "search": (
+        "search --config {config} --dry-run",
+        "search --config {config} --dry-run --warm-start {run}",
+        "search --resume --run-dir {run}",
+    ),
 }
 QUICK = ("pareto", "runs", "compare", "report")  # commands that only read runs
 

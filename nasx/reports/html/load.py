@@ -16,7 +16,7 @@ from PIL import Image
 
 from nasx.config.components import build, dataset_name, published_name
 from nasx.config.plain import to_yaml
-from nasx.data.corrected import in_words
+from nasx.data.corrections import in_words
 from nasx.errors import RunError, first_line
 from nasx.files import read_bounded
 from nasx.networks.edge import NONE, Edge
