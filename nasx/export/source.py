@@ -15,7 +15,7 @@ import nasx
 from nasx.config.components import build, current_settings, dataset_name
 from nasx.config.trust import check_targets
 from nasx.data.batches import Pixels
-from nasx.data.corrected import in_words
+from nasx.data.corrections import in_words
 from nasx.diagnostics.class_report import ClassReport, from_entries
 from nasx.diagnostics.confidence import Confidence, fit_confidence
 from nasx.errors import RunError
