@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -12,9 +13,10 @@ from nasx.diagnostics.class_report import ClassReport
 from nasx.export.predict import Summary
 from nasx.reports.class_tables import HEADER, class_row, confusion_lines, error_sentence
 from nasx.reports.text import clean, shorten
-from nasx.terminal import Console
+from nasx.terminal import UNLIMITED, Console
 
 MAX_MATRIX = 12  # classes up to which the confusion matrix is printed
+MIN_NAME = 12  # columns of a terminal for the names of classes
 NAME_WIDTH = 10  # characters of a class name above a column of the matrix
 
 
@@ -29,6 +31,8 @@ def print_summary(summary: Summary, threshold: float, log: Console) -> None:
     unsure = f"{summary.n_unsure:,} with a confidence below {threshold:.0%}"
     unreadable = f"; {summary.n_unreadable:,} cannot be read" if summary.n_unreadable else ""
     log.say(f"{summary.n:,} image{'s' * (summary.n != 1)} classified, {unsure}{unreadable}.")
+    if not log.is_terminal:  # a file or a pipe: nothing is cut
+        log.width = UNLIMITED
     if summary.n:
         log.print(_counts(summary, threshold))
     if summary.report is not None:
@@ -76,5 +80,7 @@ def _matrix(report: ClassReport) -> Table:
 def _new_table(*headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, header in enumerate(headers):
-        table.add_column(Text(header), justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
+        # names may wrap, but never vanish: numbers have no room to give
+        width = None if i else min(MIN_NAME, cell_len(header))
+        table.add_column(Text(header), justify="right" if i else "left", min_width=width, overflow="fold")
     return table

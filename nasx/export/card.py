@@ -192,7 +192,7 @@ def _limits(source: Source) -> str:
 - Images of anything else are assigned to one of the {len(description.class_names)} classes, possibly with high
   confidence.
 - The figures apply to images like those of {_plain(description.dataset)}, not to other cameras, crops or colors.
-- Only the central part of a picture is seen: {_crop(description.shape[1], description.shape[2])}, then
+- The model sees only the central {_crop(*description.shape[1:])} of a picture, at
   {description.shape[1]} x {description.shape[2]} pixels."""
 
 

@@ -214,3 +214,64 @@ def test_a_model_that_does_not_fit_its_description_is_refused(model, described, 
 
     with pytest.raises(DataError, match=r"cannot be loaded .*size mismatch"):
         load_model(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def sorted_images(tmp_path) -> Path:
+    """Write Lines into folders of their classes, with other folders and files around them."""
+    root, lines = tmp_path / "sorted", Lines().test()
+    for i in range(24):
+        folder = root / "Test" / lines.class_names[lines.labels[i]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(lines.images[i, 0]).save(folder / f"{i}.png")
+    for folder in ("misc", ".hidden", "__MACOSX"):
+        (root / folder).mkdir()
+        Image.fromarray(lines.images[0, 0]).save(root / folder / "0.png")
+    (root / "photo.heic").write_bytes(b"x")
+    (root / "notes").write_text("x")
+    (root / "misc" / "bad.png").write_bytes(b"x")
+    return root
+
+
+def test_a_folder_ends_with_counts_and_a_confusion_matrix_against_its_class_folders(model, sorted_images, capsys):
+    assert main(["predict", str(model), str(sorted_images), "--format=csv", "--threshold=1"]) == 2
+
+    out, err = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(out)))
+    known = [row for row in rows if row["true_class"]]
+    right = sum(row["class"] == row["true_class"] for row in known)
+    assert len(known) == 24
+    assert "25 images classified, 25 with a confidence below 100%; 1 cannot be read." in err
+    assert f"({24 - right} of 24 images); macro error" in err
+    assert "1 image in no such folder: not in these figures." in err
+    assert "1 .heic" in err
+    for name in ("none", "horizontal", "vertical", "diagonal"):
+        n = sum(row["class"] == name for row in rows)
+        own = [row["class"] for row in known if row["true_class"] == name]
+        assert re.search(rf"^ {name} +{n} +(\d|-)", err, re.MULTILINE), err
+        assert f"({own.count(name)} of {len(own)})" in err
+    matrix = err[err.index("true class") :].splitlines()[2:6]
+    assert sum(int(cell) for line in matrix for cell in line.split()[1:]) == 24
+
+
+def test_hidden_folders_are_not_read_and_other_files_are_counted(sorted_images):
+    found = list_images([str(sorted_images)], ("none", "horizontal", "vertical", "diagonal"))
+
+    folders = {file.path.parent.name for file in found.files}
+    assert ".hidden" not in folders
+    assert found.skipped[".heic"] == 1
+    assert {file.true_class for file in found.files if file.path.parent.name == "misc"} == {None}
+
+
+def test_an_image_without_a_class_folder_has_no_matrix(model, images, capsys):
+    assert main(["predict", str(model), str(images / "a.png"), str(images / "b.jpg")]) == 0
+
+    err = capsys.readouterr().err
+    assert "2 images classified" in err
+    assert "Against the classes" not in err
+
+
+def test_the_model_that_was_taken_from_a_directory_is_named(model, images, capsys):
+    assert main(["predict", str(model), str(images / "a.png")]) == 0
+
+    assert f"The model: {model / 'model.safetensors'}" in capsys.readouterr().err
