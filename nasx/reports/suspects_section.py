@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SUSPECTS: Final = "suspects.png"
 SHOWN_SUSPECTS: Final = 8
+SUREST: Final = 0.9  # largest expected share of wrong labels that is stated: the estimate is no surer
 PathOf = Callable[[str], Path]  # from the name of a file in `LabeledImages.files` to its path
 
 
@@ -70,8 +71,9 @@ def verdict(suspects: Suspects) -> str:
         )
     return (
         f"Verdict: about {found.number:,} of {images} ({format_percent(found.number / n)}) probably have a wrong label "
-        f"({found.low:,} to {found.high:,}). Among the first {found.number:,} suspects, about "
-        f"{format_percent(round(suspects.precision, 1))} are expected to be wrong; review those."
+        f"({found.low:,} to {found.high:,}). Review the first {found.high:,} suspects: of the first {found.low:,}, "
+        f"about {format_percent(min(round(suspects.precision, 1), SUREST))} are expected to be wrong, later ones less "
+        "often."
     )
 
 

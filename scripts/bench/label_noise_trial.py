@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from nasx.data.augmentation import Augmentation
+from nasx.data.corrected import apply
 from nasx.data.corrections import COLUMNS, Action, parse_corrections
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.data.mnist import FashionMNIST
@@ -173,15 +174,8 @@ def corrections_of(suspects: Suspects, action: Action) -> bytes:
 
 def _corrected(job: Job, dataset: NoisyDataset, content: bytes) -> SearchData:
     """Return the data after corrections, with the same images in each part as before."""
-    images = dataset.images
-    labels, is_dropped = images.labels.copy(), np.zeros(len(images), dtype=bool)
-    for decision in parse_corrections(content, "corrections.csv").decisions:
-        if decision.action is Action.DROP:
-            is_dropped[int(decision.image)] = True
-        else:
-            labels[int(decision.image)] = images.class_names.index(decision.label)
-    kept = (part[~is_dropped[part]] for part in _parts(job, images))
-    return cut(replace(images, labels=labels), *kept)
+    applied = apply(parse_corrections(content, "corrections.csv"), dataset, dataset.images)
+    return cut(applied.relabeled, *(applied.kept(part) for part in _parts(job, dataset.images)))
 
 
 def _images(job: Job, data_root: Path) -> LabeledImages:

@@ -20,8 +20,8 @@ from nasx.errors import SettingError
 from nasx.escaping import printable
 from nasx.reports.debugging_page import debugging_page, reliability_csv, write_debugging
 from nasx.reports.figures.image_grid import suspects_figure
-from nasx.reports.page import as_html, as_markdown, as_terminal
-from nasx.reports.suspects_section import suspects_csv
+from nasx.reports.page import Page, as_html, as_markdown, as_terminal
+from nasx.reports.suspects_section import SUSPECTS, suspects_csv, suspects_section, verdict
 from nasx.trial import Evaluation, TrialStatus
 from nasx.workflows.network_pages import find_pair
 from tests.factories.trials import make_score, make_trial, symmetric
@@ -35,7 +35,6 @@ PROBABILITIES = np.array(
     [[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.1, 0.2, 0.7], [0.04, 0.06, 0.9], [0.2, 0.7, 0.1], [0.2, 0.2, 0.6]]
 )
 ESTIMATE = ErrorEstimate(1, 1, 2)
-FILES = ("cat/a.jpg", "dog/b.jpg", "ship/c.jpg", "cat/=d,e.jpg")  # of the training images
 
 
 def make_suspects(images, class_names=("cat", "dog", "ship"), estimate=ESTIMATE, files=()):
@@ -45,7 +44,7 @@ def make_suspects(images, class_names=("cat", "dog", "ship"), estimate=ESTIMATE,
     return Suspects(
         train=everything.take(np.arange(4)),
         validation=everything.take(np.arange(4, 6)),
-        probabilities=PROBABILITIES,
+        probabilities=PROBABILITIES.copy(),
         out_of_sample=np.arange(6) >= 4,
         confidence=relative_confidence(labels, PROBABILITIES),
         distance=np.array([-0.3, 0.2, -0.1, 0.4, -0.2, -0.5]),
@@ -180,6 +179,34 @@ def test_the_csv_ranks_every_image_under_its_position_in_the_dataset():
         "likely_error": "yes",
     }
     assert {row["part"] for row in rows if row["out_of_sample"] == "yes"} == {"validation"}
+
+
+def test_suspects_are_named_by_their_files_and_linked_in_html(tmp_path):
+    images = np.zeros((6, 1, 8, 8), dtype=np.uint8)
+    files = ("cat/a.jpg", "dog/b.jpg", "ship/c.jpg", 'cat/#1 "x".jpg', "dog/e.jpg", "ship/f.jpg")
+    suspects = make_suspects(images, files=files)
+
+    found = suspects_section(suspects, path_of=lambda name: tmp_path / name)
+    page = as_html(Page("title", (), (found,)), {SUSPECTS: b""})
+
+    assert found.table[1][0] == 'cat/#1 "x".jpg'
+    assert f'href="{tmp_path.as_uri()}/cat/%231%20%22x%22.jpg"' in page
+    assert next(csv.DictReader(io.StringIO(suspects_csv(suspects))))["image"] == 'cat/#1 "x".jpg'
+
+
+@pytest.mark.parametrize(
+    ("estimate", "wrong", "words"),
+    [
+        (ErrorEstimate(0, 0, 0), (), "no more suspects than expected"),
+        (ErrorEstimate(1, 1, 2), (), "about 1 of 6 images"),
+        (ErrorEstimate(1, 0, 2), (4, 5), "too weak to find wrong labels: 100 % of 6 images"),
+    ],
+)
+def test_the_verdict_is_in_words(estimate, wrong, words):
+    suspects = make_suspects(np.zeros((6, 1, 8, 8), dtype=np.uint8), estimate=estimate)
+    suspects.probabilities[list(wrong)] = suspects.probabilities[list(wrong)][:, [1, 2, 0]]
+
+    assert words in verdict(suspects)
 
 
 def test_the_bins_of_the_reliability_diagram_are_written_out():

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
-from nasx.escaping import printable
-from nasx.reports.figures.names import class_labels, drawable_names, fit, text_width
+from nasx.reports.figures.names import class_labels, drawable, drawable_names, fit, text_width
 from nasx.reports.figures.style import DIVERGING, WIDTH, styled
 from nasx.reports.palette import FAINT, INK, MUTED, VERMILLION
+from nasx.reports.text import clean
 
 if TYPE_CHECKING:
     from nasx.data.check import DataReport
@@ -211,7 +211,6 @@ SUSPECT_SIDE: Final = (WIDTH - 2 * MARGIN - (SUSPECT_COLUMNS - 1) * GAP) / SUSPE
 SUSPECT_LINE: Final = 0.135  # inches
 SUSPECT_ROW: Final = SUSPECT_SIDE + 4 * SUSPECT_LINE + 0.16  # inches: two lines for the file, and one per class
 SUSPECT_HEAD: Final = 0.62  # inches
-SUSPECT_LETTERS: Final = 17  # per line
 
 
 @styled
@@ -234,26 +233,27 @@ def suspects_figure(suspects: Suspects) -> Figure:
 def _caption(sheet: Sheet, x: float, suspects: Suspects, i: int, color: str) -> None:
     """Write the name of a suspect in up to two lines below its image, then its label and the predicted class."""
     names = drawable_names(suspects.class_names)
-    lines = fold_name(suspects.name(i), SUSPECT_LETTERS)
+    lines = fold_name(suspects.name(i), SUSPECT_SIDE, 7)
     below = SUSPECT_SIDE + 0.04
     for number, line in enumerate(lines):
-        sheet.text(x, fit(line, SUSPECT_SIDE, 7), 7, MUTED, drop=below + number * SUSPECT_LINE)
+        sheet.text(x, line, 7, MUTED, drop=below + number * SUSPECT_LINE)
     below += len(lines) * SUSPECT_LINE
     sheet.text(x, fit(names[suspects.labels[i]], SUSPECT_SIDE, 7.5), 7.5, drop=below)
     predicted = _with_name("→ ", names[suspects.predicted[i]], "", SUSPECT_SIDE, 7.5)
     sheet.text(x, predicted, 7.5, color, drop=below + SUSPECT_LINE)
 
 
-def fold_name(name: str, letters: int) -> tuple[str, ...]:
-    """Return the name of a file in one or two lines; of a longer name its end, which differs from file to file.
+def fold_name(name: str, inches: float, size: float) -> tuple[str, ...]:
+    """Return a name in one or two lines, the middle of the second one cut if it is too long.
 
-    >>> fold_name("cat/1.jpg", 9), fold_name("images/cat/0123.jpg", 10), fold_name("a" * 30 + ".jpg", 8)
-    (('cat/1.jpg',), ('images/cat', '/0123.jpg'), ('…aaa', 'aaaa.jpg'))
+    Args:
+        name: from outside.
+        inches: width of the lines.
+        size: of the text, in points.
+
+    >>> fold_name("cat/1.jpg", 1.0, 7), len(fold_name("cat/" + "x" * 99, 1.0, 7))
+    (('cat/1.jpg',), 2)
     """
-    text = " ".join(printable(name).split())
-    if len(text) <= letters:
-        return (text,)
-    if len(text) > 2 * letters:
-        text = "…" + text[-(2 * letters - 5) :]
-        return text[: letters - 4], text[letters - 4 :]
-    return text[:letters], text[letters:]
+    text = drawable(clean(name))
+    first = next(n for n in range(len(text), -1, -1) if n <= 1 or text_width(text[:n], size) <= inches)
+    return (text,) if first == len(text) else (text[:first], fit(text[first:], inches, size))
