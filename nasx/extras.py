@@ -5,6 +5,7 @@ from __future__ import annotations
 # `pip install 'nasx[onnx]'` would look nasx up on PyPI, which does not have it: messages name the packages themselves
 EXTRAS: dict[str, tuple[str, ...]] = {
     "huggingface": ("datasets",),
+    "medical": ("pydicom",),
     "mlflow": ("mlflow-skinny",),
     "notebook": ("pandas",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),

@@ -275,6 +275,14 @@ class HasFiles(Protocol):
         """Return the path of an image from its name in `LabeledImages.files`."""
 
 
+@runtime_checkable
+class HasNotices(Protocol):
+    """Dataset that reports what it left out, so that a user knows it before a search. Optional."""
+
+    def notices(self) -> Sequence[str]:
+        """Return what a user should know about the files, one line each, e.g. how many are no images."""
+
+
 class Execution(Protocol):
     """Execution: takes jobs from the search loop, evaluates them and returns the results to it."""
 

@@ -130,7 +130,10 @@ def is_truncated(image: Image.Image) -> bool:
 
 
 def declared_range(image: Image.Image) -> tuple[float, float] | None:
-    """Return the range of pixel values that the file declares, or None if it declares none."""
+    """Return the range of pixel values that the file declares, or None if it declares none.
+
+    The chunk sBIT of PNG is no such range: by the standard, values of fewer bits are stored scaled to all 16.
+    """
     if "value_range" in image.info:  # DICOM
         return image.info["value_range"]  # type: ignore[no-any-return]
     if image.mode == "F" or not is_wide(image):
@@ -140,8 +143,7 @@ def declared_range(image: Image.Image) -> tuple[float, float] | None:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         low, high = (image.tag_v2.get(tag, (None,)) for tag in (280, 281))  # MinSampleValue, MaxSampleValue
         return (float(low[0] or 0), float(high[0])) if high[0] and high[0] > (low[0] or 0) else None
-    bits = _significant_bits(image)
-    return (0.0, float(2**bits - 1)) if bits else None
+    return None
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -149,27 +151,6 @@ def _raw_mode(image: Image.Image) -> str:
     arguments = tiles[0][3] if tiles else ""
     found = arguments if isinstance(arguments, str) else (arguments[0] if arguments else "")
     return found if isinstance(found, str) else ""
-
-
-def _significant_bits(image: Image.Image) -> int | None:
-    """Return the chunk sBIT of a gray PNG file, which Pillow does not read."""
-    file = getattr(image, "fp", None)
-    if image.format != "PNG" or file is None:
-        return None
-    place = file.tell()
-    try:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind == b"sBIT" and length == 1:
-                bits = file.read(1)[0]
-                return bits if 8 < bits < 16 else None
-            if kind == b"IDAT":
-                return None
-            file.seek(length + 4, 1)
-    finally:
-        file.seek(place)
-    return None
 
 
 def _usable_range(image: Image.Image, value_range: tuple[float, float] | None) -> tuple[float, float] | None:

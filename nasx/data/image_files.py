@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -25,8 +27,13 @@ class DamagedFileError(DataError):
 def is_image_file(path: Path) -> bool:
     """Return whether the suffix is of an image format that can be read, and the file is not hidden."""
     suffix = path.suffix.lower()
-    is_known = suffix in DICOM_SUFFIXES or Image.registered_extensions().get(suffix) in formats()
+    is_known = (suffix in DICOM_SUFFIXES and _has_pydicom()) or Image.registered_extensions().get(suffix) in formats()
     return is_known and not path.name.startswith(".")
+
+
+@cache
+def _has_pydicom() -> bool:
+    return find_spec("pydicom") is not None
 
 
 def read_image(

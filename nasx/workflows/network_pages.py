@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from nasx.config.settings import AtLeastOne, check_argument
-from nasx.data.image_files import read_image
+from nasx.data.value_range import read_like
 from nasx.diagnostics.debug import debug as debug_network
 from nasx.diagnostics.debug import suspects_of
 from nasx.diagnostics.explain import explain as explain_network
@@ -154,7 +154,7 @@ def explain_image(
         channels, height, _ = data.shape
         if not Path(sample).is_file():
             raise SettingError("--sample", f"must be an image file or an index, got {sample!r}.")
-        image, label = read_image(Path(sample), size=height, channels=channels), None
+        image, label = read_like(experiment.dataset, Path(sample), size=height, channels=channels), None
         name, key = Path(sample).name, Path(sample).stem
     directory = out or arch_dir(run_dir, trial.arch_id, "explanation", f"image_{key}")
     found = explain_one_image(network, data, image, name=name, label=label, seed=trial.seed)
