@@ -30,6 +30,7 @@ GROUPS = {
     r"browser tests need": "browser",
     r"extra bench|'(optuna|psutil|packaging)'": "benchmarks",
     r"'datasets'": "Hugging Face",
+    r"'pydicom'": "DICOM",
     r"MLflow|'mlflow'": "MLflow",
     r"wandb": "Weights & Biases",
     r"WordNet": "WordNet",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich import box
@@ -19,7 +19,7 @@ from nasx.escaping import printable, to_json
 from nasx.terminal import Console, answers
 
 if TYPE_CHECKING:
-    from nasx.data.check import DataReport, PartReport
+    from nasx.data.check import DataReport, FolderReport, Pair, PartReport
     from nasx.introspection.class_similarity import ClassSimilarity
 
 WORDNET = "wordnet"
@@ -28,6 +28,11 @@ WORDNET = "wordnet"
 class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
+    JSON = "json"
+
+
+class CheckFormat(StrEnum):
+    TEXT = "text"
     JSON = "json"
 
 
@@ -67,8 +72,12 @@ def check(
     sheet: Annotated[
         Path | None, typer.Option(help="Draw sample images of each class into this .png, .svg or .pdf file.")
     ] = None,
+    output: Annotated[CheckFormat, typer.Option("--format", help="json lists every finding.")] = CheckFormat.TEXT,
 ) -> int:
-    """Check a dataset: counts, classes, balance, damaged files, leaks. Exit status 2 if it is not sound."""
+    """Check a dataset: layout, sizes, conversions, classes, damaged files, contradictions, leaks.
+
+    Exit status 0 if it is sound, 2 if not; the last lines then say what to do.
+    """
     from nasx.data.check import check_dataset
 
     if sheet is not None:
@@ -76,9 +85,16 @@ def check(
         from nasx.reports.figures.style import check_format, save  # matplotlib takes half a second to load
 
         check_format(sheet)  # before anything slow
-    with Console(stderr=True).status(f"Reading {dataset} ..."):
-        report = check_dataset(choose_dataset(dataset, overrides or []))
-    Console().print(Text(describe(report)), soft_wrap=True)
+    chosen = choose_dataset(dataset, overrides or [])
+    with Progress(
+        TextColumn("Reading images"), BarColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task("", total=None)
+        report = check_dataset(chosen, lambda done, total: bar.update(task, completed=done, total=total))
+    if output is CheckFormat.JSON:
+        print(to_json(report.as_record()))
+    else:
+        Console().print(Text(describe(report)), soft_wrap=True)
     if sheet is not None:
         save(contact_sheet(report), sheet)
         Console(stderr=True).say(f"Contact sheet: {sheet}")
@@ -149,13 +165,50 @@ def _matrix(similarity: ClassSimilarity) -> Table:
     return table
 
 
+FEW: Final = 5  # findings of a kind that are printed; --format json has all
+
+
 def describe(report: DataReport) -> str:
     """Return a report as lines of text."""
-    lines = [f"{report.name}: {'sound' if report.is_sound else 'NOT sound'}"]
+    lines = [f"{printable(report.name)}: {'sound' if report.is_sound else 'NOT sound'}"]
+    if report.files:
+        lines += _files(report.files)
     lines += _part("training", report.train) + _part("test", report.test)
-    if report.leaked:
-        lines.append(f"{report.leaked:,} test images equal a training image, pixel for pixel")
+    lines += _pairs("test images equal a training image, pixel for pixel", report.leaks)
+    lines += _pairs("images are equal but in different classes", report.contradictions)
+    if report.problems:
+        lines += ["What to do:", *(f"  {printable(problem)}" for problem in report.problems)]
     return "\n".join(lines)
+
+
+def _files(files: FolderReport) -> list[str]:
+    facts = files.facts
+    lines = [f"layout: {files.layout}"]
+    if files.ignored:
+        lines.append(f"ignored next to these folders: {', '.join(map(printable, _few(files.ignored)))}")
+    if sizes := ", ".join(f"{height} x {width} ({name})" for name, (height, width) in facts.sizes.items()):
+        lines.append(f"sizes in pixels, height x width: {sizes}")
+    if facts.modes:
+        lines.append(f"modes: {', '.join(f'{n:,} {mode}' for mode, n in facts.modes.most_common())}")
+    lines += [f"conversion: {n:,} {printable(kind)}" for kind, n in facts.conversions.most_common() if n]
+    if files.value_range:
+        low, high = files.value_range
+        lines.append(f"values of more than 8 bits: {low:g} to {high:g}; {files.levels} gray levels once read")
+    return lines + [f"skipped: {printable(sentence)}" for sentence in files.skipped]
+
+
+def _pairs(what: str, pairs: Sequence[Pair]) -> list[str]:
+    if not pairs:
+        return []
+    shown = [
+        f"  {printable(p.second)} ({printable(p.second_class)}) = {printable(p.first)} ({printable(p.first_class)})"
+        for p in pairs[:FEW]
+    ]
+    return [f"{len(pairs):,} {what}:", *shown, *([f"  and {len(pairs) - FEW:,} more"] if len(pairs) > FEW else [])]
+
+
+def _few(names: Sequence[str]) -> list[str]:
+    return [*names[:FEW], *([f"and {len(names) - FEW} more"] if len(names) > FEW else [])]
 
 
 def _part(name: str, part: PartReport) -> list[str]:
@@ -166,8 +219,7 @@ def _part(name: str, part: PartReport) -> list[str]:
     names = [printable(name) for name in part.class_names]
     width_of_names = max(map(len, names), default=0)
     lines += [f"  {c:<{width_of_names}}  {n:>9,}" for c, n in zip(names, part.counts, strict=True)]
-    if part.repeated:
-        lines.append(f"  {part.repeated:,} images equal an earlier one, pixel for pixel")
+    lines += [f"  {line}" for line in _pairs("images equal an earlier one, pixel for pixel", part.pairs)]
     if part.imbalance > 1.5:
         lines.append(f"  {part.imbalance:.1f} images of the commonest class for each one of the rarest")
-    return lines + [f"  damaged: {sentence}" for sentence in part.damaged]
+    return lines + [f"  damaged: {printable(sentence)}" for sentence in _few(part.damaged)]

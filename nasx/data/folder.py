@@ -81,7 +81,7 @@ class ImageFolder:
 
     def test(self) -> LabeledImages:
         files = self.test_files()
-        self.check_values(self._all_paths())
+        self.check_values(self.all_paths())
         return self._read(files)
 
     @cached_property
@@ -137,7 +137,7 @@ class ImageFolder:
         wide = tuple(filter(may_be_wide, paths))
         return survey_values(wide, self._note(wide, "values")) if wide else Values()
 
-    def _all_paths(self) -> tuple[Path, ...]:
+    def all_paths(self) -> tuple[Path, ...]:
         """Return the paths of all images; without those of the test part if it cannot be listed."""
         paths = self._all_train_files().paths
         if self.layout.test is not None:
@@ -207,7 +207,7 @@ class ImageFolder:
     @cached_property
     def _paths(self) -> dict[str, Path]:
         """Name in `LabeledImages.files` -> path, of all images."""
-        return {self.file_name(path): path for path in self._all_paths()}
+        return {self.file_name(path): path for path in self.all_paths()}
 
 
 def list_files(folder: Path, *, class_names: Sequence[str] | None = None) -> LabeledFiles:

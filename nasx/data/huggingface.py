@@ -23,6 +23,7 @@ from nasx.data.download import cache_folder
 from nasx.data.files import Seed, TestFraction, expand
 from nasx.data.image_files import ImageSize, decode_image
 from nasx.data.splits import hold_out
+from nasx.data.value_range import ValueRangeSetting, Values, check_values
 from nasx.errors import DataError, ResourceError, did_you_mean
 from nasx.escaping import valid_name
 from nasx.extras import install_command
@@ -43,6 +44,7 @@ class HuggingFace:
     label_column: str | None = None  # None: the first column of class labels
     image_size: ImageSize = 32  # pixels per side: images are cropped to their central square and resized
     grayscale: bool = False  # one channel instead of three
+    value_range: ValueRangeSetting | None = None  # values of more than 8 bits that become black and white
     test_fraction: TestFraction = 0.2  # share of the test set, if test_split is None
     seed: Seed = 0  # of that split
     memory_map: bool | None = None  # read batches from disk; None: if images take over a quarter of the memory
@@ -79,6 +81,7 @@ class HuggingFace:
             self._decode(value, f"{where}, row {number}", images, channels)
             for number, value in enumerate(_undecoded(rows, images))
         )
+        self._check_values(_undecoded(rows, images), where)
         on_disk = stays_on_disk(self.memory_map, math.prod(shape))
         if on_disk:
             folder = expand(self.cache) if self.cache else cache_folder()
@@ -89,11 +92,24 @@ class HuggingFace:
                 pixels[number] = image
         return LabeledImages(pixels, numbers, class_names, on_disk=on_disk)
 
+    def _check_values(self, images: Iterator[Any], where: str) -> None:
+        """Check that values of more than 8 bits can be scaled without a guess."""
+        if self.value_range is not None:
+            return
+        values = Values()
+        for number, value in enumerate(images):
+            raw = value.get("bytes") if isinstance(value, dict) else None
+            if isinstance(raw, bytes):
+                values.add(io.BytesIO(raw), f"{where}, row {number}")
+        check_values(values, None, where)
+
     def _decode(self, value: Any, where: str, column: str, channels: int) -> NDArray[np.uint8]:
         raw = value.get("bytes") if isinstance(value, dict) else None
         if not isinstance(raw, bytes):  # a path could name any file of this machine
             raise DataError(f"{where} has no image in the column {column}: images must be stored as bytes.")
-        return decode_image(io.BytesIO(raw), where, size=self.image_size, channels=channels)
+        return decode_image(
+            io.BytesIO(raw), where, size=self.image_size, channels=channels, value_range=self.value_range
+        )
 
     def _rows(self, split: str) -> Any:
         """Return a split as the library reads it, with undecoded images."""

@@ -85,7 +85,8 @@ def list_images(folder: Path) -> tuple[list[Path], Skipped]:
         DataError: if a folder cannot be read.
     """
     skipped = Skipped()
-    found = [path for path in _files(folder, skipped, set()) if _is_image(path, skipped)]
+    above = {_identity(parent) for parent in folder.absolute().parents}  # links to these are loops
+    found = [path for path in _files(folder, skipped, above) if _is_image(path, skipped)]
     return sorted(found, key=lambda path: sort_key(path, folder)), skipped
 
 
@@ -117,8 +118,7 @@ def children(folder: Path, skipped: Skipped | None = None) -> list[os.DirEntry[s
 
 def _files(folder: Path, skipped: Skipped, seen: set[tuple[int, int]]) -> Iterator[Path]:
     """Yield all files below a folder; real folders before links, so that an image keeps its own name."""
-    state = folder.stat()
-    seen.add((state.st_dev, state.st_ino))
+    seen.add(_identity(folder))
     folders = []
     for entry in children(folder, skipped):
         if _is_folder(entry):
@@ -126,11 +126,15 @@ def _files(folder: Path, skipped: Skipped, seen: set[tuple[int, int]]) -> Iterat
         else:
             yield Path(entry.path)
     for entry in sorted(folders, key=lambda entry: entry.is_symlink()):
-        state = entry.stat()
-        if (state.st_dev, state.st_ino) in seen:
+        if _identity(entry) in seen:
             skipped.repeated_links += 1
         else:
             yield from _files(Path(entry.path), skipped, seen)
+
+
+def _identity(folder: Path | os.DirEntry[str]) -> tuple[int, int]:
+    state = folder.stat()
+    return state.st_dev, state.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from nasx.config.naming import place_title
 from nasx.config.settings import settings
 from nasx.data.augmentation import Augmentation
-from nasx.data.dataset import IMAGE_SIZES, LabeledImages
+from nasx.data.dataset import CHUNK, IMAGE_SIZES, LabeledImages
+from nasx.data.decoding import scale
 from nasx.data.files import Seed, TestFraction, checked_labels, concatenate, damaged_file, expand
 from nasx.data.splits import hold_out
+from nasx.data.value_range import ValueRangeSetting, range_line
 from nasx.errors import DataError
 from nasx.escaping import valid_name
 
@@ -56,11 +58,13 @@ Arrays = Mapping[str, NDArray[Any]]
 class NumpyArrays:
     """An .npz file with train_images, train_labels, test_images, test_labels, or only with images and labels.
 
-    Images are uint8, (n, height, width), or with 1 or 3 channels last or first. Labels are integers from 0.
+    Images are uint8, or other numbers with `value_range`: (n, height, width), or with 1 or 3 channels last or first.
+    Labels are integers from 0.
     `class_names`, an array of text, is optional.
     """
 
     file: str | None = None  # the .npz file
+    value_range: ValueRangeSetting | None = None  # values that become black and white; required unless uint8
     test_fraction: TestFraction = 0.2  # share of the test set, if the file contains only images and labels
     seed: Seed = 0  # of that split
     augmentation: Augmentation = _AUGMENTATION
@@ -79,9 +83,9 @@ class NumpyArrays:
         if "images" in arrays:
             return self._split(path, arrays)[0]
         class_names = _class_names(path, arrays, "train_labels")
-        parts = [_labelled(path, arrays, "train_", class_names)]
+        parts = [self._labelled(path, arrays, "train_", class_names)]
         if "val_images" in arrays:
-            parts.append(_labelled(path, arrays, "val_", class_names))
+            parts.append(self._labelled(path, arrays, "val_", class_names))
         if len({part.shape for part in parts}) > 1:
             raise damaged_file(path, "expected images of one size in train_images and val_images", _ADVICE)
         return concatenate(parts)
@@ -91,13 +95,22 @@ class NumpyArrays:
         arrays = _load(path, "test_images", "test_labels", "train_labels", "images", "labels")
         if "images" in arrays:
             return self._split(path, arrays)[1]
-        return _labelled(path, arrays, "test_", _class_names(path, arrays, "train_labels"))
+        return self._labelled(path, arrays, "test_", _class_names(path, arrays, "train_labels"))
 
     def _split(self, path: Path, arrays: Arrays) -> tuple[LabeledImages, LabeledImages]:
         """Return training and test images of a file that is not split."""
-        everything = _labelled(path, arrays, "", _class_names(path, arrays, "labels"))
+        everything = self._labelled(path, arrays, "", _class_names(path, arrays, "labels"))
         train, test = hold_out(everything.labels, everything.class_names, fraction=self.test_fraction, seed=self.seed)
         return everything.take(train), everything.take(test)
+
+    def _labelled(self, path: Path, arrays: Arrays, prefix: str, class_names: tuple[str, ...]) -> LabeledImages:
+        name = f"{prefix}images"
+        pixels = _to_eight_bits(path, _required(path, arrays, name), name, self.value_range)
+        images = _channels_first(path, pixels, name)
+        labels = _required(path, arrays, f"{prefix}labels")
+        if labels.ndim == 2 and labels.shape[1] == 1:  # as in MedMNIST and Keras
+            labels = labels[:, 0]
+        return LabeledImages(images, checked_labels(path, labels, len(images), class_names, _ADVICE), class_names)
 
     def _path(self) -> Path:
         if not self.file:
@@ -145,17 +158,25 @@ def _class_names(path: Path, arrays: Arrays, labels: str) -> tuple[str, ...]:
     return tuple(str(label) for label in range(int(values.max()) + 1))
 
 
-def _labelled(path: Path, arrays: Arrays, prefix: str, class_names: tuple[str, ...]) -> LabeledImages:
-    images = _channels_first(path, _required(path, arrays, f"{prefix}images"), f"{prefix}images")
-    labels = _required(path, arrays, f"{prefix}labels")
-    if labels.ndim == 2 and labels.shape[1] == 1:  # as in MedMNIST and Keras
-        labels = labels[:, 0]
-    return LabeledImages(images, checked_labels(path, labels, len(images), class_names, _ADVICE), class_names)
+def _to_eight_bits(
+    path: Path, images: NDArray[Any], name: str, value_range: tuple[float, float] | None
+) -> NDArray[np.uint8]:
+    """Scale numbers of other types than uint8 by the range. Raises DataError if it is not set, with the range found."""
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "iuf" or images.size == 0:
+        raise damaged_file(path, f"expected {name} as uint8, 0 to 255, got {images.dtype}", _ADVICE)
+    if value_range is None:
+        low, high = np.nanmin(images), np.nanmax(images)
+        raise DataError(
+            f"{path}: expected {name} as uint8, 0 to 255, got {images.dtype} with values {low:g} to {high:g}. Set "
+            f"those that become black and white, e.g. {range_line(float(low), float(high), images.dtype.kind == 'f')}"
+        )
+    chunks = [scale(images[start : start + CHUNK], value_range) for start in range(0, len(images), CHUNK)]
+    return np.concatenate(chunks)
 
 
 def _channels_first(path: Path, images: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    if images.dtype != np.uint8:
-        raise damaged_file(path, f"expected {name} as uint8, 0 to 255, got {images.dtype}", _ADVICE)
     shape = images.shape
     if images.ndim == 3:
         images = images[:, np.newaxis]

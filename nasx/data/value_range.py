@@ -154,8 +154,15 @@ def _span(values: Values) -> str:
 
 
 def _line(values: Values) -> str:
-    """Return the setting for the range found: whole bits for integers."""
-    low, high = values.low, values.high
-    if not values.is_float and low >= 0:
-        low, high = 0, 2 ** max(9, math.ceil(math.log2(high + 1))) - 1
-    return f"dataset.value_range=[{low:g},{high:g}]" if high < 1e6 else f"dataset.value_range=[{low:g},{high:.0f}]"
+    return range_line(values.low, values.high, values.is_float)
+
+
+def range_line(low: float, high: float, is_float: bool) -> str:
+    """Return the setting for a range that was found: whole bits for integers from 0.
+
+    >>> range_line(3, 4011, False), range_line(0, 0.9, True)
+    ('dataset.value_range=[0,4095]', 'dataset.value_range=[0,0.9]')
+    """
+    if not is_float and low >= 0:
+        low, high = 0, 2 ** max(8, math.ceil(math.log2(high + 1))) - 1
+    return f"dataset.value_range=[{low:.10g},{high:.10g}]"

@@ -29,6 +29,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "report": ("report --run-dir {run} --out {out}/report.html",),
     "data": (
         "data check folder dataset.root={data}",
+        "data check folder dataset.root={data} --format json",
         "data similarity --dataset folder dataset.root={data} --source {similarity} --format csv",
         "data similarity --dataset folder dataset.root={data} --source {similarity}",
     ),
