@@ -26,6 +26,7 @@ from nasx.training.fit import fit
 from nasx.trial import Genotype
 
 SHORT: Final = 4.0  # seconds: a training that is expected to be shorter is timed as a whole
+MOST_ROUNDS: Final = 4  # of a very short training
 TIMED: Final = 1.5  # seconds of an epoch, of which two are timed, of a longer training
 SLOW: Final = 1.5  # seconds of a step: one is enough
 EXPLAINED: Final = 200  # explained images up to which SHAP values are timed as a whole
@@ -59,7 +60,8 @@ def measure(work: Work) -> Seconds:
     _fit(work, network, batch_size, epochs=1)  # the first step allocates memory and loads kernels
     first = _fit(work, network, batch_size, epochs=2)[1]
     steps = -(-work.n_train // batch_size)
-    train = _long(work, network, first) if first * steps * work.spec.recipe.epochs > SHORT else _whole(work, network)
+    expected = first * steps * work.spec.recipe.epochs
+    train = _long(work, network, first) if expected > SHORT else _whole(work, network, expected)
     return Seconds(train, _score(work, network))
 
 
@@ -67,11 +69,12 @@ def _network(work: Work) -> nn.Sequential:
     return work.spec.space.build(work.genotype, input_shape=work.data.shape, n_classes=work.data.n_classes)
 
 
-def _whole(work: Work, network: nn.Sequential) -> float:
-    """Return the time of a short training; of a sample of its images if there are very many."""
+def _whole(work: Work, network: nn.Sequential, expected: float) -> float:
+    """Return the mean time of a short training; repeated if it is very short, because other programs disturb it."""
     n, epochs = len(work.data.train), work.spec.recipe.epochs
-    overhead, epoch = _fit(work, network, n, epochs=epochs)
-    return overhead + epochs * epoch * work.n_train / n
+    rounds = max(1, min(MOST_ROUNDS, int(SHORT / expected))) if expected else 1
+    found = [_fit(work, network, n, epochs=epochs) for _ in range(rounds)]
+    return sum(overhead + epochs * epoch * work.n_train / n for overhead, epoch in found) / rounds
 
 
 def _long(work: Work, network: nn.Sequential, step: float) -> float:
