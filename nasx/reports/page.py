@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
@@ -132,11 +132,21 @@ def _section(section: Section) -> Group:
     return Group(*parts)
 
 
+DIGITS = "0123456789-+"
+
+
+def _column(rows: tuple[tuple[str, ...], ...], i: int) -> list[str]:
+    return [row[i] for row in rows[1:]]
+
+
 def _table(rows: tuple[tuple[str, ...], ...]) -> Table:
     header, *body = rows
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in header:
-        table.add_column(Text(name), justify="left" if name in (header[0], header[-1]) else "right", overflow="fold")
+        is_outer = name in (header[0], header[-1])
+        numbers = not is_outer and all(not cell or cell[0] in DIGITS for cell in _column(rows, header.index(name)))
+        justify: Literal["left", "right"] = "left" if is_outer else "right"
+        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=numbers)  # numbers are never broken
     for row in body:
         table.add_row(*map(Text, row))
     return table

@@ -34,6 +34,7 @@ from nasx.reports.text import (
 )
 from nasx.trial import OBJECTIVES, Trial
 
+BALANCED = 0.005  # largest difference of error and macro error on balanced data, whose classes differ by single images
 KNEE_MARK = "*"
 ONCE_MARK = "†"
 ARCHITECTURE_WIDTH = 66  # columns of 80 that the id leaves free
@@ -81,14 +82,21 @@ class FrontMetrics:
     def _optional_columns(self) -> list[dict[str, list[str]]]:
         """Return the groups of columns that can be omitted, as header -> cells, the most useful first."""
         shown = [o.name for o in self.summary.objectives]
-        # only one of the two errors
-        hidden = {"error", "macro_error"} if "macro_error" in shown else {"macro_error"}
+        # on balanced data both errors are the same
+        hidden = (
+            set() if self._errors_differ() else {"error", "macro_error"} if "macro_error" in shown else {"macro_error"}
+        )
         others = [m for m in OBJECTIVES if m not in hidden.union(shown)]
         others = [m for m in others if any(m in a.metrics for a in self.summary.front)]
         groups = [{SHORT_HEADERS.get(m, m): self._cells(m, observed=True)} for m in others]
         measured = [o.name for o in self.summary.objectives if not o.is_exact] if self.summary.is_estimated else []
         observed = {f"observed\n{m}": self._cells(m, observed=True) for m in measured}
         return [*groups, *([observed] if observed else [])]
+
+    def _errors_differ(self) -> bool:
+        """Return whether error and macro error differ visibly: the data are unbalanced."""
+        pairs = [(m.observed.get("error"), m.observed.get("macro_error")) for m in _shown(self.summary)]
+        return any(a is not None and b is not None and abs(a - b) > BALANCED for a, b in pairs)
 
     def _cells(self, metric: str, *, observed: bool = False) -> list[str]:
         objective, members = OBJECTIVES[metric], _shown(self.summary)

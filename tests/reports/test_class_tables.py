@@ -1,10 +1,18 @@
 """Figures class by class: rows, notes, facts led by the objective."""
 
+import io
+
 import numpy as np
+import pytest
+from rich.console import Console
 
 from nasx.diagnostics.class_report import ClassReport, class_report
 from nasx.reports.class_section import class_section
 from nasx.reports.class_tables import class_lines, class_records, classes_csv, confusion_lines, quality_facts
+from nasx.reports.page import Page, as_terminal
+from nasx.reports.summary import summarize
+from nasx.reports.tables import front_table
+from tests.factories.trials import make_trial
 
 REPORT = ClassReport(("cat", "dog", "ship"), np.array([[15, 5, 0], [1, 2, 0], [0, 0, 0]]))
 
@@ -64,3 +72,20 @@ def test_records_and_csv_leave_undefined_figures_empty():
     header, *rows = classes_csv(REPORT)
     assert header[-3:] == ["predicted as cat", "predicted as dog", "predicted as ship"]
     assert [row[-3:] for row in rows] == REPORT.confusion.tolist()
+
+
+@pytest.mark.parametrize(("macro", "shown"), [(0.3, True), (0.1, False)])
+def test_the_front_shows_the_macro_error_next_to_the_error_if_they_differ(macro, shown):
+    trials = [make_trial(i, error=0.1, macro_error=macro, introspectability=0.5) for i in range(2)]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(front_table(summarize(trials, ("error", "introspectability"), n_classes=2)))
+    assert ("30.00 %" in console.file.getvalue()) is shown
+
+
+def test_numbers_of_a_page_are_not_broken_on_a_narrow_terminal():
+    names = ("a class name of forty letters, all of them", "dog", "ship")
+    page = Page("page", (), (class_section(ClassReport(names, REPORT.confusion)),))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(as_terminal(page))
+    text = console.file.getvalue()
+    assert all(number in text for number in ("75.0 % (15 of 20)", "53 to 89 %", "93.8 %"))

@@ -22,10 +22,11 @@ from nasx.files import read_bounded
 from nasx.networks.edge import NONE, Edge
 from nasx.protocols import HasCells, SearchSpace
 from nasx.reports.text import describe_warm_start, format_value
+from nasx.reports.training_tables import test_report
 from nasx.runs.check import genotype_problem
 from nasx.runs.directory import arch_dir, file_in
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
-from nasx.runs.training_records import read_final_record
+from nasx.runs.training_records import FinalRecord, read_final_record
 from nasx.trial import OBJECTIVES, Genotype, Trial
 
 if TYPE_CHECKING:
@@ -193,8 +194,17 @@ def _tested(run: Path, trials: Sequence[Trial]) -> dict[str, str]:
         if errors := [error for error in tests if error is not None]:
             spread = f" ± {100 * stdev(errors):.2f}" if len(errors) > 1 else ""
             mean = format_value(OBJECTIVES["error"], fmean(errors)).removesuffix(" %")
-            found[arch_id] = f"{mean}{spread} % ({len(errors)} final training{'s' if len(errors) > 1 else ''})"
+            macro = _macro(record) if record else ""
+            found[arch_id] = f"{mean}{spread} % ({len(errors)} final training{'s' if len(errors) > 1 else ''}){macro}"
     return found
+
+
+def _macro(record: FinalRecord) -> str:
+    """Return the macro error on the test images if they are unbalanced, else an empty text."""
+    report = test_report(record)
+    if report is None or not report.is_unbalanced:
+        return ""
+    return f"; macro error {format_value(OBJECTIVES['macro_error'], report.macro_error)}"
 
 
 def _reproduce(config: Mapping[str, Any], run_dir: str) -> list[str]:
