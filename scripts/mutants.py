@@ -48,7 +48,10 @@ CORE: Final = (
     *(f"nasx/introspection/{n}.py" for n in ("similarity", "layers", "shap", "activations", "probes", "base")),
     *(f"nasx/training/{name}.py" for name in ("recipe", "lightning_module", "fit")),
     *(f"nasx/data/{name}.py" for name in ("splits", "batches", "augmentation", "folder", "npz")),
-    *(f"nasx/diagnostics/{n}.py" for n in ("calibration", "confidence", "label_errors", "centroids")),
+    *(
+        f"nasx/diagnostics/{n}.py"
+        for n in ("calibration", "confidence", "label_errors", "confident_learning", "centroids")
+    ),
     *("nasx/diagnostics/class_pairs.py", "nasx/diagnostics/edge_shares.py"),
 )
 EQUIVALENT: Final = Path(__file__).with_name("mutants_equivalent.yaml")

@@ -28,7 +28,7 @@ ALLOWED = (
 # reasons of groups of tests -> the group
 GROUPS = {
     r"browser tests need": "browser",
-    r"extra bench|'(optuna|psutil|packaging)'": "benchmarks",
+    r"extra bench|'(optuna|psutil|packaging)'|pip install cleanlab": "benchmarks",
     r"'datasets'": "Hugging Face",
     r"'pydicom'": "DICOM",
     r"MLflow|'mlflow'": "MLflow",
