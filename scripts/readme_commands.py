@@ -153,6 +153,8 @@ def main() -> int:
         clone = Clone(place / "nasx", (chosen.venv or place / "venv").resolve())
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone.directory)], check=True)
         folder = photos(place / "my photos", pictures(None, "cifar10", N_PICTURES), wrong=0, damaged=0).root
+        first = next(path for path in sorted(folder.rglob("IMG_*")) if path.suffix != ".heic").relative_to(folder)
+        (clone.directory / "corrections.csv").write_text(f"image,action,label,reason\n{first.as_posix()},keep,,\n")
         return walk(clone, folder, found)
 
 
