@@ -104,18 +104,15 @@ def promise(kept: object, text: str) -> None:
 
 def check(walk: Walk) -> None:
     with walk.step("data check") as step:
-        root = f"dataset.root={walk.folder.root}"
-        done = walk.nasx("data", "check", "folder", root, *_of_dataset(walk.settings), "--format", "json")
+        words = [word for word in walk.settings if word.startswith("dataset.") and "skip_damaged" not in word]
+        status = 2 if walk.folder.damaged else 0
+        done = walk.nasx("data", "check", "folder", *words, "--format", "json", status=status)
         found = json.loads(done.stdout)
         text = json.dumps(found)
         for file in walk.folder.damaged:
             promise(Path(file).name in text, f"the damaged file {file} is not named")
-        promise(not walk.folder.damaged or found["verdict"] != "sound", "damaged files, but the verdict is sound")
-        step.finding = f"verdict: {found['verdict']}"
-
-
-def _of_dataset(settings: Sequence[str]) -> list[str]:
-    return [word for word in settings if word.startswith("dataset.")]
+        promise(not walk.folder.damaged or not found["sound"], "damaged files, but the data are sound")
+        step.finding = "sound" if found["sound"] else f"not sound: {found['problems'][0]}"
 
 
 def plan(walk: Walk) -> None:

@@ -171,6 +171,8 @@ FEW: Final = 5  # findings of a kind that are printed; --format json has all
 def describe(report: DataReport) -> str:
     """Return a report as lines of text."""
     lines = [f"{printable(report.name)}: {'sound' if report.is_sound else 'NOT sound'}"]
+    if report.corrections:
+        lines.append(f"corrections: {printable(report.corrections)}")
     if report.files:
         lines += _files(report.files)
     lines += _part("training", report.train) + _part("test", report.test)

@@ -67,8 +67,8 @@ def predict(
         terminal.answers().print(_table(answers))
     else:
         print(_json(answers) if format is Format.JSON else _csv(answers), end="")
-    if listing.skipped:
-        log.say(f"Not images: {predicting.suffixes_in_words(listing.skipped)}.")
+    if skipped := listing.skipped.describe():
+        log.say(f"Skipped: {'; '.join(skipped)}.")
     if len(answers) > 1:
         print_summary(predicting.summarize(answers, names, threshold=threshold), threshold, log)
     return 2 if any(answer.problem for answer in answers) else 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasx.data.corrected import CorrectedDataset, apply
+from nasx.data.corrections import Corrections, in_words
+from nasx.data.dataset import LabeledImages
 from nasx.data.file_facts import FileFacts
 from nasx.data.folder import ImageFolder, LabeledFiles
 from nasx.data.image_files import read_image
@@ -90,6 +93,7 @@ class DataReport:
     test: PartReport
     leaks: tuple[Pair, ...]  # each test image that equals a training image, with that one first
     files: FolderReport | None = None  # None: the images are not files of a folder
+    corrections: str = ""  # how many labels are corrected, in words; "": none
 
     @property
     def leaked(self) -> int:
@@ -133,6 +137,7 @@ class DataReport:
             "dataset": self.name,
             "sound": self.is_sound,
             "problems": list(self.problems),
+            "corrections": self.corrections or None,
             "files": self.files.as_record() if self.files else None,
             "train": self.train.as_record(),
             "test": self.test.as_record(),
@@ -176,8 +181,18 @@ def check_dataset(dataset: Dataset, progress: Progress | None = None) -> DataRep
         dataset: its files are read, not the cache.
         progress: called after each file of an image folder.
     """
+    corrections = None
+    if isinstance(dataset, CorrectedDataset):
+        corrections, dataset = dataset.corrections, dataset.original
+    correct = _Corrector(dataset, corrections)
     if isinstance(dataset, ImageFolder):
-        return _check_folder(dataset, progress or (lambda done, total: None))
+        report = _check_folder(dataset, correct, progress or (lambda done, total: None))
+    else:
+        report = _check_images(dataset, correct)
+    return replace(report, corrections=correct.in_words())
+
+
+def _check_images(dataset: Dataset, correct: _Corrector) -> DataReport:
     train, test = _Part(), _Part()
     for part, read, kind in ((train, dataset.train, "training image "), (test, dataset.test, "test image ")):
         try:
@@ -186,12 +201,37 @@ def check_dataset(dataset: Dataset, progress: Progress | None = None) -> DataRep
             part.damaged.append(str(error))
             continue
         part.class_names = images.class_names
-        for i, (image, label) in enumerate(zip(images.images, images.labels.tolist(), strict=True)):
-            part.add(image, label, f"{'' if images.files else kind}{images.image_name(i)}")
+        labels = correct(images, is_test=part is test)
+        for i, image in enumerate(images.images):
+            if i in labels:
+                part.add(image, labels[i], f"{'' if images.files else kind}{images.image_name(i)}")
     return DataReport(dataset.name, train.report(), test.report(), train.leaks(test))
 
 
-def _check_folder(dataset: ImageFolder, progress: Progress) -> DataReport:
+class _Corrector:
+    """Applies corrections to both parts, and counts them."""
+
+    def __init__(self, dataset: Dataset, corrections: Corrections | None) -> None:
+        self.dataset, self.corrections = dataset, corrections
+        self.facts: dict[str, Any] = {}
+
+    def __call__(self, images: LabeledImages, *, is_test: bool) -> dict[int, int]:
+        """Return the label of each image that is not dropped, by index. Raises DataError for impossible corrections."""
+        if self.corrections is None:
+            return dict(enumerate(images.labels.tolist()))
+        found = apply(self.corrections, self.dataset, images, test=is_test)
+        for name, value in found.content.facts.items():
+            if name in ("relabeled", "dropped", "confirmed"):
+                self.facts[name] = self.facts.get(name, 0) + value
+            elif name == "file":
+                self.facts[name] = value
+        return {int(i): int(found.labels[i]) for i in np.flatnonzero(~found.is_dropped)}
+
+    def in_words(self) -> str:
+        return in_words(self.facts)
+
+
+def _check_folder(dataset: ImageFolder, correct: _Corrector, progress: Progress) -> DataReport:
     parts = (_Part(), _Part())
     listed: list[LabeledFiles | None] = []
     for part, files in zip(parts, (dataset.train_files, dataset.test_files), strict=True):
@@ -204,7 +244,8 @@ def _check_folder(dataset: ImageFolder, progress: Progress) -> DataReport:
     facts, levels = FileFacts(), np.zeros(256, dtype=bool)
     total, done = sum(len(files.paths) for files in listed if files), 0
     for part, found in zip(parts, listed, strict=True):
-        for path, label in zip(found.paths, found.labels, strict=True) if found else ():
+        labels = correct(_unread(dataset, found), is_test=part is parts[1]) if found else {}
+        for path, label in ((found.paths[i], label) for i, label in labels.items()) if found else ():
             wide = facts.add(path, 1 if dataset.grayscale else 3)
             try:
                 image = _read(dataset, path)
@@ -219,6 +260,13 @@ def _check_folder(dataset: ImageFolder, progress: Progress) -> DataReport:
     train, test = parts
     files_report = _folder_report(dataset, facts, int(levels.sum()), train) if any(listed) else None
     return DataReport(dataset.name, train.report(), test.report(), train.leaks(test), files_report)
+
+
+def _unread(dataset: ImageFolder, files: LabeledFiles) -> LabeledImages:
+    """Return labels and names of files without their pixels."""
+    names = tuple(dataset.file_name(path) for path in files.paths)
+    no_pixels = np.empty((len(names), 1, 0, 0), np.uint8)
+    return LabeledImages(no_pixels, np.array(files.labels, dtype=np.int64), files.class_names, files=names)
 
 
 def _read(dataset: ImageFolder, path: Any) -> NDArray[np.uint8]:

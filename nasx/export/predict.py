@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 
 from nasx.config.settings import expand_user
 from nasx.data.decoding import FULL_RANGE, DecodingError, declared_range, decode, is_wide, opened
-from nasx.data.image_files import is_image_file
+from nasx.data.listing import Skipped
+from nasx.data.listing import list_images as images_below
 from nasx.diagnostics.class_report import ClassReport, class_report
 from nasx.errors import DataError
 from nasx.escaping import valid_name
@@ -40,7 +40,7 @@ class Listing:
     """Files that paths, folders and globs select."""
 
     files: tuple[ImageFile, ...]
-    skipped: Counter[str] = field(default_factory=Counter)  # suffix -> number of other files in the folders
+    skipped: Skipped = field(default_factory=Skipped)  # other files in the folders
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _read(file: Path, description: Description) -> NDArray[np.uint8] | str:
 def list_images(patterns: Sequence[str], class_names: Sequence[str] = ()) -> Listing:
     """Return the images in paths, folders (at any depth) and globs, each once, in order.
 
-    Paths and globs select files of any name, folders only image files outside hidden folders.
+    Paths and globs select files of any name, folders the image files that a dataset of the folder would have.
 
     Args:
         patterns: paths, folders and globs.
@@ -169,12 +169,12 @@ def list_images(patterns: Sequence[str], class_names: Sequence[str] = ()) -> Lis
         DataError: a pattern matches no file.
     """
     found: dict[Path, ImageFile] = {}
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     for pattern in patterns:
         path = expand_user(Path(pattern), "IMAGE")
         if path.is_dir():
-            images, others = _images_in(path)
-            skipped.update(others)
+            images, others = images_below(path)
+            skipped.add(others)
             matches = [ImageFile(image, _true_class(image, path, class_names)) for image in images]
         elif any(c in pattern for c in "*?[") and not path.exists():
             names = glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob rejects absolute patterns
@@ -182,36 +182,11 @@ def list_images(patterns: Sequence[str], class_names: Sequence[str] = ()) -> Lis
         else:
             matches = [ImageFile(path)]
         if not matches:
-            raise DataError(f"{pattern} matches no images{_skipped_in_words(skipped)}.")
+            only = f", only others: {'; '.join(skipped.describe())}" if skipped.n_files else ""
+            raise DataError(f"{pattern} matches no images{only}.")
         for match in matches:
             found.setdefault(match.path, match)
     return Listing(tuple(found.values()), skipped)
-
-
-def _skipped_in_words(skipped: Counter[str]) -> str:
-    return f", only other files ({suffixes_in_words(skipped)})" if skipped else ""
-
-
-def suffixes_in_words(skipped: Counter[str]) -> str:
-    """Return the number of files by suffix, the most frequent first.
-
-    >>> suffixes_in_words(Counter({".heic": 3, "": 1}))
-    '3 .heic, 1 without suffix'
-    """
-    return ", ".join(f"{n:,} {suffix or 'without suffix'}" for suffix, n in skipped.most_common())
-
-
-def _images_in(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """Return the image files in a folder at any depth, sorted, and the number of other files by suffix."""
-    images, others = [], Counter[str]()
-    for path in sorted(folder.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
-            continue
-        if is_image_file(path):
-            images.append(path)
-        else:
-            others[path.suffix.lower()] += 1
-    return images, others
 
 
 def _true_class(file: Path, folder: Path, class_names: Sequence[str]) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nasx.cli.main import main
 from nasx.data.augmentation import Augmentation
 from nasx.data.check import check_dataset
 from nasx.data.cifar import CIFAR10
@@ -100,3 +101,21 @@ def test_a_folder_that_does_not_exist_is_reported_for_both_parts():
     report = check_dataset(ImageFolder(root="/no/where"))
     assert report.train.damaged == report.test.damaged
     assert "/no/where does not exist" in report.train.damaged[0]
+
+
+def test_corrected_labels_are_counted_and_the_files_of_a_folder_still_checked(tmp_path, capsys):
+    for name in ("ant", "bee"):
+        for number in range(6):
+            file = tmp_path / "data" / name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng([len(name), number, ord(name[0])]).integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(file)
+    (tmp_path / "data/ant/broken.png").write_bytes(b"no picture")
+    fixes = tmp_path / "fixes.csv"
+    fixes.write_text("image,action,label,reason\nant/0.png,relabel,bee,\nant/broken.png,drop,,\nbee/1.png,keep,,\n")
+    words = ["data", "check", str(tmp_path / "data"), f"dataset.corrections={fixes}"]
+    assert main(["data", "check", str(tmp_path / "data")]) == 2  # a file is damaged
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "corrections: 1 label changed, 1 image dropped, 1 confirmed (fixes.csv)" in said
+    assert "layout: " in said

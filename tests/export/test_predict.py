@@ -260,7 +260,7 @@ def test_hidden_folders_are_not_read_and_other_files_are_counted(sorted_images):
 
     folders = {file.path.parent.name for file in found.files}
     assert ".hidden" not in folders
-    assert found.skipped[".heic"] == 1
+    assert found.skipped.suffixes[".heic"] == 1
     assert {file.true_class for file in found.files if file.path.parent.name == "misc"} == {None}
 
 
