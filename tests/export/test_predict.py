@@ -245,7 +245,7 @@ def test_a_folder_ends_with_counts_and_a_confusion_matrix_against_its_class_fold
     assert f"25 images classified, {unsure} with a confidence below 90%; 1 cannot be read." in err
     assert f"({24 - right} of 24 images); macro error" in err
     assert "1 image in no such folder: not in these figures." in err
-    assert "1 .heic" in err
+    assert "1 file .heic" in err
     for name in ("none", "horizontal", "vertical", "diagonal"):
         n = sum(row["class"] == name for row in rows)
         own = [row["class"] for row in known if row["true_class"] == name]
