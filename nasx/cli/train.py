@@ -82,7 +82,8 @@ def train(
         options = read_options(log, other_data=other_data, trust_code=trust_code)
         words = [*(overrides or []), *chosen]
         plan = plan_final_training(run, words, width=width, calibration=calibration, options=options)
-    found = {network.arch_id: network for network in read_summary(run).architectures}
+    summary = read_summary(run)
+    found = {network.arch_id: network for network in summary.architectures}
     directories = [_directory(out, trial, front) or final_dir(run, trial.arch_id) for trial in trials]
     done: list[tuple[FinalRecord, Path]] = []
     try:
@@ -100,7 +101,10 @@ def train(
         records, before = test_them(plan, done, run, seeds=seeds)
     for record, (_, directory) in zip(records, done, strict=True):
         write_classes(record, directory)
-    answers().print(finals_table(records)) if format is Format.TABLE else print(finals_json(records), end="")
+    if format is Format.TABLE:
+        answers().print(finals_table(records, [objective.name for objective in summary.objectives]))
+    else:
+        print(finals_json(records), end="")
     for line in (f"Written to {', '.join(map(str, directories))}", *_warning(before)):
         log.say(line)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from statistics import fmean, stdev
@@ -40,20 +41,31 @@ NO_SCORE = (
 )
 
 
-def finals_table(records: Sequence[FinalRecord]) -> Group:
-    """Return one line per network, in 80 columns, lowest test error first."""
+def finals_table(records: Sequence[FinalRecord], objectives: Sequence[str] = ()) -> Group:
+    """Return one line per network, in 80 columns, lowest test error first.
+
+    The macro error is included if the test images are unbalanced or it is among `objectives`, the names of those
+    of the run; in the latter case it is the first column and decides on the order.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    with_macro = shows_macro_error(records)
-    macro = ("test macro\nerror",) if with_macro else ()
-    headers = ("network", "search\nerror", "test error", *macro, "introspect-\nability", "ECE", "parameters")
+    leads = "macro_error" in objectives
+    errors = ["macro_error", "error"] if leads else ["error", *(["macro_error"] if _are_unbalanced(records) else [])]
+    named = {"error": "test error", "macro_error": "test macro\nerror"}
+    headers = (
+        "network",
+        "search\nerror",
+        *(named[error] for error in errors),
+        "introspect-\nability",
+        "ECE",
+        "parameters",
+    )
     for header in headers:
         table.add_column(header, justify="left" if header == headers[0] else "right", no_wrap=True, vertical="bottom")
-    for record in sorted(records, key=lambda r: fmean(test_values(r, "macro_error" if with_macro else "error"))):
+    for record in sorted(records, key=lambda r: fmean(test_values(r, errors[0]) or [math.inf])):
         table.add_row(
             record.arch_id,
             format_estimate(OBJECTIVES["error"], record.validation_error, record.validation_error_std),
-            format_mean_std(test_values(record, "error"), _percent),
-            *([format_mean_std(test_values(record, "macro_error"), _percent)] if with_macro else []),
+            *(format_mean_std(test_values(record, error), _percent) for error in errors),
             format_mean_std(test_values(record, "introspectability"), lambda value: f"{value:.3f}"),
             format_mean_std(test_values(record, "calibrated_ece"), lambda value: f"{100 * value:.1f} %"),
             f"{record.parameters:,}",
@@ -71,8 +83,8 @@ def finals_table(records: Sequence[FinalRecord]) -> Group:
     return Group(table, Text("\n".join(notes)), *(Text(line) for r in records for line in _class_by_class(r, records)))
 
 
-def shows_macro_error(records: Sequence[FinalRecord]) -> bool:
-    """Return whether all networks have a macro error and their test images are unbalanced."""
+def _are_unbalanced(records: Sequence[FinalRecord]) -> bool:
+    """Return whether the test images of all networks are known to be unbalanced."""
     reports = [test_report(record) for record in records]
     return all(report is not None and report.is_unbalanced for report in reports)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,6 +67,9 @@ def test_the_test_images_are_reported_class_by_class(run_dir, trial, tmp_path, c
     assert sum(map(sum, network["confusion"])) == sum(c["images"] for c in network["classes"]) == record.images["test"]
     assert (out / "test_classes.csv").read_text().startswith("class,images,predicted,recall,")
     assert (out / "test_confusion.png").is_file()
+    console = Console(file=io.StringIO(), width=200)
+    console.print(finals_table([record], ["macro_error"]))
+    assert re.search(r"search +test macro +introspect-\s+network +error +error +test error", console.file.getvalue())
     plain = replace(record, trainings=(replace(training, confusion=None),))  # of an earlier version
     (network,) = json.loads(finals_json([plain]))
     assert network["classes"] is network["confusion"] is None
