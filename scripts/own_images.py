@@ -166,7 +166,7 @@ def _off_front(walk: Walk) -> str:
     kept = {file.parent.name for file in walk.run.glob("archs/*/*.safetensors")}
     import nasx
 
-    trained = [trial.arch_id for trial in nasx.load_run(walk.run).trials() if trial.status == "complete"]
+    trained = [trial.arch_id for trial in nasx.load_run(walk.run).records if trial.status == "complete"]
     return next((arch_id for arch_id in trained if arch_id not in kept), walk.network)
 
 
