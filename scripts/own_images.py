@@ -36,7 +36,16 @@ from scripts.own_image_folders import pictures as published
 SUSPECTS_SHARE = 0.15  # of the images: how many suspects the reviewer looks at
 TOLERANCE = 1e-4  # largest difference of probabilities between the card's code and `nasx predict`
 FACTOR = 1.5  # largest ratio of the real and the estimated time of a search
-QUICK = ("training.epochs=1", "algorithm.evaluations=6", "algorithm.population_size=4", "space.channels=4")
+QUICK = (  # a search of seconds that learns something
+    "dataset.image_size=16",
+    "training.epochs=10",
+    "training.batch_size=8",
+    "algorithm.evaluations=5",
+    "algorithm.population_size=4",
+    "space.channels=8",
+    "space.cells=1",
+)
+QUICK_IMAGES = 160
 
 
 class StepError(Exception):
@@ -284,13 +293,15 @@ WALKS: dict[str, Callable[[Path, Path | None, int, Sequence[str]], Walk]] = {"ph
 
 
 def take(walk: Walk, formats: Sequence[str], is_timed: bool) -> list[Step]:
-    """Take all steps of a walk; later ones are left out if the search fails."""
+    """Take all steps of a walk; later ones are left out if there is no front."""
     check(walk)
     plan(walk)
     search(walk, is_timed)
     if walk.steps[-1].failed and not (walk.run / "run.db").is_file():
         return walk.steps
     pareto(walk)
+    if walk.steps[-1].failed:
+        return walk.steps
     explain(walk)
     if walk.folder.wrong:
         review(walk)
@@ -325,7 +336,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few images, tiny searches, no check of the estimate")
     chosen = parser.parse_args(words)
     own: dict[str, Any] = {"settings": QUICK} if chosen.quick else {"settings": (f"search.max_hours={chosen.hours}",)}
-    n = min(chosen.images, 120) if chosen.quick else chosen.images
+    n = min(chosen.images, QUICK_IMAGES) if chosen.quick else chosen.images
     taken: dict[str, list[Step]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for kind in chosen.kinds:
