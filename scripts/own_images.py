@@ -240,7 +240,7 @@ def _compare_card(walk: Walk, exported: Path) -> str:
         shutil.copy(files[number], target)
         names.append(target.name)
     done = walk.nasx("predict", str(exported), str(place), "--format", "json")
-    predicted = {Path(row["image"]).name: row for row in json.loads(done.stdout)["predictions"]}
+    predicted = {Path(row["image"]).name: row for row in json.loads(done.stdout)}
     code = next(iter(re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), flags=re.DOTALL)))
     worst = 0.0
     lines = _run_card(code, exported, [place / name for name in names], walk)

@@ -9,8 +9,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from sklearn.isotonic import IsotonicRegression
-from sklearn.metrics import roc_auc_score
 
 Z_95: Final = 1.959963984540054  # quantile of the normal distribution for an interval of 95 %
 BIN_IMAGES: Final = 30  # at least in each bin: the interval of a share is then at most about 35 % wide
@@ -132,6 +130,8 @@ def calibration_map(confidence: ArrayLike, is_correct: ArrayLike) -> Calibration
     >>> calibration_map([1, 2, 3, 4], [False, True, False, True])([1, 2.5, 9]).tolist()
     [0.0, 0.5, 1.0]
     """
+    from sklearn.isotonic import IsotonicRegression  # takes half a second to load
+
     fitted = IsotonicRegression(out_of_bounds="clip").fit(
         np.asarray(confidence, dtype=np.float64), np.asarray(is_correct, dtype=np.float64)
     )
@@ -185,6 +185,8 @@ def error_auroc(confidence: ArrayLike, is_correct: ArrayLike) -> float | None:
     right = np.asarray(is_correct, dtype=bool)
     if right.all() or not right.any():
         return None
+    from sklearn.metrics import roc_auc_score  # takes half a second to load
+
     return float(roc_auc_score(right, np.asarray(confidence, dtype=np.float64)))
 
 
