@@ -61,6 +61,7 @@ Report = Callable[[Trial, int, Mapping[str, float]], None]  # network, number of
 
 
 RECIPE = "final"  # the choice of the group `training` if none is named
+STEPS_PER_EPOCH = 20  # below this number, batches are too large
 CALIBRATION = 0.05  # share of the images that calibrates the confidence
 PLACES = (
     "root",
@@ -121,7 +122,7 @@ def plan_final_training(
     final = replace(
         config,
         space=widened(config.space, width),
-        training=training_node(own),
+        training=_fitting_recipe(training_node(own), own, searched, options.notify),
         split=Split(validation_fraction=calibration, train_images=None, validation_images=None),
     )
     experiment = replace(searched, config=final, held_out="calibration")
@@ -157,6 +158,31 @@ def training_node(overrides: Sequence[str]) -> Mapping[str, Any]:
     names = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "training"]
     settings = [o for o in overrides if o.partition("=")[0] != "training"]
     return compose_choice("training", names[-1] if names else RECIPE, settings)
+
+
+def _fitting_recipe(
+    recipe: Mapping[str, Any], own: Sequence[str], searched: Experiment, notify: Callable[[str], None]
+) -> Mapping[str, Any]:
+    """Return the recipe; with batch size and learning rate of the search if its batches are too large for few images.
+
+    Args:
+        recipe: of the final training.
+        own: overrides of the recipe by the user, who may want such batches.
+        searched: the experiment of the run.
+        notify: receives a message for the user if the recipe is changed.
+    """
+    labels = searched.recorded.get(LABELS)
+    n = labels.facts.get("images") if labels else None
+    names = {o.lstrip("+").partition("=")[0] for o in own}
+    search = searched.config.training
+    if not isinstance(n, int) or names & {"training", "training.batch_size"} or "batch_size" not in search:
+        return recipe
+    if n >= STEPS_PER_EPOCH * recipe["batch_size"] or search["batch_size"] >= recipe["batch_size"]:
+        return recipe
+    changed = {key: search[key] for key in ("batch_size", "learning_rate") if f"training.{key}" not in names}
+    words = " and ".join(f"training.{key}={value:g}" for key, value in changed.items())
+    notify(f"{words}, as in the search: batches of {recipe['batch_size']} are too large for {n:,} images.")
+    return {**recipe, **changed}
 
 
 def widened(space: Mapping[str, Any], width: int) -> Mapping[str, Any]:

@@ -196,7 +196,9 @@ def test_a_network_of_a_real_run_is_explained(tmp_path, monkeypatch, capsys, one
     assert out.startswith(f"Network {arch_id}\nvalidation error")
     assert f"{100 * front[0]['error']:.2f} % (" in out  # the rebuilt network has the same error as after training
     assert "Of 6 pairs:" in out
-    figures = {f"{name}.png" for name in ("activity", "cell", "confusion", "distances", "maps", "profile", "shap", "tree")}
+    figures = {
+        f"{name}.png" for name in ("activity", "cell", "confusion", "distances", "maps", "profile", "shap", "tree")
+    }
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*figures, "explanation.md", "explanation.html"}
     assert "share of the decision that passes through each edge" in (tmp_path / "out" / "explanation.html").read_text()
 

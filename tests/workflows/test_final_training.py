@@ -21,11 +21,13 @@ from nasx.cli.main import main
 from nasx.cli.options import front_trials
 from nasx.errors import RunError, SettingError
 from nasx.evaluation.train_and_score import load_weights
+from nasx.experiment import Experiment
 from nasx.export.source import find_source
 from nasx.reports.summary import read_summary
 from nasx.reports.training_tables import finals_json, finals_table
 from nasx.runs.directory import lock
 from nasx.runs.journal import Journal
+from nasx.runs.stored_run import ReadOptions
 from nasx.runs.training_records import read_final_record, read_test_set_evaluations, record_test_set_evaluation
 from nasx.workflows.final_training import final_dir, plan_final_training, train, weights_path
 from nasx.workflows.final_training import test as take_test
@@ -277,3 +279,14 @@ def test_a_training_is_kept_in_the_order_of_its_number(run_dir, trial, tmp_path)
     record = train(plan_final_training(run_dir, [*SHORT, "training.epochs=1"]), trial, tmp_path / "final", seeds=2)
 
     assert [t.number for t in record.with_training(replace(record.trainings[0], seconds=1.0)).trainings] == [0, 1]
+
+
+def test_batches_that_are_too_large_for_few_images_are_those_of_the_search(run_dir):
+    said: list[str] = []
+    options = ReadOptions(notify=said.append)
+    recipe = plan_final_training(run_dir, ["training.epochs=2"], options=options).experiment.recipe
+    searched = Experiment.of_run(run_dir).recipe
+    assert (recipe.batch_size, recipe.learning_rate) == (searched.batch_size, searched.learning_rate)
+    assert "as in the search: batches of 512 are too large for " in said[-1]
+    own = plan_final_training(run_dir, ["training.batch_size=64"], options=options).experiment.recipe
+    assert (own.batch_size, len(said)) == (64, 1)
