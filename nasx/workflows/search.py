@@ -232,7 +232,7 @@ def _run(
     algorithm = experiment.algorithm(store.info.workers)
     if (free := repeatability(algorithm, store.info.workers, experiment.measures_latency)) and notify:
         notify(free)
-    if notify and isinstance(experiment.dataset, HasNotices):
+    if notify and experiment.table is None and isinstance(experiment.dataset, HasNotices):
         for line in experiment.dataset.notices():
             notify(line)
     if (words := experiment.corrections_in_words) and notify:

@@ -50,7 +50,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "train": ("train --run-dir {run} --arch-id {id} --out {out}/trained training.epochs=1 --calibration 0.3",),
     "search": (
         "search --config {config} --dry-run",
-        "search --config {config} --dry-run --warm-start {run}",
+        "search --config {run}/config.yaml --dry-run --warm-start {run}",
         "search --resume --run-dir {run}",
     ),
 }

@@ -77,7 +77,7 @@ def test_the_evaluations_fill_the_budget_and_not_more(leaves: Path) -> None:
     config, _, _ = planned(leaves, "search.max_hours=0.2", "execution=serial")
 
     n = get(config, "algorithm.evaluations")
-    assert 0.75 * 720 < 58 * n <= 720
+    assert 0.75 * 720 < 72.5 * n <= 720  # with the share of the machine that others use
 
 
 def test_only_the_number_of_evaluations_depends_on_the_machine(leaves: Path) -> None:
@@ -96,7 +96,7 @@ def test_few_images_need_few_evaluations(leaves: Path) -> None:
 
 
 def test_a_budget_without_time_for_one_training_is_refused_with_advice(leaves: Path) -> None:
-    with pytest.raises(ResourceError, match=r"search\.max_hours=0\.01 is too short: one training takes about 58 s"):
+    with pytest.raises(ResourceError, match=r"search\.max_hours=0\.01 is too short: one training takes about 73 s"):
         planned(leaves, "search.max_hours=0.01")
 
 

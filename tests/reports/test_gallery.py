@@ -103,8 +103,8 @@ def pictures(n, rng):
 def draw_sheet(names, rng):
     samples = tuple(tuple(pictures(3, rng)) for _ in names)
     part = {"class_names": names, "counts": (12_345,) * len(names), "shape": (1, 8, 8)}
-    made = PartReport(**part, damaged=(), repeated=0, samples=samples)
-    return contact_sheet(DataReport(names[-1] * 9, made, made, leaked=0))
+    made = PartReport(**part, damaged=(), samples=samples)
+    return contact_sheet(DataReport(names[-1] * 9, made, made, leaks=()))
 
 
 def draw_shap(names, rng):
