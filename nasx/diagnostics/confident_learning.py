@@ -134,7 +134,7 @@ def expected_precision(estimated: float, error: float) -> float:
 
     A network with a share m of own mistakes on correct labels contributes about 2 m^3 false suspects; m is the part of
     its error that the remaining suspects do not explain. The cube was fitted to simulated networks with 1 to 35 % of
-    mistakes and 0 to 20 % of wrong labels; on Fashion-MNIST it is right within 0.15.
+    mistakes and 0 to 20 % of wrong labels; on Fashion-MNIST it was off by up to 0.2.
 
     Args:
         estimated: number of errors by `estimate_errors`, as a share of the images.
