@@ -29,7 +29,8 @@ from scripts.own_image_folders import photos, pictures
 
 ROOT = Path(__file__).parents[1]
 SHORT = ("algorithm.evaluations=4", "training.epochs=4")  # for every search
-N_PICTURES = 80  # of the folder that takes the place of the user's
+SHORT_FOLDER = ("algorithm.evaluations=4", "training.epochs=10", "training.batch_size=8", "dataset.image_size=16")
+N_PICTURES = 160  # of the folder that takes the place of the user's
 SECONDS = 400  # limit of one command
 DATA = os.environ.get("NASX_DATA", "")  # directory with the published images
 FEW = ("split.train_images=2000", "split.validation_images=300")  # of published images
@@ -84,6 +85,7 @@ def filled(text: str, values: Mapping[str, str]) -> str:
         text = re.sub(placeholder, value, text)
     if re.match(r"nasx search .*--config", text):
         short = (*SHORT, *(FEW if DATA and DATA in text else ()))
+        short = SHORT_FOLDER if "--config folder" in text else short
         text = " ".join([text, *(word for word in short if word.partition("=")[0] not in text)])
     return text
 
