@@ -208,6 +208,7 @@ def _show_values(axes: Axes, sample: ExplainedSample, label: int) -> None:
 SUSPECT_COLUMNS: Final = 6
 SUSPECT_SHOWN: Final = 36  # images
 SUSPECT_SIDE: Final = (WIDTH - 2 * MARGIN - (SUSPECT_COLUMNS - 1) * GAP) / SUSPECT_COLUMNS
+CAPTION_WIDTH: Final = 0.93 * SUSPECT_SIDE  # glyphs drawn into a PNG are a little wider than measured
 SUSPECT_LINE: Final = 0.135  # inches
 SUSPECT_ROW: Final = SUSPECT_SIDE + 4 * SUSPECT_LINE + 0.16  # inches: two lines for the file, and one per class
 SUSPECT_HEAD: Final = 0.62  # inches
@@ -233,13 +234,13 @@ def suspects_figure(suspects: Suspects) -> Figure:
 def _caption(sheet: Sheet, x: float, suspects: Suspects, i: int, color: str) -> None:
     """Write the name of a suspect in up to two lines below its image, then its label and the predicted class."""
     names = drawable_names(suspects.class_names)
-    lines = fold_name(suspects.name(i), SUSPECT_SIDE, 7)
+    lines = fold_name(suspects.name(i), CAPTION_WIDTH, 7)
     below = SUSPECT_SIDE + 0.04
     for number, line in enumerate(lines):
         sheet.text(x, line, 7, MUTED, drop=below + number * SUSPECT_LINE)
     below += len(lines) * SUSPECT_LINE
-    sheet.text(x, fit(names[suspects.labels[i]], SUSPECT_SIDE, 7.5), 7.5, drop=below)
-    predicted = _with_name("→ ", names[suspects.predicted[i]], "", SUSPECT_SIDE, 7.5)
+    sheet.text(x, fit(names[suspects.labels[i]], CAPTION_WIDTH, 7.5), 7.5, drop=below)
+    predicted = _with_name("→ ", names[suspects.predicted[i]], "", CAPTION_WIDTH, 7.5)
     sheet.text(x, predicted, 7.5, color, drop=below + SUSPECT_LINE)
 
 
