@@ -156,7 +156,7 @@ def main() -> int:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone.directory)], check=True)
         folder = photos(place / "my photos", pictures(None, "cifar10", N_PICTURES), wrong=0, damaged=0).root
         first = next(path for path in sorted(folder.rglob("IMG_*")) if path.suffix != ".heic").relative_to(folder)
-        (clone.directory / "corrections.csv").write_text(f"image,action,label,reason\n{first.as_posix()},keep,,\n")
+        (clone.directory / "corrections.csv").write_text(f'image,action,label\n"{first.as_posix()}",keep,\n')
         return walk(clone, folder, found)
 
 
