@@ -2,8 +2,8 @@
 
     python -m scripts.readme_commands [--venv DIR] [--out DIR] [--list]
 
-Clones this checkout, runs scripts/quickstart there (NASX_VENV: DIR, made if it does not exist), then every line of the
-README's bash blocks, from top to bottom, in the clone. Placeholders such as ID and RUN are replaced, and searches and
+Copies this checkout, runs scripts/quickstart there (NASX_VENV: DIR, made if it does not exist), then every line of the
+README's bash blocks, from top to bottom, in the copy. Placeholders such as ID and RUN are replaced, and searches and
 trainings are cut short. A line that is not run is listed with its reason. The exit status is 1 if a command fails.
 """
 
@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -92,7 +93,7 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 
 @dataclass
 class Clone:
-    """A clone of the repository with the environment of the quickstart."""
+    """A copy of the repository with the environment of the quickstart."""
 
     directory: Path
     venv: Path
@@ -142,7 +143,7 @@ def values_of(text: str, clone: Clone, folder: Path) -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.readme_commands")
     parser.add_argument("--venv", type=Path, help="environment of the quickstart; by default a new, temporary one")
-    parser.add_argument("--out", type=Path, help="directory of the clone; by default a temporary one")
+    parser.add_argument("--out", type=Path, help="directory of the copy; by default a temporary one")
     parser.add_argument("--list", action="store_true", help="list the commands, run none")
     chosen = parser.parse_args()
     found = list(lines((ROOT / "README.md").read_text()))
@@ -153,7 +154,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         place = (chosen.out or Path(temporary)).resolve()
         clone = Clone(place / "nasx", (chosen.venv or place / "venv").resolve())
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone.directory)], check=True)
+        shutil.copytree(
+            ROOT, clone.directory, ignore=shutil.ignore_patterns(".git", ".venv*", "runs", "build", "*cache*")
+        )
         folder = photos(place / "my photos", pictures(None, "cifar10", N_PICTURES), wrong=0, damaged=0).root
         first = next(path for path in sorted(folder.rglob("IMG_*")) if path.suffix != ".heic").relative_to(folder)
         (clone.directory / "corrections.csv").write_text(f'image,action,label\n"{first.as_posix()}",keep,\n')

@@ -119,7 +119,7 @@ class ImageFolder:
         if skipped.n_files:
             lines.append(f"Skipped: {'; '.join(skipped.describe())}.")
         if damaged := self.damaged_files(self.train_files().paths):
-            lines.append(f"Left out: {len(damaged):,} damaged training images, the first {damaged[0]}.")
+            lines.append(f"Left out: {len(damaged):,} damaged training images, the first {damaged[0]}")
         return lines
 
     def damaged_files(self, paths: Sequence[Path]) -> list[str]:
