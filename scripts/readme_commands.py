@@ -140,6 +140,13 @@ def values_of(text: str, clone: Clone, folder: Path) -> dict[str, str]:
     }
 
 
+def _not_copied(directory: str, names: list[str]) -> list[str]:
+    """Return what a fresh clone does not have, for `shutil.copytree`."""
+    if Path(directory) != ROOT:
+        return [name for name in names if name == "__pycache__"]
+    return [name for name in names if name in (".git", "runs", "build") or name.startswith(".venv") or "cache" in name]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.readme_commands")
     parser.add_argument("--venv", type=Path, help="environment of the quickstart; by default a new, temporary one")
@@ -154,9 +161,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         place = (chosen.out or Path(temporary)).resolve()
         clone = Clone(place / "nasx", (chosen.venv or place / "venv").resolve())
-        shutil.copytree(
-            ROOT, clone.directory, ignore=shutil.ignore_patterns(".git", ".venv*", "runs", "build", "*cache*")
-        )
+        shutil.copytree(ROOT, clone.directory, ignore=_not_copied)
         folder = photos(place / "my photos", pictures(None, "cifar10", N_PICTURES), wrong=0, damaged=0).root
         first = next(path for path in sorted(folder.rglob("IMG_*")) if path.suffix != ".heic").relative_to(folder)
         (clone.directory / "corrections.csv").write_text(f'image,action,label\n"{first.as_posix()}",keep,\n')
