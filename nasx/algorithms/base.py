@@ -31,7 +31,7 @@ from nasx.trial import Candidate, Genotype, derive_seed
 Mode = Literal["auto", "steady_state", "generational", "free_running"]
 Lag = Annotated[int, Field(ge=1)]  # candidate k depends on the results up to k - lag
 
-WARM_START = "warm_start"  # operator of the candidates with which the search was told to begin
+WARM_START = "warm_start"  # operator of candidates from the front of another run
 RETRAINING = "retraining"  # operator of the candidates that train a known network again
 TRIES_PER_CHANGE = 8  # known or disconnected proposals before one more gene is changed
 UNIFORM_TRIES = 100  # uniform draws after that, before a known network is proposed again

@@ -17,7 +17,7 @@ from nasx.reports.figures.image_grid import show_image
 from nasx.reports.figures.names import fit
 from nasx.reports.figures.style import DIVERGING, WIDTH, as_png, styled
 from nasx.reports.page import Page, Section, as_html, as_markdown
-from nasx.reports.text import clean
+from nasx.reports.text import clean, format_probability
 
 FIGURE: Final = "maps.png"
 SHOWN_CLASSES: Final = 3  # classes named at each stage
@@ -39,17 +39,6 @@ def image_page(found: ImageExplanation, arch_id: str, known: Sequence[tuple[str,
         verdict = "correct" if found.label == predicted else "the prediction is incorrect"
         facts.insert(2, ("true class", f"{clean(names[found.label])} ({verdict})"))
     return Page(f"Network {arch_id}: one image", (*facts, *known), (_maps(found), _nearest(found)))
-
-
-def format_probability(share: float) -> str:
-    """Return a probability in percent, never rounded to 0 or 100 %.
-
-    >>> format_probability(0.934), format_probability(0.9999), format_probability(0.0001)
-    ('93.4 %', 'over 99.9 %', 'under 0.1 %')
-    """
-    if share > 0.999:
-        return "over 99.9 %"
-    return "under 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
 
 
 def _maps(found: ImageExplanation) -> Section:

@@ -20,8 +20,7 @@ from PIL import Image
 from nasx.escaping import csv_cell
 from nasx.reports.html.run_page import json_in_html
 from nasx.reports.page import render
-from nasx.reports.suspects_section import format_probability
-from nasx.reports.text import clean
+from nasx.reports.text import clean, format_probability
 
 if TYPE_CHECKING:
     from nasx.diagnostics.suspects import Suspects

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from nasx.diagnostics.suspects import Judgement
 from nasx.escaping import to_csv
 from nasx.reports.page import Section, count
-from nasx.reports.text import clean
+from nasx.reports.text import clean, format_probability
 
 if TYPE_CHECKING:
     from nasx.diagnostics.suspects import Suspects
@@ -132,17 +132,6 @@ def suspects_csv(suspects: Suspects) -> str:
             ]
         )
     return to_csv(rows)
-
-
-def format_probability(share: float) -> str:
-    """Return a probability in percent, never rounded to 0 or 100 %.
-
-    >>> format_probability(0.934), format_probability(0.9999), format_probability(0.0001)
-    ('93.4 %', 'over 99.9 %', 'under 0.1 %')
-    """
-    if share > 0.999:
-        return "over 99.9 %"
-    return "under 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
 
 
 def format_percent(share: float) -> str:

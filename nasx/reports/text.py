@@ -233,3 +233,14 @@ def describe_warm_start(config: Mapping[str, Any]) -> str:
         return ""
     count = len(found["genotypes"])
     return f"{count} network{'s' * (count != 1)} of the front of {printable(str(found.get('run')))}"
+
+
+def format_probability(share: float) -> str:
+    """Return a probability in percent, never rounded to 0 or 100 %.
+
+    >>> format_probability(0.934), format_probability(0.9999), format_probability(0.0001)
+    ('93.4 %', 'over 99.9 %', 'under 0.1 %')
+    """
+    if share > 0.999:
+        return "over 99.9 %"
+    return "under 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
