@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from nasx.data.image_files import read_image
 from nasx.diagnostics.cross_validation import MAX_FOLDS, MIN_FOLDS, cross_validate
 from nasx.diagnostics.suspects import Suspects
 from nasx.errors import DataError, RunError, SettingError, TrialFailure
-from nasx.experiment import Experiment
+from nasx.experiment import CORRECTIONS_KEY, Experiment
 from nasx.files import write_atomically
 from nasx.protocols import HasFiles
 from nasx.reports.review_page import Picture, review_page
 from nasx.reports.text import duration
+from nasx.runs.directory import CONFIG
 from nasx.trial import Trial
 
 FOLDS: Final = 4  # by default, if they are worth their time
@@ -118,7 +119,7 @@ def write_review(
         suspects,
         title=f"{run_dir.name}, network {trial.arch_id}: review of labels",
         key=f"{run_dir.absolute()} {trial.arch_id}",
-        command=_command(experiment, run_dir),
+        command=search_again(experiment.config.provenance, run_dir),
         limit=limit,
         reviewed=experiment.reviewed,
         earlier=[(row.image, str(row.action), row.label) for row in earlier],
@@ -128,9 +129,22 @@ def write_review(
     return directory / REVIEW
 
 
-def _command(experiment: Experiment, run_dir: Path) -> str:
-    """Return the command that searches again with the corrections."""
-    return f"nasx search ... dataset.corrections=corrections.csv --warm-start {shlex.quote(str(run_dir))}"
+def search_again(provenance: Mapping[str, Any], run_dir: Path) -> str:
+    """Return the command that starts the search of a run again, with the corrections and from its front.
+
+    >>> search_again({"config": "folder", "overrides": ["dataset.root=my photos"]}, Path("runs/a"))
+    "nasx search --config folder 'dataset.root=my photos' dataset.corrections=corrections.csv --warm-start runs/a"
+
+    Args:
+        provenance: of the run's config; without it, the run's resolved config is named.
+        run_dir: directory of the run.
+    """
+    config, written = provenance.get("config"), provenance.get("overrides")
+    if not isinstance(config, str) or not isinstance(written, list):  # started from Python
+        config, written = str(run_dir / CONFIG), []
+    kept = [word for word in map(str, written) if word.lstrip("+").partition("=")[0] != CORRECTIONS_KEY]
+    words = ["nasx", "search", "--config", config, *kept, f"{CORRECTIONS_KEY}=corrections.csv"]
+    return shlex.join([*words, "--warm-start", str(run_dir)])
 
 
 def _picture(suspects: Suspects, experiment: Experiment) -> Picture | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from nasx.experiment import Experiment
+from nasx.workflows.suspect_review import search_again
 from tests.factories.black_box import LINES, nasx
 
 ROWS = ["0,relabel,{}", "1,drop,", "2,keep,", "3,drop,"]
@@ -160,3 +162,14 @@ def test_another_space_is_refused(
 def test_a_warm_start_is_no_resumed_search(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert nasx("search", "--resume", "--warm-start", sound / "run") == 2
     assert "leave out --resume" in capsys.readouterr().err
+
+
+def test_the_command_of_the_review_page_names_the_config_and_the_settings_of_the_run(sound):
+    config = Experiment.of_run(sound / "run").config
+    words = shlex.split(search_again(config.provenance, sound / "run"))
+    assert words[:4] == ["nasx", "search", "--config", config.provenance["config"]]
+    own = [word for word in config.provenance["overrides"] if not word.startswith("dataset.corrections=")]
+    assert own and own == words[4:-3]
+    assert words[-3:] == ["dataset.corrections=corrections.csv", "--warm-start", str(sound / "run")]
+    again = shlex.split(search_again({}, sound / "run"))  # started from Python
+    assert again[3] == str(sound / "run" / "config.yaml")
