@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import random
 from collections.abc import Mapping, Sequence
@@ -49,8 +48,6 @@ from nasx.runs.stored_run import (
 from nasx.trial import OBJECTIVES, Evaluator, Genotype, Objective, derive_seed
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import nn
 
     from nasx.data.corrected import Applied
@@ -65,7 +62,6 @@ CORRECTIONS_KEY = "dataset.corrections"
 SAMPLED = 8  # random networks at most that scorers are checked with, before the first training
 SAMPLED_IMAGES = 4
 MAX_DRAWN = 1000  # genotypes that are drawn for them
-SHOWN_LIMITS = ("replicates", "max_hours", "max_gpu_hours", "patience", "time_limit", "stall_limit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +69,6 @@ class _Images:
     """Images of an experiment, as read."""
 
     data: SearchData
-    train_indices: NDArray[np.int64]  # (n_train,) positions of the training images in the dataset
     content: Mapping[str, Content]  # by part
     applied: Applied | None  # corrections; None: there are none
 
@@ -221,11 +216,6 @@ class Experiment:
         return self._images.data
 
     @cached_property
-    def train_indices(self) -> NDArray[np.int64]:
-        """Position of each training image in the dataset's training images, (n_train,)."""
-        return self._images.train_indices
-
-    @cached_property
     def _images(self) -> _Images:
         """Read the images, compare them with those of the run, and cut the held-out images from them.
 
@@ -245,11 +235,11 @@ class Experiment:
             content[SPLIT] = describe_split(*parts)
             self._compare({SPLIT: content[SPLIT]})
         if applied is None:
-            return _Images(cut(images, *parts), parts[0], content, None)
+            return _Images(cut(images, *parts), content, None)
         for part, name in zip(parts, ("training", self.held_out), strict=True):
             require_classes(applied, part, name)
         kept = [applied.kept(part) for part in parts]
-        return _Images(cut(applied.relabeled, *kept), kept[0], content, applied)
+        return _Images(cut(applied.relabeled, *kept), content, applied)
 
     # --- corrections
 
@@ -581,44 +571,6 @@ def repeatability(algorithm: SearchAlgorithm, workers: int, measured: bool = Fal
         f"{workers} workers: networks are bred in the order in which trainings end (free running). The search resumes "
         "exactly, but does not repeat from its seed; algorithm.mode=steady_state does."
     )
-
-
-def describe(experiment: Experiment) -> str:
-    """Return what a search would do, one line per part, for `--dry-run`."""
-    space, config = experiment.space, experiment.config
-    workers = experiment.execution.plan.workers
-    algorithm = experiment.algorithm(workers)  # checks its settings, too
-    limits = {name: value for name, value in vars(config.search).items() if value and name in SHOWN_LIMITS}
-    plan = experiment.execution.plan
-    lines = {
-        "name": f"{config.name}, seed {config.seed}",
-        "space": f"{space.name}: {math.prod(space.gene_sizes):,} encodings, {dict(space.settings)}",
-        **_describe_evaluation(experiment),
-        "objectives": ", ".join(f"{o.direction} {o.name}" for o in experiment.objectives),
-        "algorithm": f"{config.algorithm['_target_'].rpartition('.')[2]}, {config.evaluations:,} evaluations, "
-        + ("hopeless trainings are stopped early" if config.early_stopping else "every training runs to its end"),
-        "limits": ", ".join(f"{name} {value:g}" for name, value in limits.items()) or "none but the evaluations",
-        "execution": f"{replace(plan, workers=1) if experiment.execution.in_process else plan}",
-    }
-    if free := repeatability(algorithm, workers, experiment.measures_latency):
-        lines["repeats"] = free
-    return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())
-
-
-def _describe_evaluation(experiment: Experiment) -> dict[str, str]:
-    if experiment.table is not None:
-        answers: Any = experiment.evaluate
-        return {"evaluation": f"{experiment.table.table}: {len(answers.metrics):,} networks"}
-    data = experiment.data
-    channels, height, width = data.shape
-    also = ", ".join(scorer.name for scorer in experiment.also_scored)
-    return {
-        "dataset": f"{experiment.dataset.name}: {len(data.train):,} training and {len(data.validation):,} validation "
-        f"images, {height} x {width}, {channels} channel{'s' * (channels > 1)}, {data.n_classes} classes",
-        **({"corrected": words} if (words := experiment.corrections_in_words) else {}),
-        "training": f"{experiment.recipe}",
-        "scorer": f"{experiment.scorer.name}; also recorded: {also or 'none'}",
-    }
 
 
 def check_gpu_budget(experiment: Experiment) -> None:

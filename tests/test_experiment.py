@@ -85,7 +85,7 @@ def test_the_indices_of_training_images_are_those_of_the_split_with_the_seed_of_
     config = compose("lines", ["dataset.train_images=60", "execution=serial", f"seed={seed}"])
     experiment = prepare(config)
 
-    images = experiment.dataset.train().images[experiment.train_indices]
+    images = experiment.dataset.train().images[experiment.data.train.positions]
 
     assert (images == experiment.data.train.images).all()
     assert len(images) + len(experiment.data.validation) == 60

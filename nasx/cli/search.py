@@ -99,7 +99,8 @@ def _print_plan(config: Mapping[str, Any], console: Console, warm_start: Path | 
     """Print what a search would do on stdout; what it measures and derives for that, on stderr."""
     from nasx.config.auto import derived_settings
     from nasx.config.plain import as_plain
-    from nasx.experiment import describe, prepare
+    from nasx.experiment import prepare
+    from nasx.planning.describe import describe
     from nasx.planning.plan import describe_time, plan, unbalanced_suggestion  # torch takes seconds to load
     from nasx.workflows.warm_start import with_warm_start
 

@@ -14,7 +14,8 @@ from nasx.cli.main import main
 from nasx.config.compose import compose
 from nasx.errors import SettingError
 from nasx.evaluation.device import LEAST_PASSES, PASSES, describe_device, measure_latency
-from nasx.experiment import Experiment, describe, prepare
+from nasx.experiment import Experiment, prepare
+from nasx.planning.describe import describe
 from nasx.reports.figures.front import front_figure
 from nasx.reports.summary import read_summary, summarize
 from nasx.reports.text import latency_sentence
