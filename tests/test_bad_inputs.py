@@ -723,6 +723,7 @@ CALLS = {
     "config show qqq.yaml": r"^there is no config 'qqq\.yaml'\. Known: cifar10, .*use the path of a YAML",
     "config show here": r"^here is a directory, not a config\. Name a YAML file, e\.g\. here/config\.yaml",
     "data check cifra10": "Known: cifar10",
+    "data check /no/such": "/no/such does not exist: name a directory of class folders, or a dataset as in digits",
     "data check lines --sheet x.jpg": r"must end in \.png, \.svg or \.pdf, got 'x\.jpg'",
     "data fetch imagnet": "there is no download for 'imagnet'",
     "data fetch cifar": r"there is no download for 'cifar'\. Did you mean cifar10\?",

@@ -11,7 +11,8 @@ import typer
 from rich.status import Status
 
 from nasx.cli.progress import TrainingDisplay
-from nasx.errors import RunError
+from nasx.errors import DataError, RunError
+from nasx.escaping import printable
 from nasx.reports.summary import read_summary
 from nasx.runs.directory import default_runs_dir, find_run
 from nasx.runs.stored_run import ReadOptions, open_run
@@ -122,6 +123,9 @@ def choose_dataset(name: str, overrides: Sequence[str]) -> Dataset:
 
     if Path(name).is_dir():
         overrides, name = [f"dataset.root={Path(name).resolve()}", *overrides], "folder"
+    elif Path(name).name != name:
+        problem = "is not a directory" if Path(name).exists() else "does not exist"
+        raise DataError(f"{printable(name)} {problem}: name a directory of class folders, or a dataset as in digits.")
     return build_corrected(compose_choice("dataset", name, overrides))
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -13,8 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 import ray
-import torch
-from safetensors.torch import load_file
 
 import nasx
 from nasx.errors import ResourceError, SettingError
@@ -22,10 +18,8 @@ from nasx.execution import ray as ray_module
 from nasx.execution import stuck, tuner
 from nasx.execution.budget import SearchLimits
 from nasx.execution.ray import RayExecution, _quiet_threads
-from nasx.runs.directory import kept_weights, weights_file
 from nasx.trial import Job, Reason, TrialStatus
 from tests.factories import evaluators
-from tests.factories.runs import OVERRIDES
 from tests.factories.searches import Script, bare, front_of, make_loop, nsga2
 
 # of Ray's own
@@ -266,17 +260,3 @@ def test_errors_of_threads_of_ray_are_not_printed_and_others_are():
     finally:
         threading.excepthook = before
     assert shown == [ours]
-
-
-def test_a_training_of_a_worker_is_repeated_in_this_process_bit_for_bit(tmp_path):
-    run_dir = tmp_path / "run"
-    words = [*OVERRIDES, "algorithm.evaluations=2", "execution=local", "--run-dir", str(run_dir)]
-    command = [sys.executable, "-m", "nasx", "search", "--config", "lines", *words]  # its own Ray
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    (arch_id, replicate), *_ = kept_weights(run_dir)
-    before = load_file(weights_file(run_dir, arch_id, replicate))
-    weights_file(run_dir, arch_id, replicate).unlink()
-
-    after = nasx.load_run(run_dir)[arch_id].network().state_dict()
-
-    assert all(torch.equal(before[name], after[name]) for name in before)

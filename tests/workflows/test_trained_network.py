@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -24,6 +26,7 @@ from nasx.runs.weights import RETRY, choose_training, read_retrained, retrained_
 from nasx.trial import Evaluation, Job, Reason
 from nasx.workflows import trained_network as module
 from nasx.workflows.trained_network import trained_network
+from tests.factories.runs import OVERRIDES
 
 
 def trials_of(run_dir):
@@ -320,3 +323,17 @@ def test_predictions_and_pages_of_any_network_are_available_in_python(run_dir, t
 
     assert said.probabilities.shape == (4, 4)
     assert "trained again from its seed" in repr(page)
+
+
+def test_a_training_of_a_worker_of_ray_is_repeated_in_this_process_bit_for_bit(tmp_path):
+    run_dir = tmp_path / "run"
+    words = [*OVERRIDES, "algorithm.evaluations=2", "execution=local", "--run-dir", str(run_dir)]
+    command = [sys.executable, "-m", "nasx", "search", "--config", "lines", *words]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    (arch_id, replicate), *_ = kept_weights(run_dir)
+    before = load_file(weights_file(run_dir, arch_id, replicate))
+    weights_file(run_dir, arch_id, replicate).unlink()
+
+    after = nasx.load_run(run_dir)[arch_id].network().state_dict()
+
+    assert all(torch.equal(before[name], after[name]) for name in before)
