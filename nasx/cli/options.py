@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.status import Status
 
-from nasx.cli.progress import TrainingDisplay
+from nasx.cli.progress import FeatureDisplay, TrainingDisplay
 from nasx.errors import DataError, RunError
 from nasx.escaping import printable
 from nasx.reports.summary import read_summary
@@ -90,8 +90,8 @@ def read_options(
             said.add(line)
             log.say(line)
 
-    watch = TrainingDisplay(log, status).show
-    return ReadOptions(tuple(overrides or ()), other_data, trust_code, notify, train, watch)
+    watch, features = TrainingDisplay(log, status).show, FeatureDisplay(log, status).show
+    return ReadOptions(tuple(overrides or ()), other_data, trust_code, notify, train, watch, features)
 
 
 def find_trial(run: Path, prefix: str) -> Trial:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 LINE_EVERY = 10.0  # seconds between plain lines
 SILENCE = 60.0  # seconds without a line, after which one shows that the search is running
+STARTING = "reading the data, starting the workers ..."
 REDRAW_EVERY = 0.25  # seconds between updates of the panel
 
 
@@ -85,7 +86,7 @@ class SearchDisplay(Display):
     """
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console, in_frame("reading the data, starting the workers ...", "Ctrl-C ends"))
+        super().__init__(console, in_frame(STARTING, "Ctrl-C ends"))
         self.spoke_at = self.looked_at = time.monotonic()
         self.loop: SearchLoop | None = None
         self.printed = 0  # trainings at the last line
@@ -121,34 +122,65 @@ class SearchDisplay(Display):
             self.say(waiting(progress))
 
 
-class TrainingDisplay:
-    """Progress of a training within a command: a bar in its status on a terminal, plain lines elsewhere."""
+class StepDisplay:
+    """Progress of a long step within a command: a bar in its status on a terminal, plain lines elsewhere."""
+
+    title: ClassVar[str]
+    unit: ClassVar[str]  # of what is counted, e.g. "epoch"
 
     def __init__(self, console: Console, status: Status | None = None) -> None:
-        """`status`: spinner of the command, whose text is replaced until the training ends."""
+        """`status`: spinner of the command, whose text is replaced until the step ends."""
         self.console = console
         self.status = status
         self.text: RenderableType = "" if status is None else status.status
         self.started = self.due_at = time.monotonic()
 
-    def show(self, finished: int, epochs: int) -> None:
-        """Show the number of finished epochs, at first 0, and the time that the others take."""
+    def show(self, finished: int, total: int) -> None:
+        """Show the number of finished parts, at first 0, and the time that the others take."""
         now = time.monotonic()
         if finished == 0:
             self.started = self.due_at = now
-        left = (now - self.started) / finished * (epochs - finished) if finished else None
-        text = f"epoch {finished} of {epochs}, ETA {duration(left)}"
-        if self.status is not None and self.console.is_terminal:
-            self.status.update(self.text if finished == epochs else _bar(finished, epochs, text))
-        elif now - self.due_at >= LINE_EVERY and finished < epochs:
+        left = (now - self.started) / finished * (total - finished) if finished else None
+        text = f"{self.unit} {finished:,} of {total:,}, ETA {duration(left)}"
+        if self.console.is_terminal:
+            self.draw(None if finished == total else _bar(self.title, finished, total, text))
+        elif now - self.due_at >= LINE_EVERY and finished < total:
             self.due_at = now
-            self.console.print(Text(f"Training: {text}"), soft_wrap=True)
+            self.console.print(Text(f"{self.title}: {text}"), soft_wrap=True)
+
+    def draw(self, bar: RenderableType | None) -> None:
+        """Show a bar in the status; None: its former text again."""
+        if self.status is not None:
+            self.status.update(self.text if bar is None else bar)
 
 
-def _bar(finished: int, epochs: int, text: str) -> Table:
+class TrainingDisplay(StepDisplay):
+    """Progress of a training."""
+
+    title, unit = "Training", "epoch"
+
+
+class FeatureDisplay(StepDisplay):
+    """Progress of the features that a backbone computes."""
+
+    title, unit = "Features of the backbone", "image"
+
+
+class SearchFeatureDisplay(FeatureDisplay):
+    """The same in the panel of a search."""
+
+    def __init__(self, display: SearchDisplay) -> None:
+        super().__init__(display.console)
+        self.display = display
+
+    def draw(self, bar: RenderableType | None) -> None:
+        self.display.draw(lambda: in_frame(STARTING if bar is None else bar, "Ctrl-C ends"))
+
+
+def _bar(title: str, finished: int, total: int, text: str) -> Table:
     """Return a progress bar in one line."""
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(Text("Training"), ProgressBar(total=epochs, completed=finished, width=30), Text(text))
+    grid.add_row(Text(title), ProgressBar(total=total, completed=finished, width=30), Text(text))
     return grid
 
 

@@ -48,7 +48,7 @@ def search(
         raise ConfigError("--warm-start begins a new search: leave out --resume.")
     advise("No trial has begun: start it again.")
     with gc_paused():  # they take a second to load
-        from nasx.cli.progress import SearchDisplay
+        from nasx.cli.progress import SearchDisplay, SearchFeatureDisplay
         from nasx.config.compose import compose_unchecked, provenance
         from nasx.reports.tables import front_table
         from nasx.runs.directory import default_runs_dir, find_run, resume_line
@@ -67,12 +67,22 @@ def search(
         console.say(line)
 
     with SearchDisplay(console) as shown:
+        features = SearchFeatureDisplay(shown).show
         if config is not None:
-            loop = searching.start(composed, run_dir=run_dir, warm_start=begin_with, watch=shown.watch, notify=notify)
+            loop = searching.start(
+                composed,
+                run_dir=run_dir,
+                warm_start=begin_with,
+                watch=shown.watch,
+                notify=notify,
+                watch_features=features,
+            )
         else:
             run = find_run(run_dir, default_runs_dir())
             words = overrides or []
-            loop = searching.resume(run, words, trust_code=trust_code, watch=shown.watch, notify=notify)
+            loop = searching.resume(
+                run, words, trust_code=trust_code, watch=shown.watch, notify=notify, watch_features=features
+            )
     answers().print(front_table(loop.summary()))
     console.say(f"Run directory: {loop.run_dir}")
     if loop.incidents:

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Annotated, Final
 from weakref import WeakKeyDictionary
 
@@ -22,15 +23,17 @@ from torch import Tensor
 from nasx.config.settings import checked
 from nasx.data.augmentation import Augmentation, augment
 from nasx.data.dataset import LabeledImages
+from nasx.data.features import Features
 from nasx.trial import derive_seed
 
 DATA_SHARE: Final = 0.25  # of a trial's share of the GPU memory, for datasets; the rest is for training
 # by images and device; trials that share a worker use the same LabeledImages object
+_gathered: WeakKeyDictionary[Features, Features] = WeakKeyDictionary()
 _placed: WeakKeyDictionary[LabeledImages, dict[torch.device, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
 def place(images: LabeledImages, device: torch.device, gpu_share: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return images and labels as tensors on a device, for reading only.
+    """Return images and labels as tensors on a device, for reading only. Of feature maps, all rows of the file.
 
     On the CPU both share the memory of the arrays. On a GPU the labels are on the device. The images are too, if all
     images placed so far take at most `DATA_SHARE` of this process's part of its memory; otherwise they stay on the
@@ -52,6 +55,26 @@ def place(images: LabeledImages, device: torch.device, gpu_share: float = 1.0) -
         stays = not images.on_disk and _bytes_on(device) + host[0].nbytes <= DATA_SHARE * gpu_share * _memory(device)
         placed[device] = host[0].to(device) if stays else host[0], host[1].to(device)
     return placed[device]
+
+
+def in_memory(features: Features, device: torch.device, gpu_share: float = 1.0) -> Features:
+    """Return the feature maps with their own rows only, in memory, if a GPU has room for them; else the same ones.
+
+    Args:
+        features: mapped from a file.
+        device: of the networks that use them.
+        gpu_share: share of the GPU memory, in (0, 1], that this process may use.
+    """
+    rows = features.rows
+    n_bytes = rows.size * features.images[:1].nbytes
+    if device.type == "cpu" or not features.on_disk or n_bytes > DATA_SHARE * gpu_share * _memory(device) / 2:
+        return features
+    if features not in _gathered:
+        own = features.images[rows.ravel()]
+        _gathered[features] = replace(
+            features, images=own, on_disk=False, rows=np.arange(rows.size).reshape(rows.shape)
+        )
+    return _gathered[features]
 
 
 def _bytes_on(device: torch.device) -> int:
@@ -119,9 +142,15 @@ class Pixels:
             gpu_share: share of the GPU memory, in (0, 1], that this process may use.
         """
         self.device = torch.device(device)
+        if isinstance(images, Features):
+            images = in_memory(images, self.device, gpu_share)
         self.images, self.labels = place(images, self.device, gpu_share)  # labels (n,) int64, on the device
         self._mean, self._std = as_tensor(mean).to(device), as_tensor(std).to(device)
         self._rows: Tensor | None = None  # indices into `images`; None: all images in their order
+        self._views: Tensor | None = None  # (views * n,) indices of all views, those of the first one first
+        if isinstance(images, Features):
+            self._views = as_tensor(images.rows.reshape(-1)).to(self.images.device)
+            self._rows = self._views[: len(images)]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -146,8 +175,16 @@ class Pixels:
         taken.labels = self.labels[indices.to(self.labels.device)]
         return taken
 
+    def all_views(self) -> Pixels:
+        """Return all views as if they were images: image i of n in view v has the index v * n + i. For feature maps."""
+        found = copy.copy(self)
+        found._rows = self._views
+        return found
+
     def gather(self, index: int | slice | Tensor) -> Tensor:
         """Return images as stored, uint8; in pinned memory if they are copied from the host to a GPU."""
+        if isinstance(index, Tensor):
+            index = index.to(self.images.device)
         rows: int | slice | Tensor = index if self._rows is None else self._rows[index]
         if isinstance(rows, Tensor):
             # index_select: 15 times faster than images[indices] for uint8 images
@@ -158,7 +195,9 @@ class Pixels:
         return images.pin_memory() if self.is_streamed and self.device.type == "cuda" else images
 
     def finish(self, gathered: Tensor) -> Tensor:
-        """Return gathered images, normalized, on the device."""
+        """Return gathered images, normalized, on the device; feature maps as they are, in float32."""
+        if gathered.is_floating_point():
+            return gathered.to(self.device, non_blocking=True).float()
         return normalize(gathered.to(self.device, non_blocking=True), self._mean, self._std)
 
 
@@ -263,6 +302,9 @@ class TrainingBatches(EvaluationBatches):
         self.augmentation = augmentation
         self.seed = seed
         self.epoch = 0  # of the next iteration
+        self.n_views = data.n_views if isinstance(data, Features) else 1
+        if self.n_views > 1:
+            self.pixels = self.pixels.all_views()
 
     def __len__(self) -> int:
         return len(_batch_sizes(len(self.labels), self.batch_size))
@@ -272,12 +314,17 @@ class TrainingBatches(EvaluationBatches):
         epoch, self.epoch = self.epoch, self.epoch + 1
         seed = derive_seed(self.seed, epoch)
         # drawn on the host, so that the order is the same on every kind of device
-        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))
+        on_host = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.labels), generator=on_host)
+        chosen_rows = order
+        if self.n_views > 1:  # each image in a random view
+            chosen_rows = order + len(order) * torch.randint(self.n_views, (len(order),), generator=on_host)
         device = self.pixels.device
         generator = torch.Generator(device).manual_seed(seed)
         sizes = _batch_sizes(len(self.labels), self.batch_size)
         order_on_device = order.to(device)  # one copy: a copy per batch would wait for the device
-        images = self._fetch(torch.split(order if self.pixels.is_streamed else order_on_device, sizes))
+        rows = chosen_rows if self.pixels.is_streamed else chosen_rows.to(device)
+        images = self._fetch(torch.split(rows, sizes))
         for chosen, indices in zip(images, torch.split(order_on_device, sizes), strict=True):
             yield self._finish(augment(chosen, self.augmentation, generator)), self.labels[indices]
 

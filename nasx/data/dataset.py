@@ -7,13 +7,16 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasx import machine
 from nasx.errors import ResourceError
+
+if TYPE_CHECKING:
+    from nasx.data.features import FeatureSource
 
 MEMORY_SHARE: Final = (
     0.25  # of the memory of this process: larger sets of images stay on disk, unless the config sets memory_map
@@ -151,6 +154,8 @@ class SearchData:
     validation: LabeledImages
     mean: NDArray[np.float32]  # (channels,) of the training images, pixels scaled to [0, 1]
     std: NDArray[np.float32]  # (channels,) of the same pixels; 1 for a constant channel
+    # source of the feature maps of a frozen backbone, which is trained on instead of images; None: no backbone
+    features: FeatureSource | None = None
 
     def __repr__(self) -> str:
         """Return one short line, for notebooks."""

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from nasx.backbones.features import on_features
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import Pixels, as_tensor
 from nasx.data.dataset import LabeledImages, SearchData
@@ -31,6 +32,7 @@ from nasx.evaluation.early_stopping import check_rung
 from nasx.evaluation.watchdog import Progress, hang_file, watchdog
 from nasx.files import add_checksum, find_corruption, write_atomically
 from nasx.introspection.base import BatchedScorer
+from nasx.networks.backbone import backbone_names, frozen_names, unfreeze
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
 from nasx.runs.directory import ATTEMPTS, prepare_directory
@@ -166,6 +168,7 @@ def _evaluate(
     with torch.random.fork_rng(devices=[]):  # initialization uses torch's global generator
         torch.manual_seed(job.seed)
         network = spec.space.build(job.genotype, input_shape=data.shape, n_classes=data.n_classes)
+    unfreeze(network, spec.recipe.unfreeze)
     metrics["parameters"] = count_parameters(network)
     metrics["macs"] = count_macs(network, data.shape)
     notes = []
@@ -179,7 +182,8 @@ def _evaluate(
     learned = has_learned(metrics, data.validation)
     scores: tuple[Score, ...] = ()
     if learned:
-        scores = take_scores(network, data.validation, data, spec, device, progress, parts=job.micro_batches)
+        part, read = on_features(network, data)
+        scores = take_scores(part, read.validation, read, spec, device, progress, parts=job.micro_batches)
     _add_scores(metrics, scores)
     status, reason = TrialStatus.COMPLETE, None
     if trained.graph_failure:
@@ -353,14 +357,15 @@ def resolve_device(device: str, setting: str = "execution.device") -> torch.devi
 
 
 def save_weights(network: nn.Module, file: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write the weights atomically as safetensors with a checksum.
+    """Write the weights atomically as safetensors with a checksum, without those of frozen stages of a backbone.
 
     Args:
         network: with the weights, on any device.
         file: in a directory that exists.
         metadata: further texts for the header of the file.
     """
-    tensors = {name: t.contiguous().cpu() for name, t in network.state_dict().items()}
+    frozen = frozen_names(network)
+    tensors = {name: t.contiguous().cpu() for name, t in network.state_dict().items() if name not in frozen}
     write_atomically(file, add_checksum(save(tensors, dict(metadata or {}))), parents=False)
 
 
@@ -393,7 +398,9 @@ def load_weights(network: nn.Module, file: Path) -> None:
     if problem := find_corruption(file):
         raise RunError(f"the weights {file} cannot be used: {problem}. Train the network again in a new run.")
     try:
-        network.load_state_dict(load(file.read_bytes()))
+        stored = load(file.read_bytes())
+        kept = {name: tensor for name, tensor in network.state_dict().items() if name in backbone_names(network)}
+        network.load_state_dict({**kept, **stored})
     except (SafetensorError, RuntimeError) as error:  # torch raises RuntimeError for other names or shapes
         raise RunError(
             f"the weights {file} cannot be used: they do not fit the network of the run's config. "

@@ -1,7 +1,8 @@
 """Observe the layers inside a network without changing it.
 
 The layers of interest are those of the paper: the output of every convolution (before batch norm) and of every
-activation. They are recognized by the torch function that computes them, called by a module or directly, and named
+activation. A pretrained backbone counts as one layer, its output: the layers inside it are the same in every network.
+They are recognized by the torch function that computes them, called by a module or directly, and named
 after the module in which it is called. This works for any network, because nothing is traced.
 """
 
@@ -15,6 +16,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from nasx.networks.backbone import Backbone
 
 CONVOLUTIONS: Final = frozenset(f"conv{kind}{d}d" for kind in ("", "_transpose") for d in (1, 2, 3))
 _ACTIVATIONS = """celu elu gelu hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish prelu relu relu6 rrelu selu
@@ -62,6 +65,9 @@ def observe_layers(network: nn.Module, callback: Callable[[str, Tensor], None]) 
         for name, module in network.named_modules():
             enter = module.register_forward_pre_hook(_push(running, name))
             leave = module.register_forward_hook(_pop(running), always_call=True)
+            if isinstance(module, Backbone):
+                report = module.register_forward_hook(_reporter(name, callback))
+                stack.callback(report.remove)
             stack.callback(enter.remove)
             stack.callback(leave.remove)
         stack.enter_context(_LayerObserver(running, callback))
@@ -100,7 +106,8 @@ class _LayerObserver(TorchFunctionMode):
     ) -> Any:
         output = func(*args, **(kwargs or {}))
         function = getattr(func, "__name__", "").rstrip("_")  # relu_ is relu in place
-        if self.running and function in CONVOLUTIONS | ACTIVATIONS:
+        inside = any(isinstance(module, Backbone) for _, module in self.running)
+        if self.running and not inside and function in CONVOLUTIONS | ACTIVATIONS:
             name = self._name(function)
             self.calls[name] += 1
             self.callback(name if self.calls[name] == 1 else f"{name}#{self.calls[name]}", output)
@@ -110,6 +117,10 @@ class _LayerObserver(TorchFunctionMode):
         name, module = self.running[-1]
         is_own = type(module).__module__.startswith("torch.nn.modules")
         return name if is_own and name else ".".join(filter(None, (name, function)))
+
+
+def _reporter(name: str, callback: Callable[[str, Tensor], None]) -> Callable[[nn.Module, Any, Tensor], None]:
+    return lambda module, arguments, output: callback(name, output)
 
 
 def _push(running: list[tuple[str, nn.Module]], name: str) -> Callable[[nn.Module, Any], None]:

@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Return the number of trainable parameters."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+    """Return the number of parameters, with those of a frozen backbone."""
+    return sum(p.numel() for p in network.parameters())
 
 
 def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:

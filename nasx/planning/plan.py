@@ -27,6 +27,7 @@ from nasx.planning.estimate import (
     start_seconds,
 )
 from nasx.planning.timing import Timer, Timing, time_training
+from nasx.runs.stored_run import DEFAULT, ReadOptions
 
 Notify = Callable[[str], None]
 UNBALANCED: Final = 3.0  # images of the commonest class for each one of the rarest; above, the error misleads
@@ -57,6 +58,7 @@ class _Draft:
 
     config: Config
     notify: Notify
+    options: ReadOptions = DEFAULT
     reasons: dict[str, str] = field(default_factory=dict)
 
     def set(self, key: str, choice: rules.Choice) -> None:
@@ -73,16 +75,19 @@ class _Draft:
         config = self.config
         for key in derived_settings(config):
             config = put(config, key, STAND_INS[key])
-        return Experiment.from_config(config)
+        return Experiment.from_config(config, self.options)
 
 
-def plan(config: Config, notify: Notify, timer: Timer = time_training) -> tuple[Config, dict[str, str]]:
+def plan(
+    config: Config, notify: Notify, timer: Timer = time_training, options: ReadOptions = DEFAULT
+) -> tuple[Config, dict[str, str]]:
     """Return a config with numbers for all settings that are `auto`, and why each has its value, by full key.
 
     Args:
         config: as `nasx.config.compose.compose` returns it.
         notify: receives each value with its reason, the estimated time, and advice, one line each.
         timer: returns the time of a training.
+        options: receives the progress of the features that a backbone computes.
 
     Raises:
         ConfigError: if a setting cannot be derived in this config.
@@ -91,7 +96,7 @@ def plan(config: Config, notify: Notify, timer: Timer = time_training) -> tuple[
     """
     keys = derived_settings(config)
     _check(config, keys)
-    draft = _Draft(config, notify)
+    draft = _Draft(config, notify, options)
     hours = _hours(config)
     _derive_image_settings(draft, keys, hours)
     _derive_training(draft, draft.experiment(), hours)

@@ -67,6 +67,7 @@ class ReadOptions:
     notify: Notify = print_once  # receives messages for the user, one line each
     train: bool = True  # train a network again if its weights are not kept; False: an error
     watch: Watch = _ignore  # called with (finished, all) epochs of a network that is trained again
+    watch_features: Watch = _ignore  # called with (finished, all) images whose features by a backbone are computed
     resumes: bool = False  # the search goes on: refuse corrections that have been edited since it was started
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
+from nasx.backbones.features import on_features
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches, TrainingBatches
 from nasx.data.dataset import SearchData
@@ -34,6 +35,7 @@ from nasx.training.cuda_graphs import MIN_GRAPHED_STEPS, GraphedStep
 from nasx.training.lightning_module import Classifier, Epochs
 from nasx.training.recipe import Recipe
 
+NO_AUGMENTATION = Augmentation(crop_padding=0, cutout=0)
 EVALUATION_BATCH = 1024  # maximum number of images in a forward pass without gradients
 
 
@@ -81,6 +83,7 @@ def fit(
 ) -> FitResult:
     """Train `network` in place on `data.train`, and validate it on `data.validation` after every epoch.
 
+    Of a network with a frozen backbone, the part on top is trained on cached features, if `data` has a source of them.
     The order of images and the augmentation draw from generators of `seed`; nothing else is random. Afterwards the
     network is on `device`, in evaluation mode, with the weights of the epoch that `recipe.keep` names. All memory of
     the training is freed when the function returns, without the garbage collector.
@@ -110,6 +113,11 @@ def fit(
     """
     use_graphs = _decide_graphs(cuda_graphs, device, recipe, micro_batches, len(data.train))
     started = time.perf_counter()
+    whole, images = network, data
+    if isinstance(whole, nn.Sequential):
+        network, data = on_features(whole, images, views=recipe.views, augmentation=augmentation)
+    if data is not images:  # the views are augmented
+        augmentation = NO_AUGMENTATION
     # channels last: faster for convolutions on CPUs and GPUs
     network.to(device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = _training_batches(data, recipe, augmentation, seed, device, micro_batches, gpu_share)
@@ -136,7 +144,7 @@ def fit(
     kept = _load_kept_weights(form, classifier)
     if form is not network:
         copy_weights_back(network, form)
-    network.to(device).eval()
+    whole.to(device).eval()
     return _result(classifier.history, kept, graphs, time.perf_counter() - started)
 
 

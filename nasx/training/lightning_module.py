@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from nasx.data.batches import Batch, TrainingBatches
 from nasx.errors import TrialFailure
 from nasx.introspection.regularizer import BatchSimilarity
+from nasx.networks.backbone import backbone_of
 from nasx.training.checkpoint import Checkpoint
 from nasx.training.cuda_graphs import GraphedStep, Step
 from nasx.training.recipe import Recipe, learning_rate_factor
@@ -130,7 +131,7 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
         optimizer = torch.optim.SGD(
-            self.network.parameters(),
+            self._parameter_groups(),
             # a captured step reads the rate from a tensor
             lr=torch.tensor(recipe.learning_rate, device=self.device) if self.cuda_graphs else recipe.learning_rate,
             momentum=recipe.momentum,
@@ -143,6 +144,15 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
                 # same memory layout as the parameter: the fused step assumes it
                 optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(self.momentum[name])
         return optimizer
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters; those of a backbone in a group of their own, with a lower learning rate."""
+        backbone = backbone_of(self.network)
+        slow = {id(parameter) for parameter in backbone.parameters()} if backbone is not None else set()
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        own = {"params": [p for p in trained if id(p) not in slow], "rate": 1.0}
+        pretrained = {"params": [p for p in trained if id(p) in slow], "rate": self.recipe.unfreeze_rate}
+        return [group for group in (own, pretrained) if group["params"]]
 
     def on_train_start(self) -> None:
         if self.cuda_graphs:
@@ -185,10 +195,11 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
 
     def _set_learning_rate(self) -> None:
         for group in self.optimizers(use_pl_optimizer=False).param_groups:
+            rate = self.learning_rate * group["rate"]
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(self.learning_rate)
+                group["lr"].fill_(rate)
             else:
-                group["lr"] = self.learning_rate
+                group["lr"] = rate
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss of a batch, a scalar, and add it to the sums of the epoch."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -29,17 +30,24 @@ class Recipe:
     class_weights: bool = False  # weigh the loss of an image by the inverse of its class's number of training images
     # Numbers in matrix products; auto: bfloat16 if the processor multiplies it in hardware
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    views: Annotated[int, Field(ge=1)] = 4  # of each image whose features are cached: the image, and augmented ones
+    unfreeze: Annotated[int, Field(ge=0)] = 0  # last stages of a backbone that are trained, too
+    unfreeze_rate: Annotated[float, Field(ge=0)] = 0.1  # of them, relative to the learning rate
     keep: Literal["best", "last"] = "best"  # epoch of the weights: lowest validation error, or last
 
     def as_record(self) -> dict[str, Any]:
         """Return the settings as final.json and checkpoints contain them: `regularizer` under its former name.
 
-        Without `class_weights` if it is off, so that checkpoints of older versions can be continued.
+        Without settings that are off, so that checkpoints of older versions can be continued.
         """
         record = {("regulariser" if name == "regularizer" else name): value for name, value in asdict(self).items()}
-        if not self.class_weights:
-            del record["class_weights"]
+        for name in ("class_weights", "views", "unfreeze", "unfreeze_rate"):
+            if record[name] == DEFAULTS[name]:
+                del record[name]
         return record
+
+
+DEFAULTS: Final[Mapping[str, Any]] = {f.name: f.default for f in fields(Recipe)}
 
 
 def learning_rate_factor(step: int, steps: int, warmup_steps: float) -> float:

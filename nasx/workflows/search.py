@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -42,7 +43,7 @@ from nasx.runs.directory import (
 )
 from nasx.runs.journal import Journal
 from nasx.runs.rows import RunInfo
-from nasx.runs.stored_run import VERSIONS, ReadOptions, StoredRun, open_run, version_notice, versions
+from nasx.runs.stored_run import DEFAULT, VERSIONS, ReadOptions, StoredRun, open_run, version_notice, versions
 from nasx.workflows.warm_start import with_warm_start
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "interrupted"  # reason of a stop after Ctrl-C
 WATCH_SECONDS = 5.0  # between two looks at the files of images that stay on disk
-Watch = Callable[[SearchLoop], None]  # called whenever something may have changed
+Watch = Callable[[SearchLoop], None]
+Steps = Callable[[int, int], None]  # called whenever something may have changed
 
 
 def start(
@@ -60,6 +62,7 @@ def start(
     warm_start: Path | None = None,
     watch: Watch | None = None,
     notify: Callable[[str], None] | None = None,
+    watch_features: Steps | None = None,
 ) -> SearchLoop:
     """Start a search in a new run directory, and return the finished loop.
 
@@ -69,6 +72,7 @@ def start(
         warm_start: run whose front is trained first; None: begin as the config says.
         watch: is called with the loop when its progress may have changed.
         notify: receives messages for the user, one line each.
+        watch_features: is called with (finished, all) images whose features by a backbone are computed.
 
     Raises RunError if the directory is not empty.
     """
@@ -77,20 +81,21 @@ def start(
         Journal.check_absent(run_dir)
     plain: Config = replace_leaves(as_plain(config), _without_variables)
     with interruptible():
-        planned = _planned(plain, notify)
+        options = replace(DEFAULT, notify=notify or DEFAULT.notify, watch_features=watch_features or DEFAULT.watch)
+        planned = _planned(plain, options, notify)
         if warm_start is not None:
             planned = with_warm_start(planned, warm_start, notify or (lambda line: None))
         with ExitStack() as workers:
-            return _begin(prepare(planned, workers), planned, run_dir, watch, notify)
+            return _begin(prepare(planned, workers, options), planned, run_dir, watch, notify)
 
 
-def _planned(config: Config, notify: Callable[[str], None] | None) -> Config:
+def _planned(config: Config, options: ReadOptions, notify: Callable[[str], None] | None) -> Config:
     """Return a config with numbers for the settings that are `auto`, and their reasons in its provenance."""
     if not derived_settings(config):
         return config
     from nasx.planning.plan import plan  # most searches need none
 
-    planned, reasons = plan(config, notify or (lambda line: None))
+    planned, reasons = plan(config, notify or (lambda line: None), options=options)
     if EVALUATIONS in reasons and notify:
         notify("evaluations depend on this machine's speed; to repeat the search: --config RUN/config.yaml.")
     return put(planned, "provenance.derived", reasons)
@@ -150,6 +155,7 @@ def resume(
     trust_code: bool = False,
     watch: Watch | None = None,
     notify: Callable[[str], None] | None = None,
+    watch_features: Steps | None = None,
 ) -> SearchLoop:
     """Resume a run to a bit-identical result, or extend it with `algorithm.evaluations=N`; return the finished loop.
 
@@ -161,6 +167,7 @@ def resume(
         trust_code: import any class that the run's config names, not only those of nasx and of installed packages.
         watch: is called with the loop when its progress may have changed.
         notify: receives messages for the user, one line each.
+        watch_features: is called with (finished, all) images whose features by a backbone are computed.
 
     Raises:
         RunError: if the overrides change what has been measured, or if the run was edited.
@@ -169,6 +176,7 @@ def resume(
     run_dir = find_run(run_dir, run_dir)
     say = notify or (lambda line: None)
     options = ReadOptions(tuple(overrides), trust_code=trust_code, notify=say, resumes=True)
+    options = replace(options, watch_features=watch_features or DEFAULT.watch)
     opened = open_run(run_dir, overrides, may_change=CHANGEABLE, trust_code=trust_code, write=True, notify=say)
     with interruptible(), lock(run_dir), opened as run, ExitStack() as workers:
         advise(resume_line(run_dir))

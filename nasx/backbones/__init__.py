@@ -1,0 +1,1 @@
+"""Pretrained networks as the frozen first part of searched networks."""
