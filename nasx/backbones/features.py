@@ -29,11 +29,9 @@ from nasx.data.download import cache_folder
 from nasx.data.features import Features, at_cut
 from nasx.errors import DataError
 from nasx.introspection.layers import evaluation_mode
-from nasx.networks.backbone import backbone_of, gray_scale, trained_part
+from nasx.networks.backbone import CPU_BATCH, GPU_BATCH, backbone_of, gray_scale, trained_part
 
 VERSION: Final = 1  # of the computation: features of another version are computed again
-CPU_BATCH: Final = 16  # images: their maps fit into the cache
-GPU_BATCH: Final = 256
 CHUNK: Final = 256  # images whose maps are written at a time
 # digest of each image, (n, KEY_BYTES), of images that are used several times
 _digests: WeakKeyDictionary[LabeledImages, list[bytes]] = WeakKeyDictionary()

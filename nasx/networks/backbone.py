@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
 import torch
 from torch import Tensor, nn
 
 from nasx.errors import SettingError
 
-BACKBONE = "backbone"  # name of the stage
+BACKBONE: Final = "backbone"  # name of the stage
+CPU_BATCH: Final = 16  # images in a pass through a backbone
+GPU_BATCH: Final = 256
 
 
 class Backbone(nn.Module):
@@ -41,8 +43,13 @@ class Backbone(nn.Module):
             stage.requires_grad_(True)
 
     def forward(self, x: Tensor) -> Tensor:
-        maps: Tensor = self.stages(x)
-        return maps
+        # A pass without gradients needs memory for one part of a batch only, and its maps fit into the cache
+        size = CPU_BATCH if x.device.type == "cpu" else GPU_BATCH
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or not len(self.stages) or len(x) <= size:
+            maps: Tensor = self.stages(x)
+            return maps
+        parts = (part.contiguous(memory_format=torch.channels_last) for part in torch.split(x, size))
+        return torch.cat([self.stages(part) for part in parts])
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode."""
