@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from nasx.export.load import Model
     from nasx.export.source import Source
     from nasx.workflows.network_pages import WrittenPage
-    from nasx.workflows.search import Watch
+    from nasx.workflows.search import Steps, Watch
 
 BATCH = 256  # images a forward pass
 
@@ -96,9 +96,11 @@ def search(
         composed = dict(config)
     else:
         composed = {**compose_unchecked(config, words), "provenance": provenance(config, words)}
-    with _progress(progress) as (watch, notify):
+    with _progress(progress) as (watch, notify, features):
         place = None if run_dir is None else Path(run_dir)
-        loop = start(composed, run_dir=place, warm_start=begin_with, watch=watch, notify=notify)
+        loop = start(
+            composed, run_dir=place, warm_start=begin_with, watch=watch, notify=notify, watch_features=features
+        )
     return _finished(loop, composed["finetune_front"], notify, ReadOptions(trust_code=True))
 
 
@@ -127,8 +129,8 @@ def resume(
 
     path = _find(run_dir)
     words = _as_words(overrides)
-    with _progress(progress) as (watch, notify):
-        loop = resume_search(path, words, trust_code=trust_code, watch=watch, notify=notify)
+    with _progress(progress) as (watch, notify, features):
+        loop = resume_search(path, words, trust_code=trust_code, watch=watch, notify=notify, watch_features=features)
     options = ReadOptions(trust_code=trust_code, overrides=_places(path, words))
     return _finished(loop, finetuning_weight(path, words, trust_code=trust_code), notify, options)
 
@@ -182,17 +184,17 @@ def _as_word(value: Any) -> str:
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[tuple[Watch | None, Callable[[str], None]]]:
-    """Show the progress of a search on stderr, or not at all."""
+def _progress(shown: bool) -> Iterator[tuple[Watch | None, Callable[[str], None], Steps | None]]:
+    """Show the progress of a search and of its features on stderr, or not at all."""
     if not shown:
-        yield None, lambda line: None
+        yield None, lambda line: None, None
         return
-    from nasx.cli.progress import SearchDisplay  # for the time of a search only
+    from nasx.cli.progress import SearchDisplay, SearchFeatureDisplay  # for the time of a search only
     from nasx.terminal import Console
 
     console = Console(stderr=True)
     with SearchDisplay(console) as panel:
-        yield panel.watch, lambda line: console.say(line)
+        yield panel.watch, lambda line: console.say(line), SearchFeatureDisplay(panel).show
 
 
 @contextmanager
