@@ -271,7 +271,13 @@ def _unread(dataset: ImageFolder, files: LabeledFiles) -> LabeledImages:
 
 def _read(dataset: ImageFolder, path: Any) -> NDArray[np.uint8]:
     channels = 1 if dataset.grayscale else 3
-    return read_image(path, size=dataset.image_size, channels=channels, value_range=dataset.value_range)
+    return read_image(
+        path,
+        size=dataset.image_size,
+        channels=channels,
+        value_range=dataset.value_range,
+        interpolation=dataset.interpolation,
+    )
 
 
 def _folder_report(dataset: ImageFolder, facts: FileFacts, levels: int, train: _Part) -> FolderReport:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,12 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 VERSION = 2  # of the results: images that were resized by another version are read again
 FULL_RANGE = (0.0, 65_535.0)  # of 16 bits
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]  # all antialiased
+RESAMPLING: Final = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 # Larger images are refused, as decoding may need 8 bytes per pixel; Pillow refuses them with an error, too
 MAX_PIXELS = 178_956_970
@@ -67,6 +73,7 @@ def decode(
     size: int | tuple[int, int],
     channels: int,
     value_range: tuple[float, float] | None = None,
+    interpolation: Interpolation = "bicubic",
 ) -> NDArray[np.uint8]:
     """Return an image as an array, uint8 (channels, height, width).
 
@@ -79,6 +86,7 @@ def decode(
         channels: 1 (gray) or 3 (red, green, blue).
         value_range: values of pixels with more than 8 bits that become 0 and 255. None: the range that the file
             declares, or else 0 to 65535. Pixels of 8 bits stay as they are.
+        interpolation: with which the image is resized.
 
     Raises:
         DecodingError: if the file cannot be read as an image.
@@ -91,7 +99,7 @@ def decode(
         used = _usable_range(image, value_range)
         eight_bits = _to_eight_bits(ImageOps.exif_transpose(image), used)
         upright = _on_white(_reduced(eight_bits)).convert(mode)
-        fitted = ImageOps.fit(upright, (width, height), method=Image.Resampling.BICUBIC)
+        fitted = ImageOps.fit(upright, (width, height), method=RESAMPLING[interpolation])
     pixels: NDArray[np.uint8] = np.asarray(fitted, dtype=np.uint8)
     return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
 

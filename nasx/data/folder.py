@@ -27,7 +27,7 @@ from nasx.config.naming import place_title
 from nasx.config.settings import settings
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages, open_rows, stays_on_disk, write_rows
-from nasx.data.decoding import VERSION
+from nasx.data.decoding import VERSION, Interpolation
 from nasx.data.download import cache_folder
 from nasx.data.files import Seed, TestFraction, existing_folder, expand
 from nasx.data.image_files import ImageSize, read_image
@@ -60,6 +60,7 @@ class ImageFolder:
     grayscale: bool = False  # one channel instead of three
     value_range: ValueRangeSetting | None = None  # values of more than 8 bits that become black and white; None: as
     # the files declare, or else 0 to 65535; images that use less than a quarter of that are refused
+    interpolation: Interpolation = "bicubic"  # with which images are resized
     skip_damaged: bool = False  # leave out files that cannot be read, instead of an error
     test_fraction: TestFraction = 0.2  # share of the test set, if the directory has no folder test
     seed: Seed = 0  # of that split
@@ -195,7 +196,8 @@ class ImageFolder:
 
     @property
     def _decoding(self) -> Decoding:
-        return Decoding(self.image_size, 1 if self.grayscale else 3, self.value_range, self.layout.root)
+        channels = 1 if self.grayscale else 3
+        return Decoding(self.image_size, channels, self.value_range, self.interpolation, self.layout.root)
 
     @property
     def _cache_folder(self) -> Path:
@@ -258,6 +260,7 @@ class Decoding:
     size: int  # pixels per side
     channels: int  # 1 or 3
     value_range: tuple[float, float] | None
+    interpolation: Interpolation
     root: Path  # of the dataset, for names in messages; does not change the pixels
 
 
@@ -285,7 +288,7 @@ def cached_images(paths: Sequence[Path], *, settings: Decoding, folder: Path) ->
 
     Args:
         paths: of n images.
-        settings: size, channels and range of values.
+        settings: size, channels, range of values and interpolation.
         folder: of the cache.
 
     Raises:
@@ -306,7 +309,13 @@ def _decoded(paths: Sequence[Path], settings: Decoding) -> Iterator[NDArray[np.u
     damaged: dict[str, str] = {}
     for path in paths:
         try:
-            yield read_image(path, size=settings.size, channels=settings.channels, value_range=settings.value_range)
+            yield read_image(
+                path,
+                size=settings.size,
+                channels=settings.channels,
+                value_range=settings.value_range,
+                interpolation=settings.interpolation,
+            )
         except DataError as error:
             damaged[valid_name(path.relative_to(settings.root).as_posix())] = str(error)
     if damaged:
@@ -323,7 +332,7 @@ def read_damaged(note: Path) -> dict[str, str]:
 
 def _fingerprint(paths: Sequence[Path], settings: Decoding) -> str:
     facts = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = [VERSION, settings.size, settings.channels, settings.value_range, facts]
+    key = [VERSION, settings.size, settings.channels, settings.value_range, settings.interpolation, facts]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
 
 

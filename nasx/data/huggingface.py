@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from nasx.config.settings import settings
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages, stays_on_disk, write_rows
+from nasx.data.decoding import Interpolation
 from nasx.data.download import cache_folder
 from nasx.data.files import Seed, TestFraction, expand
 from nasx.data.image_files import ImageSize, decode_image
@@ -45,6 +46,7 @@ class HuggingFace:
     image_size: ImageSize = 32  # pixels per side: images are cropped to their central square and resized
     grayscale: bool = False  # one channel instead of three
     value_range: ValueRangeSetting | None = None  # values of more than 8 bits that become black and white
+    interpolation: Interpolation = "bicubic"  # with which images are resized
     test_fraction: TestFraction = 0.2  # share of the test set, if test_split is None
     seed: Seed = 0  # of that split
     memory_map: bool | None = None  # read batches from disk; None: if images take over a quarter of the memory
@@ -108,7 +110,12 @@ class HuggingFace:
         if not isinstance(raw, bytes):  # a path could name any file of this machine
             raise DataError(f"{where} has no image in the column {column}: images must be stored as bytes.")
         return decode_image(
-            io.BytesIO(raw), where, size=self.image_size, channels=channels, value_range=self.value_range
+            io.BytesIO(raw),
+            where,
+            size=self.image_size,
+            channels=channels,
+            value_range=self.value_range,
+            interpolation=self.interpolation,
         )
 
     def _rows(self, split: str) -> Any:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, TypeAdapter
 
 from nasx.data.decoding import FULL_RANGE, DecodingError, declared_range, is_truncated, is_wide, opened
-from nasx.data.image_files import read_image
+from nasx.data.image_files import interpolation_of, read_image
 from nasx.errors import DataError, NasxError
 from nasx.files import write_atomically
 
@@ -131,10 +131,10 @@ def check_values(values: Values, value_range: tuple[float, float] | None, name: 
 
 
 def read_like(dataset: object, path: Path, *, size: int | tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """Return an image that is not of a dataset, uint8 (channels, height, width), scaled as the images of the dataset.
+    """Return an image that is not of a dataset, uint8 (channels, height, width), read as the images of the dataset.
 
     Args:
-        dataset: whose setting `value_range` applies, if it has one.
+        dataset: whose settings `value_range` and `interpolation` apply, if it has them.
         path: of the image.
         size: (height, width) in pixels, or one number for both.
         channels: 1 (gray) or 3 (red, green, blue).
@@ -146,7 +146,8 @@ def read_like(dataset: object, path: Path, *, size: int | tuple[int, int], chann
     values = Values()
     values.add(path, str(path))
     check_values(values, value_range, str(path))
-    return read_image(path, size=size, channels=channels, value_range=value_range)
+    interpolation = interpolation_of(getattr(dataset, "interpolation", None))
+    return read_image(path, size=size, channels=channels, value_range=value_range, interpolation=interpolation)
 
 
 def _span(values: Values) -> str:

@@ -14,7 +14,7 @@ from nasx.reports.text import clean
 
 PREPROCESSING: Final = "preprocess.py"  # copy of nasx/data/decoding.py, next to the model
 SHOWN_CONFUSIONS: Final = 10
-# The crop and the bicubic, antialiased resize of Pillow cannot be reproduced exactly by the operators of ONNX: `Resize`
+# The crop and the antialiased resize of Pillow cannot be reproduced exactly by the operators of ONNX: `Resize`
 # has another antialias filter, and no operator decodes files or reads EXIF. So the code itself is shipped.
 CODE: Final = {
     "onnx": """\
@@ -91,6 +91,8 @@ def _usage(description: Description, format_name: str) -> str:
     settings = f"size=({height}, {width}), channels={channels}"
     if description.value_range is not None:
         settings += f", value_range={_range(description.value_range)}"
+    if description.interpolation != "bicubic":  # the default of `decode`
+        settings += f', interpolation="{description.interpolation}"'
     code = CODE[format_name].format(classes=[clean(name) for name in description.class_names], settings=settings)
     return f"""\
 Class, its probability and the confidence of each image, from `{WRITERS[format_name][0]}`. Save it next to the model as
@@ -114,7 +116,7 @@ def _input_and_output(source: Source) -> str:
   {"gray" if channels == 1 else "red, green, blue"}, 0 to 255. The model normalizes them itself.
 - Pictures become such an input by `{PREPROCESSING}`, the code with which the training images were read: turned upright
   by EXIF, transparent pixels on white, cropped to the central {_crop(height, width)}, resized to
-  {height} x {width} pixels. Resizing in another way changes predictions.
+  {height} x {width} pixels by {description.interpolation} interpolation. Resizing in another way changes predictions.
 - {_values(description)}
 - Output: `probabilities` (n, {len(description.class_names)}), and `confidence` (n,).
 - Confidence is the probability that the likeliest class is correct, calibrated on {source.n_calibration:,} images that

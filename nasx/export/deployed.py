@@ -14,12 +14,13 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from nasx.data.dataset import IMAGE_SIZES
+from nasx.data.decoding import Interpolation
 from nasx.diagnostics.confidence import Confidence, WithConfidence
 from nasx.errors import DataError
 from nasx.files import parse_record
 
 METADATA_KEY = "nasx"  # key of the description in the metadata of every format
-VERSION = 2  # 1, of older files, knows neither value range nor digest
+VERSION = 3  # 1 and 2, of older files, know no interpolation; 1 knows neither value range nor digest
 MAX_TEXT = 20_000_000  # characters of a description; with centroids of 1,000 classes it has some millions
 
 
@@ -38,6 +39,7 @@ class Description:
     # (lowest, highest) value of a pixel in picture files, e.g. (0, 4095); None: by the format of each file
     value_range: tuple[float, float] | None = None
     digest: str = ""  # of weights, normalization and confidence: files of one network have the same; "": older file
+    interpolation: Interpolation = "bicubic"  # with which pictures are resized
     version: int = VERSION  # of this description
 
     def to_json(self) -> str:

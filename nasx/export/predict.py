@@ -118,7 +118,13 @@ def read_for(file: Path, description: Description) -> NDArray[np.uint8]:
     channels, height, width = description.shape
     try:
         check_range(file, description.value_range)
-        return decode(file, size=(height, width), channels=channels, value_range=description.value_range)
+        return decode(
+            file,
+            size=(height, width),
+            channels=channels,
+            value_range=description.value_range,
+            interpolation=description.interpolation,
+        )
     except DecodingError as error:
         raise DataError(f"{file} cannot be read as an image ({error}). {error.advice}") from error
 

@@ -16,6 +16,7 @@ from nasx.config.components import build, current_settings, dataset_name
 from nasx.config.trust import check_targets
 from nasx.data.batches import Pixels
 from nasx.data.corrections import in_words
+from nasx.data.image_files import interpolation_of
 from nasx.diagnostics.class_report import ClassReport, from_entries
 from nasx.diagnostics.confidence import Confidence, fit_confidence
 from nasx.errors import RunError
@@ -188,7 +189,10 @@ def _describe(
     name = dataset_name({"dataset": dataset})
     value_range = dataset.get("value_range")  # a setting of readers of image files
     used = None if value_range is None else (float(value_range[0]), float(value_range[1]))
-    return Description(arch_id, architecture, names, shape, name, nasx.__version__, value_range=used)
+    interpolation = interpolation_of(dataset.get("interpolation"))
+    return Description(
+        arch_id, architecture, names, shape, name, nasx.__version__, value_range=used, interpolation=interpolation
+    )
 
 
 def _rebuildable(

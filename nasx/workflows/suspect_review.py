@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from nasx.data.image_files import read_image
+from nasx.data.image_files import interpolation_of, read_image
 from nasx.diagnostics.cross_validation import MAX_FOLDS, MIN_FOLDS, cross_validate
 from nasx.diagnostics.suspects import Suspects
 from nasx.errors import DataError, RunError, SettingError, TrialFailure
@@ -162,6 +162,7 @@ def _picture(suspects: Suspects, experiment: Experiment) -> Picture | None:
                 size=(side, side) if height == width else (height, width),
                 channels=channels,
                 value_range=getattr(dataset, "value_range", None),
+                interpolation=interpolation_of(getattr(dataset, "interpolation", None)),
             )
         except (DataError, OSError):  # moved since it was read: show it as the network sees it
             return suspects.image(index)

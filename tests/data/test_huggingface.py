@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nasx.data.decoding import decode
 from nasx.data.huggingface import HuggingFace
 from nasx.errors import DataError, ResourceError
 
@@ -55,6 +56,18 @@ def test_images_labels_and_class_names_of_a_file_are_read(file):
     assert train.class_names == ("cat", "dog")
     assert {int(image.mean()) for image in (*train.images, *test.images)} == {10 * i for i in range(20)}
     assert all(image.mean() // 10 % 2 == label for image, label in zip(train.images, train.labels, strict=True))
+
+
+def test_images_are_resized_by_the_interpolation_of_the_dataset(tmp_path):
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(256, size=(20, 20, 3), dtype=np.uint8)).save(out, "PNG")
+    rows = [{"bytes": out.getvalue(), "path": None}] * 4
+    path = write(tmp_path / "noise.parquet", rows, [0, 1, 0, 1])
+
+    dataset = HuggingFace(path=str(path), test_split=None, image_size=8, interpolation="bilinear")
+
+    expected = decode(out, size=8, channels=3, interpolation="bilinear")
+    assert np.array_equal(dataset.train().images[0], expected)
 
 
 def test_a_directory_has_the_splits_that_its_files_are_named_after(file, tmp_path):

@@ -16,10 +16,13 @@ import torch
 from PIL import Image
 
 from nasx.cli.main import main
+from nasx.data.decoding import decode
 from nasx.diagnostics.confidence import fit_confidence
-from nasx.export.deployed import Description
+from nasx.errors import DataError
+from nasx.export.deployed import Description, read_description
 from nasx.export.export import export
 from nasx.export.load import load_model
+from nasx.export.predict import read_for
 from nasx.export.source import Source
 from nasx.spaces.nb201 import NASBench201
 from tests.factories.pictures import KINDS, write_pictures
@@ -51,6 +54,7 @@ def color_source() -> Source:
     confidence = fit_confidence(network, images, labels, n_classes=len(NAMES))
     mean, std = (0.5, 0.4, 0.45), (0.25, 0.3, 0.2)
     about = Description("0123456789", "|x|", NAMES, shape, "holiday photos", "0.1.0", value_range=(0.0, 4095.0))
+    about = replace(about, interpolation="bilinear")
     rebuild = {
         "space": space,
         "genotype": list(genotype),
@@ -145,6 +149,25 @@ def test_the_shipped_preprocessing_is_the_code_that_reads_training_images(deploy
 
     assert header.startswith("# Preprocessing of the model in this directory, from nasx ")
     assert code == Path(nasx.data.decoding.__file__).read_text()
+
+
+def test_the_card_predict_and_the_description_use_the_interpolation_of_the_training_images(deployed, pictures):
+    about = load_model(deployed / "model.safetensors").description
+    picture = sorted(pictures.iterdir())[0]
+
+    assert 'interpolation="bilinear"' in code_of((deployed / "README.md").read_text(), "model.pt2")
+    assert "by bilinear interpolation" in (deployed / "README.md").read_text()
+    expected = decode(picture, size=(12, 20), channels=3, value_range=(0, 4095), interpolation="bilinear")
+    assert np.array_equal(read_for(picture, about), expected)
+
+
+def test_a_description_without_an_interpolation_is_of_a_model_that_resizes_by_bicubic(color_source):
+    older = json.loads(color_source.description.to_json())
+    del older["interpolation"]
+
+    assert read_description(json.dumps({**older, "version": 2}), "model").interpolation == "bicubic"
+    with pytest.raises(DataError, match=r"description is invalid .*interpolation"):
+        read_description(json.dumps({**older, "interpolation": "nearest"}), "model")
 
 
 def test_a_picture_that_does_not_fit_the_range_of_the_training_images_is_refused(deployed, tmp_path, capsys):

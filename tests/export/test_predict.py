@@ -134,10 +134,10 @@ BAD = {
     "silent.safetensors": (lambda d: weights(None), "is not a model written by `nasx export`"),
     "no_json.safetensors": (lambda d: weights("{"), "is not a model written by `nasx export`"),
     "list.safetensors": (lambda d: weights("[]"), "is not a model written by `nasx export`"),
-    "newer.safetensors": (lambda d: weights({**d, "version": 3}), "describes a model of version 3"),
+    "newer.safetensors": (lambda d: weights({**d, "version": 4}), "describes a model of version 4"),
     "giant.safetensors": (
         lambda d: weights({**d, "shape": [3, 10**6, 10**6]}),
-        "expected at most version 2, 1 or 3 channels",
+        "expected at most version 3, 1 or 3 channels",
     ),
     "flat.safetensors": (
         lambda d: weights({**d, "shape": [12, 12]}),
