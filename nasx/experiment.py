@@ -249,13 +249,14 @@ class Experiment:
         if not isinstance(self.space, HasBackbone):
             return data
         from nasx.backbones.features import BackboneFeatures, feature_folder, input_scale  # torch takes seconds to load
+        from nasx.data.files import expand
         from nasx.evaluation.train_and_score import resolve_device
 
         pretrained, cache = self.space.pretrained(), self.config.dataset.get("cache")
         mean, std = input_scale(pretrained.preprocessing, data.shape[0])
         features = BackboneFeatures(
             self.space,
-            feature_folder(None if cache is None else Path(cache).expanduser()),
+            feature_folder(expand(cache) if cache else None),
             self.dataset.name,
             resolve_device(str(self.config.execution.get("device", "auto"))).type,
             self.options.watch_features,

@@ -1,15 +1,17 @@
 """Features of images: read from the store, and computed for the images that it does not have.
 
-Feature maps are computed in float32, with deterministic algorithms, and stored in float16: relative to the largest
-number of a map, they differ by at most 2^-11 from those of the whole network.
+Feature maps are computed in float32, with deterministic algorithms, and stored in float16: each number differs by at
+most 2^-11 of itself from that of the whole network. The numbers of a map depend only on its image and the kind of
+device, not on the other images of its batch, so that a store has the same content however it was computed.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
@@ -18,10 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from nasx.backbones.feature_store import FOLDER, KEY_BYTES, FeatureStore, Notify
+from nasx.backbones.feature_store import KEY_BYTES, FeatureStore
 from nasx.backbones.pretrained import Preprocessing, Pretrained
 from nasx.backbones.stages import cut_stages, measure
+from nasx.backbones.store_folder import FOLDER, Notify, Use, make_room, record_dataset, use_store
 from nasx.data.augmentation import Augmentation, augment
 from nasx.data.batches import as_tensor, normalize
 from nasx.data.dataset import LabeledImages, SearchData
@@ -31,10 +35,12 @@ from nasx.errors import DataError
 from nasx.introspection.layers import evaluation_mode
 from nasx.networks.backbone import CPU_BATCH, GPU_BATCH, backbone_of, gray_scale, trained_part
 
-VERSION: Final = 1  # of the computation: features of another version are computed again
-CHUNK: Final = 256  # images whose maps are written at a time
-# digest of each image, (n, KEY_BYTES), of images that are used several times
+VERSION: Final = 2  # of the computation: features of another version are computed again
+CHUNK: Final = 256  # images whose maps are written at a time, at most
+CHUNK_BYTES: Final = 2**26  # of their maps, about
+# Digest of each image, and opened features by store, cut and views, of images that are used several times
 _digests: WeakKeyDictionary[LabeledImages, list[bytes]] = WeakKeyDictionary()
+_opened: WeakKeyDictionary[LabeledImages, dict[tuple[Any, ...], _Opened]] = WeakKeyDictionary()
 
 Watch = Callable[[int, int], None]  # called with (finished, all) images
 
@@ -86,68 +92,116 @@ class BackboneFeatures:
         """
         views = views if augmentation is not None and _changes(augmentation) else 1
         pretrained = self.space.pretrained()
-        maps = measure(pretrained, images.shape)
-        store = FeatureStore(self._store_directory(pretrained, images), {cut: maps[cut] for cut in cuts})
-        keys = view_digests(images, views, augmentation)
-        rows = {cut: store.find(cut, keys) for cut in cuts}
-        if any((found < 0).any() for found in rows.values()):
-            with store.locked(self.notify):
-                self._compute(store, pretrained, images, keys, augmentation)
-                store.record_use(pretrained.name, images.shape, self.dataset)
-            rows = {cut: store.find(cut, keys) for cut in cuts}
-        else:
-            store.touch()
-        return {
-            cut: Features(
-                images=store.open(cut),  # type: ignore[arg-type]  # float16
-                labels=images.labels,
-                class_names=images.class_names,
-                on_disk=True,
-                files=images.files,
-                indices=images.indices,
-                rows=found.reshape(views, len(images)),
-            )
-            for cut, found in rows.items()
-        }
+        directory = self._store_directory(pretrained, images)
+        opened = _opened.setdefault(images, {})
+        names = {cut: (directory, cut, views, augmentation if views > 1 else None) for cut in cuts}
+        if due := [cut for cut in cuts if names[cut] not in opened]:
+            maps = measure(pretrained, images.shape)
+            store = FeatureStore(directory, {cut: maps[cut] for cut in due})
+            use = use_store(directory)
+            keys = view_digests(images, views, augmentation)
+            for cut, rows in self._rows(store, pretrained, images, keys, augmentation).items():
+                opened[names[cut]] = _Opened(_features(images, store.open(cut), rows.reshape(views, -1)), use)
+        return {cut: opened[names[cut]].features for cut in cuts}
 
     def _store_directory(self, pretrained: Pretrained, images: LabeledImages) -> Path:
-        name = hashlib.sha256(f"{VERSION} {pretrained.digest} {images.shape}".encode()).hexdigest()[:16]
-        return self.directory / name
+        about = f"{VERSION} {_describe(pretrained)} {images.shape} {self.device}"
+        return self.directory / hashlib.sha256(about.encode()).hexdigest()[:16]
 
-    def _compute(
+    def _rows(
         self,
         store: FeatureStore,
         pretrained: Pretrained,
         images: LabeledImages,
         keys: Sequence[bytes],
         augmentation: Augmentation | None,
+    ) -> dict[str, NDArray[np.int64]]:
+        """Return the row of each digest by cut, after computing the maps that are missing."""
+        found = {cut: store.find(cut, keys)[0] for cut in store.shapes}
+        if all((rows >= 0).all() for rows in found.values()):
+            return found
+        with store.locked(self.notify):  # another process may have computed them meanwhile
+            missing = self._missing(store, keys)
+            if missing:
+                record_dataset(store.directory, pretrained.name, images.shape, self.dataset)
+                needed = sum(store.bytes_per_image(tuple(cuts)) for _, cuts in missing.values())
+                make_room(store.directory, needed, self.notify)
+                self._compute(store, pretrained, images, missing, augmentation)
+            return {cut: store.find(cut, keys)[0] for cut in store.shapes}
+
+    def _missing(self, store: FeatureStore, keys: Sequence[bytes]) -> dict[bytes, tuple[int, set[str]]]:
+        """Return the digests without a map at some cut: their position in `keys`, and those cuts."""
+        missing: dict[bytes, tuple[int, set[str]]] = {}
+        for cut in store.shapes:
+            rows, n_damaged = store.find(cut, keys)
+            if n_damaged:
+                self.notify(f"{n_damaged:,} cached feature maps at {cut} are damaged: they are computed again.")
+            for position in np.flatnonzero(rows < 0).tolist():
+                missing.setdefault(keys[position], (position, set()))[1].add(cut)
+        return missing
+
+    def _compute(
+        self,
+        store: FeatureStore,
+        pretrained: Pretrained,
+        images: LabeledImages,
+        missing: Mapping[bytes, tuple[int, set[str]]],
+        augmentation: Augmentation | None,
     ) -> None:
         """Compute the missing maps and append them to the store, chunk by chunk."""
-        missing: dict[bytes, tuple[int, set[str]]] = {}  # digest -> its position, cuts without its map
-        for cut in store.shapes:
-            for position in np.flatnonzero(store.find(cut, keys) < 0).tolist():
-                missing.setdefault(keys[position], (position, set()))[1].add(cut)
-        needed = sum(store.bytes_per_image(tuple(cuts)) for _, cuts in missing.values())
-        store.check_room(needed, self.notify)
         device = torch.device(self.device)
         stages = copy.deepcopy(cut_stages(pretrained, _deepest(pretrained, tuple(store.shapes)), images.shape[0]))
         stages = stages.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batches = _Batches(images, pretrained.preprocessing, augmentation, device)
+        size = _chunk_size(store, batches.size)
         due, done = list(missing.items()), 0
         self.watch(0, len(due))
         with evaluation_mode(stages), torch.inference_mode():
-            for start in range(0, len(due), CHUNK):
-                chunk = due[start : start + CHUNK]
+            for start in range(0, len(due), size):
+                chunk = due[start : start + size]
                 found: dict[str, list[NDArray[np.float16]]] = {cut: [] for cut in store.shapes}
-                for batch in batches.of([(key, position) for key, (position, _) in chunk]):
+                for batch, n in batches.of([(key, position) for key, (position, _) in chunk]):
                     for cut, maps in maps_at(stages, batch, tuple(store.shapes)).items():
-                        found[cut].append(_as_float16(maps, pretrained.name, cut))
-                    done += len(batch)
+                        found[cut].append(_as_float16(maps[:n], pretrained.name, cut))
+                    done += n
                     self.watch(done, len(due))
                 for cut, parts in found.items():
                     is_due = np.array([cut in cuts for _, (_, cuts) in chunk])
                     own = [key for key, (_, cuts) in chunk if cut in cuts]
                     store.append(cut, own, np.concatenate(parts)[is_due])
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Features, and the lock that keeps their files from being removed."""
+
+    features: Features
+    use: Use
+
+
+def _features(images: LabeledImages, maps: NDArray[np.float16], rows: NDArray[np.int64]) -> Features:
+    """Return the feature maps of images; `rows`: (views, n) row of each view of each image."""
+    return Features(
+        images=maps,  # type: ignore[arg-type]  # float16
+        labels=images.labels,
+        class_names=images.class_names,
+        on_disk=True,
+        files=images.files,
+        indices=images.indices,
+        rows=rows,
+    )
+
+
+@cache
+def _describe(pretrained: Pretrained) -> str:
+    """Return the digest of the weights and the structure, e.g. strides and activations, which have no weights."""
+    return f"{pretrained.digest} {pretrained.stages}"
+
+
+def _chunk_size(store: FeatureStore, batch: int) -> int:
+    """Return the number of images whose maps are written at a time, whole batches."""
+    fits = CHUNK_BYTES // store.bytes_per_image(tuple(store.shapes))
+    return max(batch, min(CHUNK, fits) // batch * batch)
 
 
 class _Batches:
@@ -166,8 +220,11 @@ class _Batches:
         self.device = device
         self.size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
-    def of(self, chunk: Sequence[tuple[bytes, int]]) -> Iterator[Tensor]:
-        """Yield batches of (digest, position); positions from n on are augmented views."""
+    def of(self, chunk: Sequence[tuple[bytes, int]]) -> Iterator[tuple[Tensor, int]]:
+        """Yield batches of (digest, position), with their number of images; positions from n on are augmented views.
+
+        The last batch is filled with zeros: the algorithm of a convolution, and so its rounding, depends on the size.
+        """
         n = len(self.images)
         for start in range(0, len(chunk), self.size):
             part = chunk[start : start + self.size]
@@ -177,7 +234,8 @@ class _Batches:
                 if position >= n and self.augmentation is not None:
                     generator = torch.Generator().manual_seed(int.from_bytes(key[:8]) >> 1)
                     batch[row : row + 1] = augment(batch[row : row + 1], self.augmentation, generator)
-            yield batch.to(self.device).contiguous(memory_format=torch.channels_last)
+            batch = F.pad(batch, (0, 0) * 3 + (0, self.size - len(part)))
+            yield batch.to(self.device).contiguous(memory_format=torch.channels_last), len(part)
 
 
 def maps_at(stages: nn.Sequential, images: Tensor, cuts: Sequence[str]) -> dict[str, Tensor]:
@@ -219,12 +277,12 @@ def view_digests(images: LabeledImages, views: int, augmentation: Augmentation |
 
 def _image_digests(images: LabeledImages) -> list[bytes]:
     if images not in _digests:
-        _digests[images] = [_digest(np.ascontiguousarray(image).tobytes()) for image in images.images]
+        _digests[images] = [_digest(np.ascontiguousarray(image).data) for image in images.images]
     return _digests[images]
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
+def _digest(content: bytes | memoryview) -> bytes:
+    return hashlib.sha256(content).digest()[:KEY_BYTES]  # faster than blake2b on most processors
 
 
 def _changes(augmentation: Augmentation) -> bool:
@@ -240,8 +298,8 @@ def _as_float16(maps: Tensor, backbone: str, cut: str) -> NDArray[np.float16]:
     found: NDArray[np.float16] = maps.half().cpu().contiguous().numpy()
     if not np.isfinite(found).all():
         raise DataError(
-            f"the feature maps of {backbone} at {cut} have numbers above 65,504 or none at all, which cannot be "
-            "stored: check its weights, or use another backbone."
+            f"the feature maps of {backbone} at {cut} have numbers above 65,504, or NaN, which cannot be stored: cut "
+            "elsewhere (space.cuts), check its weights, or use another backbone."
         )
     return found
 

