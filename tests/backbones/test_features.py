@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +56,9 @@ def test_later_calls_commands_and_splits_compute_nothing(cache):
     assert cache.newly_computed("second", pictures(20), views=3, augmentation=FLIPS) == 0  # as another process reads it
     split = images.take(np.array([17, 3, 5]))
     assert cache.newly_computed("second", split) == 0
-    assert np.array_equal(maps(cache.source().at("second", split)), maps(cache.source().at("second", images))[[17, 3, 5]])
+    assert np.array_equal(
+        maps(cache.source().at("second", split)), maps(cache.source().at("second", images))[[17, 3, 5]]
+    )
 
 
 def test_the_maps_of_all_cuts_are_computed_in_one_pass(cache):
@@ -156,27 +158,29 @@ def test_bits_do_not_depend_on_which_images_were_computed_together(tmp_path):
     assert np.array_equal(maps(found), maps(expected))
 
 
-KILLED = """
-    import os, signal
-    from pathlib import Path
-    from nasx.backbones import features
-    from tests.factories.backbones import FLIPS, Cache, pictures
+def in_a_process(function: Callable, *args):
+    """Start a process that is forked: it need not import torch."""
+    process = multiprocessing.get_context("fork").Process(target=function, args=args)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
+        process.start()
+    return process
+
+
+def compute_until_killed(folder: Path, end: int) -> None:
     features.CHUNK = 16
-    def watch(done, total):
-        if done >= {end}:
+
+    def watch(done: int, total: int) -> None:
+        if done >= end:
             os.kill(os.getpid(), signal.SIGKILL)
-    cache = Cache(Path({folder!r}))
-    cache.source(watch=watch).prepare(pictures(40), ("second", "third"), views=2, augmentation=FLIPS)
-"""
 
-
-def run_python(code: str, **kwargs) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=Path(__file__).parents[2], **kwargs)
+    Cache(folder).source(watch=watch).prepare(pictures(40), ("second", "third"), views=2, augmentation=FLIPS)
 
 
 def test_a_killed_computation_goes_on_to_the_same_maps_bit_for_bit(cache, tmp_path):
-    done = run_python(KILLED.format(end=40, folder=str(cache.folder)))
-    assert done.returncode == -signal.SIGKILL
+    process = in_a_process(compute_until_killed, cache.folder, 40)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     (store,) = store_folder.list_stores(cache.folder)  # listed though it was killed
     assert store.about.backbone == "tiny"
     for file in store.directory.glob("*.float16"):  # and it was killed while a map was written
@@ -192,32 +196,19 @@ def test_a_killed_computation_goes_on_to_the_same_maps_bit_for_bit(cache, tmp_pa
             assert np.array_equal(maps(found[cut], view), maps(expected[cut], view))
 
 
-COMPUTED_BY_TWO = """
-    import sys
-    from pathlib import Path
-    from tests.factories.backbones import Cache, pictures
-    cache = Cache(Path({folder!r}))
-    print("ready", flush=True)
-    sys.stdin.readline()
+def compute_with(folder: Path, barrier, answers) -> None:
+    cache = Cache(folder)
+    barrier.wait(60)
     cache.source().at("third", pictures(600, side=32))
-    print(cache.computed)
-"""
+    answers.put(cache.computed)
 
 
 def test_two_processes_at_once_compute_each_map_once(cache):
-    command = [sys.executable, "-c", textwrap.dedent(COMPUTED_BY_TWO.format(folder=str(cache.folder)))]
-    two = [
-        subprocess.Popen(
-            command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
+    barrier, answers = multiprocessing.get_context("fork").Barrier(2), multiprocessing.get_context("fork").Queue()
+    two = [in_a_process(compute_with, cache.folder, barrier, answers) for _ in range(2)]
+    assert sorted(answers.get(timeout=60) for _ in two) == [0, 600]
     for process in two:
-        assert process.stdout.readline() == "ready\n"
-    for process in two:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    assert sorted(process.communicate(timeout=60)[0] for process in two) == ["0\n", "600\n"]
+        process.join(60)
     assert cache.newly_computed("third", pictures(600, side=32)) == 0
 
 
@@ -315,7 +306,7 @@ def test_without_room_on_the_disk_nothing_is_lost(cache, monkeypatch):
     cache.source().at("third", pictures(10))
     usage = shutil.disk_usage(cache.folder)._replace(free=store_folder.SPARE + 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
-    with pytest.raises(ResourceError, match=r"has no room for the features: 0\.0 MB are needed, 0\.0 MB can be used\. U"):
+    with pytest.raises(ResourceError, match=r"has no room for the features: 0\.0 MB are needed, 0\.0 MB can be used\."):
         cache.source().at("third", pictures(40))
     assert cache.newly_computed("third", pictures(10)) == 0
 
@@ -381,29 +372,24 @@ def test_nothing_is_removed_if_that_would_not_be_enough(cache, monkeypatch):
     assert all(each.exists() for each in stores)
 
 
+def use_until(folder: Path, ready, end) -> None:
+    images = pictures(10)
+    Cache(folder).source().at("third", images)
+    ready.set()
+    end.wait(60)
+    del images
+
+
 def test_a_store_that_another_process_uses_is_not_removed_until_that_process_ends(cache):
     cache.source().at("third", pictures(10))
     gc.collect()
     (store,) = store_folder.list_stores(cache.folder)
-    code = f"""
-        import sys
-        from pathlib import Path
-        from tests.factories.backbones import Cache, pictures
-        images = pictures(10)
-        Cache(Path({str(cache.folder)!r})).source().at("third", images)
-        print("ready", flush=True)
-        sys.stdin.readline()
-    """
-    user = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=Path(__file__).parents[2],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert user.stdout.readline() == "ready\n"
+    ready, end = multiprocessing.get_context("fork").Event(), multiprocessing.get_context("fork").Event()
+    user = in_a_process(use_until, cache.folder, ready, end)
+    assert ready.wait(60)
     assert store_folder.remove_store(store.directory) == "in use by another process"
-    user.communicate("end\n", timeout=60)
+    end.set()
+    user.join(60)
     assert store_folder.remove_store(store.directory) is None
     assert not list(cache.folder.iterdir())
 
