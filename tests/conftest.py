@@ -78,6 +78,27 @@ def run_dir(searched, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def searched_heads(tmp_path_factory):
+    """Directory of a run of six heads on a tiny backbone, to be read only, and the cache of its features."""
+    from tests.factories.heads import search_on_backbone, tiny_backbone
+
+    folder = tmp_path_factory.mktemp("heads")
+    with tiny_backbone(folder / "cache"):
+        search_on_backbone(folder / "run")
+    return folder / "run", folder / "cache"
+
+
+@pytest.fixture
+def heads_run(searched_heads, tmp_path):
+    """Copy of that run, which a test may change; the tiny backbone is known, and its features are cached."""
+    from tests.factories.heads import tiny_backbone
+
+    run, cache = searched_heads
+    with tiny_backbone(Path(shutil.copytree(cache, tmp_path / "cache"))):
+        yield Path(shutil.copytree(run, tmp_path / "heads"))
+
+
+@pytest.fixture(scope="session")
 def source(searched):
     """Best network of that run, with the weights of the search."""
     from nasx.cli.options import front_trials

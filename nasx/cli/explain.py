@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from nasx.cli.options import (
     Device,
@@ -52,7 +53,15 @@ def explain(
             log, places, other_data=other_data, trust_code=trust_code, train=not no_train, status=status
         )
         if sample is None:
-            written = network_pages.explain(run, trial, samples=samples, out=out, device=device, options=options)
+            written = network_pages.explain(
+                run,
+                trial,
+                samples=samples,
+                out=out,
+                device=device,
+                options=options,
+                report=lambda step: status.update(Text(f"{step} ...")),
+            )
         else:
             written = network_pages.explain_image(run, trial, sample, out=out, device=device, options=options)
     print_page(written, log)

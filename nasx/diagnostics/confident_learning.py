@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta
 
 RESAMPLES: Final = 100  # bootstrap samples of the interval
 ROUNDS: Final = 50  # until the share of false suspects is stable
@@ -94,10 +95,24 @@ class ErrorEstimate:
     low: int  # 5th percentile
     high: int  # 95th percentile
 
-    def scaled(self, factor: float) -> ErrorEstimate:
-        """Return the estimate for `factor` times as many images."""
-        number, low, high = (round(factor * n) for n in (self.number, self.low, self.high))
-        return ErrorEstimate(number, low, high)
+    def extrapolated(self, counted: int, n: int) -> ErrorEstimate:
+        """Return the estimate for n images, of which `counted` were compared. A few images leave much open.
+
+        >>> ErrorEstimate(0, 0, 0).extrapolated(22, 111)
+        ErrorEstimate(number=0, low=0, high=11)
+        """
+        number, low, high = (round(n / max(counted, 1) * found) for found in (self.number, self.low, self.high))
+        others = largest_share(self.number, counted) * (n - counted)
+        return ErrorEstimate(number, low, max(high, round(self.high + others)))
+
+
+def largest_share(found: int, n: int) -> float:
+    """Return the upper end of the 95 % interval of a share of which `found` of n were observed (Clopper and Pearson).
+
+    >>> round(largest_share(0, 22), 3), largest_share(0, 0)
+    (0.127, 1.0)
+    """
+    return 1.0 if found >= n else float(beta.ppf(0.95, found + 1, n - found))
 
 
 def estimate_errors(labels: ArrayLike, probabilities: ArrayLike, *, seed: int = 0) -> ErrorEstimate:

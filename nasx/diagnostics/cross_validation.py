@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
+from nasx.backbones.features import on_features
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import EvaluationBatches
 from nasx.data.dataset import LabeledImages, SearchData
@@ -95,6 +96,9 @@ def predict(network: nn.Module, images: LabeledImages, data: SearchData) -> NDAr
         data: images on which it was trained, for their mean and standard deviation.
     """
     device = next(network.parameters()).device
+    if isinstance(network, nn.Sequential):
+        network, data = on_features(network, replace(data, validation=images))
+        images = data.validation
     batches = EvaluationBatches(images, mean=data.mean, std=data.std, batch_size=BATCH, device=device)
     with evaluation_mode(network), torch.no_grad():
         logits = torch.cat([network(batch).double() for batch, _ in batches]).cpu().numpy()

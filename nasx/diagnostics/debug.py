@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
+from nasx.backbones.features import on_features
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.diagnostics.calibration import out_of_fold_probabilities
 from nasx.diagnostics.centroids import (
@@ -72,11 +73,11 @@ def debug(
             None: that of the network itself.
         seed: of the folds in which confidences are calibrated.
     """
-    centroids = class_centroids(network, data.train, data)
+    centroids, trained_on, held_out = _look_at(network, data)
     return diagnose(
         centroids,
-        compare(network, data.train, data, centroids),
-        compare(network, data.validation, data, centroids),
+        trained_on,
+        held_out,
         train=data.train,
         validation_labels=data.validation.labels,
         distances=distances,
@@ -119,7 +120,16 @@ def diagnose(
         confidences=_confidences(centroids, held_out, is_correct, seed),
         confusion=confusion_matrix(validation_labels, predicted, train.n_classes),
         train=train,
-        suspects=_suspects(centroids, trained_on, held_out, train, validation, out_of_sample, seed),
+        suspects=_suspects(
+            centroids,
+            trained_on,
+            held_out,
+            train,
+            validation,
+            out_of_sample,
+            seed,
+            (int((~is_correct).sum()), len(is_correct)),
+        ),
         distances=distances,
     )
 
@@ -136,9 +146,21 @@ def suspects_of(
             None: that of the network itself.
         seed: of the estimate of the number of errors.
     """
-    centroids = class_centroids(network, data.train, data)
-    trained_on, held_out = (compare(network, part, data, centroids) for part in (data.train, data.validation))
-    return _suspects(centroids, trained_on, held_out, data.train, data.validation, out_of_sample, seed)
+    centroids, trained_on, held_out = _look_at(network, data)
+    wrong = held_out.logits.argmax(axis=1) != data.validation.labels
+    errors = int(wrong.sum()), len(wrong)
+    return _suspects(centroids, trained_on, held_out, data.train, data.validation, out_of_sample, seed, errors)
+
+
+def _look_at(network: nn.Module, data: SearchData) -> tuple[Centroids, Comparison, Comparison]:
+    """Return the centroids of the training images, and the comparisons of training and validation images with them.
+
+    Those of a network with a frozen backbone are computed from its features.
+    """
+    part, read = on_features(network, data) if isinstance(network, nn.Sequential) else (network, data)
+    centroids = class_centroids(part, read.train, read)
+    trained_on, held_out = (compare(part, images, read, centroids) for images in (read.train, read.validation))
+    return centroids, trained_on, held_out
 
 
 def _suspects(
@@ -149,6 +171,7 @@ def _suspects(
     validation: LabeledImages | None,
     out_of_sample: NDArray[np.float64] | None,
     seed: int,
+    errors: tuple[int, int],
 ) -> Suspects:
     """Return the suspects; images of the training part are not part of the class mean that they are compared with."""
     own = softmax(trained_on.logits, axis=1) if out_of_sample is None else out_of_sample
@@ -159,7 +182,7 @@ def _suspects(
         own = np.concatenate([own, softmax(held_out.logits, axis=1)])
         distance = np.concatenate([distance, suspicion(to_centroids, validation.labels).values])
         is_out = np.concatenate([is_out, np.ones(len(validation), dtype=bool)])
-    return rank_suspects(train, validation, own, distance, out_of_sample=is_out, seed=seed)
+    return rank_suspects(train, validation, own, distance, out_of_sample=is_out, held_out=errors, seed=seed)
 
 
 def _confidences(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -9,17 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nasx.backbones.features import on_features
 from nasx.data.batches import Pixels, as_tensor, split_batches
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.diagnostics.class_pairs import ClassMap, activity_by_block, class_map, confusion_matrix
 from nasx.diagnostics.confidence import channel_means
 from nasx.diagnostics.edge_shares import edge_shares
-from nasx.diagnostics.explain_image import shap_images
+from nasx.diagnostics.explain_image import draws_for, shap_images
 from nasx.diagnostics.explanation import ExplainedSample, Explanation, SampleKind
 from nasx.errors import TrialFailure
 from nasx.introspection.activations import class_order, class_sums
 from nasx.introspection.layers import evaluation_mode, live_layers
-from nasx.introspection.shap import Probe, ShapScorer, stage_probes
+from nasx.introspection.shap import Probe, ShapScorer, completeness_error, stage_probes
+from nasx.networks.backbone import backbone_of
 from nasx.networks.edge import Edge
 from nasx.trial import Score
 
@@ -43,8 +47,11 @@ def explain(
     samples_per_class: int = 2,
     draws: int = 200,
     seed: int = 0,
+    report: Callable[[str], None] | None = None,
 ) -> Explanation:
     """Explain a network on the validation images; the network is not changed.
+
+    SHAP values of images are computed through the whole network; everything behind a frozen backbone on its features.
 
     Args:
         network: trained.
@@ -54,36 +61,41 @@ def explain(
         recorded: score by `scorer` with `score_seed`, from the journal; None: compute it. Distances by layer are
             always computed, from the same images and draws.
         samples_per_class: correctly classified images shown of each class.
-        draws: gradients per image and class.
+        draws: gradients per image and class; fewer through a backbone, see `draws_for`.
         seed: of the choice of images.
+        report: receives the progress in words.
     """
     device = next(network.parameters()).device
     generator = np.random.default_rng(seed)
-    normalized = partial(Pixels, mean=data.mean, std=data.std, device=device)
-    pixels = normalized(data.validation)
+    part, read = on_features(network, data)
+    normalized = partial(Pixels, mean=read.mean, std=read.std, device=device)
+    pixels = normalized(read.validation)
     chosen = np.sort(generator.permutation(len(data.train))[:BACKGROUND])
-    background = normalized(data.train.take(chosen))[:]
-    with evaluation_mode(network):
-        probabilities = _probabilities(network, pixels)
-        picked = pick_samples(probabilities, data.validation.labels, samples_per_class, generator)
-        samples = tuple(
-            _explained(network, kind, i, pixels[i], background, probabilities[i], data.validation, draws, seed)
-            for kind, i in picked
-        )
+    background = normalized(read.train.take(chosen))[:]
+    with evaluation_mode(part):
+        logits, base = _logits(part, pixels), _logits(part, background).mean(dim=0)
+    probabilities: NDArray[np.float64] = torch.softmax(logits, dim=1).cpu().numpy()
+    picked = pick_samples(probabilities, data.validation.labels, samples_per_class, generator)
+    samples = _explained_samples(network, data, chosen, picked, probabilities, draws=draws, seed=seed, report=report)
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(data.validation.labels, predicted, data.n_classes)
     labels = pixels.labels
-    score = recorded or scorer.score(network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
-    layers = layer_distances(scorer, network, pixels, labels, n_classes=data.n_classes, seed=score_seed)
+    if report:
+        report("Distances between classes")
+    score = recorded or scorer.score(part, pixels, labels, n_classes=data.n_classes, seed=score_seed)
+    layers = layer_distances(scorer, part, pixels, labels, n_classes=data.n_classes, seed=score_seed)
     return Explanation(
         class_names=data.train.class_names,
         confusion=confusion,
         score=score,
         layer_distances=layers,
         samples=samples,
-        maps=_class_maps(network, data.validation, pixels, generator),
-        activity=activity_by_block(mean_activity(network, pixels, labels, data.n_classes)),
-        edge_shares=_edge_shares(network, pixels, background, generator),
+        maps=_class_maps(part, read.validation, pixels, generator),
+        activity=activity_by_block(mean_activity(part, pixels, labels, data.n_classes)),
+        edge_shares=_edge_shares(part, pixels, background, generator),
+        has_backbone=backbone_of(network) is not None,
+        draws=draws_for(network, draws),
+        completeness=_completeness(samples, (logits - base).cpu()),
     )
 
 
@@ -178,36 +190,70 @@ def pick_samples(
     return [(kind, int(i)) for kind, indices in groups for i in indices]
 
 
-def _explained(
+def _explained_samples(
     network: nn.Module,
-    kind: SampleKind,
-    index: int,
-    pixels: Tensor,
-    background: Tensor,
+    data: SearchData,
+    references: NDArray[np.int64],
+    picked: Sequence[tuple[SampleKind, int]],
     probabilities: NDArray[np.float64],
-    images: LabeledImages,
+    *,
     draws: int,
     seed: int,
-) -> ExplainedSample:
-    """Return a sample with the SHAP values of its predicted class and its rival: the true class, or the runner-up."""
-    label, (runner_up, predicted) = int(images.labels[index]), np.argsort(probabilities)[-2:].tolist()
-    rival = {SampleKind.CORRECT: [], SampleKind.INCORRECT: [label], SampleKind.UNCERTAIN: [runner_up]}[kind]
-    classes = [predicted, *rival]
-    values = shap_images(network, pixels, background, classes, draws=draws, seed=seed)
-    return ExplainedSample(
-        kind=kind,
-        index=index,
-        image=images.images[index],
-        label=label,
-        predicted=predicted,
-        confidence=float(probabilities[predicted]),
-        attributions=dict(zip(classes, values.sum(axis=1), strict=True)),
+    report: Callable[[str], None] | None,
+) -> tuple[ExplainedSample, ...]:
+    """Return samples with their SHAP values.
+
+    Each has those of its predicted class, and of its rival: the true class, or the runner-up.
+
+    Args:
+        network: trained.
+        data: images on which it was trained and validated.
+        references: indices of the training images that are the background.
+        picked: kind and index of each sample.
+        probabilities: of the validation images.
+        draws: gradients per image and class.
+        seed: of the draws.
+        report: receives the progress in words.
+    """
+    normalized = partial(Pixels, mean=data.mean, std=data.std, device=next(network.parameters()).device)
+    background, pixels, images = (
+        normalized(data.train.take(references))[:],
+        normalized(data.validation),
+        data.validation,
     )
+    started, samples = time.monotonic(), []
+    with evaluation_mode(network):
+        for number, (kind, i) in enumerate(picked):
+            if report:
+                left = (time.monotonic() - started) * (len(picked) / number - 1) if number else None
+                eta = "" if left is None else f", ETA {left:.0f} s"
+                report(f"SHAP values: image {number + 1} of {len(picked)}{eta}")
+            label, (runner_up, predicted) = int(images.labels[i]), np.argsort(probabilities[i])[-2:].tolist()
+            rival = {SampleKind.CORRECT: [], SampleKind.INCORRECT: [label], SampleKind.UNCERTAIN: [runner_up]}[kind]
+            classes = [predicted, *rival]
+            values = shap_images(network, pixels[i], background, classes, draws=draws, seed=seed)
+            samples.append(
+                ExplainedSample(
+                    kind=kind,
+                    index=i,
+                    image=images.images[i],
+                    label=label,
+                    predicted=predicted,
+                    confidence=float(probabilities[i, predicted]),
+                    attributions=dict(zip(classes, values.sum(axis=1), strict=True)),
+                )
+            )
+    return tuple(samples)
 
 
-def _probabilities(network: nn.Module, pixels: Pixels) -> NDArray[np.float64]:
-    """Return the softmax of the logits, (n, n_classes)."""
+def _completeness(samples: Sequence[ExplainedSample], gaps: Tensor) -> float:
+    """Return the completeness error of the samples' SHAP values; `gaps`: logits minus those of the background."""
+    sums = [values.sum() for sample in samples for values in sample.attributions.values()]
+    expected = [float(gaps[sample.index, c]) for sample in samples for c in sample.attributions]
+    return completeness_error([torch.tensor(sums, dtype=torch.float64)[:, None]], torch.tensor(expected).double())
+
+
+def _logits(network: nn.Module, pixels: Tensor | Pixels) -> Tensor:
+    """Return the logits of images, (n, n_classes) float64."""
     with torch.no_grad():
-        logits = torch.cat([network(batch) for batch in split_batches(pixels, BATCH)])
-    probabilities: NDArray[np.float64] = torch.softmax(logits.double(), dim=1).cpu().numpy()
-    return probabilities
+        return torch.cat([network(batch) for batch in split_batches(pixels, BATCH)]).double()

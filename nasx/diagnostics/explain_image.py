@@ -15,14 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nasx.backbones.features import on_features
 from nasx.data.batches import Pixels, as_tensor, normalize
 from nasx.data.dataset import SearchData
 from nasx.diagnostics.confidence import WithConfidence, channel_means, fit_confidence
 from nasx.introspection.layers import evaluation_mode
 from nasx.introspection.shap import draw_paths, expected_gradients, stage_probes
+from nasx.networks.backbone import backbone_of
 
 BACKGROUND = 100  # training images that represent "no evidence"
 DRAWS = 200  # gradients of the image and of each layer
+# Gradients of an image through a backbone, of which one takes 10 ms. On stratified paths they sum to the logit as
+# exactly as 200 of shap's random draws: completeness errors 0.12 and 0.09 to 0.19 for EfficientNet-Lite0
+BACKBONE_DRAWS = 50
+BACKBONE_BATCH = 16  # gradients through a backbone at a time
 INPUT = "input"
 
 
@@ -45,7 +51,7 @@ def shap_images(
     """Return SHAP values of the logits of chosen classes for one image, (n_chosen, channels, height, width).
 
     They are estimated by expected gradients. The values of a class sum to its logit minus its mean logit over the
-    background, up to sampling errors.
+    background, up to sampling errors. Through a backbone, at most `BACKBONE_DRAWS` are drawn, on stratified paths.
 
     Args:
         network: trained.
@@ -55,6 +61,8 @@ def shap_images(
         draws: number of draws of a background image and a position between it and the image.
         seed: of the draws.
     """
+    if backbone_of(network) is not None:
+        return _stratified(network, image, background, classes, draws=draws_for(network, draws), seed=seed)
     import shap  # shap takes seconds to load
 
     explainer = shap.GradientExplainer(_Logits(network, classes), background)
@@ -63,6 +71,32 @@ def shap_images(
     # shap omits the axis of a single output
     columns = np.asarray(values, dtype=np.float64).reshape(*image.shape, len(classes))
     return np.moveaxis(columns, -1, 0)
+
+
+def draws_for(network: nn.Module, draws: int) -> int:
+    """Return the number of gradients of each image and class: fewer through a backbone, where one is expensive."""
+    return draws if backbone_of(network) is None else min(draws, BACKBONE_DRAWS)
+
+
+def _stratified(
+    network: nn.Module, image: Tensor, background: Tensor, classes: Sequence[int], *, draws: int, seed: int
+) -> NDArray[np.float64]:
+    """Return SHAP values as `shap_images`, for all classes from the same passes through the network."""
+    paths = draw_paths(1, draws, len(background), generator=torch.Generator().manual_seed(seed))
+    indices, positions = (each[0].to(image.device) for each in paths)
+    sums = torch.zeros(len(classes), *image.shape, dtype=torch.float64, device=image.device)
+    for rows in torch.split(torch.arange(draws, device=image.device), BACKBONE_BATCH):
+        start = background[indices[rows]]
+        difference = image - start
+        with torch.enable_grad():
+            point = torch.addcmul(start, difference, positions[rows].view(-1, 1, 1, 1))
+            point = point.contiguous(memory_format=torch.channels_last).requires_grad_()
+            logits = network(point)[:, list(classes)].sum(dim=0)
+            for number, logit in enumerate(logits, start=1):
+                (gradient,) = torch.autograd.grad(logit, point, retain_graph=number < len(classes))
+                sums[number - 1] += (difference * gradient).sum(dim=0)
+    values: NDArray[np.float64] = (sums / draws).cpu().numpy()
+    return values
 
 
 @contextmanager
@@ -121,8 +155,9 @@ def explain_image(
     pixels = normalize(as_tensor(image[None]).to(device), data.mean, data.std)
     chosen = np.random.default_rng(seed).permutation(len(data.train))[:BACKGROUND]
     background = normalized(data.train.take(np.sort(chosen)))[:]
-    held_out = normalized(data.validation)
-    fitted = fit_confidence(network, held_out, held_out.labels, n_classes=data.n_classes)
+    part, read = on_features(network, data)
+    held_out = Pixels(read.validation, mean=read.mean, std=read.std, device=device)
+    fitted = fit_confidence(part, held_out, held_out.labels, n_classes=data.n_classes)
     with evaluation_mode(network):
         with torch.no_grad():
             probabilities, confidence = WithConfidence(network, fitted).to(device)(pixels)

@@ -53,6 +53,9 @@ class Explanation:
     # block -> (n_classes,) activity by class, in standard deviations over the classes
     activity: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     edge_shares: Mapping[Edge, float] = field(default_factory=dict)  # share of the conductance; empty: no cells
+    has_backbone: bool = False  # cells are on top of a backbone, and `edge_shares` those of paths behind it
+    draws: int = 0  # gradients per image and class from which the SHAP values of samples are estimated; 0: unknown
+    completeness: float = 0.0  # their completeness error, see `nasx.introspection.shap.completeness_error`
 
     @property
     def n_images(self) -> int:

@@ -12,6 +12,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from nasx.backbones.features import on_features
 from nasx.config.settings import OpenShare, check_argument
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import SearchData
@@ -152,8 +153,9 @@ def plant_label_errors(
     corrupted = replace(data, train=train)
     network = build()
     fitted = fit(network, corrupted, replace(recipe, keep="last"), augmentation=augmentation, seed=seed, device=device)
-    centroids = class_centroids(network, train, corrupted)
-    comparison = compare(network, train, corrupted, centroids)
+    part, read = on_features(network, corrupted)
+    centroids = class_centroids(part, read.train, read)
+    comparison = compare(part, read.train, read, centroids)
     return evaluate_planted(centroids, comparison, labels, is_corrupt, fitted.validation_error)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nasx.backbones.features import on_features
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import Pixels
 from nasx.data.dataset import SearchData
@@ -116,6 +117,8 @@ def outcome(network: nn.Module, data: SearchData, pair: tuple[int, int]) -> Outc
         pair: the two classes.
     """
     device = next(network.parameters()).device
+    if isinstance(network, nn.Sequential):
+        network, data = on_features(network, data)
     pixels = Pixels(data.validation, mean=data.mean, std=data.std, device=device)
     predicted = predict(network, pixels, batch_size=BATCH)
     confusion = confusion_matrix(data.validation.labels, predicted.cpu().numpy(), data.n_classes)

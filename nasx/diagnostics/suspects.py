@@ -10,13 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasx.data.dataset import LabeledImages
-from nasx.diagnostics.confident_learning import ErrorEstimate, estimate_errors, expected_precision, relative_confidence
+from nasx.diagnostics.confident_learning import (
+    ErrorEstimate,
+    estimate_errors,
+    expected_precision,
+    largest_share,
+    relative_confidence,
+)
 
 WEAK_PRECISION: Final = 0.5  # expected share of wrong labels among the suspects below which most of them are correct
 # Errors of the network, relative to those of always predicting the largest class. From the first on, few suspects mean
 # nothing; from the second on, no list does: measured on simulated networks
 UNSURE_ERROR: Final = 0.3
 WEAK_ERROR: Final = 0.5
+LEARNED_BY_HEART: Final = 0.5  # error on the training images, relative to that on other images
 
 
 class Judgement(StrEnum):
@@ -25,6 +32,7 @@ class Judgement(StrEnum):
     FOUND = "found"  # wrong labels are probable, and the list finds them
     CLEAN = "clean"  # no more suspects than in a dataset without wrong labels
     WEAK = "weak"  # the network is too weak for the list to mean anything
+    UNKNOWN = "unknown"  # most images are judged by a network that may have learned their labels by heart
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +46,7 @@ class Suspects:
     confidence: NDArray[np.float64]  # (n,) probability of the label relative to its class; lower is more suspect
     distance: NDArray[np.float64]  # (n,) activations: larger is more suspect, > 0: another class is nearer
     estimate: ErrorEstimate  # of the number of wrong labels
+    held_out: tuple[int, int] = (0, 0)  # errors of the network, and number of images that it was not trained on
 
     def __len__(self) -> int:
         return len(self.confidence)
@@ -75,7 +84,18 @@ class Suspects:
             return Judgement.WEAK
         if self.estimate.low > 0 and self.precision >= WEAK_PRECISION:
             return Judgement.FOUND
+        if self.learned_by_heart:
+            return Judgement.UNKNOWN
         return Judgement.CLEAN if self.error < UNSURE_ERROR * chance else Judgement.WEAK
+
+    @property
+    def learned_by_heart(self) -> bool:
+        """Whether some images are predicted by a network that may have learned their labels, wrong ones too, by heart.
+
+        It errs on them less than half as often as on other images, of which a few do not show how often it errs.
+        """
+        wrong = (self.predicted != self.labels)[~self.out_of_sample]
+        return bool(len(wrong)) and float(wrong.mean()) < LEARNED_BY_HEART * largest_share(*self.held_out)
 
     @property
     def suggested(self) -> NDArray[np.int64]:
@@ -122,6 +142,7 @@ def rank_suspects(
     distance: NDArray[np.float64],
     *,
     out_of_sample: NDArray[np.bool_],
+    held_out: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> Suspects:
     """Return the images ranked by suspicion of a wrong label.
@@ -132,12 +153,16 @@ def rank_suspects(
         probabilities: (n, n_classes) softmax of all images, training images first.
         distance: (n,) suspicion by distance, of the same images.
         out_of_sample: (n,) True if the network that predicted an image was not trained on it.
+        held_out: errors of the network, and number of images that it was not trained on; None: count them among these.
         seed: of the estimate of the number of errors.
     """
     labels = train.labels if validation is None else _joined(train.labels, validation.labels)
     # a network confirms wrong labels that it has learned by heart: count on the other images, and extrapolate
     counted = out_of_sample if out_of_sample.any() else ~out_of_sample
     estimate = estimate_errors(labels[counted], probabilities[counted], seed=seed)
+    if held_out is None:
+        wrong = (probabilities.argmax(axis=1) != labels)[out_of_sample]
+        held_out = int(wrong.sum()), len(wrong)
     return Suspects(
         train=train,
         validation=validation,
@@ -145,7 +170,8 @@ def rank_suspects(
         out_of_sample=out_of_sample,
         confidence=relative_confidence(labels, probabilities),
         distance=distance,
-        estimate=estimate.scaled(len(labels) / max(counted.sum(), 1)),
+        estimate=estimate.extrapolated(int(counted.sum()), len(labels)),
+        held_out=held_out,
     )
 
 

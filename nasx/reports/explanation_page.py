@@ -19,7 +19,7 @@ from nasx.reports.class_tables import quality_facts
 from nasx.reports.figures.cell import cell_figure
 from nasx.reports.figures.classes import activity_figure, distances_figure, map_figure, profile_figure, tree_figure
 from nasx.reports.figures.confusion import confusion_figure
-from nasx.reports.figures.image_grid import shap_figure
+from nasx.reports.figures.image_grid import shap_figure, squares_in_words
 from nasx.reports.figures.style import as_png
 from nasx.reports.page import CELL_HEADING, SHAP_HEADING, Page, Section, as_html, as_markdown, count, ordinal
 from nasx.reports.text import clean, format_value
@@ -58,7 +58,7 @@ def explanation_page(
         _separated(explanation, pairs),
         *([_maps(explanation)] if explanation.maps else []),
         *([_activity(explanation)] if explanation.activity else []),
-        _evidence(),
+        _evidence(explanation),
     ]
     return Page(
         title=f"Network {trial.arch_id}",
@@ -85,7 +85,11 @@ def _facts(
 
 
 def _cell(explanation: Explanation) -> Section:
-    text = "The cell, repeated in every stage of the network. Operations that do not reach its output are omitted."
+    cells = [each.layer for each in explanation.maps if each.layer.startswith("cell")] or ["a stage"]
+    place = "repeated in every stage of the network"
+    if explanation.has_backbone:
+        place = f"on top of the backbone, as {' and '.join(cells)}"
+    text = f"The cell, {place}. Operations that do not reach its output are omitted."
     alt = "the operations on the edges of the cell"
     if not explanation.edge_shares:
         return Section(CELL_HEADING, (text,), figure=CELL, alt=alt)
@@ -207,13 +211,25 @@ def _separated(explanation: Explanation, pairs: Sequence[ClassPair]) -> Section:
     )
 
 
-def _evidence() -> Section:
+def _evidence(explanation: Explanation) -> Section:
     text = (
         "SHAP values of validation images: an orange pixel is evidence for the class, a blue one evidence against it, "
         "with training images as the background. Incorrect predictions are also explained for the true class, "
         "uncertain ones for the runner-up."
     )
-    return Section(SHAP_HEADING, (text,), figure=SHAP, alt="sample images of each class with their SHAP values")
+    if explanation.samples:
+        text += squares_in_words(*explanation.samples[0].image.shape[1:])
+    estimate = (
+        f"Each map is estimated from {count(explanation.draws, 'gradient')}. The values of a map should sum to the "
+        "logit of the class minus its mean over the background: they miss it by "
+        f"{100 * explanation.completeness:.0f} % of this difference, on average."
+    )
+    return Section(
+        SHAP_HEADING,
+        (text, *([estimate] if explanation.draws else [])),
+        figure=SHAP,
+        alt="sample images of each class with their SHAP values",
+    )
 
 
 def _name(label: int, explanation: Explanation) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nasx.diagnostics.explain_image import INPUT, ImageExplanation
 from nasx.files import write_atomically
-from nasx.reports.figures.image_grid import show_image
+from nasx.reports.figures.image_grid import show_image, squares_in_words, summed
 from nasx.reports.figures.names import fit
 from nasx.reports.figures.style import DIVERGING, WIDTH, as_png, styled
 from nasx.reports.page import Page, Section, as_html, as_markdown
@@ -45,6 +45,7 @@ def _maps(found: ImageExplanation) -> Section:
     text = (
         f"SHAP values for {clean(found.class_names[found.predicted])}: orange is evidence for it, blue against it, "
         "with training images as the background. First for each pixel, then for each position in the later stages."
+        + squares_in_words(*found.image.shape[1:])
     )
     return Section(
         "Evidence for the prediction", (text,), figure=FIGURE, alt="SHAP values at the input and at each stage"
@@ -80,7 +81,7 @@ def maps_figure(found: ImageExplanation) -> Figure:
     show_image(panels[0], found.image)
     panels[0].set_title("the image", fontsize=9.5, fontweight="normal")
     for axes, (layer, values) in zip(panels[1:], found.maps.items(), strict=False):
-        _draw_values(axes, found.image, values)
+        _draw_values(axes, found.image, summed(values) if layer == INPUT else values)
         name = "pixels" if layer == INPUT else fit(layer, WIDTH / columns - 0.3, 9.5)
         axes.set_title(name, fontsize=9.5, fontweight="normal")
     return figure

@@ -64,6 +64,14 @@ def verdict(suspects: Suspects) -> str:
             "are predicted as another class than their label, and hard images look like wrong labels. Debug a better "
             "network, or search with more epochs, before acting on the list."
         )
+    if suspects.judgement is Judgement.UNKNOWN:
+        wrong, held_out = suspects.held_out
+        few = f"It errs on {wrong:,} of {count(held_out, 'other image')}: at most about {found.high:,} of {images} "
+        return (
+            "Verdict: unknown. The network may have learned wrong labels of its training images by heart: then it "
+            f"confirms them. {few}({format_percent(found.high / n)}) could be wrong. Look at the first suspects below: "
+            "they may be wrong even if there are few."
+        )
     if suspects.judgement is Judgement.CLEAN:
         return (
             f"Verdict: no more suspects than expected. At most about {found.high:,} of {images} "

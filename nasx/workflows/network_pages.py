@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from nasx.backbones.facts import backbone_facts
 from nasx.config.settings import AtLeastOne, check_argument
 from nasx.data.value_range import read_like
 from nasx.diagnostics.debug import debug as debug_network
@@ -23,7 +24,7 @@ from nasx.evaluation.train_and_score import resolve_device
 from nasx.experiment import Experiment
 from nasx.introspection.shap import ShapScorer
 from nasx.places import check_output
-from nasx.protocols import HasCells, HasFiles
+from nasx.protocols import HasBackbone, HasCells, HasFiles
 from nasx.reports.debugging_page import debugging_page, write_debugging
 from nasx.reports.explanation_page import write_explanation
 from nasx.reports.image_page import write_image
@@ -68,6 +69,7 @@ def explain(
     out: Path | None = None,
     device: str = "auto",
     options: ReadOptions = DEFAULT,
+    report: Callable[[str], None] | None = None,
 ) -> WrittenPage:
     """Explain a trained network on the validation images, and write the page.
 
@@ -78,6 +80,7 @@ def explain(
         out: directory of the page; `explanation/` next to the weights if None.
         device: "auto", "cpu" or "cuda".
         options: how the run and its data are read.
+        report: receives the progress in words.
 
     Raises:
         SettingError: an argument is out of range.
@@ -97,9 +100,10 @@ def explain(
         recorded=None if experiment.data_difference else trial.evaluation.score(scorer.name),
         samples_per_class=samples,
         seed=trial.seed,
+        report=report,
     )
     space = experiment.space
-    edges = space.edges(trial.genotype) if isinstance(space, HasCells) else None
+    edges = (space.edges(trial.genotype) if isinstance(space, HasCells) else None) or None  # a network without cells
     directory = out or arch_dir(run_dir, trial.arch_id, "explanation")
     known = _known(run_dir, trial, experiment, trained)
     at_start.check()
@@ -160,7 +164,12 @@ def explain_image(
     found = explain_one_image(network, data, image, name=name, label=label, seed=trial.seed)
     at_start.check()
     make_output(directory)
-    page, files = write_image(found, trial.arch_id, directory, known=(*trained.facts, *_data_facts(experiment)))
+    page, files = write_image(
+        found,
+        trial.arch_id,
+        directory,
+        known=(*_backbone_facts(experiment, trained), *trained.facts, *_data_facts(experiment)),
+    )
     return WrittenPage(page, directory, tuple(files))
 
 
@@ -268,13 +277,20 @@ def _rebuild(run_dir: Path, trial: Trial, device: str, options: ReadOptions) -> 
     experiment = Experiment.of_run(run_dir, options)
     trained = trained_network(run_dir, trial, experiment, device=device)
     trained.network.to(place)
+    if isinstance(experiment.space, HasBackbone):  # a third faster through a backbone
+        trained.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return experiment, trained
 
 
 def _known(run_dir: Path, trial: Trial, experiment: Experiment, trained: TrainedNetwork) -> tuple[tuple[str, str], ...]:
     """Return facts about the network from all of its trainings, about its weights and its data."""
     facts = network_facts(read_summary(run_dir), trial.arch_id)
-    return (*facts, *trained.facts, *_data_facts(experiment))
+    return (*facts, *_backbone_facts(experiment, trained), *trained.facts, *_data_facts(experiment))
+
+
+def _backbone_facts(experiment: Experiment, trained: TrainedNetwork) -> tuple[tuple[str, str], ...]:
+    space = experiment.space
+    return backbone_facts(space.pretrained(), trained.network) if isinstance(space, HasBackbone) else ()
 
 
 def _data_facts(experiment: Experiment) -> tuple[tuple[str, str], ...]:

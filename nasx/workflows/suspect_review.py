@@ -27,7 +27,6 @@ from nasx.trial import Trial
 
 FOLDS: Final = 4  # by default, if they are worth their time
 AFFORDABLE: Final = 60.0  # seconds of all folds together
-LEARNED_BY_HEART: Final = 0.5  # error on the training images, relative to that on the validation images
 REVIEW: Final = "review.html"
 
 Report = Callable[[str], None]
@@ -50,10 +49,7 @@ def choose_folds(suspects: Suspects, seconds: float) -> int:
         suspects: ranked by the network's own probabilities.
         seconds: that its training took in the search.
     """
-    wrong, is_out = suspects.predicted != suspects.labels, suspects.out_of_sample
-    own, other = float(wrong[~is_out].mean()), float(wrong[is_out].mean())
-    needed = other > 0 and own < LEARNED_BY_HEART * other
-    return FOLDS if needed and FOLDS * seconds <= AFFORDABLE else 0
+    return FOLDS if suspects.learned_by_heart and FOLDS * seconds <= AFFORDABLE else 0
 
 
 def out_of_sample(

@@ -92,6 +92,24 @@ def test_a_clean_dataset_has_no_more_suspects_than_expected(margin):
     assert suspects_of(4000, noise=0.0, margin=margin)[0].judgement is Judgement.CLEAN
 
 
+@pytest.mark.parametrize("n_held_out", [22, 4000, 0])
+def test_a_network_that_confirms_the_labels_it_was_trained_on_does_not_make_them_clean(n_held_out):
+    """Planted errors among the training images were learned by heart; there is none among the validation images."""
+    seen, wrong = 90, 5
+    labels = np.arange(seen + n_held_out) % 2
+    shares = np.where(labels[:, None] == np.arange(2), 0.99, 0.01)
+    shares[:wrong] = np.where(labels[:wrong, None] == np.arange(2), 0.6, 0.4)  # confirmed, but less surely
+    train = LabeledImages(np.zeros((seen, 1, 8, 8), dtype=np.uint8), labels[:seen], ("a", "b"))
+    validation = LabeledImages(np.zeros((n_held_out, 1, 8, 8), dtype=np.uint8), labels[seen:], ("a", "b"))
+    out_of_sample = np.arange(len(labels)) >= seen
+    suspects = rank_suspects(train, validation, shares, np.zeros(len(labels)), out_of_sample=out_of_sample)
+
+    assert suspects.judgement is Judgement.UNKNOWN
+    assert suspects.learned_by_heart
+    if n_held_out == 22:
+        assert suspects.estimate.high >= wrong
+
+
 @pytest.mark.parametrize("margin", [0.7, 1.0])
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.2])
 def test_a_weak_network_says_that_its_list_means_little(noise, margin):

@@ -195,15 +195,18 @@ def test_suspects_are_named_by_their_files_and_linked_in_html(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("estimate", "wrong", "words"),
+    ("estimate", "wrong", "seen", "words"),
     [
-        (ErrorEstimate(0, 0, 0), (), "no more suspects than expected"),
-        (ErrorEstimate(1, 1, 2), (), "about 1 of 6 images"),
-        (ErrorEstimate(1, 0, 2), (4, 5), "too weak to find wrong labels: 100 % of 6 images"),
+        (ErrorEstimate(0, 0, 0), (), False, "no more suspects than expected"),
+        (ErrorEstimate(0, 0, 3), (), True, "Verdict: unknown. The network may have learned wrong labels"),
+        (ErrorEstimate(1, 1, 2), (), True, "about 1 of 6 images"),
+        (ErrorEstimate(1, 0, 2), (4, 5), True, "too weak to find wrong labels: 100 % of 6 images"),
     ],
 )
-def test_the_verdict_is_in_words(estimate, wrong, words):
+def test_the_verdict_is_in_words(estimate, wrong, seen, words):
     suspects = make_suspects(np.zeros((6, 1, 8, 8), dtype=np.uint8), estimate=estimate)
+    suspects.out_of_sample[:4] = not seen
+    suspects.probabilities[3] = [0.9, 0.06, 0.04]  # the labels of all training images are predicted
     suspects.probabilities[list(wrong)] = suspects.probabilities[list(wrong)][:, [1, 2, 0]]
 
     assert words in verdict(suspects)

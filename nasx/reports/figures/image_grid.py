@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MARGIN: Final = 0.12  # inches
 GAP: Final = 0.06  # inches between images
+FINE: Final = 64  # pixels per side of images of which SHAP values are drawn pixel by pixel
+CELLS: Final = 32  # squares per side of larger images, over which they are summed
 
 
 class Sheet:
@@ -200,9 +202,49 @@ def _with_name(before: str, name: str, after: str, inches: float, size: float = 
 
 def _show_values(axes: Axes, sample: ExplainedSample, label: int) -> None:
     """Draw the SHAP values of one class; each sample has its own scale, the same for all of its classes."""
-    limit = max(float(np.abs(v).max()) for v in sample.attributions.values()) or 1.0
+    limit = max(float(np.abs(summed(v)).max()) for v in sample.attributions.values()) or 1.0
     values = sample.attributions[label]
-    axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.imshow(
+        summed(values), cmap=DIVERGING, vmin=-limit, vmax=limit, extent=map_extent(values), interpolation="nearest"
+    )
+    height, width = values.shape
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+
+
+def square_side(height: int, width: int) -> int:
+    """Return the side of the squares over which SHAP values of an image are summed: single pixels could not be seen.
+
+    >>> square_side(32, 32), square_side(128, 128), square_side(224, 200)
+    (1, 4, 7)
+    """
+    side = max(height, width)
+    return 1 if side <= FINE else -(-side // CELLS)
+
+
+def summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return SHAP values, (height, width), summed over squares; those of small images as they are.
+
+    >>> summed(np.ones((96, 65)))[[0, -1], -1].tolist()  # squares of 3 x 3; the last ones are 3 x 2
+    [6.0, 6.0]
+    """
+    step = square_side(*values.shape)
+    rows = np.add.reduceat(values, np.arange(0, values.shape[0], step), axis=0)
+    found: NDArray[np.float64] = np.add.reduceat(rows, np.arange(0, values.shape[1], step), axis=1)
+    return found
+
+
+def map_extent(values: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Return the extent of the sums in pixels of the image: (left, right, bottom, top)."""
+    step = square_side(*values.shape)
+    height, width = (step * -(-n // step) for n in values.shape)
+    return -0.5, width - 0.5, height - 0.5, -0.5
+
+
+def squares_in_words(height: int, width: int) -> str:
+    """Return a sentence on the squares over which values are summed; "" if each pixel is drawn."""
+    step = square_side(height, width)
+    return f" Each dot is the sum over {step} x {step} pixels." if step > 1 else ""
 
 
 SUSPECT_COLUMNS: Final = 6
