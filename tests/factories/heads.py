@@ -20,7 +20,14 @@ from tests.factories.runs import OVERRIDES
 NAME = "tiny"
 SETTINGS = [
     *("space=backbone", f"space.backbone={NAME}", "space.cuts=[stage1,stage2]", "space.projections=[0,4]"),
-    *("space.hidden=4", "training=backbone", "training.views=2", "training.learning_rate=0.1", "execution=serial"),
+    *(
+        "space.hidden=4",
+        "training=backbone",
+        "training.views=2",
+        "training.learning_rate=0.1",
+        "execution=serial",
+        "seed=3",
+    ),
 ]
 
 

@@ -86,13 +86,12 @@ def test_without_a_backbone_all_draws_are_made():
     assert draws_for(torch.nn.Sequential(torch.nn.Flatten()), 200) == 200
 
 
-@pytest.mark.parametrize("cells", [0, 1, 2])
+@pytest.mark.parametrize("cells", [0, 1])
 def test_only_a_network_with_cells_has_a_picture_of_them(heads_run, tmp_path, capsys, cells):
     with open_run(heads_run) as run:
         found = [
             trial for trial in run.journal.trials() if f"cells={cells}" in trial.architecture and trial.is_complete
         ]
-    print(len(found))
     trial = found[0]
     command = f"explain --run-dir {heads_run} --arch-id {trial.arch_id} --samples 1 --out {tmp_path / 'out'}"
     assert main(command.split()) == 0
