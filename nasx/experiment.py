@@ -272,6 +272,8 @@ class Experiment:
             ResourceError: if there is no room for the features.
         """
         if not isinstance(self.space, HasBackbone):
+            if n_stages := self.recipe.unfreeze:
+                raise SettingError("training.unfreeze", f"needs a space with a backbone, got {n_stages}; set it to 0")
             return
         from nasx.backbones.features import BackboneFeatures  # torch takes seconds to load
         from nasx.networks.backbone import frozen_cuts

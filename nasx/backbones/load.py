@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from nasx.backbones import efficientnet_lite
 from nasx.backbones.pretrained import Pretrained
 from nasx.errors import SettingError, did_you_mean
@@ -14,6 +16,7 @@ from nasx.errors import SettingError, did_you_mean
 NAMES: Final[dict[str, Callable[[Path | None], Pretrained]]] = {efficientnet_lite.NAME: efficientnet_lite.load}
 
 
+@torch.random.fork_rng(devices=[])  # the constructors of networks draw weights, which are replaced
 def load_backbone(name: str, weights: Path | None = None) -> Pretrained:
     """Return a pretrained network; each is loaded once in a process.
 
@@ -33,4 +36,4 @@ def load_backbone(name: str, weights: Path | None = None) -> Pretrained:
 def _load(name: str, weights: Path | None, modified: int | None) -> Pretrained:
     if name in NAMES:
         return NAMES[name](weights)
-    raise SettingError("backbone", f"must be a known network, got {name!r}. {did_you_mean(name, NAMES)}")
+    raise SettingError("space.backbone", f"must be a known network, got {name!r}. {did_you_mean(name, NAMES)}")

@@ -37,14 +37,22 @@ def cut_stages(pretrained: Pretrained, cut: str, channels: int) -> nn.Sequential
 
 
 def measure(pretrained: Pretrained, input_shape: Shape) -> Maps:
-    """Return the shapes of the feature maps after each stage, for one image of a shape."""
+    """Return the shapes of the feature maps after each stage, for one image of a shape.
+
+    Without the stages for which the image is too small. Raises RuntimeError if it is for all.
+    """
     key = (pretrained.digest, input_shape)
     if key not in _measured:
         found: dict[str, Shape] = {}
         with torch.no_grad():
             maps = torch.zeros(1, 3, *input_shape[1:])
             for name, stage in pretrained.stages.named_children():
-                maps = stage(maps)
+                try:
+                    maps = stage(maps)
+                except RuntimeError:  # e.g. a kernel is larger than its input
+                    if not found:
+                        raise
+                    break
                 found[name] = (maps.shape[1], maps.shape[2], maps.shape[3])
         _measured[key] = found
     return _measured[key]

@@ -130,10 +130,11 @@ def unfreeze(network: nn.Sequential, n_stages: int) -> None:
         if n_stages:
             raise SettingError("training.unfreeze", f"needs a space with a backbone, got {n_stages}; set it to 0")
         return
-    most = len(backbone.stages) - 1
-    if n_stages > most:
-        names = ", ".join(name for name, _ in backbone.stages.named_children())
-        raise SettingError("training.unfreeze", f"must be at most {most} for the stages {names}, got {n_stages}")
+    names = [name for name, stage in backbone.stages.named_children() if not isinstance(stage, GrayToColor)]
+    if n_stages > (most := len(names) - 1):
+        raise SettingError(
+            "training.unfreeze", f"must be at most {most} for the stages {', '.join(names)}, got {n_stages}"
+        )
     backbone.set_trained(n_stages)
 
 

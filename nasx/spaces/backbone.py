@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field
 
 from nasx.config.settings import checked
+from nasx.data.dataset import IMAGE_SIZES
 from nasx.errors import ArchitectureError, SettingError, did_you_mean
 from nasx.networks.edge import Edge
 from nasx.spaces.choices import Choices, Size
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
 
     from nasx.backbones.pretrained import Preprocessing, Pretrained
 
+Shape = tuple[int, int, int]  # (channels, height, width)
 Pooling = Literal["average", "max", "gem"]
 Head = Literal["linear", "cosine", "hidden"]
 # Without loading the network: names of the cuts for tables and reports, from the coarsest resolution but one on
 DEFAULT_CUTS: Final[Mapping[str, tuple[str, ...]]] = {"efficientnet_lite0": ("stage5", "stage6", "stage7")}
 LAST_STAGES: Final = 3  # cuts of another backbone, by default after each of its last stages
+SIDES: Final = 32  # pixels; larger pictures are suggested in multiples
 SMALLEST_MAP: Final = 2  # pixels per side of the feature maps: on fewer, cells and poolings have nothing to choose
 CUT, PROJECTION, CELL, CELLS, POOLING, HEAD, DROPOUT = 0, 1, 2, 8, 9, 10, 11  # positions of the genes
 IDENTITY: Final = "x"  # normal form of a cell that returns its input
@@ -252,25 +255,39 @@ class BackboneSpace:
         pretrained = self.pretrained()
         if unknown := [name for name in self.cuts if name not in pretrained.stage_names]:
             hint = did_you_mean(unknown[0], pretrained.stage_names)
-            raise SettingError("cuts", f"must be stages of {self.backbone}, got {unknown[0]!r}. {hint}")
+            raise SettingError("space.cuts", f"must be stages of {self.backbone}, got {unknown[0]!r}. {hint}")
         maps: Maps = measure(pretrained, input_shape)
-        channels, height, width = maps[cut]
+        channels, height, width = maps.get(cut, (0, 0, 0))
         if min(height, width) < SMALLEST_MAP:
-            raise SettingError("cuts", _too_small(cut, maps, input_shape))
+            sides = (side for side in range(SIDES, IMAGE_SIZES[1] + 1, SIDES) if side > input_shape[1])
+            least = next((s for s in sides if _is_large(measure(pretrained, (3, s, s)).get(cut))), None)
+            raise SettingError("space.cuts", _too_small(cut, maps, input_shape, least))
         return Backbone(copy.deepcopy(cut_stages(pretrained, cut, input_shape[0]))), channels
 
 
-def _too_small(cut: str, maps: Mapping[str, tuple[int, int, int]], input_shape: tuple[int, int, int]) -> str:
-    """Return what is wrong if the feature maps at a cut are too small."""
-    _, height, width = maps[cut]
-    least = input_shape[1] * SMALLEST_MAP // max(1, min(height, width))
-    deepest = [name for name, (_, h, w) in maps.items() if min(h, w) >= SMALLEST_MAP]
-    earlier = f", or cut earlier: space.cuts=[{deepest[-1]}]" if deepest else ""
-    return (
-        f"must leave feature maps of at least {SMALLEST_MAP} x {SMALLEST_MAP} pixels: after {cut}, pictures of "
-        f"{input_shape[1]} x {input_shape[2]} are {height} x {width}. Use larger pictures "
-        f"(dataset.image_size={least}){earlier}"
-    )
+def _is_large(maps: Shape | None) -> bool:
+    """Return whether feature maps of a shape are large enough; None: there are none."""
+    return maps is not None and min(maps[1:]) >= SMALLEST_MAP
+
+
+def _too_small(cut: str, maps: Mapping[str, Shape], input_shape: Shape, least: int | None) -> str:
+    """Return what is wrong if the feature maps at a cut are too small, and what to do.
+
+    Args:
+        cut: name of the stage.
+        maps: shapes of the maps after the stages, as far as there are any.
+        input_shape: of the pictures.
+        least: side of pictures that are large enough; None: there is none.
+    """
+    pictures = f"pictures of {input_shape[1]} x {input_shape[2]}"
+    problem = f"{pictures} are too small for {cut}"
+    if cut in maps:
+        problem = f"after {cut}, {pictures} are {maps[cut][1]} x {maps[cut][2]}"
+    larger = [f"use larger pictures (dataset.image_size={least})"] if least else []
+    deepest = [name for name, shape in maps.items() if _is_large(shape)]
+    earlier = [f"cut earlier: space.cuts=[{deepest[-1]}]"] if deepest else []
+    advice = " or ".join(larger + earlier) or "use another backbone"
+    return f"must leave feature maps of at least {SMALLEST_MAP} x {SMALLEST_MAP} pixels: {problem}; {advice}"
 
 
 _WORDS: Final = {
