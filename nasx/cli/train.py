@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.status import Status
+from rich.text import Text
 
 from nasx.cli.options import (
     Device,
@@ -41,7 +44,7 @@ class Format(StrEnum):
 def train(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[training=final] [KEY=VALUE]...", help="E.g. training.epochs=100 dataset.root=DIR."),
+        typer.Argument(metavar="[training=NAME] [KEY=VALUE]...", help="E.g. training.epochs=100 dataset.root=DIR."),
     ] = None,
     arch_id: Annotated[
         str | None, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")
@@ -74,7 +77,7 @@ def train(
     with log.status("Reading the images ..."):  # torch takes seconds to load
         from nasx.reports.final_test_files import write_classes
         from nasx.reports.training_tables import finals_json, finals_table
-        from nasx.workflows.final_training import final_dir, plan_final_training
+        from nasx.workflows.final_training import compute_features, final_dir, plan_final_training
         from nasx.workflows.final_training import test as test_them
         from nasx.workflows.final_training import train as train_finally
 
@@ -87,6 +90,8 @@ def train(
     directories = [_directory(out, trial, front) or final_dir(run, trial.arch_id) for trial in trials]
     done: list[tuple[FinalRecord, Path]] = []
     try:
+        with interruptible():
+            compute_features(plan, trials)
         with interruptible(), EpochDisplay(log, plan.experiment.recipe.epochs, seeds) as shown:
             for trial, directory in zip(trials, directories, strict=True):
                 spare_threads(trial)
@@ -97,8 +102,9 @@ def train(
         settle()
         log.print(f"Interrupted: {AGAIN}.", highlight=False)
         return interrupted.status
-    with log.status("Testing ..."):
-        records, before = test_them(plan, done, run, seeds=seeds)
+    with log.status("Testing ...") as status:
+        show = partial(_show, status)
+        records, before = test_them(plan, done, run, seeds=seeds, report=show)
     for record, (_, directory) in zip(records, done, strict=True):
         write_classes(record, directory)
     if format is Format.TABLE:
@@ -108,6 +114,10 @@ def train(
     for line in (f"Written to {', '.join(map(str, directories))}", *_warning(before)):
         log.say(line)
     return 0
+
+
+def _show(status: Status, step: str) -> None:
+    status.update(Text(f"{step} ..."))
 
 
 def _directory(out: Path | None, trial: Trial, front: bool) -> Path | None:

@@ -14,8 +14,9 @@ without any error, the confidence is nearly that of softmax.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -30,6 +31,7 @@ from nasx.errors import ArchitectureError, DataError
 from nasx.introspection.layers import evaluation_mode
 
 BATCH = 512  # images per forward pass
+MAX_NUMBERS = 2**24  # in a batch of images: fewer large ones are passed at a time
 LOG_TEMPERATURES = (np.log(0.05), np.log(20.0))  # bounds of the log temperature
 PRIOR_DEVIATION = 0.5  # of log temperature and of the coefficients, whose features have unit deviation
 MIN_DEVIATION = 1e-3  # smaller variation of cosines may be rounding errors
@@ -77,14 +79,29 @@ class WithConfidence(nn.Module):
             self.register_buffer(f"weight_{stage}", torch.tensor(confidence.stage_weights[stage]))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, confidence = self.judge(images)
+        return torch.softmax(logits / cast(Tensor, self.temperature), dim=1), confidence
+
+    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of the network, (n, n_classes), before temperature scaling, and the confidence, (n,)."""
         outputs = dict(_stages(self.network, images))
-        logits = outputs.popitem()[1] / cast(Tensor, self.temperature)
+        plain = outputs.popitem()[1]
+        logits = plain / cast(Tensor, self.temperature)
         predicted = logits.argmax(dim=1)
         odds = cast(Tensor, self.softmax_weight) * log_odds(logits) + cast(Tensor, self.bias)
         for stage in self.stages:
             centroid = getattr(self, f"centroids_{stage}")[predicted]
             odds = odds + getattr(self, f"weight_{stage}") * cosine(_channels(outputs[stage]), centroid)
-        return torch.softmax(logits, dim=1), torch.sigmoid(odds)
+        return plain, torch.sigmoid(odds)
+
+
+def batch_size(shape: Sequence[int]) -> int:
+    """Return the number of images, of a shape (channels, height, width), in a pass without gradients.
+
+    >>> batch_size((3, 32, 32)), batch_size((3, 224, 224))
+    (512, 111)
+    """
+    return max(1, min(BATCH, MAX_NUMBERS // prod(shape)))
 
 
 def fit_confidence(network: nn.Sequential, images: Tensor | Pixels, labels: Tensor, *, n_classes: int) -> Confidence:
@@ -201,7 +218,7 @@ def channel_means(network: nn.Sequential, images: Tensor | Pixels) -> tuple[dict
     """Return channel means after each stage but the last, stage -> (n, channels), and logits; on the CPU."""
     parts: dict[str, list[Tensor]] = {}
     with evaluation_mode(network), torch.no_grad():
-        for batch in split_batches(images, BATCH):
+        for batch in split_batches(images, batch_size(images.shape[1:])):
             for name, output in _stages(network, batch):
                 parts.setdefault(name, []).append(_channels(output).float().cpu())
     features = {name: torch.cat(rows) for name, rows in parts.items()}

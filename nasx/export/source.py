@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 import nasx
+from nasx.backbones.facts import backbone_facts
+from nasx.backbones.features import on_features
 from nasx.config.components import build, current_settings, dataset_name
 from nasx.config.trust import check_targets
 from nasx.data.batches import Pixels
@@ -23,7 +25,8 @@ from nasx.errors import RunError
 from nasx.evaluation.train_and_score import load_weights
 from nasx.experiment import Experiment
 from nasx.export.deployed import Description
-from nasx.protocols import SearchSpace
+from nasx.networks.backbone import unfreeze
+from nasx.protocols import HasBackbone, SearchSpace
 from nasx.reports.summary import read_summary
 from nasx.reports.text import format_estimate, network_facts
 from nasx.runs.check import genotype_problem
@@ -87,6 +90,7 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path, options: Re
     if problem := genotype_problem(space, record.genotype):
         raise RunError(f"{directory / FINAL_RECORD} is damaged: {problem}. Remove its directory to train again.")
     network = _untrained(space, record.genotype, record.shape, len(record.class_names))
+    unfreeze(network, int(record.course["training"].get("unfreeze", 0)))
     load_weights(network, weights_path(directory, training.number))
     confidence = read_confidence(directory, training.number)
     n = len(record.trainings)
@@ -105,7 +109,7 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path, options: Re
         record.std,
         _rebuildable(description, record.course["space"], record.genotype, record.mean, record.std, confidence),
         origin,
-        _final_facts(run_dir, record),
+        _final_facts(run_dir, record) | _backbone_facts(space, network),
         current_settings(record.course["training"]),
         record.images["calibration"],
         report=None if training.confusion is None else from_entries(training.confusion, record.class_names),
@@ -143,8 +147,9 @@ def _from_search(run_dir: Path, trial: Trial, options: ReadOptions) -> Source:
     experiment = Experiment.of_run(run_dir, options)
     trained = trained_network(run_dir, trial, experiment)
     network, data = trained.network, experiment.data
-    held_out = Pixels(data.validation, mean=data.mean, std=data.std)
-    confidence = fit_confidence(network, held_out, held_out.labels, n_classes=data.n_classes)
+    part, read = on_features(network, data)  # one pass less through a backbone
+    held_out = Pixels(read.validation, mean=read.mean, std=read.std)
+    confidence = fit_confidence(part, held_out, held_out.labels, n_classes=data.n_classes)
     metrics = trial.metrics
     known = experiment.data_difference
     facts = {"calibration images": f"NOT those of the search: {known}"} if known else {}
@@ -157,6 +162,7 @@ def _from_search(run_dir: Path, trial: Trial, options: ReadOptions) -> Source:
         "test error": "unknown: these weights were not tested",
         "introspectability, on the validation images": _number(metrics.get("introspectability")),
         **_sizes(metrics["parameters"], metrics["macs"]),
+        **_backbone_facts(experiment.space, network),
     }
     weights = "Weights of the search" if trained.retrained is None else "Weights of a training as in the search"
     mean, std = tuple(data.mean.tolist()), tuple(data.std.tolist())
@@ -173,7 +179,7 @@ def _from_search(run_dir: Path, trial: Trial, options: ReadOptions) -> Source:
         facts,
         asdict(experiment.recipe),
         len(data.validation),
-        report=quality(network, confidence, held_out, data.train.class_names)[1],
+        report=quality(part, confidence, held_out, data.train.class_names)[1],
         corrections=experiment.corrections_in_words,
     )
 
@@ -211,6 +217,10 @@ def _rebuildable(
         "confidence": confidence.as_dict(),
     }
     return replace(description, rebuild=rebuild)
+
+
+def _backbone_facts(space: SearchSpace, network: nn.Sequential) -> dict[str, str]:
+    return dict(backbone_facts(space.pretrained(), network)) if isinstance(space, HasBackbone) else {}
 
 
 def _sizes(parameters: float, macs: float) -> dict[str, str]:

@@ -84,7 +84,7 @@ def fit(
     """Train `network` in place on `data.train`, and validate it on `data.validation` after every epoch.
 
     Of a network with a frozen backbone, the part on top is trained on cached features, if `data` has a source of them.
-    The order of images and the augmentation draw from generators of `seed`; nothing else is random. Afterwards the
+    The order of images, the augmentation and dropout draw from `seed`; nothing else is random. Afterwards the
     network is on `device`, in evaluation mode, with the weights of the epoch that `recipe.keep` names. All memory of
     the training is freed when the function returns, without the garbage collector.
 
@@ -256,7 +256,8 @@ def _run_epochs(
 ) -> dict[str, GraphedStep]:
     """Train until the last epoch. Returns the steps that were to run as CUDA graphs, by part."""
     epochs = classifier.recipe.epochs - len(classifier.history)
-    with _quiet_lightning(), _repeatable(), _trainer(epochs, device) as trainer:
+    own_generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with _quiet_lightning(), _repeatable(), own_generators, _trainer(epochs, device) as trainer:
         try:
             trainer.fit(classifier, Epochs(batches), validation)
         finally:

@@ -24,7 +24,7 @@ from nasx.networks.backbone import backbone_of
 from nasx.training.checkpoint import Checkpoint
 from nasx.training.cuda_graphs import GraphedStep, Step
 from nasx.training.recipe import Recipe, learning_rate_factor
-from nasx.trial import Reason
+from nasx.trial import Reason, derive_seed
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
             }
 
     def training_step(self, batches: TrainingBatches, _: int) -> None:
-        """Train for an epoch."""
+        """Train for an epoch. Dropout draws from torch's generator: seeded by epoch, so that a training can resume."""
+        torch.manual_seed(derive_seed(batches.seed, "dropout", batches.epoch))
         train_on: Step = self.graphs.get("training", self.train_on)
         for number, (images, labels) in enumerate(batches, start=1):
             if number % self.micro_batches and number < len(batches):

@@ -12,17 +12,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter
 from torch import nn
 
 import nasx
+from nasx.backbones.features import on_features
 from nasx.config.compose import compose_choice
 from nasx.config.schema import Split
 from nasx.config.settings import AtLeastOne, OpenShare, check_argument
 from nasx.data.batches import Pixels, split_batches
 from nasx.data.corrected import NO_CORRECTIONS
-from nasx.data.dataset import LabeledImages
+from nasx.data.dataset import LabeledImages, SearchData
 from nasx.data.digest import (
     CORRECTIONS,
     LABELS,
@@ -34,13 +36,14 @@ from nasx.data.digest import (
 )
 from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.class_report import ClassReport, class_report
-from nasx.diagnostics.confidence import BATCH, Confidence, WithConfidence, fit_confidence
+from nasx.diagnostics.confidence import Confidence, WithConfidence, batch_size, fit_confidence
 from nasx.errors import ConfigError, DataError, RunError, SettingError, TrialFailure
 from nasx.evaluation.train_and_score import has_learned, load_weights, resolve_device, save_weights, take_scores
 from nasx.experiment import Experiment
 from nasx.files import read_record, write_record
+from nasx.networks.backbone import backbone_of
 from nasx.networks.costs import count_macs, count_parameters
-from nasx.protocols import HasPlaces
+from nasx.protocols import HasBackbone, HasPlaces
 from nasx.reports.summary import ArchitectureResult
 from nasx.runs.directory import Place, arch_dir, lock, make_output
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
@@ -61,7 +64,9 @@ Report = Callable[[Trial, int, Mapping[str, float]], None]  # network, number of
 
 
 RECIPE = "final"  # the choice of the group `training` if none is named
+BACKBONE_RECIPE = "backbone"  # the same for networks on a backbone
 STEPS_PER_EPOCH = 20  # below this number, batches are too large
+MAX_BACKBONE_IMAGES = 2000  # test images that are scored through a backbone, whose features are stored
 CALIBRATION = 0.05  # share of the images that calibrates the confidence
 PLACES = (
     "root",
@@ -122,7 +127,7 @@ def plan_final_training(
     final = replace(
         config,
         space=widened(config.space, width),
-        training=_fitting_recipe(training_node(own), own, searched, options.notify),
+        training=_fitting_recipe(_recipe_node(own, searched, options.notify), own, searched, options.notify),
         split=Split(validation_fraction=calibration, train_images=None, validation_images=None),
     )
     experiment = replace(searched, config=final, held_out="calibration")
@@ -153,11 +158,31 @@ def _without_places(facts: Mapping[str, Any], experiment: Experiment) -> dict[st
     return {**facts, "dataset": dataset}
 
 
-def training_node(overrides: Sequence[str]) -> Mapping[str, Any]:
-    """Return the config of the recipe `training=NAME`, by default `final`, with `training.key=value` on top."""
+def training_node(overrides: Sequence[str], default: str = RECIPE) -> Mapping[str, Any]:
+    """Return the config of the recipe `training=NAME` with `training.key=value` on top.
+
+    Args:
+        overrides: of the group `training`.
+        default: name of the recipe if they do not choose one.
+    """
     names = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "training"]
     settings = [o for o in overrides if o.partition("=")[0] != "training"]
-    return compose_choice("training", names[-1] if names else RECIPE, settings)
+    return compose_choice("training", names[-1] if names else default, settings)
+
+
+def _recipe_node(own: Sequence[str], searched: Experiment, notify: Callable[[str], None]) -> Mapping[str, Any]:
+    """Return the config of the recipe: for a network on a backbone one for the few images of such searches.
+
+    Args:
+        own: overrides of the recipe by the user.
+        searched: the experiment of the run.
+        notify: receives a message for the user if the recipe is not the usual one.
+    """
+    if not isinstance(searched.space, HasBackbone):
+        return training_node(own)
+    if not any(o.partition("=")[0] == "training" for o in own):
+        notify(f"training={BACKBONE_RECIPE}, for networks on a backbone; training={RECIPE} is for those without.")
+    return training_node(own, BACKBONE_RECIPE)
 
 
 def _fitting_recipe(
@@ -276,6 +301,25 @@ def _begin(plan: FinalTraining, trial: Trial, found: ArchitectureResult | None, 
     )
 
 
+def compute_features(plan: FinalTraining, trials: Sequence[Trial]) -> None:
+    """Compute the features on which networks with a frozen backbone are trained; for others do nothing.
+
+    Args:
+        plan: of the run's final trainings.
+        trials: of the networks.
+    """
+    if isinstance(plan.experiment.space, HasBackbone):
+        for trial in trials:
+            _on_features(plan, plan.experiment.untrained(trial.genotype, 0))
+
+
+def _on_features(plan: FinalTraining, network: nn.Sequential) -> tuple[nn.Sequential, SearchData]:
+    """Return the trained part of a network, and the data of the training that it reads."""
+    experiment = plan.experiment
+    augmentation = experiment.dataset.augmentation
+    return on_features(network, experiment.data, views=experiment.recipe.views, augmentation=augmentation)
+
+
 def _train_one(
     plan: FinalTraining, trial: Trial, directory: Path, record: FinalRecord, number: int, report: Report | None
 ) -> FinalRecord:
@@ -305,8 +349,9 @@ def _train_one(
         raise RunError(
             f"the training of {trial.arch_id} failed ({failure.detail}): lower training.learning_rate."
         ) from failure
-    images = _pixels(plan, plan.experiment.data.validation, device)
-    confidence = fit_confidence(network, images, images.labels, n_classes=plan.experiment.data.n_classes)
+    part, read = _on_features(plan, network)
+    images = Pixels(read.validation, mean=read.mean, std=read.std, device=device)
+    confidence = fit_confidence(part, images, images.labels, n_classes=plan.experiment.data.n_classes)
     place.check()
     save_weights(network, weights_path(directory, number))
     write_confidence(confidence, directory, number)
@@ -317,7 +362,12 @@ def _train_one(
 
 
 def test(
-    plan: FinalTraining, records: Sequence[tuple[FinalRecord, Path]], run_dir: Path, *, seeds: int
+    plan: FinalTraining,
+    records: Sequence[tuple[FinalRecord, Path]],
+    run_dir: Path,
+    *,
+    seeds: int,
+    report: Callable[[str], None] | None = None,
 ) -> tuple[list[FinalRecord], list[TestSetEvaluation]]:
     """Evaluate trainings on the test set, and return the records with the results, and all earlier evaluations.
 
@@ -328,6 +378,7 @@ def test(
         records: each with its directory.
         run_dir: directory of the run, which has the list of test-set evaluations.
         seeds: number of trainings of each network to evaluate.
+        report: receives the progress in words.
     """
     tested: list[FinalRecord] = []
     before: list[TestSetEvaluation] | None = None
@@ -346,7 +397,7 @@ def test(
             record = replace(record, images=counts, test_content=as_record(content))
             with _held(directory):
                 for training in due:
-                    outcome, confusion = _test_one(plan, record, directory, training, images)
+                    outcome, confusion = _test_one(plan, record, directory, training, images, report)
                     record = record.with_training(replace(training, test=outcome, confusion=confusion))
                 write_final_record(record, directory)
         tested.append(record)
@@ -395,28 +446,67 @@ def _test_images(plan: FinalTraining) -> tuple[LabeledImages, Contents]:
 
 
 def _test_one(
-    plan: FinalTraining, record: FinalRecord, directory: Path, training: Training, images: LabeledImages
+    plan: FinalTraining,
+    record: FinalRecord,
+    directory: Path,
+    training: Training,
+    images: LabeledImages,
+    report: Callable[[str], None] | None = None,
 ) -> tuple[dict[str, float | None], tuple[tuple[int, int, int], ...]]:
-    """Return the metrics of a training on the test images, and its confusions as in `Training`."""
+    """Return the metrics of a training on the test images, and its confusions as in `Training`.
+
+    Predictions are those of the whole network; scores, of what is on top of a frozen backbone, are taken on features.
+
+    Args:
+        plan: of the run's final trainings.
+        record: of the network.
+        directory: of its trainings.
+        training: to be tested.
+        images: of the test set.
+        report: receives the progress in words.
+    """
     device = resolve_device(plan.experiment.config.execution.get("device", "auto"))
     network = plan.experiment.untrained(record.genotype, training.seed)
     load_weights(network, weights_path(directory, training.number))
     network.to(device).eval()
     pixels = _pixels(plan, images, device)
-    metrics, report = quality(network, read_confidence(directory, training.number), pixels, images.class_names)
-    confusion = report.entries()
+    name = f"Testing {record.arch_id} seed {training.number + 1}"
+
+    def watch(done: int) -> None:
+        if report:
+            report(f"{name}: image {done:,} of {len(images):,}")
+
+    confidence = read_confidence(directory, training.number)
+    metrics, found = quality(network, confidence, pixels, images.class_names, watch=watch)
+    confusion = found.entries()
     if not has_learned(metrics, images):  # as in a search: no score at chance level
         return {**metrics, "introspectability": None}, confusion
     try:
-        scores = take_scores(network, images, plan.experiment.data, plan.experiment.spec, device)
+        part, read = _scored(plan, network, images)
+        scores = take_scores(part, read.validation, read, plan.experiment.spec, device)
     except TrialFailure:  # no pair of classes has a distance: null
         return {**metrics, "introspectability": None}, confusion
     named = {f"introspectability_{score.scorer}": score.value for score in scores}
     return {**metrics, "introspectability": scores[0].value, **named}, confusion
 
 
+def _scored(plan: FinalTraining, network: nn.Sequential, images: LabeledImages) -> tuple[nn.Sequential, SearchData]:
+    """Return the part of a network that is scored, and data whose validation images are those of the test set."""
+    if backbone_of(network) is not None and len(images) > MAX_BACKBONE_IMAGES:
+        generator = np.random.default_rng(plan.experiment.spec.score_seed)
+        images = images.take(np.sort(generator.permutation(len(images))[:MAX_BACKBONE_IMAGES]))
+    data = plan.experiment.data
+    nothing = data.train.take(np.arange(0))
+    return on_features(network, replace(data, train=nothing, validation=images))
+
+
 def quality(
-    network: nn.Sequential, confidence: Confidence, images: Pixels, class_names: Sequence[str]
+    network: nn.Sequential,
+    confidence: Confidence,
+    images: Pixels,
+    class_names: Sequence[str],
+    *,
+    watch: Callable[[int], None] = lambda done: None,
 ) -> tuple[dict[str, float], ClassReport]:
     """Return the errors of a network on labeled images and the calibration error of its confidence, and its report.
 
@@ -425,19 +515,24 @@ def quality(
         confidence: of its predictions.
         images: labeled.
         class_names: of all classes.
+        watch: called with the number of images that are finished.
     """
     model = WithConfidence(network, confidence).to(images.device).eval()
+    parts, done = [], 0
     with torch.no_grad():
-        parts = [model(batch) for batch in split_batches(images, BATCH)]
-        plain = torch.cat([network(batch).softmax(dim=1).amax(dim=1) for batch in split_batches(images, BATCH)])
-    answers = torch.cat([probabilities.argmax(dim=1) for probabilities, _ in parts])
+        for batch in split_batches(images, batch_size(images.shape[1:])):
+            parts.append(model.judge(batch))
+            done += len(batch)
+            watch(done)
+    logits, sure = (torch.cat(column) for column in zip(*parts, strict=True))
+    answers, plain = logits.argmax(dim=1), logits.softmax(dim=1).amax(dim=1)
     right = (answers == images.labels).cpu().numpy()
     report = class_report(images.labels.cpu().numpy(), answers.cpu().numpy(), class_names)
     metrics = {
         "error": report.error,
         "macro_error": report.macro_error,
         "ece": expected_calibration_error(plain.cpu().numpy(), right),
-        "calibrated_ece": expected_calibration_error(torch.cat([c for _, c in parts]).cpu().numpy(), right),
+        "calibrated_ece": expected_calibration_error(sure.cpu().numpy(), right),
     }
     return metrics, report
 

@@ -17,6 +17,7 @@ from typing import Final
 import torch
 from torch import nn
 
+from nasx.backbones.features import on_features
 from nasx.errors import TrialFailure
 from nasx.evaluation.train_and_score import resolve_device, save_weights, take_scores
 from nasx.experiment import Experiment
@@ -115,6 +116,7 @@ def finetune(run_dir: Path, trial: Trial, experiment: Experiment, weight: float)
 
 def _scores(network: nn.Sequential, experiment: Experiment, device: torch.device) -> Mapping[str, float]:
     """Return scores on the validation images, named as in a trial's metrics."""
-    scores = take_scores(network, experiment.data.validation, experiment.data, experiment.spec, device)
+    part, read = on_features(network, experiment.data)
+    scores = take_scores(part, read.validation, read, experiment.spec, device)
     named = {f"introspectability_{score.scorer}": score.value for score in scores}
     return {"introspectability": scores[0].value, **named}

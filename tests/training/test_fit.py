@@ -266,3 +266,18 @@ def test_reasons_why_graphs_were_not_captured_are_listed_without_those_that_were
     found = _result([], {"validation_error": 0.25, "validation_macro_error": 0.5}, steps, seconds=1.5)
 
     assert (found.graphed, found.graph_failure, found.seconds) == (True, "validation: no", 1.5)
+
+
+def test_dropout_depends_only_on_the_seed_and_leaves_the_generator_of_torch_as_it_was(data):
+    def trained(global_seed):
+        made = network(data)
+        made.head.insert(len(made.head) - 1, torch.nn.Dropout(0.5))
+        torch.manual_seed(global_seed)
+        before = torch.get_rng_state()
+        fit(made, data, recipe(epochs=2), augmentation=PLAIN, seed=0, device=CPU)
+        assert torch.equal(torch.get_rng_state(), before)
+        return made.state_dict()
+
+    with torch.random.fork_rng(devices=[]):
+        first, second = trained(1), trained(2)
+    assert all(torch.equal(first[name], second[name]) for name in first)
