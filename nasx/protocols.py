@@ -115,7 +115,10 @@ class HasBackbone(Protocol):
         """Return the names of the stages after which the pretrained network may be cut."""
 
     def pretrained(self) -> Pretrained:
-        """Return the pretrained network. Raises SettingError, DataError or ResourceError if it cannot be loaded."""
+        """Return the pretrained network. Raises ConfigError, DataError or ResourceError if it cannot be loaded."""
+
+    def untrained(self) -> Self:
+        """Return the space with random weights of the pretrained network. Runs no code that a user has named."""
 
 
 class Scorer(Protocol):

@@ -6,6 +6,8 @@ somebody else. A run's config names classes, and importing a module executes it.
 `_target_` of a run's config must name a class of nasx, or of a package in the site-packages of this Python (or in
 development mode by `pip install -e`): never a module of the current directory or of PYTHONPATH, never one of the
 standard library, never a `__main__`. Its members are checked by `nasx.config.components.build` before it is called.
+A function that builds a backbone (`space.backbone: module:factory`) cannot be checked before it is called, and some
+functions of installed packages run code of the current directory (`pytest:main`), so it is never trusted.
 `--trust-code` (in Python `trust_code=True`) switches the check off for one command.
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from nasx.config.backbone_names import is_code
 from nasx.config.components import TARGET, current_name
 from nasx.config.describe import full_key, yaml_text
 from nasx.errors import ConfigError
@@ -32,7 +35,7 @@ REMEDY = "If you trust the origin of the run, add --trust-code (in Python: trust
 
 
 def check_targets(config: Mapping[str, Any], origin: str) -> None:
-    """Raise ConfigError for the first `_target_` of a run's config that names code of unknown origin. Imports nothing.
+    """Raise ConfigError for the first class or function of a run's config of unknown origin. Imports nothing.
 
     Args:
         config: plain data.
@@ -43,6 +46,8 @@ def check_targets(config: Mapping[str, Any], origin: str) -> None:
             raise ConfigError(f"{key} must name a class as package.module.Class, got {yaml_text(target)}.")
         if problem := find_problem(target):
             raise ConfigError(f"{origin}: {key} names {target}, {problem}. {REMEDY}")
+    for key, factory in _factories(config):
+        raise ConfigError(f"{origin}: {key} names the function {factory}, which would be called. {REMEDY}")
 
 
 def find_problem(target: str) -> str:
@@ -79,6 +84,17 @@ def _targets(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(node, list | tuple):
         for number, value in enumerate(node):
             yield from _targets(value, f"{key}[{number}]")
+
+
+def _factories(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the full key and the value of every `backbone` of a component that is a function."""
+    if isinstance(node, Mapping):
+        backbone = node.get("backbone")
+        if TARGET in node and isinstance(backbone, str) and is_code(backbone):
+            yield full_key(key, "backbone"), backbone
+    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for name, value in children:
+        yield from _factories(value, full_key(key, str(name)))
 
 
 def _locations(package: str) -> list[Path] | None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load
 
+from nasx.config.backbone_names import is_code, library_of
 from nasx.config.components import build, current_name, load_target
 from nasx.diagnostics.confidence import Confidence
 from nasx.errors import DataError, NasxError
@@ -20,6 +21,7 @@ from nasx.export.formats import WRITERS, Inference, missing_package, open_onnx, 
 from nasx.export.untrusted import Outputs, check_model_file, check_normalization, checked_outputs, limited_memory
 from nasx.extras import install_command
 from nasx.files import find_corruption, read_metadata
+from nasx.protocols import HasBackbone
 
 PREFERRED = ("onnx", "safetensors", "torch")  # formats, the safest and fastest first
 UNTRUSTED = "is a program of torch, which unpickles it: this can execute any code."
@@ -128,6 +130,8 @@ def _load_safetensors(file: Path) -> Model:
     description = read_description(read_metadata(content).get(METADATA_KEY), str(file))
     rebuild = description.rebuild
     space: Any = build(checked_space(rebuild["space"], str(file)), "space")
+    if isinstance(space, HasBackbone):
+        space = space.untrained()  # all weights are in the file
     network = space.build(
         tuple(rebuild["genotype"]), input_shape=description.shape, n_classes=len(description.class_names)
     )
@@ -139,7 +143,10 @@ def _load_safetensors(file: Path) -> Model:
 
 
 def checked_space(node: Mapping[str, Any], file: str) -> Mapping[str, Any]:
-    """Return the space of a weights file if it is a class of nasx.spaces with plain settings. Raises DataError."""
+    """Return the space of a weights file if it is a class of nasx.spaces with plain settings. Raises DataError.
+
+    Its backbone must be of nasx, timm or torchvision, and is returned without a file of weights, which is not read.
+    """
     settings = json.dumps({name: value for name, value in node.items() if name != "_target_"})
     module, _, name = current_name(str(node.get("_target_", ""))).rpartition(".")
     target = load_target({"_target_": f"{module}.{name}"}, "space") if module.startswith(SPACES_PACKAGE) else None
@@ -148,7 +155,15 @@ def checked_space(node: Mapping[str, Any], file: str) -> Mapping[str, Any]:
             f"{file} needs the space {node.get('_target_')}, but a weights file may only name spaces of nasx: "
             "export the model as onnx."
         )
-    return node
+    backbone = node.get("backbone")
+    if backbone is None:
+        return node
+    if not isinstance(backbone, str) or is_code(backbone) or library_of(backbone)[0] == "transformers":
+        raise DataError(
+            f"{file} needs the backbone {backbone}, but a weights file may only name backbones of nasx, timm and "
+            "torchvision: export the model as onnx or torch."
+        )
+    return {name: value for name, value in node.items() if name != "weights"}
 
 
 def _either(names: Any) -> str:

@@ -38,15 +38,26 @@ def load_model(factory: str, weights: Path | None = None) -> nn.Module:
         ConfigError: if the model cannot be built.
         DataError: if the file cannot be read or does not fit the model.
     """
-    model = _call(_import(factory), factory)
+    model = _call(find_factory(factory), factory)
     if weights is not None:
         load_state(model, weights)
     return model.eval()
 
 
-def load_state(model: nn.Module, weights: Path) -> None:
-    """Load a file of weights. Raises DataError for the first parameter that is unknown, missing or of another shape."""
-    state, expected = read_state(weights), model.state_dict()
+def load_state(model: nn.Module, weights: Path, *, unused: tuple[str, ...] = ()) -> None:
+    """Load a file of weights.
+
+    Args:
+        model: network.
+        weights: a .safetensors file, or a state_dict written by torch.save.
+        unused: names of modules whose parameters are not needed, e.g. a classifier for other classes.
+
+    Raises:
+        DataError: for the first parameter that is unknown, missing or of another shape, or if the file is damaged.
+    """
+    prefixes = tuple(f"{name}." for name in unused)
+    state = {name: found for name, found in read_state(weights).items() if not name.startswith(prefixes)}
+    expected = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefixes)}
     for name, found in state.items():
         if name not in expected:
             raise DataError(f"{weights}: the model has no {name!r}. {did_you_mean(name, expected)}".rstrip())
@@ -57,7 +68,7 @@ def load_state(model: nn.Module, weights: Path) -> None:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(f"{weights}: parameter {missing[0]!r}{more} of the model is missing")
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(state, strict=not unused)
     except (RuntimeError, TypeError, NotImplementedError) as exc:  # e.g. sparse or quantized tensors
         raise DataError(f"{weights} cannot be copied into the model: {_on_one_line(exc)}") from exc
 
@@ -66,7 +77,7 @@ def read_state(weights: Path) -> dict[str, Tensor]:
     """Return the tensors in a file of weights, by name, without running any code in it. Raises DataError."""
     if not weights.is_file():
         state_of_it = "is not a file" if weights.exists() else "does not exist"
-        raise DataError(f"{weights} {state_of_it}: --weights must be a .safetensors file or a file of torch.save")
+        raise DataError(f"{weights} {state_of_it}: weights must be a .safetensors file or a file of torch.save")
     if weights.suffix == ".safetensors":
         from safetensors.torch import load  # not needed for other files
 
@@ -93,7 +104,8 @@ def read_state(weights: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _import(factory: str) -> Any:
+def find_factory(factory: str) -> Any:
+    """Return what a name "module:function" stands for, after importing the module. Raises ConfigError."""
     module_name, _, name = factory.partition(":")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", factory):
         raise ConfigError(f"a model must be given as {_FACTORY_FORMAT}; got {factory!r}")

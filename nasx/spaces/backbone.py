@@ -7,6 +7,7 @@ computed once (see `nasx.backbones.features`).
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property
@@ -84,6 +85,7 @@ class BackboneSpace:
             hidden: width of the hidden layer of the head "hidden".
             dropouts: shares of the numbers in front of the last layer that are set to 0 in training.
         """
+        self.is_trained = True
         self.backbone = backbone
         self.weights = weights
         self.chosen_cuts = cuts
@@ -97,10 +99,16 @@ class BackboneSpace:
     # --- backbone
 
     def pretrained(self) -> Pretrained:
-        """Return the backbone. Raises SettingError, DataError or ResourceError if it cannot be loaded."""
-        from nasx.backbones.load import load_backbone  # torch takes seconds to load
+        """Return the backbone. Raises ConfigError, DataError or ResourceError if it cannot be loaded."""
+        from nasx.backbones.load import load_backbone, load_untrained  # torch takes seconds to load
 
-        return load_backbone(self.backbone, self.weights)
+        return load_backbone(self.backbone, self.weights) if self.is_trained else load_untrained(self.backbone)
+
+    def untrained(self) -> BackboneSpace:
+        """Return the space with random weights of the backbone, for networks whose weights are all in one file."""
+        space = copy.copy(self)
+        space.is_trained = False
+        return space
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -247,8 +255,6 @@ class BackboneSpace:
 
     def _cut_backbone(self, cut: str, input_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
         """Return the stages up to a cut, for images of a shape, and the channels of their feature maps."""
-        import copy
-
         from nasx.backbones.stages import Maps, cut_stages, measure  # torch takes seconds to load
         from nasx.networks.backbone import Backbone
 
