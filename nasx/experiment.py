@@ -228,6 +228,7 @@ class Experiment:
 
         images = self.dataset.train()
         content = describe_images(images)
+        content |= self._backbone_content()
         self._compare(content)  # before corrections and split, which may fail for other data
         applied = self._apply(images)
         content |= self._corrections_content(applied)
@@ -263,6 +264,15 @@ class Experiment:
             self.options.notify,
         )
         return replace(data, mean=mean, std=std, features=features)
+
+    def _backbone_content(self) -> dict[str, Content]:
+        """Return the content of the weights of the space's backbone; none if it has no backbone."""
+        from nasx.data.digest import BACKBONE, Content  # numpy takes time to load
+
+        if not isinstance(self.space, HasBackbone):
+            return {}
+        pretrained = self.space.pretrained()
+        return {BACKBONE: Content(pretrained.digest, {"name": pretrained.name, "weights": pretrained.n_weights})}
 
     def compute_features(self) -> None:
         """Compute the features on which the networks of a search are trained, if its space has a backbone.
@@ -399,9 +409,10 @@ class Experiment:
         if not difference:
             return
         if not self.options.other_data:
+            place = "space.weights=FILE" if difference.startswith("the backbone ") else "dataset.root=DIR"
             raise DataError(
                 f"the data are not those of the run: {difference}. Name the place of the run's data, as in "
-                "dataset.root=DIR, restore them, or start a new run."
+                f"{place}, restore them, or start a new run."
             )
         self._differences.append(difference)
         self.options.notify(f"other data than those of the run: {difference}.")

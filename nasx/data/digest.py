@@ -28,6 +28,7 @@ from nasx.errors import DataError, NasxError
 from nasx.files import parse_record, write_atomically
 
 CLASSES, LABELS, PIXELS, SPLIT, CORRECTIONS = "classes", "labels", "pixels", "split", "corrections"
+BACKBONE: Final = "backbone"
 _BLOCK: Final = 1024  # images hashed at a time
 
 
@@ -225,6 +226,13 @@ def _corrections(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return f"{differ}: {counts[0]} then, {counts[1]} now)"
 
 
+def _backbone(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    networks = [f"{facts['name']} with {facts['weights']:,} weights" for facts in (before, now)]
+    if networks[0] != networks[1]:
+        return f"the backbone was {networks[0]} then, is {networks[1]} now"
+    return f"the backbone {networks[0]} has other values of its weights, or another preprocessing"
+
+
 def _table(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     rows = [f"{facts['rows']:,} rows of {facts['networks']:,} networks" for facts in (before, now)]
     return f"{rows[0]} then, {rows[1]} now" if rows[0] != rows[1] else "as many rows, but other values"
@@ -236,6 +244,7 @@ _WORDS: Final = {
     PIXELS: _pixels,
     CORRECTIONS: _corrections,
     SPLIT: _split,
+    BACKBONE: _backbone,
     "table": _table,
 }
 

@@ -30,9 +30,9 @@ from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure, firs
 from nasx.evaluation.device import describe_device, measure_latency
 from nasx.evaluation.early_stopping import check_rung
 from nasx.evaluation.watchdog import Progress, hang_file, watchdog
-from nasx.files import add_checksum, find_corruption, write_atomically
+from nasx.files import add_checksum, find_corruption, read_metadata, write_atomically
 from nasx.introspection.base import BatchedScorer
-from nasx.networks.backbone import backbone_names, frozen_names, unfreeze
+from nasx.networks.backbone import BACKBONE, backbone_names, backbone_of, frozen_names, unfreeze
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
 from nasx.runs.directory import ATTEMPTS, prepare_directory
@@ -366,7 +366,9 @@ def save_weights(network: nn.Module, file: Path, metadata: Mapping[str, str] | N
     """
     frozen = frozen_names(network)
     tensors = {name: t.contiguous().cpu() for name, t in network.state_dict().items() if name not in frozen}
-    write_atomically(file, add_checksum(save(tensors, dict(metadata or {}))), parents=False)
+    backbone = backbone_of(network)
+    texts = {**(metadata or {}), **({} if backbone is None else {BACKBONE: backbone.digest})}
+    write_atomically(file, add_checksum(save(tensors, texts)), parents=False)
 
 
 def keep_weights(
@@ -393,12 +395,19 @@ def keep_weights(
 def load_weights(network: nn.Module, file: Path) -> None:
     """Load weights that `save_weights` wrote into a network of the same architecture.
 
-    Raises RunError if the file is corrupt or its weights do not fit.
+    Raises RunError if the file is corrupt or its weights do not fit, or were trained on another backbone.
     """
     if problem := find_corruption(file):
         raise RunError(f"the weights {file} cannot be used: {problem}. Train the network again in a new run.")
+    content = file.read_bytes()
+    backbone, trained_on = backbone_of(network), read_metadata(content).get(BACKBONE)
+    if backbone is not None and trained_on not in (None, backbone.digest):
+        raise RunError(
+            f"the weights {file} were trained on a backbone with other weights. Restore those of the search: the same "
+            "version of their package, or space.weights=FILE."
+        )
     try:
-        stored = load(file.read_bytes())
+        stored = load(content)
         kept = {name: tensor for name, tensor in network.state_dict().items() if name in backbone_names(network)}
         network.load_state_dict({**kept, **stored})
     except (SafetensorError, RuntimeError) as error:  # torch raises RuntimeError for other names or shapes

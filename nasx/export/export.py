@@ -81,7 +81,8 @@ def export(source: Source, format_name: str, directory: Path) -> list[Path]:
     others = _other_formats(directory, format_name)
     _check_same_network(directory, description, others)
     if format_name == "safetensors":
-        checked_space(description.rebuild["space"], name)
+        space = checked_space(description.rebuild["space"], name)  # without the place of a file on this machine
+        description = replace(description, rebuild={**description.rebuild, "space": dict(space)})
     else:  # the other formats contain the architecture
         description = replace(description, rebuild={})
     files = [directory / each for each in (name, DESCRIPTION_FILE, PREPROCESSING, CARD)]

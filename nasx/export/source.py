@@ -86,7 +86,10 @@ def find_source(run_dir: Path, trial: Trial, *, final: Path | None = None, optio
 def _from_final(run_dir: Path, record: FinalRecord, directory: Path, options: ReadOptions) -> Source:
     """Load the network of the first final training."""
     training = record.trainings[0]  # not the best one: test errors must not select a network
-    space: SearchSpace = build(record.course["space"], "space")
+    with open_run(run_dir, options.overrides, trust_code=options.trust_code, notify=options.notify) as run:
+        config = run.config  # knows the place of the data, which the record does not: its name may be that of a folder
+    node = _placed(record.course["space"], config["space"])
+    space: SearchSpace = build(node, "space")
     if problem := genotype_problem(space, record.genotype):
         raise RunError(f"{directory / FINAL_RECORD} is damaged: {problem}. Remove its directory to train again.")
     network = _untrained(space, record.genotype, record.shape, len(record.class_names))
@@ -98,8 +101,6 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path, options: Re
         f"Final training on {record.images['train']:,} images, "
         f"with the first of {n} seed{'s' * (n > 1)}; not selected by its test error."
     )
-    with open_run(run_dir, options.overrides, trust_code=options.trust_code, notify=options.notify) as run:
-        config = run.config  # knows the place of the data, which the record does not: its name may be that of a folder
     dataset = {**config["dataset"], **record.course["dataset"]}
     description = _describe(record.arch_id, record.architecture, record.class_names, record.shape, dataset)
     return Source(
@@ -107,7 +108,7 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path, options: Re
         confidence,
         record.mean,
         record.std,
-        _rebuildable(description, record.course["space"], record.genotype, record.mean, record.std, confidence),
+        _rebuildable(description, node, record.genotype, record.mean, record.std, confidence),
         origin,
         _final_facts(run_dir, record) | _backbone_facts(space, network),
         current_settings(record.course["training"]),
@@ -117,6 +118,11 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path, options: Re
         no_report="these weights were not tested, or by a version that did not record it.",
         corrections=in_words(record.course.get("corrections", {})),
     )
+
+
+def _placed(space: Mapping[str, Any], of_run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a space with the files at their places in the run, which may have changed since a final training."""
+    return {name: of_run.get(name, value) if name == "weights" else value for name, value in space.items()}
 
 
 def _final_facts(run_dir: Path, record: FinalRecord) -> dict[str, str]:

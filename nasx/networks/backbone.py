@@ -22,15 +22,17 @@ class Backbone(nn.Module):
     Always in evaluation mode: the statistics of batch norm and the behavior of dropout stay those of the pretraining.
     """
 
-    def __init__(self, stages: nn.Sequential, n_trained: int = 0) -> None:
+    def __init__(self, stages: nn.Sequential, n_trained: int = 0, digest: str = "") -> None:
         """Freeze the stages.
 
         Args:
             stages: named stages, in order.
             n_trained: number of last stages that are trained.
+            digest: of all weights of the pretrained network; "": unknown.
         """
         super().__init__()
         self.stages = stages
+        self.digest = digest
         self.n_trained = 0
         self.set_trained(n_trained)
 
@@ -74,7 +76,7 @@ class Backbone(nn.Module):
     def trained_part(self) -> Backbone:
         """Return the stages that are trained, the same modules: feature maps at `cut` to feature maps."""
         stages = OrderedDict(list(self.stages.named_children())[len(self.stages) - self.n_trained :])
-        return Backbone(nn.Sequential(stages), self.n_trained)
+        return Backbone(nn.Sequential(stages), self.n_trained, self.digest)
 
 
 class GrayToColor(nn.Module):

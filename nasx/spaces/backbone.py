@@ -268,7 +268,8 @@ class BackboneSpace:
             sides = (side for side in range(SIDES, IMAGE_SIZES[1] + 1, SIDES) if side > input_shape[1])
             least = next((s for s in sides if _is_large(measure(pretrained, (3, s, s)).get(cut))), None)
             raise SettingError("space.cuts", _too_small(cut, maps, input_shape, least))
-        return Backbone(copy.deepcopy(cut_stages(pretrained, cut, input_shape[0]))), channels
+        stages = cut_stages(pretrained, cut, input_shape[0])
+        return Backbone(copy.deepcopy(stages), digest=pretrained.digest), channels
 
 
 def _is_large(maps: Shape | None) -> bool:
