@@ -55,6 +55,7 @@ def load(weights: Path | None = None) -> Pretrained:
 
     Args:
         weights: file of weights of the same network; None: those of the package.
+
     Raises:
         ResourceError: if the packages of the extra `backbone` are missing.
         DataError: if the weights do not fit.
