@@ -25,11 +25,10 @@ from torch.nn import functional as F
 from nasx.backbones.feature_store import KEY_BYTES, FeatureStore
 from nasx.backbones.pretrained import Preprocessing, Pretrained
 from nasx.backbones.stages import cut_stages, measure
-from nasx.backbones.store_folder import FOLDER, Notify, Use, make_room, record_dataset, use_store
+from nasx.backbones.store_folder import Notify, Use, make_room, record_dataset, use_store
 from nasx.data.augmentation import Augmentation, augment
 from nasx.data.batches import as_tensor, normalize
 from nasx.data.dataset import LabeledImages, SearchData
-from nasx.data.download import cache_folder
 from nasx.data.features import Features, at_cut
 from nasx.errors import DataError
 from nasx.introspection.layers import evaluation_mode
@@ -302,15 +301,6 @@ def _as_float16(maps: Tensor, backbone: str, cut: str) -> NDArray[np.float16]:
             "elsewhere (space.cuts), check its weights, or use another backbone."
         )
     return found
-
-
-def feature_folder(cache: Path | None) -> Path:
-    """Return the directory of the stores.
-
-    Args:
-        cache: setting of the dataset; None: the user's cache directory.
-    """
-    return (cache_folder() if cache is None else cache) / FOLDER
 
 
 def on_features(

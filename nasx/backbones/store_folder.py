@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary, finalize
 
 from pydantic import TypeAdapter
 
+from nasx.data.download import cache_folder
 from nasx.errors import ResourceError, RunError
 from nasx.files import read_record, write_record
 
@@ -24,7 +25,7 @@ FOLDER: Final = "features"  # in the cache directory
 RECORD_BYTES: Final = 20  # of a row: digest of the image, checksum of the map
 LIMIT: Final = 20_000_000_000  # bytes of all stores; those that were not used for the longest time are removed
 SPARE: Final = 500_000_000  # bytes of the disk that stay free
-IN_USE: Final = "in use by another process"
+IN_USE: Final = "is in use by another process"
 DIGESTS: Final = ".digests"  # suffix of the files that contain the records of a cut
 _ABOUT, _USED = "about.json", "used"
 _NAME: Final = re.compile(r"[0-9a-f]{16}")  # of a store
@@ -55,6 +56,15 @@ class StoredFeatures:
 
 
 _ABOUT_RECORD: Final = TypeAdapter(About)
+
+
+def feature_folder(cache: Path | None) -> Path:
+    """Return the directory of the stores.
+
+    Args:
+        cache: setting of the dataset; None: the user's cache directory.
+    """
+    return (cache_folder() if cache is None else cache) / FOLDER
 
 
 class Use:

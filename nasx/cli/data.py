@@ -1,4 +1,4 @@
-"""`nasx data`: download a published dataset, check a dataset, show how similar its classes are."""
+"""`nasx data`: download a published dataset, check a dataset, show how similar its classes are, clear the cache."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Column, Table
 from rich.text import Text
 
+from nasx.cli.data_cache import cache
 from nasx.cli.options import choose_dataset
 from nasx.errors import SettingError
 from nasx.escaping import printable, to_json
@@ -36,7 +37,8 @@ class CheckFormat(StrEnum):
     JSON = "json"
 
 
-app = typer.Typer(help="Fetch a dataset, check one, compare its classes.", no_args_is_help=True)
+app = typer.Typer(help="Fetch a dataset, check one, compare its classes, clear the cache.", no_args_is_help=True)
+app.command()(cache)
 
 
 @app.command()

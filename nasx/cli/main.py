@@ -41,7 +41,7 @@ COMMANDS = {
     "export": ("nasx.cli.export", "export", "Export a network with preprocessing, confidence and a model card."),
     "predict": ("nasx.cli.predict", "predict", "Classify images with an exported network."),
     "runs": ("nasx.cli.runs", "app", "List runs, show one, check one."),
-    "data": ("nasx.cli.data", "app", "Fetch a dataset, check one, compare its classes."),
+    "data": ("nasx.cli.data", "app", "Fetch a dataset, check one, compare its classes, clear the cache."),
     "config": ("nasx.cli.config", "app", "Show and list configs."),
 }
 

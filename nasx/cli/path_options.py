@@ -9,6 +9,7 @@ from nasx.errors import SettingError
 
 PATH_OPTIONS = frozenset(
     {
+        "--cache",
         "--config",
         "-c",
         "--final",

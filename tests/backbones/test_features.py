@@ -387,7 +387,7 @@ def test_a_store_that_another_process_uses_is_not_removed_until_that_process_end
     ready, end = multiprocessing.get_context("fork").Event(), multiprocessing.get_context("fork").Event()
     user = in_a_process(use_until, cache.folder, ready, end)
     assert ready.wait(60)
-    assert store_folder.remove_store(store.directory) == "in use by another process"
+    assert store_folder.remove_store(store.directory) == "is in use by another process"
     end.set()
     user.join(60)
     assert store_folder.remove_store(store.directory) is None

@@ -28,6 +28,8 @@ LINES: dict[str, tuple[str, ...]] = {
     "config": ("config list", "config show {config}", "config show {config} --format json"),
     "report": ("report --run-dir {run} --out {out}/report.html",),
     "data": (
+        "data cache --cache {data}",
+        "data cache --clear --cache {data}",
         "data check folder dataset.root={data}",
         "data check folder dataset.root={data} --format json",
         "data similarity --dataset folder dataset.root={data} --source {similarity} --format csv",
