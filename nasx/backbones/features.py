@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,6 +36,8 @@ from nasx.introspection.layers import evaluation_mode
 from nasx.networks.backbone import CPU_BATCH, GPU_BATCH, backbone_of, gray_scale, trained_part
 
 VERSION: Final = 2  # of the computation: features of another version are computed again
+TIMED: Final = 2048  # images at most with which the time per image is measured
+TIMED_SECONDS: Final = 2.0  # of that measurement, about
 CHUNK: Final = 256  # images whose maps are written at a time, at most
 CHUNK_BYTES: Final = 2**26  # of their maps, about
 # Digest of each image, and opened features by store, cut and views, of images that are used several times
@@ -103,6 +106,51 @@ class BackboneFeatures:
                 opened[names[cut]] = _Opened(_features(images, store.open(cut), rows.reshape(views, -1)), use)
         return {cut: opened[names[cut]].features for cut in cuts}
 
+    def count_missing(
+        self, images: LabeledImages, cuts: Sequence[str], *, views: int = 1, augmentation: Augmentation | None = None
+    ) -> int:
+        """Return the number of views of images whose maps `prepare` would compute."""
+        views = views if augmentation is not None and _changes(augmentation) else 1
+        pretrained = self.space.pretrained()
+        maps = measure(pretrained, images.shape)
+        store = FeatureStore(self._store_directory(pretrained, images), {cut: maps[cut] for cut in cuts})
+        keys = view_digests(images, views, augmentation)
+        return int(np.any([store.find(cut, keys)[0] < 0 for cut in cuts], axis=0).sum())
+
+    def seconds_per_image(
+        self, images: LabeledImages, cuts: Sequence[str], augmentation: Augmentation | None = None
+    ) -> float:
+        """Return the time in which `prepare` computes the maps of one view, measured with some views; stores none.
+
+        Args:
+            images: of which some are used.
+            cuts: names of stages.
+            augmentation: of the views.
+        """
+        pretrained = self.space.pretrained()
+        stages, batches = self._stages(pretrained, images, cuts), self._batches(pretrained, images, augmentation)
+        views = [(_digest(str(i).encode()), len(images) + i % len(images)) for i in range(TIMED)]  # augmented ones
+        done, started = 0, 0.0
+        with evaluation_mode(stages), torch.inference_mode():
+            for batch, n in batches.of(views):
+                for cut, maps in maps_at(stages, batch, cuts).items():
+                    _as_float16(maps, pretrained.name, cut)
+                if not started:  # the first pass allocates memory
+                    started = time.perf_counter()
+                    continue
+                done += n
+                if time.perf_counter() - started > TIMED_SECONDS:
+                    break
+        return (time.perf_counter() - started) / done
+
+    def _stages(self, pretrained: Pretrained, images: LabeledImages, cuts: Sequence[str]) -> nn.Sequential:
+        """Return a copy of the stages up to the last cut, on the device."""
+        stages = copy.deepcopy(cut_stages(pretrained, _deepest(pretrained, cuts), images.shape[0]))
+        return stages.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def _batches(self, pretrained: Pretrained, images: LabeledImages, augmentation: Augmentation | None) -> _Batches:
+        return _Batches(images, pretrained.preprocessing, augmentation, torch.device(self.device))
+
     def _store_directory(self, pretrained: Pretrained, images: LabeledImages) -> Path:
         about = f"{VERSION} {_describe(pretrained)} {images.shape} {self.device}"
         return self.directory / hashlib.sha256(about.encode()).hexdigest()[:16]
@@ -148,10 +196,8 @@ class BackboneFeatures:
         augmentation: Augmentation | None,
     ) -> None:
         """Compute the missing maps and append them to the store, chunk by chunk."""
-        device = torch.device(self.device)
-        stages = copy.deepcopy(cut_stages(pretrained, _deepest(pretrained, tuple(store.shapes)), images.shape[0]))
-        stages = stages.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        batches = _Batches(images, pretrained.preprocessing, augmentation, device)
+        stages = self._stages(pretrained, images, tuple(store.shapes))
+        batches = self._batches(pretrained, images, augmentation)
         size = _chunk_size(store, batches.size)
         due, done = list(missing.items()), 0
         self.watch(0, len(due))

@@ -111,6 +111,7 @@ def _print_plan(config: Mapping[str, Any], console: Console, warm_start: Path | 
     from nasx.config.plain import as_plain
     from nasx.experiment import prepare
     from nasx.planning.describe import describe
+    from nasx.planning.notices import notices
     from nasx.planning.plan import describe_time, plan, unbalanced_suggestion  # torch takes seconds to load
     from nasx.workflows.warm_start import with_warm_start
 
@@ -120,13 +121,13 @@ def _print_plan(config: Mapping[str, Any], console: Console, warm_start: Path | 
             config, _ = plan(as_plain(config), lines.append)
         if warm_start is not None:
             config = with_warm_start(as_plain(config), warm_start, console.say)
-        experiment = prepare(config)
+        experiment = prepare(config, compute_features=False)
         text = describe(experiment)
         if not is_derived:
             lines = [f"time: {describe_time(experiment)}"]
             if suggestion := unbalanced_suggestion(experiment):
                 lines.insert(0, suggestion)
-    Console().print("\n".join([text, *lines]), soft_wrap=True)
+    Console().print("\n".join([text, *notices(experiment), *lines]), soft_wrap=True)
 
 
 def _finetune(run_dir: Path, weight: float | None, console: Console, *, trust_code: bool) -> None:

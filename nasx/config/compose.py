@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import nasx
-from nasx.config.auto import with_a_number_of_evaluations
+from nasx.config.auto import with_checkable_root
 from nasx.config.components import APPLIED_BY_NASX
 from nasx.config.describe import suggest
 from nasx.config.find import find_config, known_choices, known_groups, packaged_directory, search_path
@@ -44,7 +44,7 @@ def compose(name_or_path: str | Path, overrides: Sequence[str] = (), *, allow_mi
             valid YAML, a value is missing, or the root does not match `nasx.config.schema`.
     """
     config = compose_unchecked(name_or_path, overrides, allow_missing=allow_missing)
-    read_config(with_a_number_of_evaluations(config))
+    read_config(with_checkable_root(config))
     return config
 
 

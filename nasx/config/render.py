@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 
 import yaml
 
-from nasx.config.auto import AUTO, DERIVABLE
+from nasx.config.auto import AUTO, CLASSES, DERIVABLE
 from nasx.config.components import APPLIED_BY_NASX, RENAMED_SETTINGS, TARGET, load_target
 from nasx.config.describe import describe_setting, full_key, is_mapping_of_records, record_type
 from nasx.config.find import known_choices
@@ -54,6 +54,9 @@ def _component(node: Mapping[str, Any] | None, key: str) -> Iterator[tuple[str, 
     if node is None:
         yield key, " or ".join([", ".join(known_choices(key)), "null"])
         return
+    if node.get(TARGET) == AUTO and key in CLASSES:
+        yield from _chosen_later(node, key)
+        return
     try:
         declared = declared_parameters(load_target(node, key), key)
     except ConfigError as error:
@@ -66,6 +69,19 @@ def _component(node: Mapping[str, Any] | None, key: str) -> Iterator[tuple[str, 
             yield full_key(key, name), describe_setting(applied[name])
         elif present in declared:
             yield from _setting(value, declared[present].annotation, full_key(key, name))
+
+
+def _chosen_later(node: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
+    """Yield the comments of a group of which a search chooses the file."""
+    yield full_key(key, TARGET), "auto: derived from the images and the installed packages"
+    declared: dict[str, inspect.Parameter] = {}
+    for name in CLASSES[key]:
+        declared |= declared_parameters(load_target({TARGET: name}, key), key)
+    for name, value in node.items():
+        if name in declared:
+            setting = full_key(key, name)
+            words = "; auto: as in the chosen file" * (value == AUTO and setting not in DERIVABLE)
+            yield from ((own, text + words) for own, text in _setting(value, declared[name].annotation, setting))
 
 
 def _setting(value: Any, annotation: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -119,6 +119,8 @@ class ImageFolder:
             lines.append(f"Next to the folders that are read, and ignored: {printable(_few(layout.ignored))}.")
         if skipped.n_files:
             lines.append(f"Skipped: {'; '.join(skipped.describe())}.")
+        if words := self.values(self.train_files().paths).describe(self.value_range):
+            lines.append(f"More than 8 bits: {words}.")
         if damaged := self.damaged_files(self.train_files().paths):
             lines.append(f"Left out: {len(damaged):,} damaged training images, the first {damaged[0]}")
         return lines

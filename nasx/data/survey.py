@@ -33,6 +33,11 @@ class Survey:
     width: int  # median, in pixels
     is_gray: bool  # whether all images looked at are gray
 
+    @property
+    def side(self) -> int:
+        """Short side of the median picture, in pixels."""
+        return min(self.height, self.width)
+
 
 class _Header(NamedTuple):
     path: Path

@@ -66,6 +66,26 @@ class Values:
         if declared not in self.declared:
             self.declared.append(declared)
 
+    def describe(self, value_range: tuple[float, float] | None) -> str:
+        """Return how the values are scaled to 8 bits, in words; "": there are none.
+
+        Args:
+            value_range: setting of the dataset.
+
+        >>> Values(n_files=40, low=3, high=4011, declared=[None]).describe((0, 4095))
+        '40 pictures with values from 3 to 4011, of which 0 becomes black and 4095 white'
+        """
+        if not self.n_files:
+            return ""
+        declared = [each for each in self.declared if each is not None]
+        used = value_range or (FULL_RANGE if not declared else declared[0] if len(self.declared) == 1 else None)
+        scaled = (
+            "scaled as their files declare"
+            if used is None
+            else f"of which {used[0]:g} becomes black and {used[1]:g} white"
+        )
+        return f"{self.n_files:,} picture{'s' * (self.n_files > 1)} with values from {_span(self)}, {scaled}"
+
 
 _VALUES: Final = TypeAdapter(Values)
 

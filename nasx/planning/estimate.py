@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from nasx.experiment import Experiment
+from nasx.planning.feature_time import NO_FEATURES, FeatureCost
 from nasx.planning.timing import Timing
+from nasx.protocols import HasBackbone
 
 OVERHEAD: Final = 0.05  # seconds of the search per training, besides the training itself
 # time of a search's trainings, on average, as a share of that of the median network: accurate networks are larger, some
@@ -27,6 +29,8 @@ class Estimate:
     workers: int
     start: float  # seconds until the first training begins
     finetuning: float = 0.0  # seconds after the search
+    features: FeatureCost = NO_FEATURES  # of a backbone, before the search
+    has_backbone: bool = False
     limit: float | None = None  # seconds after which a limit of the search ends it
 
     @property
@@ -43,11 +47,12 @@ class Estimate:
     def seconds(self) -> float:
         """Seconds of the whole command."""
         search = self.training if self.limit is None else min(self.training, max(self.limit, self.per_training))
-        return self.start + search + self.finetuning
+        return self.features.seconds + self.start + search + self.finetuning
 
     def __str__(self) -> str:
         workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
-        parts = [
+        parts = [self._describe_features()] if self.has_backbone else []
+        parts += [
             f"{self.trainings:,} training{'s' * (self.trainings > 1)} of {span(self.per_training)} on {workers}",
             f"start {span(self.start)}",
         ]
@@ -57,6 +62,12 @@ class Estimate:
             fitting = max(1, int(self.limit / self.per_training * self.workers))
             parts.append(f"the limit of time ends it after about {fitting:,} trainings")
         return f"about {span(self.seconds)}: {'; '.join(parts)}"
+
+    def _describe_features(self) -> str:
+        if not self.features.n_images:
+            return "features are in the cache"
+        n = self.features.n_images
+        return f"features of {n:,} image{'s' * (n > 1)} {span(self.features.seconds)}"
 
 
 def estimate(experiment: Experiment, timing: Timing) -> Estimate:
@@ -71,6 +82,8 @@ def estimate(experiment: Experiment, timing: Timing) -> Estimate:
         per_training=seconds_per_training(timing),
         workers=workers,
         start=start_seconds(experiment, timing),
+        features=timing.features,
+        has_backbone=isinstance(experiment.space, HasBackbone),
         finetuning=finetuning_seconds(experiment, timing),
         limit=min(limits, default=None),
     )
@@ -88,7 +101,8 @@ def start_seconds(experiment: Experiment, timing: Timing) -> float:
 
 def replicates(experiment: Experiment) -> int:
     """Return the trainings of `search.replicates` at the end of the search."""
-    return NEAR_FRONT * experiment.config.search.replicates
+    config = experiment.config
+    return min(NEAR_FRONT, config.evaluations) * config.search.replicates
 
 
 def finetuning_seconds(experiment: Experiment, timing: Timing) -> float:

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from nasx.config.auto import AUTO, EVALUATIONS, derived_settings
-from nasx.config.components import build, load_target
+from nasx.backbones.pretrained import Pretrained
+from nasx.config.auto import AUTO, CHOSEN, EVALUATIONS, REPLICATES, derived_settings
+from nasx.config.components import TARGET, build, load_target
 from nasx.config.plain import Config, get, put
 from nasx.data.folder import ImageFolder
-from nasx.data.survey import survey_folder
+from nasx.data.survey import Survey, survey_folder
 from nasx.errors import ConfigError, ResourceError
 from nasx.experiment import Experiment
-from nasx.planning import rules
+from nasx.planning import rules, transfer
 from nasx.planning.estimate import (
     LOOK_UP,
+    NEAR_FRONT,
     Estimate,
     estimate,
     finetuning_seconds,
-    replicates,
     seconds_per_training,
     span,
     start_seconds,
 )
+from nasx.planning.feature_time import backbone_macs
 from nasx.planning.timing import Timer, Timing, time_training
 from nasx.runs.stored_run import DEFAULT, ReadOptions
 
 Notify = Callable[[str], None]
 UNBALANCED: Final = 3.0  # images of the commonest class for each one of the rarest; above, the error misleads
 NAMES: Final = {  # of the settings, in the lines that are printed
+    "space._target_": "space",
+    "training._target_": "training",
+    "dataset.interpolation": "interpolation",
+    "dataset.augmentation.horizontal_flip": "horizontal flips",
+    "dataset.augmentation.cutout": "cutout",
+    "search.replicates": "replicates",
     "dataset.image_size": "image size",
     "dataset.grayscale": "grayscale",
     "training.batch_size": "batch",
@@ -47,9 +56,11 @@ STAND_INS: Final = {
     "training.epochs": 1,
     "space.channels": 8,
     "space.cells": 1,
+    "search.replicates": 0,
     "algorithm.population_size": 8,
     "algorithm.evaluations": 1,
 }
+OF_THE_PICTURES: Final = ("dataset.image_size", "dataset.grayscale")  # settings that follow from a folder's pictures
 
 
 @dataclass
@@ -61,12 +72,17 @@ class _Draft:
     options: ReadOptions = DEFAULT
     reasons: dict[str, str] = field(default_factory=dict)
 
-    def set(self, key: str, choice: rules.Choice) -> None:
+    def set(self, key: str, choice: rules.Choice, *, is_shown: bool = True) -> None:
         """Set a setting if it is `auto`, and report the reason."""
-        if get(self.config, key) != AUTO:
-            return
-        self.config = put(self.config, key, choice.value)
+        if get(self.config, key) == AUTO:
+            self.config = put(self.config, key, choice.value)
+            self.report(key, choice, is_shown=is_shown)
+
+    def report(self, key: str, choice: rules.Choice, *, is_shown: bool = True) -> None:
+        """Record the reason of a choice, and report it."""
         self.reasons[key] = choice.reason
+        if not is_shown:
+            return
         shown = {True: "yes", False: "no"}.get(choice.value, choice.value) if isinstance(choice.value, bool) else None
         self.notify(f"{NAMES[key]} {choice.value if shown is None else shown}: {choice.reason}")
 
@@ -98,7 +114,9 @@ def plan(
     _check(config, keys)
     draft = _Draft(config, notify, options)
     hours = _hours(config)
-    _derive_image_settings(draft, keys, hours)
+    survey = _survey(config, keys)
+    _choose_space(draft, survey)
+    _derive_image_settings(draft, survey, hours)
     _derive_training(draft, draft.experiment(), hours)
     experiment = draft.experiment()
     if suggestion := unbalanced_suggestion(experiment):
@@ -141,7 +159,7 @@ def _check(config: Mapping[str, Any], keys: list[str]) -> None:
     """Raise ConfigError for a setting that cannot be derived in this config."""
     if keys and config.get("evaluation") is not None:
         raise ConfigError(f"{keys[0]}=auto needs trainings, but results are looked up in a table: set a number.")
-    of_images = [key for key in keys if key.startswith("dataset.")]
+    of_images = [key for key in keys if key in OF_THE_PICTURES]
     if of_images and not _is_folder(config):
         instead = "true or false" if of_images[0].endswith("grayscale") else "a number"
         raise ConfigError(f"{of_images[0]}=auto is known for folders of images only (dataset=folder): set {instead}.")
@@ -154,14 +172,56 @@ def _is_folder(config: Mapping[str, Any]) -> bool:
     return isinstance(target, type) and issubclass(target, ImageFolder)
 
 
-def _derive_image_settings(draft: _Draft, keys: list[str], hours: float | None) -> None:
-    of_images = [key for key in keys if key.startswith("dataset.")]
-    if not of_images:
-        return
-    node = {key: value for key, value in draft.config["dataset"].items() if value != AUTO}
-    survey = survey_folder(build(node, "dataset"))
-    draft.set("dataset.image_size", rules.choose_image_size(survey, hours))
-    draft.set("dataset.grayscale", rules.choose_grayscale(survey))
+def _survey(config: Mapping[str, Any], keys: list[str]) -> Survey | None:
+    """Return facts about the pictures of a folder if a setting depends on them; else None."""
+    needed = {*OF_THE_PICTURES, f"space.{TARGET}"}
+    if not needed & set(keys) or not _is_folder(config):
+        return None
+    own = {key: value for key, value in config["dataset"].items() if value != AUTO and key != "augmentation"}
+    return survey_folder(build(own, "dataset"))
+
+
+def _choose_space(draft: _Draft, survey: Survey | None) -> None:
+    """Replace the groups that are `auto` by the files that suit the pictures and the installed packages."""
+    for group in CHOSEN:
+        key = f"{group}.{TARGET}"
+        if get(draft.config, key) != AUTO:
+            continue
+        if group == "space":
+            choice = transfer.choose_space(draft.config, survey)
+        else:
+            choice = transfer.choose_training(draft.config)
+        draft.config = {**draft.config, group: transfer.resolved(draft.config, group, choice.value)}
+        draft.report(key, choice, is_shown=group == "space")
+
+
+def _derive_image_settings(draft: _Draft, survey: Survey | None, hours: float | None) -> None:
+    pretrained = build(draft.config["space"], "space").pretrained() if transfer.has_backbone(draft.config) else None
+    if survey is not None:
+        if pretrained is None:
+            draft.set("dataset.image_size", rules.choose_image_size(survey, hours))
+        elif get(draft.config, "dataset.image_size") == AUTO:
+            draft.set("dataset.image_size", _backbone_size(draft.config, pretrained, survey, hours))
+        draft.set("dataset.grayscale", rules.choose_grayscale(survey))
+    used = None if pretrained is None else pretrained.preprocessing.interpolation
+    draft.set("dataset.interpolation", rules.choose_interpolation(used), is_shown=used is not None)
+    for key, choice in transfer.choose_augmentation(draft.config).items():
+        draft.set(key, choice, is_shown=used is not None)
+
+
+def _backbone_size(config: Config, pretrained: Pretrained, survey: Survey, hours: float | None) -> rules.Choice:
+    """Return the image size for a backbone, by the features that the search computes."""
+    split = config["split"]
+    n_validation = round(float(split["validation_fraction"]) * survey.n_images)
+    n_train = min(survey.n_images - n_validation, split["train_images"] or survey.n_images)
+    n_validation = min(n_validation, split["validation_images"] or n_validation)
+    return rules.choose_backbone_size(
+        survey,
+        hours,
+        int(get(config, "training.views", 1)) * n_train + n_validation,
+        pretrained.preprocessing.size,
+        partial(backbone_macs, pretrained),
+    )
 
 
 def _derive_training(draft: _Draft, experiment: Experiment, hours: float | None) -> None:
@@ -176,32 +236,49 @@ def _derive_training(draft: _Draft, experiment: Experiment, hours: float | None)
 
 
 def _derive_evaluations(draft: _Draft, experiment: Experiment, timing: Timing) -> None:
-    if get(draft.config, EVALUATIONS) == AUTO:
-        hours = experiment.config.search.max_hours
+    given = get(draft.config, EVALUATIONS)
+    hours = _hours(draft.config)
+    fitting = None if hours is None else _fitting(experiment, timing, 3600 * hours)
+    choice = rules.choose_replicates(
+        fitting,
+        None if given == AUTO else int(given),
+        NEAR_FRONT,
+        has_backbone=transfer.has_backbone(draft.config),
+    )
+    draft.set(REPLICATES, choice, is_shown=bool(choice.value))
+    if given == AUTO:
         assert hours is not None  # checked before
-        fitting = _fitting(experiment, timing, 3600 * hours)
-        per_training = span(seconds_per_training(timing))
-        if fitting < 1:
-            raise ResourceError(
-                f"search.max_hours={hours:g} is too short: one training takes about {per_training}, the start "
-                f"{span(start_seconds(experiment, timing))}. Set a longer time, or fewer images as in "
-                "split.train_images=1000."
-            )
-        time = f"{hours:g} h, at {per_training} per training; another machine would have another number"
-        draft.set(EVALUATIONS, rules.choose_evaluations(fitting, len(experiment.data.validation), time))
-        if fitting < rules.FEWEST:
-            draft.notify(
-                f"few evaluations: a search needs about {rules.FEWEST} to find a front. Set a longer "
-                "search.max_hours, or fewer images by split.train_images."
-            )
+        assert fitting is not None
+        left = fitting - NEAR_FRONT * int(get(draft.config, REPLICATES))
+        _derive_number(draft, experiment, timing, left, hours)
     draft.set("algorithm.population_size", rules.choose_population_size(int(get(draft.config, EVALUATIONS))))
 
 
+def _derive_number(draft: _Draft, experiment: Experiment, timing: Timing, fitting: int, hours: float) -> None:
+    """Derive the number of evaluations from those that fit into the time."""
+    per_training = span(seconds_per_training(timing))
+    if fitting < 1:
+        features = f"the features {span(timing.features.seconds)}, " if timing.features.n_images else ""
+        raise ResourceError(
+            f"search.max_hours={hours:g} is too short: {features}one training takes about {per_training}, the start "
+            f"{span(start_seconds(experiment, timing))}. Set a longer time, or fewer images as in "
+            "split.train_images=1000."
+        )
+    time = f"{hours:g} h, at {per_training} per training; another machine would have another number"
+    draft.set(EVALUATIONS, rules.choose_evaluations(fitting, len(experiment.data.validation), time))
+    if fitting < rules.FEWEST:
+        draft.notify(
+            f"few evaluations: a search needs about {rules.FEWEST} to find a front. Set a longer "
+            "search.max_hours, or fewer images by split.train_images."
+        )
+
+
 def _fitting(experiment: Experiment, timing: Timing, seconds: float) -> int:
-    """Return the evaluations that fit into the time, after the start, fine-tuning and replicates."""
+    """Return the trainings that fit into the time, after features, start and fine-tuning."""
     workers = 1 if experiment.execution.in_process else experiment.execution.plan.workers
-    left = rules.MARGIN * seconds - start_seconds(experiment, timing) - finetuning_seconds(experiment, timing)
-    return int(max(0.0, left) / seconds_per_training(timing) * workers) - replicates(experiment)
+    before = timing.features.seconds + start_seconds(experiment, timing)
+    left = rules.MARGIN * seconds - before - finetuning_seconds(experiment, timing)
+    return int(max(0.0, left) / seconds_per_training(timing) * workers)
 
 
 def unbalanced_suggestion(experiment: Experiment) -> str:

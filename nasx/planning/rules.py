@@ -1,14 +1,16 @@
 """Rules that derive settings from the images and the budget. Each returns a value and its reason in words.
 
-All rules but the last two depend only on the data and `search.max_hours`: they choose the same on every machine.
+All rules but the last three depend only on the data and `search.max_hours`: they choose the same on every machine.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nasx.data.decoding import Interpolation
 from nasx.data.survey import Survey
 
 SIZES: Final = (
@@ -18,6 +20,11 @@ SIZES: Final = (
     32,
     64,
 )  # pixels per side. The stem reduces larger images to 32
+BACKBONE_SIZES: Final = (64, 96, 128, 160, 192, 224)  # multiples of 32, by which backbones reduce images
+# MACs per second of a backbone that computes features on two usual cores; EfficientNet-Lite0 at 128 pixels, which has
+# 0.13 billion MACs per image, was measured with 3.4 ms per image
+MACS_PER_SECOND: Final = 37e9
+FEATURE_SHARE: Final = 1 / 3  # of the budget, at most, for the features
 SMALL: Final = 16  # pixels per side that are always affordable
 ENLARGEMENT: Final = 1.25  # at most, of the median picture
 PIXELS_PER_HOUR: Final = 1e8  # of all training images, so that augmentation takes a small part of a training
@@ -31,6 +38,8 @@ NETWORKS: Final = {(16, 3): 2.6, (16, 1): 1.3, (8, 1): 0.6}
 NOMINAL_WORKERS: Final = 2
 WANTED: Final = 96  # trainings for which the network must leave time
 FEWEST, MOST = 16, 1024  # evaluations
+REPLICATES_SHARE: Final = 1 / 3  # of the trainings, for further seeds of networks that are trained in seconds
+MOST_REPLICATES: Final = 4  # means of five trainings hardly change with more
 MARGIN: Final = 0.9  # share of the time that is planned
 
 
@@ -44,7 +53,7 @@ class Choice:
 
 def choose_image_size(survey: Survey, hours: float | None) -> Choice:
     """Return the image size: near the short side of the median picture, and affordable."""
-    side = min(survey.height, survey.width)
+    side = survey.side
     if side == 0:
         return Choice(32, "the sizes of the pictures are unknown")
     fitting = [size for size in SIZES if size <= ENLARGEMENT * side] or [SIZES[0]]
@@ -54,6 +63,44 @@ def choose_image_size(survey: Survey, hours: float | None) -> Choice:
     if affordable[-1] < fitting[-1]:
         reason += f", reduced for {survey.n_images:,} images in {hours:g} h"
     return Choice(affordable[-1], reason)
+
+
+def choose_backbone_size(
+    survey: Survey, hours: float | None, n_features: int, most: int, macs: Callable[[int], int]
+) -> Choice:
+    """Return the image size for a backbone: near the short side of the median picture, and affordable.
+
+    Args:
+        survey: of the pictures.
+        hours: budget of the search; None: no limit.
+        n_features: images whose features are computed, with augmented ones.
+        most: pixels per side of the images of the pretraining.
+        macs: returns the MACs of the backbone for an image of a size.
+    """
+    known = [size for size in BACKBONE_SIZES if size <= most] or [most]
+    if survey.side == 0:
+        return Choice(known[0], "the sizes of the pictures are unknown")
+    fitting = [size for size in known if size <= ENLARGEMENT * survey.side] or [known[0]]
+    seconds = math.inf if hours is None else FEATURE_SHARE * 3600 * hours
+    per_mac = n_features / MACS_PER_SECOND
+    affordable = [size for size in fitting if per_mac * macs(size) <= seconds] or [fitting[0]]
+    reason = f"the median picture is {survey.width} x {survey.height}"
+    if affordable[-1] < fitting[-1]:
+        reason += f", reduced for the features of {n_features:,} images in {hours:g} h"
+    elif affordable[-1] == most:
+        reason += f", and the backbone was pretrained at {most}"
+    return Choice(affordable[-1], reason)
+
+
+def choose_interpolation(backbone: Interpolation | None) -> Choice:
+    """Return the interpolation with which pictures are resized.
+
+    Args:
+        backbone: interpolation of the backbone's pretraining; None: there is no backbone.
+    """
+    if backbone is None:
+        return Choice("bicubic", "the default")
+    return Choice(backbone, "as in the pretraining of the backbone")
 
 
 def choose_grayscale(survey: Survey) -> Choice:
@@ -122,6 +169,32 @@ def choose_evaluations(fitting: int, n_validation: int, time: str) -> Choice:
     if (most := most_evaluations(n_validation)) < fitting:
         return Choice(most, f"more would select lucky networks: {n_validation:,} validation images measure their error")
     return Choice(fitting, time)
+
+
+def choose_replicates(fitting: int | None, evaluations: int | None, near_front: int, *, has_backbone: bool) -> Choice:
+    """Return the rounds that train networks on or near the front with further seeds.
+
+    Args:
+        fitting: trainings that fit into the time, with those of all rounds; None: there is no limit.
+        evaluations: candidates; None: not known yet.
+        near_front: trainings of a round.
+        has_backbone: whether trainings take seconds, because they are on features.
+
+    >>> choose_replicates(150, None, 20, has_backbone=True)
+    Choice(value=2, reason='2 further seeds for networks on or near the front, in a third of the trainings')
+    """
+    if not has_backbone:
+        return Choice(0, "trainings from scratch take long: each is of another network")
+    share = "in a third of the trainings"
+    if fitting is None:
+        rounds, share = MOST_REPLICATES // 2, "since trainings are short"
+    elif evaluations is None:
+        rounds = int(REPLICATES_SHARE * fitting / near_front)
+    else:
+        rounds, share = (fitting - evaluations) // near_front, "as the evaluations leave time"
+    rounds = max(0, min(MOST_REPLICATES, rounds))
+    words = f"{rounds} further seed{'s' * (rounds > 1)} for networks on or near the front, {share}"
+    return Choice(rounds, words if rounds else "there is no time for further seeds")
 
 
 def choose_population_size(evaluations: int) -> Choice:

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from nasx.backbones.features import on_features
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.evaluation.train_and_score import EvaluationSpec, resolve_device, take_scores
 from nasx.introspection.shap import ShapScorer
 from nasx.protocols import Scorer
-from nasx.training.fit import fit
+from nasx.training.fit import NO_AUGMENTATION, fit
 from nasx.trial import Genotype
 
 SHORT: Final = 4.0  # seconds: a training that is expected to be shorter is timed as a whole
@@ -89,14 +90,16 @@ def _fit(work: Work, network: nn.Sequential, n_train: int, *, epochs: int) -> tu
     """Train on some images, and validate on their share; return the time before and after the epochs, and per epoch."""
     n = min(n_train, len(work.data.train))
     n_validation = max(2, round(n * work.n_validation / work.n_train))
-    data = replace(work.data, train=_first(work.data.train, n), validation=_first(work.data.validation, n_validation))
+    some = replace(work.data, train=_first(work.data.train, n), validation=_first(work.data.validation, n_validation))
+    augmentation = work.spec.augmentation
+    part, data = on_features(network, some, views=work.spec.recipe.views, augmentation=augmentation)
     ends: list[float] = []
     start = time.perf_counter()
     fit(
-        network,
+        part,
         data,
         replace(work.spec.recipe, epochs=epochs, learning_rate=min(work.spec.recipe.learning_rate, 1e-3)),
-        augmentation=work.spec.augmentation,
+        augmentation=augmentation if data is some else NO_AUGMENTATION,  # the views are augmented
         seed=0,
         device=resolve_device(work.spec.device),
         gpu_share=work.spec.gpu_share,
@@ -114,14 +117,15 @@ def _first(images: LabeledImages, n: int) -> LabeledImages:
 def _score(work: Work, network: nn.Sequential) -> float:
     """Return the time of all scorers."""
     spec = work.spec
-    images = _first(work.data.validation, SCORED)
+    part, data = on_features(network, replace(work.data, validation=_first(work.data.validation, SCORED)))
+    images = data.validation
     seconds = 0.0
     for scorer in (spec.scorer, *spec.also_scored):
         lighter, factor = _lighter(scorer, images)
         scale = 1.0 if isinstance(scorer, ShapScorer) else work.n_validation / len(images)
         alone = replace(spec, scorer=lighter, also_scored=())
         start = time.perf_counter()
-        take_scores(network, images, work.data, alone, resolve_device(spec.device))
+        take_scores(part, images, data, alone, resolve_device(spec.device))
         seconds += (time.perf_counter() - start) * factor * scale
     return seconds
 

@@ -21,6 +21,8 @@ from nasx.data.dataset import LabeledImages
 from nasx.errors import ArchitectureError, ResourceError
 from nasx.execution.budget import last_line
 from nasx.experiment import Experiment
+from nasx.planning.feature_time import NO_FEATURES, FeatureCost, StandIns, measure_features
+from nasx.protocols import HasBackbone
 from nasx.trial import Genotype, derive_seed
 
 CANDIDATES: Final = 32  # random networks, of which the median by MACs is timed
@@ -36,6 +38,7 @@ class Timing:
     train: float  # seconds of a training
     score: float  # seconds of its scoring
     start: float  # seconds until a worker is ready
+    features: FeatureCost = NO_FEATURES  # before the first training
 
     @property
     def per_training(self) -> float:
@@ -46,16 +49,17 @@ Timer = Callable[[Experiment], Timing]
 
 
 def median_genotype(experiment: Experiment) -> Genotype:
-    """Return the connected genotype with the median number of MACs among random ones, drawn by the seed of the run."""
-    from nasx.networks.costs import count_macs  # torch takes seconds to load
+    """Return the connected genotype with the median number of MACs among random ones, drawn by the seed of the run.
 
-    space, shape = experiment.space, experiment.data.shape
+    Of networks on a frozen backbone, the MACs of the part that is trained count.
+    """
+    space = experiment.space
     rng = np.random.default_rng(derive_seed(experiment.config.seed, "timing"))
     macs: dict[Genotype, int] = {}
     for _ in range(10 * CANDIDATES):
         genotype = space.canonical(tuple(int(rng.integers(size)) for size in space.gene_sizes))
         if space.is_connected(genotype) and genotype not in macs:
-            macs[genotype] = count_macs(experiment.untrained(genotype, 0), shape)
+            macs[genotype] = _trained_macs(experiment, genotype)
         if len(macs) == CANDIDATES:
             break
     if not macs:
@@ -63,14 +67,31 @@ def median_genotype(experiment: Experiment) -> Genotype:
     return sorted(macs, key=lambda each: (macs[each], each))[len(macs) // 2]
 
 
+def _trained_macs(experiment: Experiment, genotype: Genotype) -> int:
+    """Return the MACs of the part of a network that is trained."""
+    from nasx.backbones.stages import measure  # torch takes seconds to load
+    from nasx.networks.backbone import backbone_of, trained_part
+    from nasx.networks.costs import count_macs
+
+    space, shape = experiment.space, experiment.data.shape
+    network = experiment.untrained(genotype, 0)
+    backbone = backbone_of(network)
+    if backbone is None or backbone.cut is None or not isinstance(space, HasBackbone):
+        return count_macs(network, shape)
+    return count_macs(trained_part(network), measure(space.pretrained(), shape)[backbone.cut])
+
+
 def time_training(experiment: Experiment) -> Timing:
     """Return the time of the median network: as many processes as the search has workers train it at once.
+
+    With a frozen backbone, a few features are computed, and the training is timed with stand-ins for them.
 
     Raises ResourceError if it cannot be trained.
     """
     from nasx.planning.stopwatch import Work  # torch and Lightning take seconds to load
 
     data, plan = experiment.data, experiment.execution.plan
+    features = measure_features(experiment)
     spec = replace(
         experiment.spec, device=plan.device, gpu_share=min(plan.gpus, 1.0) or 1.0, threads=plan.cpus, in_process=True
     )
@@ -78,10 +99,11 @@ def time_training(experiment: Experiment) -> Timing:
         data,
         train=_some(data.train, IMAGES),
         validation=_some(data.validation, max(1024, IMAGES * len(data.validation) // len(data.train))),
+        features=StandIns(experiment.space) if isinstance(experiment.space, HasBackbone) else None,
     )
     work = Work(spec, some, len(data.train), len(data.validation), median_genotype(experiment))
     processes = 1 if experiment.execution.in_process else min(plan.workers, MAX_PROCESSES)
-    return _run(pickle.dumps(work), processes)
+    return replace(_run(pickle.dumps(work), processes), features=features)
 
 
 def _some(images: LabeledImages, n: int) -> LabeledImages:

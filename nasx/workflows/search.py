@@ -28,7 +28,7 @@ from nasx.execution.interrupt import Interrupted, advise, interruptible, last_st
 from nasx.execution.loop import SearchLoop
 from nasx.experiment import Experiment, made_ready, prepare, repeatability
 from nasx.files import translate_disk_errors, write_atomically
-from nasx.protocols import HasNotices
+from nasx.planning.notices import notices
 from nasx.runs.directory import (
     CONFIG,
     CORRECTIONS_COPY,
@@ -240,9 +240,8 @@ def _run(
     algorithm = experiment.algorithm(store.info.workers)
     if (free := repeatability(algorithm, store.info.workers, experiment.measures_latency)) and notify:
         notify(free)
-    if notify and experiment.table is None and isinstance(experiment.dataset, HasNotices):
-        for line in experiment.dataset.notices():
-            notify(line)
+    for line in notices(experiment) if notify else ():
+        notify(line)  # type: ignore[misc]  # it is not None
     if (words := experiment.corrections_in_words) and notify:
         notify(f"Corrections: {words}.")
     if (note := experiment.execution.plan.note) and notify and not experiment.execution.in_process:

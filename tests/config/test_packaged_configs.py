@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
+from nasx.config.auto import CHOSEN
 from nasx.config.components import build
-from nasx.config.compose import compose
+from nasx.config.compose import compose, compose_choice
 from nasx.config.find import description, known_choices, known_configs, known_groups, packaged_directory
 from nasx.config.schema import Search, read_config
 from nasx.data.augmentation import Augmentation
 from nasx.execution.budget import MIN_GAIN, SearchLimits
+from nasx.planning.transfer import BACKBONE, SCRATCH
 from nasx.protocols import Problem
 from nasx.workflows.final_training import CALIBRATION
 
@@ -25,19 +27,25 @@ REQUIRED = {
     "cluster": ["execution.workers=4"],
     "nats_bench": ["evaluation.table=table.csv"],
 }
+OF_FOLDERS = [
+    *(f"dataset.{setting}" for setting in ("image_size=64", "grayscale=false", "interpolation=bicubic")),
+    *(f"training.{setting}" for setting in ("batch_size=32", "epochs=20")),
+    *(f"algorithm.{setting}" for setting in ("population_size=16", "evaluations=64")),
+    "search.replicates=0",
+]
 NUMBERS = {  # instead of `auto`, which `nasx.planning` replaces before a component is built
     "folder": [
-        *(f"dataset.{setting}" for setting in ("image_size=32", "grayscale=false")),
-        *(f"training.{setting}" for setting in ("batch_size=32", "epochs=20")),
+        *("space=nb201", "training=folder"),
         *(f"space.{setting}" for setting in ("channels=16", "cells=1")),
-        *(f"algorithm.{setting}" for setting in ("population_size=16", "evaluations=64")),
+        *(f"dataset.augmentation.{setting}" for setting in ("horizontal_flip=false", "cutout=0.25")),
+        *OF_FOLDERS,
     ],
-    "photos": [
-        *(f"dataset.{setting}" for setting in ("image_size=128", "grayscale=false")),
-        *("training.batch_size=64", "algorithm.population_size=16", "algorithm.evaluations=64"),
-    ],
+    "photos": OF_FOLDERS,
 }
 FROM_THE_SEARCH = {"algorithm": {"problem": Problem(gene_sizes=(5,) * 6, n_objectives=2, seed=0)}}
+
+
+CHOSEN_LATER = [(group, "auto") for group in CHOSEN]  # by `nasx.planning`, which replaces them by another choice
 
 
 def build_group(config: dict[str, Any], group: str) -> Any:
@@ -57,7 +65,7 @@ def test_an_experiment_composes_and_builds(elsewhere: Path, name: str) -> None:
         assert build(node, f"also_scored.{scorer}").name
 
 
-@pytest.mark.parametrize(("group", "choice"), CHOICES)
+@pytest.mark.parametrize(("group", "choice"), sorted({*CHOICES} - {*CHOSEN_LATER}))
 def test_a_choice_builds_in_any_experiment(elsewhere: Path, group: str, choice: str) -> None:
     if choice in PACKAGES:
         pytest.importorskip(PACKAGES[choice])
@@ -74,6 +82,7 @@ OWN_CLASS = [  # the other choices change another one
     (group, choice)
     for group, choice in CHOICES
     if "_target_:" in (packaged_directory() / group / f"{choice}.yaml").read_text()
+    and (group, choice) not in CHOSEN_LATER
 ]
 VARIANTS = {  # choice -> what it changes
     ("scorer", "activations_balanced"): {"layer_balanced": True},
@@ -93,6 +102,19 @@ def test_a_choice_states_the_defaults_of_its_class(group: str, choice: str) -> N
         expected = VARIANTS.get((group, choice), {}).get(key, defaults[key])
         found = tuple(stated[key]) if isinstance(stated[key], list) else stated[key]
         assert found == (vars(expected) if isinstance(expected, Augmentation) else expected), key
+
+
+@pytest.mark.parametrize("group", CHOSEN)
+def test_a_group_that_is_chosen_later_lists_the_settings_of_all_its_choices(group: str) -> None:
+    listed = compose("folder", [f"{group}=auto"])[group]
+    settings = {key for name in choices_of(group) for key in compose_choice(group, name)}
+
+    assert listed.keys() == settings
+    assert set(listed.values()) == {"auto"}
+
+
+def choices_of(group: str) -> tuple[str, str]:
+    return SCRATCH[group], BACKBONE[group]
 
 
 def test_base_states_the_defaults_of_a_search() -> None:

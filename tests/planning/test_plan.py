@@ -18,6 +18,7 @@ from nasx.planning import plan as planning
 from nasx.planning import timing
 from nasx.planning.plan import describe_time, plan
 from nasx.planning.timing import Timing, median_genotype
+from nasx.runs.stored_run import DEFAULT
 
 SLOW = Timing(train=50.0, score=8.0, start=5.0)
 FAST = Timing(train=0.01, score=0.01, start=0.1)
@@ -58,7 +59,8 @@ def test_every_setting_that_is_auto_becomes_a_number_with_a_reason(leaves: Path)
     assert reasons.keys() == set(DERIVABLE)
     assert get(config, "dataset.image_size") == 8
     assert get(config, "training.batch_size") == 8
-    assert lines[0] == "image size 8: the median picture is 12 x 12"
+    assert lines[0].startswith("space nb201: from scratch, because the median picture is 12 x 12: a backbone needs 64")
+    assert lines[1] == "image size 8: the median picture is 12 x 12"
     assert lines[-1].startswith("time: about ")
     Experiment.from_config(config)
 
@@ -177,7 +179,7 @@ def test_a_limit_below_one_training_brings_advice(elsewhere: Path) -> None:
 def test_a_dry_run_prints_the_plan_and_the_time(
     leaves: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(planning.plan, "__defaults__", (lambda experiment: SLOW,))
+    monkeypatch.setattr(planning.plan, "__defaults__", (lambda experiment: SLOW, DEFAULT))
 
     assert main(["search", "--config", "folder", f"dataset.root={leaves}", "--dry-run"]) == 0
 
@@ -190,7 +192,7 @@ def test_a_dry_run_prints_the_plan_and_the_time(
 def test_a_search_keeps_the_numbers_and_repeats_from_its_config(
     leaves: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(planning.plan, "__defaults__", (lambda experiment: FAST,))
+    monkeypatch.setattr(planning.plan, "__defaults__", (lambda experiment: FAST, DEFAULT))
     few = [
         "algorithm.evaluations=4",
         "training.epochs=1",
