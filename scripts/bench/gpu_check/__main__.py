@@ -1,10 +1,10 @@
 """Check and measure the GPU path: it runs, computes what a CPU computes, and how fast it is.
 
-    python -m scripts.bench.gpu_check [--out DIR] [--stages smoke equal speed ideas search] [--checks NAME]
+    python -m scripts.bench.gpu_check [--out DIR] [--stages smoke equal backbone speed ideas search] [--checks NAME]
         [--data FILE.npz]
     NASX_DEVICE=cpu python -m scripts.bench.gpu_check      # runs all checks that a CPU can; ignore its figures
 
-Each stage is a process with a time limit, 8 minutes in total. A check that fails, hangs or breaks the CUDA context does
+Each stage is a process with a time limit, 9 minutes in total. A check that fails, hangs or breaks the CUDA context does
 not affect the others: the stage restarts after it. DIR/checks.jsonl has a record of each check. Without --data images
 are synthetic; FILE.npz holds arrays `images` and `labels`, as in configs/dataset/numpy.yaml. The exit status is 1 if a
 check failed. Without a GPU, checks that need one are reported as skipped.
@@ -24,7 +24,7 @@ from rich.table import Table
 
 from scripts.bench.gpu_check.checking import BROKEN, Outcome, read
 
-SECONDS = {"smoke": 100, "equal": 50, "speed": 150, "ideas": 60, "search": 120}  # limit of each stage
+SECONDS = {"smoke": 100, "equal": 50, "backbone": 60, "speed": 150, "ideas": 60, "search": 120}  # limit of each stage
 CPU_FACTOR = 3  # of these limits on a CPU, which may be busy
 STYLES = {"ok": "green", "skipped": "dim", "failed": "bold red", "cut off": "yellow"}
 
