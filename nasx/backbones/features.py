@@ -3,16 +3,21 @@
 Feature maps are computed in float32, with deterministic algorithms, and stored in float16: each number differs by at
 most 2^-11 of itself from that of the whole network. The numbers of a map depend only on its image and the kind of
 device, not on the other images of its batch, so that a store has the same content however it was computed.
+
+Logits of heads on cached features differ from those of the whole network by less than `LOGIT_TOLERANCE` of the largest
+logit. Measured with EfficientNet-Lite0 on 200 photos of 128 x 128 pixels, 10 heads: at most 4.4e-4, 6e-4 in
+probability, no other class; scores differ by at most 1e-3 (SHAP) and 1e-6 (activations).
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
@@ -31,13 +36,14 @@ from nasx.data.augmentation import Augmentation, augment
 from nasx.data.batches import as_tensor, normalize
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.data.features import Features, at_cut
-from nasx.errors import DataError
+from nasx.errors import DataError, ResourceError
 from nasx.introspection.layers import evaluation_mode
 from nasx.networks.backbone import CPU_BATCH, GPU_BATCH, backbone_of, gray_scale, trained_part
 
 VERSION: Final = 2  # of the computation: features of another version are computed again
 TIMED: Final = 2048  # images at most with which the time per image is measured
 TIMED_SECONDS: Final = 2.0  # of that measurement, about
+LOGIT_TOLERANCE: Final = 1e-3  # of the largest logit
 CHUNK: Final = 256  # images whose maps are written at a time, at most
 CHUNK_BYTES: Final = 2**26  # of their maps, about
 # Digest of each image, and opened features by store, cut and views, of images that are used several times
@@ -174,7 +180,10 @@ class BackboneFeatures:
                 needed = sum(store.bytes_per_image(tuple(cuts)) for _, cuts in missing.values())
                 make_room(store.directory, needed, self.notify)
                 self._compute(store, pretrained, images, missing, augmentation)
-            return {cut: store.find(cut, keys)[0] for cut in store.shapes}
+            found = {cut: store.find(cut, keys)[0] for cut in store.shapes}
+        if any((rows < 0).any() for rows in found.values()):
+            raise ResourceError(f"{store.directory} does not return the features as they were written: check the disk.")
+        return found
 
     def _missing(self, store: FeatureStore, keys: Sequence[bytes]) -> dict[bytes, tuple[int, set[str]]]:
         """Return the digests without a map at some cut: their position in `keys`, and those cuts."""
@@ -237,10 +246,18 @@ def _features(images: LabeledImages, maps: NDArray[np.float16], rows: NDArray[np
     )
 
 
-@cache
+@lru_cache(maxsize=4)
 def _describe(pretrained: Pretrained) -> str:
-    """Return the digest of the weights and the structure, e.g. strides and activations, which have no weights."""
-    return f"{pretrained.digest} {pretrained.stages}"
+    """Return all that the maps of an image depend on: weights, structure (strides, activations), and a user's code."""
+    return f"{pretrained.digest} {pretrained.stages} {_code_of(pretrained.stages)}"
+
+
+def _code_of(stages: nn.Module) -> list[str]:
+    """Return a digest of each source file that defines a module; torch and nasx have version numbers instead."""
+    modules = {type(module).__module__ for module in stages.modules()}
+    own = (sys.modules.get(name) for name in sorted(modules) if name.partition(".")[0] not in ("torch", "nasx"))
+    files = [Path(module.__file__) for module in own if module is not None and module.__file__]
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
 
 
 def _chunk_size(store: FeatureStore, batch: int) -> int:

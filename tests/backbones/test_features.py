@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import multiprocessing
 import os
 import pickle
 import shutil
 import signal
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,6 +113,33 @@ def test_maps_are_computed_for_a_change_of(cache, change):
     source, changed = CHANGES[change](cache, images)
     assert cache.newly_computed("third", changed, source=source) == 10
     assert cache.newly_computed("third", pictures(10)) == 0  # the old ones are still there
+
+
+CODE = """
+from torch import nn
+
+class Scale(nn.Module):
+    def forward(self, x):
+        return {factor} * x
+"""
+
+
+def test_maps_are_computed_for_a_change_of_the_code_of_a_module(cache, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def source(factor: int):
+        (tmp_path / "own_layers.py").write_text(CODE.format(factor=factor))
+        sys.modules.pop("own_layers", None)
+        importlib.invalidate_caches()
+        backbone = tiny_backbone()
+        backbone.stages[2].append(importlib.import_module("own_layers").Scale())
+        return cache.source(TinySpace(backbone=backbone))
+
+    images = pictures(10)
+    found = maps(source(10).at("third", images))
+    assert cache.newly_computed("third", images, source=source(5)) == 10
+    assert np.allclose(maps(source(5).at("third", images)), found / 2)
+    assert cache.newly_computed("third", pictures(10), source=source(10)) == 0
 
 
 def test_maps_of_another_version_of_the_computation_are_not_used(cache, monkeypatch):
@@ -259,6 +288,18 @@ def test_damage_is_reported(cache):
     overwritten(store_file(cache, ".float16"), 3 * MAP_BYTES)
     cache.source().at("third", pictures(10))
     assert cache.notices == ["1 cached feature maps at third are damaged: they are computed again."]
+
+
+def test_a_disk_that_changes_what_is_written_is_an_error(cache, monkeypatch):
+    append = feature_store.FeatureStore.append
+
+    def damaging(store, *args):
+        append(store, *args)
+        overwritten(store_file(cache, ".float16"), 3 * MAP_BYTES)
+
+    monkeypatch.setattr(feature_store.FeatureStore, "append", damaging)
+    with pytest.raises(ResourceError, match=r"does not return the features as they were written: check the disk\."):
+        cache.source().at("third", pictures(10))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe"])
