@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import random
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -424,7 +425,7 @@ class Experiment:
         if not difference:
             return
         if not self.options.other_data:
-            place = "space.weights=FILE" if difference.startswith("the backbone ") else "dataset.root=DIR"
+            place = _place_of(difference)
             raise DataError(
                 f"the data are not those of the run: {difference}. Name the place of the run's data, as in "
                 f"{place}, restore them, or start a new run."
@@ -629,6 +630,13 @@ def _known_of_older(info: RunInfo) -> dict[str, DataRecord]:
         return {}
     found = describe_classes(info.class_names)
     return {CLASSES: DataRecord(CLASSES, found.digest, found.facts)}
+
+
+def _place_of(difference: str) -> str:
+    """Return an override that names another place of the data that differ."""
+    if found := re.match(rf"the {FILE}([\w.]+) ", difference):
+        return f"{found[1]}=FILE"
+    return "space.weights=FILE" if difference.startswith("the backbone ") else "dataset.root=DIR"
 
 
 def _describe_files(node: Mapping[str, Any], key: str) -> dict[str, Content]:

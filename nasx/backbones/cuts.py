@@ -85,7 +85,7 @@ def _kind(shapes: Shapes) -> bool | None:
         return True if min(a, b) > 1 and (a2, c2) == (a, c) and b2 > b else None
     if len(shapes) > 1:
         return None  # as wide for a wider image: pooled
-    return False if b == c > 1 and a != b else True if a == b > 1 and c != b else None
+    return False if b == c > 1 else True if a == b > 1 else None  # the network reads only square images
 
 
 def _depth(node: fx.Node) -> int:

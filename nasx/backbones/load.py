@@ -32,6 +32,9 @@ def load_backbone(name: str, weights: Path | None = None) -> Pretrained:
         ResourceError: if its package or its weights are not on this machine.
         DataError: if the weights do not fit.
     """
+    if weights is not None and not weights.is_file():
+        problem = "is not a file" if weights.exists() else "does not exist"
+        raise SettingError("space.weights", f"must be a file of weights of {name}: {weights} {problem}")
     return _load(name, weights, _stamp(weights))
 
 

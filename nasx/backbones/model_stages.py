@@ -109,6 +109,8 @@ def single_stage(model: nn.Module, name: str, size: int, stage: str) -> nn.Seque
         found = whole(images[0])
     if not isinstance(found, Tensor) or found.dim() != 4 or min(found.shape[2:]) < 2:
         raise SettingError(KEY, f"cannot use {name}: it returns no feature maps (n, channels, height, width)")
+    if not found.isfinite().all():
+        raise SettingError(KEY, f"cannot use {name}: its output is not of finite numbers; check its weights")
     stages = nn.Sequential(OrderedDict({stage: whole}))
     return stages if len(images) > 1 else _of_one_size(stages, name, size)
 

@@ -72,7 +72,10 @@ def _near(name: str, known: list[str]) -> str:
 
 def hub_file(repository: str, names: tuple[str, ...]) -> Path | None:
     """Return the first file of a repository that is in the cache of Hugging Face. Never asks the network."""
-    hub = import_module("huggingface_hub")
+    try:
+        hub = import_module("huggingface_hub")
+    except ModuleNotFoundError:  # without it there is no cache
+        return None
     name, _, revision = repository.partition("@")
     for each in names:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from torch import nn
@@ -41,7 +42,9 @@ def load_torchvision(name: str, weights: Path | None, *, trained: bool = True) -
             file = torch_hub_file(entry.url) or absent(
                 full, f"import torchvision; torchvision.models.get_model({name!r}, weights='DEFAULT')"
             )
-            with environment(TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"):  # no code in the file is run
+            # no code in the file is run; torch warns about the pickles that it then rejects
+            with environment(TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
                 model = models.get_model(name, weights=entry)
             license_ = str(entry.meta.get("license") or UNKNOWN)
             source = Source(f"torchvision, {file.name}", license_, data_of(entry.name))

@@ -155,7 +155,8 @@ def _without_places(facts: Mapping[str, Any], experiment: Experiment) -> dict[st
     """Return facts for a comparison: without the places of the data, whose content is compared separately."""
     places = experiment.dataset.places if isinstance(experiment.dataset, HasPlaces) else ()
     dataset = {name: value for name, value in facts["dataset"].items() if name not in places}
-    return {**facts, "dataset": dataset}
+    space = {name: value for name, value in facts["space"].items() if name != "weights"}  # file of a backbone's weights
+    return {**facts, "dataset": dataset, "space": space}
 
 
 def training_node(overrides: Sequence[str], default: str = RECIPE) -> Mapping[str, Any]:

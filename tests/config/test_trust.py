@@ -94,3 +94,19 @@ def test_targets_are_found_at_any_depth():
         check_targets(config, "run")
     with pytest.raises(ConfigError, match=r"a\._target_ must name a class as package\.module\.Class, got 3"):
         check_targets({"a": {"_target_": 3}}, str(Path("run")))
+
+
+@pytest.mark.parametrize("backbone", ["own_nets:mine", "pytest:main", "os:abort", "timm.models:resnet18", "a:b:c"])
+@pytest.mark.parametrize("space", ["nasx.spaces.backbone.BackboneSpace", "sklearn.svm.SVC"])
+def test_a_function_that_builds_a_backbone_is_never_trusted(backbone, space):
+    config = {"space": {"_target_": space, "backbone": backbone}}
+
+    with pytest.raises(ConfigError, match=rf"^run: space\.backbone names the function {backbone}, .* add --trust-code"):
+        check_targets(config, "run")
+
+
+@pytest.mark.parametrize(
+    "backbone", ["efficientnet_lite0", "timm:resnet18", "torchvision:x", "transformers:/some/dir", 3]
+)
+def test_the_name_of_a_backbone_is_no_code(backbone):
+    check_targets({"space": {"_target_": "nasx.spaces.backbone.BackboneSpace", "backbone": backbone}}, "run")
