@@ -676,6 +676,9 @@ LONG_PATH = "x/" * 2500
 NEW = "search --config lines --run-dir"  # into a directory that cannot be made
 # command lines -> what is said
 CALLS = {
+    "data cache nosuch --clear --cache .": r"^NAME must be in the list of `nasx data cache`, got 'nosuch'\. The list",
+    "data cache --older-than soon": r"--older-than must be a .*number, got 'soon'",
+    "data cache --cache ''": r"^--cache must be a path, got an empty text",
     f"{NEW} /proc/nope": r"^/proc/nope cannot be written \(No such file or directory\)\. Choose another path\.$",
     f"{NEW} /sys/nope": r"^/sys/nope cannot be written \(Operation not permitted|Permission denied|Read-only",
     f"{NEW} /dev/null/x": r"^/dev/null/x.* cannot be ",

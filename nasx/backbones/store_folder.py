@@ -115,8 +115,8 @@ def cannot_store(directory: Path, error: Exception) -> ResourceError:
     """Return the error for a directory in which no features can be stored."""
     reason = getattr(error, "strerror", None) or error
     return ResourceError(
-        f"{directory} cannot store features ({reason}): set another directory by dataset.cache=DIR or "
-        "XDG_CACHE_HOME=DIR."
+        f"{directory} cannot store features ({reason}): set another directory by XDG_CACHE_HOME=DIR, or by "
+        "dataset.cache=DIR for a folder of images."
     )
 
 
@@ -141,12 +141,16 @@ def list_stores(folder: Path) -> list[StoredFeatures]:
         ResourceError: if the folder cannot be read.
     """
     try:
-        directories = [each for each in folder.iterdir() if _NAME.fullmatch(each.name) and each.is_dir()]
+        directories = [each for each in folder.iterdir() if _NAME.fullmatch(each.name) and _is_own(each)]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise ResourceError(f"{folder} cannot be read ({error.strerror}). Check its permissions.") from error
     return sorted(filter(None, map(_describe, directories)), key=lambda each: -each.used)
+
+
+def _is_own(directory: Path) -> bool:
+    return directory.is_dir() and not directory.is_symlink()
 
 
 def _describe(directory: Path) -> StoredFeatures | None:
@@ -226,7 +230,8 @@ def _no_room(directory: Path, n_bytes: int, room: int) -> ResourceError:
 
 MORE_ROOM: Final = (
     "Use smaller pictures (dataset.image_size), fewer views (training.views) or fewer cuts (space.cuts); another "
-    "directory (dataset.cache=DIR); or clear the cache: nasx data cache --clear."
+    "directory (XDG_CACHE_HOME=DIR, or dataset.cache=DIR for a folder of images); or clear the cache: "
+    "nasx data cache --clear."
 )
 
 

@@ -339,7 +339,7 @@ def test_a_store_that_may_only_be_read_is_used(cache, read_only):
     store_folder._uses.clear()
     read_only()
     assert np.array_equal(maps(cache.source().at("third", pictures(10))), expected)
-    with pytest.raises(ResourceError, match=r"cannot store features \(Read-only file system\): set another directory"):
+    with pytest.raises(ResourceError, match=r"cannot store features \(Read-only file system\): set another"):
         cache.source().at("third", pictures(12))
 
 
