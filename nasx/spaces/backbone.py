@@ -75,8 +75,13 @@ class BackboneSpace:
         """Store the choices. The backbone is loaded when it is first needed.
 
         Args:
-            backbone: name of a pretrained network, see `nasx.backbones.load`.
-            weights: file of its weights; None: those that belong to the name.
+            backbone: pretrained network. "efficientnet_lite0" comes with the extra `backbone`. "timm:NAME",
+                "torchvision:NAME" and "transformers:NAME_OR_DIRECTORY" are networks of these libraries whose weights
+                are on this machine. "module:factory" is a function that returns a network; it or the network may have
+                an attribute `preprocessing`, a mapping with any of size, mean, std and interpolation, otherwise the
+                images are normalized as those of ImageNet.
+            weights: file of its weights, .safetensors or a state_dict of torch.save; None: those that belong to the
+                name, or that the function loads.
             cuts: stages after which the backbone may be cut; None: the last three.
             projections: channels of the projection; 0: none, and then no cells.
             max_cells: maximum number of cells.
