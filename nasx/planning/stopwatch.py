@@ -29,6 +29,7 @@ from nasx.trial import Genotype
 SHORT: Final = 4.0  # seconds: a training that is expected to be shorter is timed as a whole
 MOST_ROUNDS: Final = 4  # of a very short training
 TIMED: Final = 1.5  # seconds of an epoch, of which two are timed, of a longer training
+QUICK, SEVERAL = 0.3, 8  # seconds of a step, and number of them: quick ones are timed together
 SLOW: Final = 1.5  # seconds of a step: one is enough
 EXPLAINED: Final = 200  # explained images up to which SHAP values are timed as a whole
 SCORED: Final = 1024  # validation images up to which they are all scored
@@ -60,6 +61,8 @@ def measure(work: Work) -> Seconds:
     batch_size = work.spec.recipe.batch_size
     _fit(work, network, batch_size, epochs=1)  # the first step allocates memory and loads kernels
     first = _fit(work, network, batch_size, epochs=2)[1]
+    if first < QUICK:  # the epoch takes longer than its step
+        first = _fit(work, network, SEVERAL * batch_size, epochs=2)[1] / SEVERAL
     steps = -(-work.n_train // batch_size)
     expected = first * steps * work.spec.recipe.epochs
     train = _long(work, network, first) if expected > SHORT else _whole(work, network, expected)
