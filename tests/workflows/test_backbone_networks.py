@@ -103,9 +103,10 @@ def test_only_a_network_with_cells_has_a_picture_of_them(heads_run, tmp_path, ca
     assert "numbers drawn from a seed; license Apache-2.0" in page
 
 
-def test_debugging_trains_folds_on_the_features(heads_run, tmp_path, images_seen, capsys):
+def test_folds_planted_errors_and_a_repair_are_trained_on_the_features(heads_run, tmp_path, images_seen, capsys):
     trial = front_trials(heads_run)[0]
     command = f"debug --run-dir {heads_run} --arch-id {trial.arch_id} --folds 2 --plant --out {tmp_path / 'out'}"
-    assert main([*command.split(), "--review", "--seeds", "1"]) == 0
+    repair = ["--repair", "none", "vertical", "--seeds", "1"]
+    assert main([*command.split(), "--review", *repair]) == 0
     assert (tmp_path / "out/review.html").exists()
     assert images_seen == []
