@@ -57,7 +57,15 @@ def pictures(data: Path | None, published: str, n: int, seed: int = 0) -> Labele
     return images.take(chosen)
 
 
-def photos(root: Path, images: LabeledImages, *, wrong: float = 0.08, damaged: int = 3, seed: int = 0) -> Folder:
+def photos(
+    root: Path,
+    images: LabeledImages,
+    *,
+    wrong: float = 0.08,
+    damaged: int = 3,
+    sides: tuple[int, int] = (40, 120),
+    seed: int = 0,
+) -> Folder:
     """Write photos into one folder per class.
 
     The first class has half of its images. Sizes, formats, color modes and EXIF orientations are mixed.
@@ -67,6 +75,7 @@ def photos(root: Path, images: LabeledImages, *, wrong: float = 0.08, damaged: i
         images: their content.
         wrong: share of the images that are written into the folder of another class.
         damaged: number of images that are cut off.
+        sides: range of the short sides, in pixels.
         seed: of all choices.
     """
     rng = np.random.default_rng(seed)
@@ -81,7 +90,7 @@ def photos(root: Path, images: LabeledImages, *, wrong: float = 0.08, damaged: i
         if rng.random() < wrong:
             shown = int(rng.choice([c for c in range(len(names)) if c != label]))
         file = f"{names[shown]}/IMG_{number:05d}{rng.choice(SUFFIXES)}"
-        _write_photo(root / file, images.images[number], rng)
+        _write_photo(root / file, images.images[number], rng, sides)
         written.append(file)
         if shown != label:
             mistaken[file] = names[label]
@@ -93,11 +102,11 @@ def photos(root: Path, images: LabeledImages, *, wrong: float = 0.08, damaged: i
     return Folder(root, mistaken, tuple(cut))
 
 
-def _write_photo(file: Path, pixels: NDArray[np.uint8], rng: np.random.Generator) -> None:
+def _write_photo(file: Path, pixels: NDArray[np.uint8], rng: np.random.Generator, sides: tuple[int, int]) -> None:
     """Write a picture in the format of the suffix: enlarged, not square, in a random mode and orientation."""
     file.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    side = int(rng.integers(40, 120))
+    side = int(rng.integers(*sides))
     image = image.resize((side, side), Image.Resampling.BICUBIC)
     margin = int(rng.integers(0, side // 3))  # on both sides, outside of the central square
     across = rng.random() < 0.5

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -46,6 +45,17 @@ QUICK = (  # a search of seconds that learns something
     "space.cells=1",
 )
 QUICK_IMAGES = 160
+QUICK_HEADS = (  # the same on a pretrained backbone
+    "dataset.image_size=64",
+    "training.views=2",
+    "training.epochs=4",
+    "training.batch_size=16",
+    "algorithm.evaluations=5",
+    "algorithm.population_size=4",
+    "search.replicates=0",
+    "space.max_cells=1",
+)
+LARGE = (100, 300)  # pixels of the short sides of larger photos
 
 
 class StepError(Exception):
@@ -69,6 +79,7 @@ class Walk:
     folder: Folder
     work: Path  # everything is written below this directory
     settings: tuple[str, ...]  # overrides of every search of the folder
+    config: str = "folder"  # of every search
     steps: list[Step] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     run: Path = Path()  # directory of the first run
@@ -126,7 +137,7 @@ def check(walk: Walk) -> None:
 
 def plan(walk: Walk) -> None:
     with walk.step("search --dry-run") as step:
-        done = walk.nasx("search", "--config", "folder", *walk.settings, "--dry-run")
+        done = walk.nasx("search", "--config", walk.config, *walk.settings, "--dry-run")
         step.finding = f"estimate: {_minutes(done.stdout + done.stderr):.1f} min"
 
 
@@ -143,7 +154,7 @@ def search(walk: Walk, is_timed: bool) -> None:
     with walk.step("search") as step:
         started = time.perf_counter()
         walk.run = walk.work / "first"
-        done = walk.nasx("search", "--config", "folder", *walk.settings, "--run-dir", str(walk.run))
+        done = walk.nasx("search", "--config", walk.config, *walk.settings, "--run-dir", str(walk.run))
         real = (time.perf_counter() - started) / 60
         estimate = _minutes(done.stderr + done.stdout)
         ratio = max(real / estimate, estimate / real)
@@ -197,7 +208,7 @@ def search_again(walk: Walk) -> None:
     with walk.step("search with corrections, from the front") as step:
         words = [*walk.settings, f"dataset.corrections={walk.work / 'corrections.csv'}", "--warm-start", str(walk.run)]
         second = walk.work / "second"
-        done = walk.nasx("search", "--config", "folder", *words, "--run-dir", str(second))
+        done = walk.nasx("search", "--config", walk.config, *words, "--run-dir", str(second))
         said = [line for line in done.stderr.splitlines() if "orrections" in line]
         promise(said, "the search does not report the corrections")
         walk.run = second
@@ -286,18 +297,39 @@ def walk_scans(work: Path, data: Path | None, n: int, settings: Sequence[str]) -
     return Walk(folder, work, (f"dataset.root={folder.root}", value_range, *settings))
 
 
-WALKS: dict[str, Callable[[Path, Path | None, int, Sequence[str]], Walk]] = {"photos": walk_photos, "scans": walk_scans}
+def walk_large_photos(work: Path, data: Path | None, n: int, settings: Sequence[str]) -> Walk:
+    folder = photos(work / "large photos", published(data, "cifar10", n), sides=LARGE)
+    own = (f"dataset.root={folder.root}", "dataset.skip_damaged=true")
+    return Walk(folder, work, (*own, *settings), config="photos", environment={"XDG_CACHE_HOME": str(work / "cache")})
 
 
-def take(walk: Walk, formats: Sequence[str], is_timed: bool) -> list[Step]:
-    """Take all steps of a walk; later ones are left out if there is no front."""
+WALKS: dict[str, Callable[[Path, Path | None, int, Sequence[str]], Walk]] = {
+    "photos": walk_photos,
+    "scans": walk_scans,
+    "large photos": walk_large_photos,
+}
+
+
+def take(walk: Walk, formats: Sequence[str], is_timed: bool, is_short: bool = False) -> list[Step]:
+    """Take the steps of a walk; later ones are left out if there is no front.
+
+    Args:
+        walk: over one folder.
+        formats: of the exports.
+        is_timed: whether a wrong estimate of the time is an error.
+        is_short: only check, search, and export.
+    """
     check(walk)
-    plan(walk)
+    if not is_short:
+        plan(walk)
     search(walk, is_timed)
     if walk.steps[-1].failed and not (walk.run / "run.db").is_file():
         return walk.steps
     pareto(walk)
     if walk.steps[-1].failed:
+        return walk.steps
+    if is_short:
+        export(walk, formats[-1:])
         return walk.steps
     explain(walk)
     if walk.folder.wrong:
@@ -332,15 +364,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--formats", nargs="+", default=["onnx", "safetensors"])
     parser.add_argument("--quick", action="store_true", help="few images, tiny searches, no check of the estimate")
     chosen = parser.parse_args(words)
-    own: dict[str, Any] = {"settings": QUICK} if chosen.quick else {"settings": (f"search.max_hours={chosen.hours}",)}
+    hours = (f"search.max_hours={chosen.hours}",)
     n = min(chosen.images, QUICK_IMAGES) if chosen.quick else chosen.images
     taken: dict[str, list[Step]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for kind in chosen.kinds:
             work = (chosen.out or Path(temporary)).resolve() / kind
             work.mkdir(parents=True)
-            walk = WALKS[kind](work, chosen.data, n, own["settings"])
-            taken[kind] = take(walk, chosen.formats, is_timed=not chosen.quick)
+            heads = WALKS[kind] is walk_large_photos
+            settings = (QUICK_HEADS if heads else QUICK) if chosen.quick else hours
+            walk = WALKS[kind](work, chosen.data, n, settings)
+            is_short = heads and chosen.quick
+            taken[kind] = take(walk, chosen.formats, is_timed=not chosen.quick, is_short=is_short)
     show(taken, Console(width=180))
     return 1 if any(step.failed for steps in taken.values() for step in steps) else 0
 

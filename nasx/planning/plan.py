@@ -228,7 +228,8 @@ def _derive_training(draft: _Draft, experiment: Experiment, hours: float | None)
     if not any(key.startswith(("training.", "space.")) for key in derived_settings(draft.config)):
         return
     n_train = len(experiment.data.train)
-    draft.set("training.batch_size", rules.choose_batch_size(n_train))
+    has_backbone = transfer.has_backbone(draft.config)
+    draft.set("training.batch_size", rules.choose_batch_size(n_train, has_backbone=has_backbone))
     draft.set("training.epochs", rules.choose_epochs(n_train, int(get(draft.config, "training.batch_size"))))
     channels, cells = rules.choose_network(n_train, int(get(draft.config, "training.epochs")), hours)
     draft.set("space.channels", channels)

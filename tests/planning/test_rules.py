@@ -54,6 +54,11 @@ def test_a_batch_leaves_20_steps_per_epoch_if_there_are_enough_images(n_train: i
     assert steps >= rules.STEPS_PER_EPOCH or "smallest batch" in choice.reason
 
 
+@pytest.mark.parametrize(("n_train", "size"), [(20, 8), (100, 16), (256, 64), (5_000, 64)])
+def test_heads_on_features_learn_from_larger_batches(n_train: int, size: int) -> None:
+    assert rules.choose_batch_size(n_train, has_backbone=True).value == size
+
+
 @pytest.mark.parametrize(
     ("n_train", "batch", "epochs"), [(64, 8, 30), (640, 32, 30), (3_200, 128, 24), (12_800, 128, 8)]
 )
