@@ -61,10 +61,22 @@ def _load(weights: Path | None = None) -> Pretrained:
     torch.manual_seed(0)
     for trained in (True, False):
         try:
-            return efficientnet_lite.load(trained=trained)
+            found = efficientnet_lite.load(trained=trained)
         except ResourceError:
             continue
+        return found if trained else _with_statistics(found)
     return _plain()
+
+
+def _with_statistics(found: Pretrained) -> Pretrained:
+    """Set the statistics of batch norm: with drawn weights, the maps would vanish from stage to stage."""
+    for module in found.stages.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics are those of the next batch
+    with torch.no_grad():
+        found.stages.train()(torch.randn(32, 3, SIDE, SIDE))
+    found.stages.eval()
+    return found
 
 
 load.NAMES[NAME] = _load
