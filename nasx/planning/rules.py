@@ -35,8 +35,8 @@ BATCH_SIZES: Final = (8, 16, 32, 64, 128)
 HEAD_STEPS_PER_EPOCH: Final = 4
 HEAD_BATCH_SIZES: Final = (8, 16, 32, 64)
 STEPS: Final = 600  # of a training: accuracy hardly grows with more, until the training is much longer
-# Of a head: three heads on features of 2,000 pictures of CIFAR-10 at 128 pixels, three seeds each, mean validation error
-# 14.6 % with 8 epochs of 32 steps, 14.5 % with 13, 14.5 % with 19
+# Of a head. Three heads on features of 2,000 pictures of CIFAR-10 at 128 pixels, three seeds each: mean validation
+# error 14.6 % with 8 epochs of 32 steps, 14.5 % with 13, 14.5 % with 19
 HEAD_STEPS: Final = 320
 EPOCHS: Final = (8, 30)  # fewest and most
 # (channels, cells) -> seconds per 1,000 training images and epoch on one core, largest network first.
