@@ -18,6 +18,12 @@ from tests.factories.backbones import FLIPS, Cache, TinySpace, pictures
 HOSTILE = "\x1b[2J[bold red]\u202e<b>"
 
 
+@pytest.fixture(autouse=True)
+def unlimited_width(monkeypatch) -> None:
+    """Print tables as into a file, also if COLUMNS is set where the tests run."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def stores(tmp_path) -> dict[str, Path]:
     """Directories of three stores by the name of their dataset; "old" was not used for ten days."""

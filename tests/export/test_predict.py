@@ -83,7 +83,7 @@ def test_images_are_resized_to_the_shape_of_the_model(images):
         return np.full((len(images), 2), 0.5, dtype=np.float32), np.ones(len(images), dtype=np.float32)
 
     class Described:
-        shape, class_names, value_range = (3, 10, 16), ("a", "b"), None
+        shape, class_names, value_range, interpolation = (3, 10, 16), ("a", "b"), None, "bicubic"
 
     list(predict(Model(Described(), Path(), run), [ImageFile(images / "a.png"), ImageFile(images / "b.jpg")]))
 

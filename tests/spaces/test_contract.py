@@ -40,7 +40,11 @@ TINY = {  # overrides that make the shipped config small
     "backbone": ["space.cuts=[stage1,stage2]", "space.projections=[0,4]", "space.hidden=6"],
 }
 ON_A_BACKBONE = {"backbone"}  # their first stage is pretrained and frozen, the stem of the others is trained
-SPACES = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "space").glob("*.yaml"))
+SPACES = sorted(
+    path.stem
+    for path in (Path(__file__).parents[2] / "configs" / "space").glob("*.yaml")
+    if path.stem != "auto"  # not a space: the plan of a search chooses one
+)
 EXAMPLES = 10
 
 
