@@ -44,6 +44,7 @@ NOT_RUN = {
     **({} if DATA else {r"cifar10|fashion_mnist": "needs published images, NASX_DATA"}),
     r"evaluation\.table=": "needs a table of published results",
     r"logger=": "needs a tracker, an extra",
+    r"--config photos|training\.unfreeze=": "needs the extra backbone; scripts.own_images runs it",
     r"--serve": "does not end",
     r"^nasx train --arch-id .*epochs=15": "trains for long on published images",
     r"pip install|apt-get": "installs packages",
