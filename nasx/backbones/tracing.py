@@ -46,7 +46,7 @@ class _Tracer(fx.Tracer):
     def __init__(self, whole: set[str]) -> None:
         super().__init__()
         self.whole = whole  # names of modules that are not entered
-        self.entered: list[str] = []  # names of the modules that are being traced; after an error: where it was raised
+        self.entered: list[str] = []  # names of the modules that are being traced, outermost first
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         has_children = any(True for _ in m.children())

@@ -105,7 +105,7 @@ def read_state(weights: Path) -> dict[str, Tensor]:
 
 
 def find_factory(factory: str) -> Any:
-    """Return what a name "module:function" stands for, after importing the module. Raises ConfigError."""
+    """Import a module and return its object named by "module:function". Raises ConfigError."""
     module_name, _, name = factory.partition(":")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", factory):
         raise ConfigError(f"a model must be given as {_FACTORY_FORMAT}; got {factory!r}")

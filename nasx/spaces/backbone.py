@@ -1,4 +1,4 @@
-"""Search space of networks on a pretrained backbone: where it is cut, and the small network that is trained on top.
+"""Search space of networks on a pretrained backbone: its cut, and the small network that is trained on top.
 
 The searched part is an optional projection (1x1 convolution, batch norm, ReLU), up to two cells of NAS-Bench-201's
 operations at the width of the projection, pooling, and a classifier. The backbone is frozen, so its feature maps are
