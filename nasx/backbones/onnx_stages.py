@@ -1,7 +1,7 @@
 """Stages of a backbone as an ONNX graph: on CPUs, ONNX Runtime computes feature maps about four times as fast as torch.
 
 EfficientNet-Lite0, two cores of an Intel Xeon with AVX-512, batches of 16 images, milliseconds per image: 1.2 instead
-of 5.3 at 128 x 128 pixels, 3.9 instead of 13.8 at 224 x 224 (python -m scripts.bench.backbone_passes).
+of 5.3 at 128 x 128 pixels, 3.9 instead of 13.8 at 224 x 224 (python -m scripts.bench feature_maps).
 
 The graph is a file of the feature store. Each time it is opened, its feature maps of random images are compared with
 those of torch. They do not depend on the number of threads, on the other images of a batch, or on the other cuts.
@@ -38,10 +38,15 @@ def is_installed() -> bool:
     return all(map(find_spec, PACKAGES))
 
 
+def gains_from_onnx(pretrained: Pretrained, device: str) -> bool:
+    """Return whether a backbone is faster as an ONNX graph."""
+    n_weights = sum(weight.numel() for weight in pretrained.stages.parameters())
+    return torch.device(device).type == "cpu" and n_weights >= MIN_WEIGHTS
+
+
 def uses_onnx(pretrained: Pretrained, device: str) -> bool:
     """Return whether a backbone runs as an ONNX graph."""
-    n_weights = sum(weight.numel() for weight in pretrained.stages.parameters())
-    return torch.device(device).type == "cpu" and n_weights >= MIN_WEIGHTS and is_installed()
+    return gains_from_onnx(pretrained, device) and is_installed()
 
 
 def maps_at(stages: nn.Sequential, images: Tensor, cuts: Sequence[str]) -> dict[str, Tensor]:

@@ -33,6 +33,7 @@ BENCHMARKS: Mapping[str, str] = {  # the modules of this folder that have a func
     "shares": "time of a search by part",
     "open_run": "opening a run of 2,000 trials, compared with another version of nasx",
     "data_digest": "the content of the images that a search reads, as digests",
+    "feature_maps": "feature maps of a backbone, compared with plain torch",
     "noisy_search": "true costs of networks recommended after noisy trainings, compared with pymoo, Optuna and random",
     "launches": "GPU work of a trial, counted on a CPU: launches, uploads, copies back",
     "ray_hooks": "gain of each hook into private parts of Ray and Tune",

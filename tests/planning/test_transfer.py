@@ -269,6 +269,13 @@ def test_enlarged_pictures_are_one_line(photos: Path) -> None:
     assert line == "Enlarged: the median picture is 70 x 70, and pictures are read at 128 x 128, which adds no detail."
 
 
+def test_a_package_that_would_make_features_faster_is_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasx.backbones.onnx_stages.PACKAGES", ("a_package_that_is_not_installed",))
+    (line,) = notices(experiment_of(photos))
+
+    assert line == "Features: about four times as fast on CPUs after pip install onnx onnxscript onnxruntime."
+
+
 def test_gray_pictures_of_12_bits_stay_gray_and_both_are_reported(elsewhere: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
