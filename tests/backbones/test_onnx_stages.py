@@ -1,4 +1,4 @@
-"""Features by ONNX Runtime: those of torch, whatever the batch, the cuts and the threads; torch if there is no graph."""
+"""Features by ONNX Runtime: those of torch, whatever the batch, the cuts, the threads; torch if there is no graph."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Odd(nn.Module):
     """Operation that no graph can contain: its result depends on the numbers."""
 
     def forward(self, x):
-        return x + 1 if float(x.sum()) > 0 else x + 1
+        return x + 1 if float(x.sum()) > 0 else x - 1
 
 
 def odd_space() -> TinySpace:
