@@ -11,6 +11,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasx.backbones.onnx_stages import MapsAt, maps_at, open_stages, uses_onnx
+from nasx.backbones.onnx_stages import MapsAt, NoGraphError, maps_at, open_stages, uses_onnx
 from nasx.backbones.pretrained import Preprocessing, Pretrained
 from nasx.backbones.stages import cut_stages
 from nasx.backbones.store_folder import Notify, use_store
@@ -30,6 +31,7 @@ from nasx.introspection.layers import evaluation_mode
 from nasx.networks.backbone import CPU_BATCH, GPU_BATCH, gray_scale
 
 View = tuple[bytes, int]  # (digest, position): images follow each other in the first view, then in the second, ...
+_without_graph: WeakSet[Pretrained] = WeakSet()  # backbones that ONNX Runtime cannot run
 
 
 class MapExtractor:
@@ -76,11 +78,12 @@ class MapExtractor:
     ) -> MapsAt:
         deepest = max(cuts, key=pretrained.stage_names.index)
         stages = copy.deepcopy(cut_stages(pretrained, deepest, shape[0]))
-        if uses_onnx(pretrained, self.device.type):
-            found = open_stages(stages, (self.batch_size, *shape), cuts, directory)
-            if not isinstance(found, str):
-                return found
-            notify(f"{pretrained.name} has no ONNX graph ({found}): torch computes its features, more slowly.")
+        if uses_onnx(pretrained, self.device.type) and pretrained not in _without_graph:
+            try:
+                return open_stages(stages, (self.batch_size, *shape), cuts, directory)
+            except NoGraphError as reason:
+                _without_graph.add(pretrained)  # writing the graph may take long: try once in a process
+                notify(f"{pretrained.name} has no ONNX graph ({reason}): torch computes its features, more slowly.")
         stages = stages.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         def by_torch(images: Tensor) -> dict[str, Tensor]:

@@ -10,9 +10,8 @@ those of torch. They do not depend on the number of threads, on the other images
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -21,16 +20,21 @@ import torch
 from torch import Tensor, nn
 
 from nasx.backbones.pretrained import Pretrained
-from nasx.errors import first_line
-from nasx.files import write_atomically
+from nasx.errors import NasxError, ResourceError, first_line
+from nasx.files import read_bounded, write_atomically
 from nasx.networks.onnx_writer import onnx_bytes, quiet_exporters
 
 PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
 MIN_WEIGHTS: Final = 100_000  # of a backbone; writing the graph of a smaller one takes longer than it saves
 TOLERANCE: Final = 1e-4  # largest difference from the feature maps of torch, as a share of the largest number
+MAX_BYTES: Final = 2**31  # of a graph
 SEVERE: Final = 4  # level of the messages that ONNX Runtime prints: none, errors are raised
 
 MapsAt = Callable[[Tensor], dict[str, Tensor]]  # feature maps of a batch of images at each cut
+
+
+class NoGraphError(Exception):
+    """Raised if torch cannot write the graph of a network, or if its feature maps differ. The message is the reason."""
 
 
 def is_installed() -> bool:
@@ -40,8 +44,7 @@ def is_installed() -> bool:
 
 def gains_from_onnx(pretrained: Pretrained, device: str) -> bool:
     """Return whether a backbone is faster as an ONNX graph."""
-    n_weights = sum(weight.numel() for weight in pretrained.stages.parameters())
-    return torch.device(device).type == "cpu" and n_weights >= MIN_WEIGHTS
+    return torch.device(device).type == "cpu" and pretrained.n_weights >= MIN_WEIGHTS
 
 
 def uses_onnx(pretrained: Pretrained, device: str) -> bool:
@@ -61,7 +64,7 @@ def maps_at(stages: nn.Sequential, images: Tensor, cuts: Sequence[str]) -> dict[
 
 def open_stages(
     stages: nn.Sequential, shape: tuple[int, int, int, int], cuts: Sequence[str], directory: Path
-) -> MapsAt | str:
+) -> MapsAt:
     """Return the function that computes the feature maps of a batch of images, by ONNX Runtime.
 
     Args:
@@ -70,29 +73,20 @@ def open_stages(
         cuts: names of stages.
         directory: of the feature store, which keeps the graph.
 
-    Returns:
-        The function; or the reason if torch cannot write the graph, or if its feature maps differ.
+    Raises:
+        NoGraphError: if torch cannot write the graph, or if its feature maps differ from those of torch.
     """
     cuts = [name for name, _ in stages.named_children() if name in cuts]
-    about = f"{cuts} {shape} {torch.__version__} {version('onnxruntime')}"
+    about = f"{cuts} {shape} {torch.__version__}"
     file = directory / f"stages-{hashlib.sha256(about.encode()).hexdigest()[:16]}.onnx"
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = maps_at(stages, images, cuts)
-    with suppress(OSError):
-        found = _open(file.read_bytes(), cuts)
-        if not isinstance(found, str) and not _difference(found, images, expected):
-            return found
-    try:
-        with quiet_exporters():
-            program = torch.export.export(_Cuts(stages, cuts), (images,))
-        content = onnx_bytes(program, cuts)
-    except Exception as error:  # operations of a user's network that ONNX or torch.export does not know
-        return f"{type(error).__name__}: {first_line(error)}"
-    found = _open(content, cuts)
-    if isinstance(found, str) or (problem := _difference(found, images, expected)):
-        return found if isinstance(found, str) else problem
-    with suppress(OSError):  # a cache that may only be read
+    with suppress(FileNotFoundError, NasxError, NoGraphError):  # missing, unreadable or damaged: write it again
+        return _open(read_bounded(file, MAX_BYTES, follow=True), images, expected)
+    content = _graph(stages, cuts, images)
+    found = _open(content, images, expected)
+    with suppress(ResourceError):  # a cache that may only be read, or a full disk
         write_atomically(file, content)
     return found
 
@@ -109,35 +103,60 @@ class _Cuts(nn.Module):
         return tuple(maps_at(self.stages, images, self.cuts).values())
 
 
-def _open(content: bytes, cuts: Sequence[str]) -> MapsAt | str:
-    """Return the function that a graph computes; or the reason if ONNX Runtime cannot run it."""
-    import onnxruntime  # optional dependency
+def _graph(stages: nn.Sequential, cuts: Sequence[str], images: Tensor) -> bytes:
+    """Return the graph from images to the feature maps at several cuts. Raises NoGraphError."""
+    if sum(tensor.nbytes for tensor in stages.state_dict().values()) >= MAX_BYTES:
+        raise NoGraphError("it would have more than 2 GB")
+    # not the names of the cuts: a graph may not have an operation of the same name
+    names = [f"maps_at_cut_{number}" for number in range(len(cuts))]
+    with _reasons(), quiet_exporters():  # operations of a user's network that ONNX or torch.export does not know
+        return onnx_bytes(torch.export.export(_Cuts(stages, cuts), (images,)), names)
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = SEVERE
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes use the cores, too
-    try:
+
+def _open(content: bytes, images: Tensor, expected: Mapping[str, Tensor]) -> MapsAt:
+    """Return the function that a graph computes.
+
+    Args:
+        content: the graph.
+        images: a batch.
+        expected: its feature maps at each cut.
+
+    Raises:
+        NoGraphError: if ONNX Runtime cannot run the graph, or if it returns other feature maps.
+    """
+    with _reasons():  # a damaged file, a package that does not work
+        import onnxruntime  # optional dependency
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = SEVERE
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes use the cores, too
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has no common class: a damaged file, an unknown operation
-        return f"{type(error).__name__}: {first_line(error)}"
-    (given,) = session.get_inputs()
+        (given,) = session.get_inputs()
+        cuts = tuple(expected)
 
-    def run(images: Tensor) -> dict[str, Tensor]:
-        outputs: Sequence[Any] = session.run(list(cuts), {given.name: images.contiguous().numpy()})
-        return dict(zip(cuts, map(torch.from_numpy, outputs), strict=True))
+        def run(images: Tensor) -> dict[str, Tensor]:
+            outputs: Sequence[Any] = session.run(None, {given.name: images.contiguous().numpy()})
+            return dict(zip(cuts, map(torch.from_numpy, outputs), strict=True))
 
+        _compare(run(images), expected)
     return run
 
 
-def _difference(run: MapsAt, images: Tensor, expected: dict[str, Tensor]) -> str:
-    """Return in words by how much feature maps differ from the expected ones; "": by less than `TOLERANCE`."""
-    try:
-        found = run(images)
-    except Exception as error:  # onnxruntime has no common class
-        return f"{type(error).__name__}: {first_line(error)}"
+def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise NoGraphError if feature maps differ from the expected ones by more than `TOLERANCE`."""
     for cut, maps in expected.items():
         gap = float((found[cut] - maps).abs().max() / maps.abs().max().clamp(min=1e-6))
         if not gap <= TOLERANCE:  # also if it is NaN
-            return f"its feature maps at {cut} differ by {gap:.2g} of the largest number"
-    return ""
+            raise NoGraphError(f"its feature maps at {cut} differ by {gap:.2g} of the largest number")
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Raise NoGraphError for any error in the block: torch.export and ONNX Runtime have no common class of errors."""
+    try:
+        yield
+    except NoGraphError:
+        raise
+    except Exception as error:
+        raise NoGraphError(f"{type(error).__name__}: {first_line(error)}") from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from nasx.backbones import extraction, onnx_stages
-from nasx.backbones.onnx_stages import TOLERANCE, maps_at, open_stages, uses_onnx
+from nasx.backbones.onnx_stages import TOLERANCE, NoGraphError, maps_at, open_stages, uses_onnx
 from tests.factories.backbones import CUTS, FLIPS, Cache, TinySpace, maps, pictures, tiny_backbone
 
 SHAPE = (4, 3, 16, 16)
@@ -105,22 +108,58 @@ def test_a_network_without_a_graph_is_computed_by_torch_and_reported(cache):
     assert cache.newly_computed("second", pictures(4), source=cache.source(odd_space())) == 0
 
 
+def test_a_graph_that_cannot_be_written_is_tried_and_reported_once(cache):
+    space = odd_space()
+    for n in (2, 4):
+        assert cache.newly_computed("second", pictures(n), source=cache.source(space)) == 2
+    assert len(cache.notices) == 1
+
+
+def test_stages_may_have_names_of_operations_and_inputs(tmp_path):
+    first, second, _ = tiny_backbone().stages
+    stages = nn.Sequential(OrderedDict(relu=nn.Sequential(first, nn.ReLU()), images=second))
+    found = open_stages(stages, SHAPE, ("relu", "images"), tmp_path)(images := torch.randn(SHAPE))
+    for cut, expected in maps_at(stages, images, ("relu", "images")).items():
+        assert torch.allclose(found[cut], expected, atol=1e-5)
+
+
+def test_a_graph_of_more_than_2_gb_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_stages, "MAX_BYTES", 1000)
+    monkeypatch.setattr(onnx_stages, "onnx_bytes", lambda *args: pytest.fail("written"))
+    with pytest.raises(NoGraphError, match=r"^it would have more than 2 GB$"):
+        open_stages(tiny_backbone().stages, SHAPE, CUTS, tmp_path)
+
+
+@pytest.mark.parametrize("problem", [ImportError("numpy.core.multiarray failed to import"), OSError("no such library")])
+def test_a_package_that_does_not_work_is_reported(cache, monkeypatch, problem):
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "onnxruntime":
+                raise problem
+
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    monkeypatch.setattr(onnx_stages, "is_installed", lambda: True)
+    assert cache.newly_computed("second", pictures(4)) == 4
+    assert cache.notices == [
+        f"tiny has no ONNX graph ({type(problem).__name__}: {problem}): torch computes its features, more slowly."
+    ]
+
+
 def test_a_graph_whose_maps_differ_is_not_used(cache, monkeypatch):
-    real = onnx_stages._open
+    real = onnx_stages._compare
     monkeypatch.setattr(
-        onnx_stages, "_open", lambda *a: lambda images: {k: 1.01 * v for k, v in real(*a)(images).items()}
+        onnx_stages, "_compare", lambda found, expected: real({k: 1.01 * v for k, v in found.items()}, expected)
     )
     cache.source().at("third", pictures(4))
     assert "differ by 0.01 of the largest number" in cache.notices[0]
     assert not list(cache.folder.glob("*/*.onnx"))
 
 
-def test_a_cache_that_may_only_be_read_needs_no_file(tmp_path, monkeypatch):
-    def refuse(*args):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(onnx_stages, "write_atomically", refuse)
-    assert callable(open_stages(tiny_backbone().stages, SHAPE, CUTS, tmp_path))
+def test_a_directory_that_cannot_be_written_needs_no_file(tmp_path):
+    (tmp_path / "file").touch()
+    found = open_stages(tiny_backbone().stages, SHAPE, CUTS, tmp_path / "file" / "store")
+    assert found(torch.randn(SHAPE)).keys() == set(CUTS)
 
 
 def test_augmented_views_are_the_same_as_by_torch(cache, monkeypatch):
