@@ -11,11 +11,9 @@ probability, no other class; scores differ by at most 1e-3 (SHAP) and 1e-6 (acti
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
@@ -24,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from nasx.backbones.digests import describe, digest, view_digests
 from nasx.backbones.extraction import MapExtractor
-from nasx.backbones.feature_store import KEY_BYTES, FeatureStore
+from nasx.backbones.feature_store import FeatureStore
 from nasx.backbones.onnx_stages import uses_onnx
 from nasx.backbones.pretrained import Pretrained
 from nasx.backbones.stages import measure
@@ -42,8 +41,7 @@ TIMED_SECONDS: Final = 2.0  # of that measurement, about
 LOGIT_TOLERANCE: Final = 1e-3  # of the largest logit
 CHUNK: Final = 256  # images whose maps are written at a time, at most
 CHUNK_BYTES: Final = 2**26  # of their maps, about
-# Digest of each image, and opened features by store, cut and views, of images that are used several times
-_digests: WeakKeyDictionary[LabeledImages, list[bytes]] = WeakKeyDictionary()
+# Opened features by store, cut and views, of images that are used several times
 _opened: WeakKeyDictionary[LabeledImages, dict[tuple[Any, ...], _Opened]] = WeakKeyDictionary()
 
 Watch = Callable[[int, int], None]  # called with (finished, all) images
@@ -131,7 +129,7 @@ class BackboneFeatures:
         """
         pretrained = self.space.pretrained()
         extractor = self._extractor(pretrained, images, cuts, augmentation)
-        views = [(_digest(str(i).encode()), len(images) + i % len(images)) for i in range(TIMED)]  # augmented ones
+        views = [(digest(str(i).encode()), len(images) + i % len(images)) for i in range(TIMED)]  # augmented ones
         done, started = 0, 0.0
         for _, n in extractor.maps(views):
             if not started:  # the first pass allocates memory
@@ -157,7 +155,7 @@ class BackboneFeatures:
 
     def _store_directory(self, pretrained: Pretrained, images: LabeledImages) -> Path:
         device = f"{self.device} onnx" if uses_onnx(pretrained, self.device) else self.device
-        about = f"{VERSION} {_describe(pretrained)} {images.shape} {device}"
+        about = f"{VERSION} {describe(pretrained)} {images.shape} {device}"
         return self.directory / hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def _rows(
@@ -243,53 +241,10 @@ def _features(images: LabeledImages, maps: NDArray[np.float16], rows: NDArray[np
     )
 
 
-@lru_cache(maxsize=4)
-def _describe(pretrained: Pretrained) -> str:
-    """Return all that the maps of an image depend on: weights, structure (strides, activations), and a user's code."""
-    return f"{pretrained.digest} {pretrained.stages} {_code_of(pretrained.stages)}"
-
-
-def _code_of(stages: nn.Module) -> list[str]:
-    """Return a digest of each source file that defines a module; torch and nasx have version numbers instead."""
-    modules = {type(module).__module__ for module in stages.modules()}
-    own = (sys.modules.get(name) for name in sorted(modules) if name.partition(".")[0] not in ("torch", "nasx"))
-    files = [Path(module.__file__) for module in own if module is not None and module.__file__]
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
-
-
 def _chunk_size(store: FeatureStore, batch: int) -> int:
     """Return the number of images whose maps are written at a time, whole batches."""
     fits = CHUNK_BYTES // store.bytes_per_image(tuple(store.shapes))
     return max(batch, min(CHUNK, fits) // batch * batch)
-
-
-def view_digests(images: LabeledImages, views: int, augmentation: Augmentation | None) -> list[bytes]:
-    """Return a digest for each view of each image: of the pixels, and for augmented views also of their number.
-
-    Args:
-        images: n images.
-        views: number of views.
-        augmentation: of all views but the first.
-
-    Returns:
-        views * n digests; those of the first view come first.
-    """
-    plain = _image_digests(images)
-    digests = list(plain)
-    for view in range(1, views):
-        suffix = f" view {view} {augmentation}".encode()
-        digests += [_digest(key + suffix) for key in plain]
-    return digests
-
-
-def _image_digests(images: LabeledImages) -> list[bytes]:
-    if images not in _digests:
-        _digests[images] = [_digest(np.ascontiguousarray(image).data) for image in images.images]
-    return _digests[images]
-
-
-def _digest(content: bytes | memoryview) -> bytes:
-    return hashlib.sha256(content).digest()[:KEY_BYTES]  # faster than blake2b on most processors
 
 
 def _changes(augmentation: Augmentation) -> bool:

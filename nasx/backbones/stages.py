@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from nasx.backbones.pretrained import Pretrained
+from nasx.errors import NasxError
 from nasx.networks.backbone import GrayToColor
 
 Shape: TypeAlias = tuple[int, int, int]  # (channels, height, width)
 Maps: TypeAlias = Mapping[str, Shape]  # shape of the feature maps after each stage
 GRAY = "gray_to_color"  # name of the stage in front of the others, for gray images
-_measured: dict[tuple[str, Shape], Maps] = {}
+_measured: WeakKeyDictionary[Pretrained, dict[Shape, Maps]] = WeakKeyDictionary()
 
 
 def cut_stages(pretrained: Pretrained, cut: str, channels: int) -> nn.Sequential:
@@ -37,22 +39,28 @@ def cut_stages(pretrained: Pretrained, cut: str, channels: int) -> nn.Sequential
 
 
 def measure(pretrained: Pretrained, input_shape: Shape) -> Maps:
-    """Return the shapes of the feature maps after each stage, for one image of a shape.
+    """Return the shapes of the feature maps after each stage, without the stages for which the images are too small.
 
-    Without the stages for which the image is too small. Raises RuntimeError if it is for all.
+    Args:
+        pretrained: the backbone.
+        input_shape: of the images.
+
+    Raises:
+        SettingError: if the backbone reads only images of another size.
     """
-    key = (pretrained.digest, input_shape)
-    if key not in _measured:
-        found: dict[str, Shape] = {}
+    known = _measured.setdefault(pretrained, {})
+    if input_shape not in known:
         with torch.no_grad():
-            maps = torch.zeros(1, 3, *input_shape[1:])
-            for name, stage in pretrained.stages.named_children():
-                try:
-                    maps = stage(maps)
-                except RuntimeError:  # e.g. a kernel is larger than its input
-                    if not found:
-                        raise
-                    break
-                found[name] = (maps.shape[1], maps.shape[2], maps.shape[3])
-        _measured[key] = found
-    return _measured[key]
+            known[input_shape] = dict(_shapes(pretrained.stages, torch.zeros(1, 3, *input_shape[1:])))
+    return known[input_shape]
+
+
+def _shapes(stages: nn.Sequential, maps: torch.Tensor) -> Iterator[tuple[str, Shape]]:
+    for name, stage in stages.named_children():
+        try:
+            maps = stage(maps)
+        except NasxError:
+            raise
+        except Exception:  # a kernel is larger than its input; the code of a user may raise anything
+            return
+        yield name, (maps.shape[1], maps.shape[2], maps.shape[3])

@@ -142,6 +142,39 @@ def test_maps_are_computed_for_a_change_of_the_code_of_a_module(cache, tmp_path,
     assert cache.newly_computed("third", pictures(10), source=source(10)) == 0
 
 
+class Scale(nn.Module):
+    """Does not name its factor in its description, and has no weights."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
+
+
+def test_maps_are_computed_for_a_change_of_a_setting_of_a_module(cache):
+    def source(factor: float):
+        backbone = tiny_backbone()
+        backbone.stages[2].append(Scale(factor))
+        return cache.source(TinySpace(backbone=backbone))
+
+    images = pictures(10)
+    found = maps(source(10.0).at("third", images))
+    assert cache.newly_computed("third", images, source=source(5.0)) == 10
+    assert np.allclose(maps(source(5.0).at("third", images)), found / 2)
+    assert cache.newly_computed("third", pictures(10), source=source(10.0)) == 0
+
+
+def test_backbones_of_the_same_weights_may_have_other_strides(cache):
+    backbone = tiny_backbone()
+    cache.source(TinySpace(backbone=backbone)).at("second", pictures(4))
+    finer = tiny_backbone()
+    finer.stages[0][0].stride = (1, 1)
+    assert finer.digest == backbone.digest
+    assert cache.source(TinySpace(backbone=finer)).at("second", pictures(4)).shape == (6, 8, 8)
+
+
 def test_maps_of_another_version_of_the_computation_are_not_used(cache, monkeypatch):
     cache.source().at("third", pictures(10))
     monkeypatch.setattr(features, "VERSION", features.VERSION + 1)

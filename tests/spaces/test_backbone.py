@@ -5,12 +5,15 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from nasx.config.compose import compose
 from nasx.errors import ArchitectureError, NasxError, SettingError
@@ -18,6 +21,7 @@ from nasx.experiment import prepare
 from nasx.networks.backbone import backbone_of, frozen_cuts, trained_part, unfreeze
 from nasx.spaces.backbone import BackboneSpace
 from nasx.trial import arch_id
+from tests.factories.backbones import tiny_backbone
 
 SPACE = BackboneSpace(cuts=("stage1", "stage2"), projections=(0, 4), hidden=6)
 GENES = st.tuples(*(st.integers(0, size - 1) for size in SPACE.gene_sizes))
@@ -202,6 +206,23 @@ def test_a_mistake_in_the_settings_is_one_line_before_any_training(mistake, tmp_
     with pytest.raises(NasxError, match=MISTAKES[mistake]) as caught:
         prepare(compose("lines", [*TINY, *cuts, mistake]))
     assert "\n" not in str(caught.value)
+
+
+class EvenSides(nn.Module):
+    """Refuses some images by an error of its own."""
+
+    def forward(self, x):
+        assert x.shape[2] % 16 == 0, "sides must be multiples\nof 16"
+        return x
+
+
+@pytest.mark.parametrize("first", [nn.Conv2d(3, 4, 16, 2), EvenSides()], ids=["too large a kernel", "an assertion"])
+def test_a_stage_that_refuses_the_images_is_one_line_with_the_size_to_set(first, monkeypatch):
+    backbone = replace(tiny_backbone(), stages=nn.Sequential(OrderedDict(blocks=first)))
+    space = BackboneSpace(cuts=("blocks",))
+    monkeypatch.setattr(space, "pretrained", lambda: backbone)
+    with pytest.raises(SettingError, match=r"pictures of 12 x 12 are too small for blocks; .*image_size=32\)$"):
+        space.build((0,) * 12, input_shape=(3, 12, 12), n_classes=2)
 
 
 @pytest.mark.parametrize(
