@@ -31,7 +31,8 @@ from nasx.config.identity import config_hash
 from nasx.config.plain import read_plain, to_yaml
 from nasx.data.batches import as_tensor, normalize
 from nasx.data.dataset import LabeledImages, SearchData
-from nasx.evaluation.train_and_score import better_than_chance, load_weights, resolve_device, save_weights
+from nasx.evaluation.train_and_score import better_than_chance, resolve_device
+from nasx.evaluation.weights import load_weights, save_weights
 from nasx.experiment import Experiment
 from nasx.files import write_atomically
 from nasx.networks.costs import count_macs, count_parameters

@@ -9,33 +9,30 @@ import gc
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import nn
 
 from nasx.backbones.features import on_features
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import Pixels, as_tensor
 from nasx.data.dataset import LabeledImages, SearchData
-from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure, first_line, is_out_of_memory
+from nasx.errors import DeviceError, ResourceError, TrialFailure, first_line, is_out_of_memory
 from nasx.evaluation.device import describe_device, measure_latency
 from nasx.evaluation.early_stopping import check_rung
 from nasx.evaluation.watchdog import Progress, hang_file, watchdog
-from nasx.files import add_checksum, find_corruption, read_metadata, write_atomically
+from nasx.evaluation.weights import keep_weights
 from nasx.introspection.base import BatchedScorer
-from nasx.networks.backbone import BACKBONE, backbone_names, backbone_of, frozen_names, unfreeze
+from nasx.networks.backbone import unfreeze
 from nasx.networks.costs import count_macs, count_parameters
 from nasx.protocols import Scorer, SearchSpace
-from nasx.runs.directory import ATTEMPTS, prepare_directory
+from nasx.runs.directory import prepare_directory
 from nasx.training.recipe import Recipe
 from nasx.trial import INFEASIBLE_REASONS, MEASURED_ON, Bounds, Evaluation, Job, Reason, Score, TrialStatus
 
@@ -354,67 +351,6 @@ def resolve_device(device: str, setting: str = "execution.device") -> torch.devi
     if device == "cuda" and not torch.cuda.is_available():
         raise ResourceError(f"{setting} is cuda, but torch sees no GPU: set {setting} to cpu or auto.")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def save_weights(network: nn.Module, file: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write the weights atomically as safetensors with a checksum, without those of frozen stages of a backbone.
-
-    Args:
-        network: with the weights, on any device.
-        file: in a directory that exists.
-        metadata: further texts for the header of the file.
-    """
-    frozen = frozen_names(network)
-    tensors = {name: t.contiguous().cpu() for name, t in network.state_dict().items() if name not in frozen}
-    backbone = backbone_of(network)
-    texts = {**(metadata or {}), **({} if backbone is None else {BACKBONE: backbone.digest})}
-    write_atomically(file, add_checksum(save(tensors, texts)), parents=False)
-
-
-def keep_weights(
-    network: nn.Module, file: Path, prepare: Callable[[], object], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write the weights of a run's network. Its search may remove the directory while it is empty: then try again.
-
-    Args:
-        network: with the weights, on any device.
-        file: in the directory of the network.
-        prepare: creates that directory.
-        metadata: further texts for the header of the file.
-    """
-    for attempt in range(ATTEMPTS):
-        prepare()
-        try:
-            save_weights(network, file, metadata)
-            break
-        except ResourceError:
-            if attempt == ATTEMPTS - 1 or file.parent.is_dir():
-                raise
-
-
-def load_weights(network: nn.Module, file: Path) -> None:
-    """Load weights that `save_weights` wrote into a network of the same architecture.
-
-    Raises RunError if the file is corrupt or its weights do not fit, or were trained on another backbone.
-    """
-    if problem := find_corruption(file):
-        raise RunError(f"the weights {file} cannot be used: {problem}. Train the network again in a new run.")
-    content = file.read_bytes()
-    backbone, trained_on = backbone_of(network), read_metadata(content).get(BACKBONE)
-    if backbone is not None and trained_on not in (None, backbone.digest):
-        raise RunError(
-            f"the weights {file} were trained on a backbone with other weights. Restore those of the search: the same "
-            "version of their package, or space.weights=FILE."
-        )
-    try:
-        stored = load(content)
-        kept = {name: tensor for name, tensor in network.state_dict().items() if name in backbone_names(network)}
-        network.load_state_dict({**kept, **stored})
-    except (SafetensorError, RuntimeError) as error:  # torch raises RuntimeError for other names or shapes
-        raise RunError(
-            f"the weights {file} cannot be used: they do not fit the network of the run's config. "
-            "Restore both from a copy, or train the network again in a new run."
-        ) from error
 
 
 @contextmanager

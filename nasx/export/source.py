@@ -22,7 +22,7 @@ from nasx.data.image_files import interpolation_of
 from nasx.diagnostics.class_report import ClassReport, from_entries
 from nasx.diagnostics.confidence import Confidence, fit_confidence
 from nasx.errors import RunError
-from nasx.evaluation.train_and_score import load_weights
+from nasx.evaluation.weights import load_weights
 from nasx.experiment import Experiment
 from nasx.export.deployed import Description
 from nasx.networks.backbone import unfreeze

@@ -38,7 +38,8 @@ from nasx.diagnostics.calibration import expected_calibration_error
 from nasx.diagnostics.class_report import ClassReport, class_report
 from nasx.diagnostics.confidence import Confidence, WithConfidence, batch_size, fit_confidence
 from nasx.errors import ConfigError, DataError, RunError, SettingError, TrialFailure
-from nasx.evaluation.train_and_score import has_learned, load_weights, resolve_device, save_weights, take_scores
+from nasx.evaluation.train_and_score import has_learned, resolve_device, take_scores
+from nasx.evaluation.weights import load_weights, save_weights
 from nasx.experiment import Experiment
 from nasx.files import read_record, write_record
 from nasx.networks.backbone import backbone_of

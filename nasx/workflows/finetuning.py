@@ -19,7 +19,8 @@ from torch import nn
 
 from nasx.backbones.features import on_features
 from nasx.errors import TrialFailure
-from nasx.evaluation.train_and_score import resolve_device, save_weights, take_scores
+from nasx.evaluation.train_and_score import resolve_device, take_scores
+from nasx.evaluation.weights import save_weights
 from nasx.experiment import Experiment
 from nasx.reports.summary import summarize_run
 from nasx.runs.directory import Place, lock

@@ -21,13 +21,8 @@ from torch import nn
 from nasx.data.digest import FileWatch
 from nasx.errors import ResourceError, RunError, TrialFailure, first_line, is_out_of_memory
 from nasx.evaluation.device import device_name
-from nasx.evaluation.train_and_score import (
-    free_memory,
-    keep_weights,
-    load_weights,
-    resolve_device,
-    torch_threads,
-)
+from nasx.evaluation.train_and_score import free_memory, resolve_device, torch_threads
+from nasx.evaluation.weights import keep_weights, load_weights
 from nasx.execution.interrupt import advise
 from nasx.experiment import Experiment
 from nasx.reports.text import duration

@@ -16,7 +16,7 @@ from nasx.config.compose import compose
 from nasx.data.batches import Pixels
 from nasx.diagnostics.confidence import fit_confidence
 from nasx.errors import NasxError, RunError
-from nasx.evaluation.train_and_score import load_weights, save_weights
+from nasx.evaluation.weights import load_weights, save_weights
 from nasx.experiment import Experiment
 from nasx.export.deployed import Deployed, Description
 from nasx.export.export import export

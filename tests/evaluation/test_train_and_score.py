@@ -22,7 +22,8 @@ from nasx.data.splits import split
 from nasx.data.synthetic import Lines
 from nasx.errors import DeviceError, ResourceError, RunError, TrialFailure
 from nasx.evaluation import train_and_score
-from nasx.evaluation.train_and_score import EvaluationSpec, Job, better_than_chance, evaluate, load_weights
+from nasx.evaluation.train_and_score import EvaluationSpec, Job, better_than_chance, evaluate
+from nasx.evaluation.weights import load_weights
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer
 from nasx.spaces.nb201 import NASBench201

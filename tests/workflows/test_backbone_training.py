@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from nasx.cli.main import main
 from nasx.cli.options import front_trials
 from nasx.errors import SettingError
-from nasx.evaluation.train_and_score import load_weights
+from nasx.evaluation.weights import load_weights
 from nasx.experiment import Experiment
 from nasx.export.source import find_source
 from nasx.networks.backbone import backbone_of

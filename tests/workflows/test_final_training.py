@@ -20,7 +20,7 @@ from rich.console import Console
 from nasx.cli.main import main
 from nasx.cli.options import front_trials
 from nasx.errors import RunError, SettingError
-from nasx.evaluation.train_and_score import load_weights
+from nasx.evaluation.weights import load_weights
 from nasx.experiment import Experiment
 from nasx.export.source import find_source
 from nasx.reports.summary import read_summary

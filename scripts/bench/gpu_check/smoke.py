@@ -27,7 +27,7 @@ from nasx.diagnostics.explain import explain
 from nasx.diagnostics.explain_image import explain_image
 from nasx.diagnostics.label_errors import plant_label_errors
 from nasx.diagnostics.repair import repair
-from nasx.evaluation.train_and_score import load_weights, save_weights
+from nasx.evaluation.weights import load_weights, save_weights
 from nasx.export.deployed import Deployed
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer
