@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from nasx.cli.options import (
     Device,
@@ -21,6 +21,7 @@ from nasx.cli.options import (
     read_options,
     spare_threads,
 )
+from nasx.cli.progress import show_step
 from nasx.terminal import Console
 
 
@@ -81,6 +82,6 @@ def debug(
             options=read_options(
                 log, places, other_data=other_data, trust_code=trust_code, train=not no_train, status=status
             ),
-            report=lambda step: status.update(Text(f"{step} ...")),
+            report=partial(show_step, status),
         )
     print_page(written, log)

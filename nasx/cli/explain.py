@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from nasx.cli.options import (
     Device,
@@ -21,6 +21,7 @@ from nasx.cli.options import (
     read_options,
     spare_threads,
 )
+from nasx.cli.progress import show_step
 from nasx.terminal import Console
 
 
@@ -60,7 +61,7 @@ def explain(
                 out=out,
                 device=device,
                 options=options,
-                report=lambda step: status.update(Text(f"{step} ...")),
+                report=partial(show_step, status),
             )
         else:
             written = network_pages.explain_image(run, trial, sample, out=out, device=device, options=options)

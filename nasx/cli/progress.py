@@ -123,7 +123,7 @@ class SearchDisplay(Display):
 
 
 class StepDisplay:
-    """Progress of a long step within a command: a bar in its status on a terminal, plain lines elsewhere."""
+    """Progress of a long step within a command: a bar in its status on a terminal, plain lines without one."""
 
     title: ClassVar[str]
     unit: ClassVar[str]  # of what is counted, e.g. "epoch"
@@ -132,7 +132,7 @@ class StepDisplay:
         """`status`: spinner of the command, whose text is replaced until the step ends."""
         self.console = console
         self.status = status
-        self.text: RenderableType = "" if status is None else status.status
+        self.text: RenderableType = ""  # of the status before the step
         self.started = self.due_at = time.monotonic()
 
     def show(self, finished: int, total: int) -> None:
@@ -140,18 +140,21 @@ class StepDisplay:
         now = time.monotonic()
         if finished == 0:
             self.started = self.due_at = now
+            self.text = "" if self.status is None else self.status.status
         left = (now - self.started) / finished * (total - finished) if finished else None
         text = f"{self.unit} {finished:,} of {total:,}, ETA {duration(left)}"
-        if self.console.is_terminal:
-            self.draw(None if finished == total else _bar(self.title, finished, total, text))
-        elif now - self.due_at >= LINE_EVERY and finished < total:
+        if self.draw(None if finished == total else _bar(self.title, finished, total, text)):
+            return
+        if now - self.due_at >= LINE_EVERY and finished < total:
             self.due_at = now
             self.console.print(Text(f"{self.title}: {text}"), soft_wrap=True)
 
-    def draw(self, bar: RenderableType | None) -> None:
-        """Show a bar in the status; None: its former text again."""
-        if self.status is not None:
-            self.status.update(self.text if bar is None else bar)
+    def draw(self, bar: RenderableType | None) -> bool:
+        """Show a bar in the status, None: its former text again; return False if there is no status on a terminal."""
+        if self.status is None or not self.console.is_terminal:
+            return False
+        self.status.update(self.text if bar is None else bar)
+        return True
 
 
 class TrainingDisplay(StepDisplay):
@@ -173,8 +176,14 @@ class SearchFeatureDisplay(FeatureDisplay):
         super().__init__(display.console)
         self.display = display
 
-    def draw(self, bar: RenderableType | None) -> None:
+    def draw(self, bar: RenderableType | None) -> bool:
         self.display.draw(lambda: in_frame(STARTING if bar is None else bar, "Ctrl-C ends"))
+        return self.display.live is not None
+
+
+def show_step(status: Status, step: str) -> None:
+    """Show in the status of a command what it does, e.g. "SHAP values: image 2 of 20"."""
+    status.update(Text(f"{step} ..."))
 
 
 def _bar(title: str, finished: int, total: int, text: str) -> Table:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.status import Status
-from rich.text import Text
 
 from nasx.cli.options import (
     Device,
@@ -23,7 +21,7 @@ from nasx.cli.options import (
     read_options,
     spare_threads,
 )
-from nasx.cli.progress import Display
+from nasx.cli.progress import Display, show_step
 from nasx.errors import SettingError
 from nasx.execution.interrupt import Interrupted, interruptible, settle
 from nasx.reports.summary import read_summary
@@ -74,7 +72,8 @@ def train(
     run = choose_run(run_dir, log)
     trials = front_trials(run) if arch_id is None else [find_trial(run, arch_id)]
 
-    with log.status("Reading the images ..."):  # torch takes seconds to load
+    status = log.status("Reading the images ...")
+    with status:  # torch takes seconds to load
         from nasx.reports.final_test_files import write_classes
         from nasx.reports.training_tables import finals_json, finals_table
         from nasx.workflows.final_training import compute_features, final_dir, plan_final_training
@@ -82,7 +81,7 @@ def train(
         from nasx.workflows.final_training import train as train_finally
 
         chosen = [] if device is None else [f"execution.device={device}"]
-        options = read_options(log, other_data=other_data, trust_code=trust_code)
+        options = read_options(log, other_data=other_data, trust_code=trust_code, status=status)
         words = [*(overrides or []), *chosen]
         plan = plan_final_training(run, words, width=width, calibration=calibration, options=options)
     summary = read_summary(run)
@@ -90,7 +89,7 @@ def train(
     directories = [_directory(out, trial, front) or final_dir(run, trial.arch_id) for trial in trials]
     done: list[tuple[FinalRecord, Path]] = []
     try:
-        with interruptible():
+        with interruptible(), status:
             compute_features(plan, trials)
         with interruptible(), EpochDisplay(log, plan.experiment.recipe.epochs, seeds) as shown:
             for trial, directory in zip(trials, directories, strict=True):
@@ -102,9 +101,8 @@ def train(
         settle()
         log.print(f"Interrupted: {AGAIN}.", highlight=False)
         return interrupted.status
-    with log.status("Testing ...") as status:
-        show = partial(_show, status)
-        records, before = test_them(plan, done, run, seeds=seeds, report=show)
+    with status:
+        records, before = test_them(plan, done, run, seeds=seeds, report=partial(show_step, status))
     for record, (_, directory) in zip(records, done, strict=True):
         write_classes(record, directory)
     if format is Format.TABLE:
@@ -114,10 +112,6 @@ def train(
     for line in (f"Written to {', '.join(map(str, directories))}", *_warning(before)):
         log.say(line)
     return 0
-
-
-def _show(status: Status, step: str) -> None:
-    status.update(Text(f"{step} ..."))
 
 
 def _directory(out: Path | None, trial: Trial, front: bool) -> Path | None:

@@ -293,3 +293,48 @@ def test_a_terminal_shows_a_bar_of_epochs_for_each_training():
         display.live.refresh()
 
     assert re.search(r"0000000001 seed 1/2 ━+.* epoch 2/3, error 25\.00% held out", out.getvalue())
+
+
+def steps(display, clock) -> None:
+    """Show the progress of a step of 4,000 parts, of which each 1,000 take 6 seconds."""
+    for finished in range(0, 4001, 1000):
+        display.show(finished, 4000)
+        clock.seconds += 6
+
+
+FEATURES = "Features of the backbone: image 2,000 of 4,000, ETA 12 s\n"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_step_of_a_command_without_a_status_has_plain_lines(clock, is_terminal):
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=is_terminal, color_system=None)
+
+    steps(progress_module.FeatureDisplay(console), clock)
+
+    assert out.getvalue() == FEATURES
+
+
+def test_a_step_has_a_bar_in_the_status_of_a_command_which_then_has_its_text_again(clock):
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    status = console.status("Reading the images ...")
+    display = progress_module.FeatureDisplay(console, status)
+    display.show(0, 4000)
+    display.show(2000, 4000)
+    console.print(status.status)
+    display.show(4000, 4000)
+
+    assert "image 2,000 of 4,000" in console.file.getvalue()
+    assert status.status == "Reading the images ..."
+
+
+def test_the_features_of_a_search_have_a_bar_in_its_panel_or_plain_lines(clock):
+    for is_terminal in (True, False):
+        out = io.StringIO()
+        console = Console(file=out, width=90, height=24, force_terminal=is_terminal, color_system=None)
+        with progress_module.SearchDisplay(console) as shown:
+            steps(progress_module.SearchFeatureDisplay(shown), clock)
+        said = out.getvalue()
+        assert ("━" in said) == is_terminal
+        assert "image 2,000 of 4,000, ETA 12 s" in said
+        assert (said == FEATURES) != is_terminal
