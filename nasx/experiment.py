@@ -576,15 +576,13 @@ class Experiment:
 
     def untrained(self, genotype: Genotype, seed: int) -> nn.Sequential:
         """Return a network with its initial weights, on the CPU."""
-        import torch  # it takes seconds to load
+        from nasx.networks.untrained import build_untrained  # torch takes seconds to load
 
-        with torch.random.fork_rng(devices=[]):  # initialization draws from torch's generator: restore it
-            torch.manual_seed(seed)
-            network = self.space.build(genotype, input_shape=self.data.shape, n_classes=self.data.n_classes)
-        from nasx.networks.backbone import unfreeze  # torch takes seconds to load
-
-        unfreeze(network, self.recipe.unfreeze)
-        return network
+        shape, n_classes = self.data.shape, self.data.n_classes
+        unfrozen = self.recipe.unfreeze
+        return build_untrained(
+            self.space, genotype, input_shape=shape, n_classes=n_classes, seed=seed, n_unfrozen=unfrozen
+        )
 
 
 def prepare(

@@ -29,12 +29,12 @@ from nasx.evaluation.early_stopping import check_rung
 from nasx.evaluation.watchdog import Progress, hang_file, watchdog
 from nasx.evaluation.weights import keep_weights
 from nasx.introspection.base import BatchedScorer
-from nasx.networks.backbone import unfreeze
 from nasx.networks.costs import count_macs, count_parameters
+from nasx.networks.untrained import build_untrained
 from nasx.protocols import Scorer, SearchSpace
 from nasx.runs.directory import prepare_directory
 from nasx.training.recipe import Recipe
-from nasx.trial import INFEASIBLE_REASONS, MEASURED_ON, Bounds, Evaluation, Job, Reason, Score, TrialStatus
+from nasx.trial import INFEASIBLE_REASONS, MEASURED_ON, Bounds, Evaluation, Genotype, Job, Reason, Score, TrialStatus
 
 if TYPE_CHECKING:
     from nasx.training.fit import FitResult
@@ -162,10 +162,7 @@ def _evaluate(
     """Build, train and score the network of a job; save its weights if the trial is complete."""
     metrics = so_far.metrics
     device = resolve_device(spec.device)
-    with torch.random.fork_rng(devices=[]):  # initialization uses torch's global generator
-        torch.manual_seed(job.seed)
-        network = spec.space.build(job.genotype, input_shape=data.shape, n_classes=data.n_classes)
-    unfreeze(network, spec.recipe.unfreeze)
+    network = initial_network(spec, data, job.genotype, job.seed)
     metrics["parameters"] = count_parameters(network)
     metrics["macs"] = count_macs(network, data.shape)
     notes = []
@@ -202,6 +199,25 @@ def _evaluate(
         history=trained.history,
         train_seconds=trained.seconds,
         score_seconds=sum(score.seconds for score in scores),
+    )
+
+
+def initial_network(spec: EvaluationSpec, data: SearchData, genotype: Genotype, seed: int) -> nn.Sequential:
+    """Return a network before its training.
+
+    Args:
+        spec: has the space, and the number of a backbone's stages that are trained.
+        data: has the shape of the images, and the classes.
+        genotype: of the network.
+        seed: of the initial weights.
+    """
+    return build_untrained(
+        spec.space,
+        genotype,
+        input_shape=data.shape,
+        n_classes=data.n_classes,
+        seed=seed,
+        n_unfrozen=spec.recipe.unfreeze,
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import torch
 from torch import nn
 
 import nasx
@@ -25,7 +24,7 @@ from nasx.errors import RunError
 from nasx.evaluation.weights import load_weights
 from nasx.experiment import Experiment
 from nasx.export.deployed import Description
-from nasx.networks.backbone import unfreeze
+from nasx.networks.untrained import build_untrained
 from nasx.protocols import HasBackbone, SearchSpace
 from nasx.reports.summary import read_summary
 from nasx.reports.text import format_estimate, network_facts
@@ -92,8 +91,13 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path, options: Re
     space: SearchSpace = build(node, "space")
     if problem := genotype_problem(space, record.genotype):
         raise RunError(f"{directory / FINAL_RECORD} is damaged: {problem}. Remove its directory to train again.")
-    network = _untrained(space, record.genotype, record.shape, len(record.class_names))
-    unfreeze(network, int(record.course["training"].get("unfreeze", 0)))
+    network = build_untrained(
+        space,
+        record.genotype,
+        input_shape=record.shape,
+        n_classes=len(record.class_names),
+        n_unfrozen=int(record.course["training"].get("unfreeze", 0)),
+    )
     load_weights(network, weights_path(directory, training.number))
     confidence = read_confidence(directory, training.number)
     n = len(record.trainings)
@@ -188,11 +192,6 @@ def _from_search(run_dir: Path, trial: Trial, options: ReadOptions) -> Source:
         report=quality(part, confidence, held_out, data.train.class_names)[1],
         corrections=experiment.corrections_in_words,
     )
-
-
-def _untrained(space: SearchSpace, genotype: Genotype, shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
-    with torch.random.fork_rng(devices=[]):  # initial weights are replaced: do not advance torch's generator
-        return space.build(genotype, input_shape=shape, n_classes=n_classes)
 
 
 def _describe(

@@ -20,7 +20,7 @@ from torch import nn
 
 from nasx.backbones.features import on_features
 from nasx.data.dataset import LabeledImages, SearchData
-from nasx.evaluation.train_and_score import EvaluationSpec, resolve_device, take_scores
+from nasx.evaluation.train_and_score import EvaluationSpec, initial_network, resolve_device, take_scores
 from nasx.introspection.shap import ShapScorer
 from nasx.protocols import Scorer
 from nasx.training.fit import NO_AUGMENTATION, fit
@@ -57,7 +57,7 @@ class Seconds:
 def measure(work: Work) -> Seconds:
     """Return the time of a training and its scoring."""
     torch.set_num_threads(work.spec.threads)
-    network = _network(work)
+    network = initial_network(work.spec, work.data, work.genotype, seed=0)
     batch_size = work.spec.recipe.batch_size
     _fit(work, network, batch_size, epochs=1)  # the first step allocates memory and loads kernels
     first = _fit(work, network, batch_size, epochs=2)[1]
@@ -67,10 +67,6 @@ def measure(work: Work) -> Seconds:
     expected = first * steps * work.spec.recipe.epochs
     train = _long(work, network, first) if expected > SHORT else _whole(work, network, expected)
     return Seconds(train, _score(work, network))
-
-
-def _network(work: Work) -> nn.Sequential:
-    return work.spec.space.build(work.genotype, input_shape=work.data.shape, n_classes=work.data.n_classes)
 
 
 def _whole(work: Work, network: nn.Sequential, expected: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,10 @@ from nasx.errors import ResourceError
 from nasx.experiment import Experiment
 from nasx.introspection.shap import ShapScorer
 from nasx.planning import stopwatch, timing
+from nasx.planning.feature_time import StandIns
 from nasx.planning.stopwatch import Work, _lighter, measure
 from nasx.training.recipe import Recipe
+from tests.factories.heads import SETTINGS, tiny_backbone
 
 BEFORE, PER_IMAGE, SCORE = 0.5, 0.01, 2.0  # seconds
 GENOTYPE = (3, 1, 0, 1, 0, 3)
@@ -24,10 +27,11 @@ GENOTYPE = (3, 1, 0, 1, 0, 3)
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Return a clock that stands still but for the fakes of `fit` and `take_scores`."""
-    clock = SimpleNamespace(now=0.0, images=[])
+    clock = SimpleNamespace(now=0.0, images=[], networks=[])
 
     def fit(network: Any, data: Any, recipe: Recipe, *, report: Any, **how: Any) -> None:
         clock.now += BEFORE
+        clock.networks.append(network)
         for _ in range(recipe.epochs):
             clock.now += PER_IMAGE * len(data.train)
             clock.images.append(len(data.train))
@@ -62,6 +66,20 @@ def test_a_long_training_is_timed_by_few_images(elsewhere: Any, clock: SimpleNam
     measure(work_of(160_000, 1_600, 200))
 
     assert sum(clock.images) < 2_000
+
+
+@pytest.mark.parametrize(("n_stages", "names"), [(0, []), (1, ["stage2"])])
+def test_the_stages_of_a_backbone_that_are_trained_are_timed_too(
+    elsewhere: Path, clock: SimpleNamespace, n_stages: int, names: list[str]
+) -> None:
+    with tiny_backbone(elsewhere / "cache"):
+        own = ["dataset.train_images=60", "space.cuts=[stage2]", f"training.unfreeze={n_stages}"]
+        experiment = Experiment.from_config(compose("lines", [*SETTINGS, *own]))
+        data = replace(experiment.data, features=StandIns(experiment.space))  # type: ignore[arg-type]
+        measure(Work(experiment.spec, data, 40, 10, (0,) * len(experiment.space.gene_sizes)))
+
+    trained = {name for name, _ in clock.networks[0].backbone.stages.named_children()}
+    assert trained == set(names)
 
 
 def test_scores_of_many_classes_are_timed_by_fewer_samples() -> None:
