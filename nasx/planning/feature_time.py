@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -12,11 +13,10 @@ from nasx.backbones.pretrained import Pretrained
 from nasx.data.augmentation import Augmentation
 from nasx.data.dataset import LabeledImages
 from nasx.data.features import Features
+from nasx.errors import SettingError
 from nasx.experiment import Experiment
+from nasx.planning.rules import BACKBONE_SIZES
 from nasx.protocols import HasBackbone
-
-if TYPE_CHECKING:
-    pass
 
 MAX_BYTES: Final = 2**28  # of stand-ins for features
 DISTINCT: Final = 64  # of them
@@ -34,11 +34,25 @@ NO_FEATURES: Final = FeatureCost()
 
 
 @cache
-def backbone_macs(pretrained: Pretrained, size: int) -> int:
-    """Return the MACs of a backbone for one image of size x size pixels."""
+def backbone_macs(pretrained: Pretrained) -> dict[int, int]:
+    """Return the MACs of a backbone for one image, by the sizes that it reads, at most that of its pretraining.
+
+    Raises:
+        SettingError: if it reads only larger images than nasx.
+    """
     from nasx.networks.costs import count_macs  # torch takes seconds to load
 
-    return count_macs(pretrained.stages, (3, size, size))
+    own = pretrained.preprocessing.size
+    found: dict[int, int] = {}
+    for size in sorted({size for size in (*BACKBONE_SIZES, own) if size <= min(own, BACKBONE_SIZES[-1])}):
+        with suppress(SettingError, RuntimeError):  # it reads images of one size only; a kernel is larger than its map
+            found[size] = count_macs(pretrained.stages, (3, size, size))
+    if not found:
+        problem = (
+            f"must read images of at most {BACKBONE_SIZES[-1]} pixels per side; {pretrained.name} reads larger ones"
+        )
+        raise SettingError("space.backbone", problem)
+    return found
 
 
 def measure_features(experiment: Experiment) -> FeatureCost:

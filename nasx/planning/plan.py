@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -50,8 +49,13 @@ NAMES: Final = {  # of the settings, in the lines that are printed
     "algorithm.population_size": "population",
     "algorithm.evaluations": "evaluations",
 }
-# numbers with which the data can be read before the settings are derived
+# values with which settings are checked, and the data are read, before all settings are derived
 STAND_INS: Final = {
+    "dataset.image_size": 32,
+    "dataset.grayscale": False,
+    "dataset.interpolation": "bicubic",
+    "dataset.augmentation.horizontal_flip": True,
+    "dataset.augmentation.cutout": 0.0,
     "training.batch_size": 32,
     "training.epochs": 1,
     "space.channels": 8,
@@ -83,8 +87,8 @@ class _Draft:
         self.reasons[key] = choice.reason
         if not is_shown:
             return
-        shown = {True: "yes", False: "no"}.get(choice.value, choice.value) if isinstance(choice.value, bool) else None
-        self.notify(f"{NAMES[key]} {choice.value if shown is None else shown}: {choice.reason}")
+        value = ("no", "yes")[choice.value] if isinstance(choice.value, bool) else choice.value
+        self.notify(f"{NAMES[key]} {value}: {choice.reason}")
 
     def experiment(self) -> Experiment:
         """Return the experiment of the config, with stand-ins for what is not derived yet."""
@@ -116,6 +120,7 @@ def plan(
     hours = _hours(config)
     survey = _survey(config, keys)
     _choose_space(draft, survey)
+    _ = draft.experiment().recipe  # a wrong value raises before a rule computes with it
     _derive_image_settings(draft, survey, hours)
     _derive_training(draft, draft.experiment(), hours)
     experiment = draft.experiment()
@@ -220,7 +225,7 @@ def _backbone_size(config: Config, pretrained: Pretrained, survey: Survey, hours
         hours,
         int(get(config, "training.views", 1)) * n_train + n_validation,
         pretrained.preprocessing.size,
-        partial(backbone_macs, pretrained),
+        backbone_macs(pretrained),
     )
 
 

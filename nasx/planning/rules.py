@@ -6,21 +6,15 @@ All rules but the last three depend only on the data and `search.max_hours`: the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from nasx.data.decoding import Interpolation
 from nasx.data.survey import Survey
 
-SIZES: Final = (
-    8,
-    16,
-    24,
-    32,
-    64,
-)  # pixels per side. The stem reduces larger images to 32
-BACKBONE_SIZES: Final = (64, 96, 128, 160, 192, 224)  # multiples of 32, by which backbones reduce images
+SIZES: Final = (8, 16, 24, 32, 64)  # pixels per side. The stem reduces larger images to 32
+BACKBONE_SIZES: Final = (64, 96, 128, 160, 192, 224)  # pixels per side: multiples of 32, by which backbones reduce
 # MACs per second of a backbone that computes features on two usual cores. EfficientNet-Lite0 at 128 pixels, which has
 # 0.12 billion MACs per image, was measured with 1.2 ms by ONNX Runtime, 5.3 by torch
 MACS_PER_SECOND: Final = 37e9
@@ -73,7 +67,7 @@ def choose_image_size(survey: Survey, hours: float | None) -> Choice:
 
 
 def choose_backbone_size(
-    survey: Survey, hours: float | None, n_features: int, most: int, macs: Callable[[int], int]
+    survey: Survey, hours: float | None, n_features: int, pretrained_at: int, macs: Mapping[int, int]
 ) -> Choice:
     """Return the image size for a backbone: near the short side of the median picture, and affordable.
 
@@ -81,21 +75,20 @@ def choose_backbone_size(
         survey: of the pictures.
         hours: budget of the search; None: no limit.
         n_features: images whose features are computed, with augmented ones.
-        most: pixels per side of the images of the pretraining.
-        macs: returns the MACs of the backbone for an image of a size.
+        pretrained_at: pixels per side of the images of the pretraining.
+        macs: of the backbone for one image, by the sizes that it reads, in ascending order.
     """
-    known = [size for size in BACKBONE_SIZES if size <= most] or [most]
     if survey.side == 0:
-        return Choice(known[0], "the sizes of the pictures are unknown")
-    fitting = [size for size in known if size <= ENLARGEMENT * survey.side] or [known[0]]
+        return Choice(min(macs), "the sizes of the pictures are unknown")
+    fitting = [size for size in macs if size <= ENLARGEMENT * survey.side] or [min(macs)]
     seconds = math.inf if hours is None else FEATURE_SHARE * 3600 * hours
     per_mac = n_features / MACS_PER_SECOND
-    affordable = [size for size in fitting if per_mac * macs(size) <= seconds] or [fitting[0]]
+    affordable = [size for size in fitting if per_mac * macs[size] <= seconds] or [fitting[0]]
     reason = f"the median picture is {survey.width} x {survey.height}"
     if affordable[-1] < fitting[-1]:
         reason += f", reduced for the features of {n_features:,} images in {hours:g} h"
-    elif affordable[-1] == most:
-        reason += f", and the backbone was pretrained at {most}"
+    elif affordable[-1] == pretrained_at:
+        reason += f", and the backbone was pretrained at {pretrained_at}"
     return Choice(affordable[-1], reason)
 
 

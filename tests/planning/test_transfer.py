@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from nasx.backbones.efficientnet_lite import MODULES, PREPROCESSING
+from nasx.backbones.pretrained import Preprocessing, Pretrained
 from nasx.cli.main import main
 from nasx.config.auto import derived_settings
 from nasx.config.compose import compose
@@ -21,7 +25,7 @@ from nasx.experiment import Experiment
 from nasx.planning import plan as planning
 from nasx.planning import rules
 from nasx.planning.estimate import Estimate
-from nasx.planning.feature_time import FeatureCost, StandIns, measure_features
+from nasx.planning.feature_time import FeatureCost, StandIns, backbone_macs, measure_features
 from nasx.planning.notices import notices
 from nasx.planning.plan import plan
 from nasx.planning.timing import Timing
@@ -141,6 +145,10 @@ def survey(side: int, n: int = 1000) -> Survey:
     return Survey(n_images=n, n_looked_at=n, height=side, width=2 * side, is_gray=False)
 
 
+def macs_up_to(most: int) -> dict[int, int]:
+    return {size: 7_700 * size**2 for size in rules.BACKBONE_SIZES if size <= most}
+
+
 @pytest.mark.parametrize(
     ("side", "hours", "n_features", "most", "size"),
     [
@@ -157,15 +165,53 @@ def survey(side: int, n: int = 1000) -> Survey:
 def test_the_image_size_is_near_the_picture_at_most_the_pretrainings_and_affordable(
     side: int, hours: float | None, n_features: int, most: int, size: int
 ) -> None:
-    found = rules.choose_backbone_size(survey(side), hours, n_features, most, lambda size: 7_700 * size**2)
+    found = rules.choose_backbone_size(survey(side), hours, n_features, most, macs_up_to(most))
 
     assert found.value == size
 
 
 def test_the_size_for_a_backbone_does_not_depend_on_the_machine_but_on_the_budget(photos: Path) -> None:
-    found = rules.choose_backbone_size(survey(300), 0.25, 40_000, PREPROCESSING.size, lambda size: 7_700 * size**2)
+    found = rules.choose_backbone_size(survey(300), 0.25, 40_000, PREPROCESSING.size, macs_up_to(PREPROCESSING.size))
 
     assert found.reason == "the median picture is 600 x 300, reduced for the features of 40,000 images in 0.25 h"
+
+
+class ReadsOnly(nn.Module):
+    """Adds numbers at each position of a map of one size, or convolves with a large kernel."""
+
+    def __init__(self, size: int, kernel: int = 1) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.ones(1, 3, size, size)) if kernel == 1 else None
+        self.conv = nn.Conv2d(3, 4, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps: Tensor = self.conv(x if self.positions is None else x + self.positions)
+        return maps
+
+
+def pretrained_at(size: int, stage: nn.Module) -> Pretrained:
+    preprocessing = Preprocessing(size=size)
+    return Pretrained("mine", nn.Sequential(OrderedDict(stage=stage)), preprocessing, "a test", "none", "none")
+
+
+def test_sizes_that_a_backbone_does_not_read_are_not_chosen() -> None:
+    assert list(backbone_macs(pretrained_at(112, ReadsOnly(112)))) == [112]
+    assert list(backbone_macs(pretrained_at(160, ReadsOnly(1, kernel=100)))) == [128, 160]
+    with pytest.raises(SettingError, match=r"space\.backbone must read images of at most 224 pixels per side; mine"):
+        backbone_macs(pretrained_at(384, ReadsOnly(384)))
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("training.views=some", r"training\.views must be an integer, got 'some'"),
+        ("training.batch_size=0", r"training\.batch_size must be at least 2, got 0"),
+        ("training.epochs=few", r"training\.epochs must be an integer, got 'few'"),
+    ],
+)
+def test_a_wrong_value_is_one_line_before_a_rule_computes_with_it(photos: Path, setting: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        planned(photos, setting)
 
 
 @pytest.mark.parametrize(
