@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from nasx.export.load import Model
     from nasx.export.source import Source
     from nasx.workflows.network_pages import WrittenPage
-    from nasx.workflows.search import Steps, Watch
+    from nasx.workflows.search import FeatureWatch, Watch
 
 BATCH = 256  # images a forward pass
 
@@ -184,7 +184,7 @@ def _as_word(value: Any) -> str:
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[tuple[Watch | None, Callable[[str], None], Steps | None]]:
+def _progress(shown: bool) -> Iterator[tuple[Watch | None, Callable[[str], None], FeatureWatch | None]]:
     """Show the progress of a search and of its features on stderr, or not at all."""
     if not shown:
         yield None, lambda line: None, None

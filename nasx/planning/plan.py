@@ -101,7 +101,7 @@ class _Draft:
 def plan(
     config: Config, notify: Notify, timer: Timer = time_training, options: ReadOptions = DEFAULT
 ) -> tuple[Config, dict[str, str]]:
-    """Return a config with numbers for all settings that are `auto`, and why each has its value, by full key.
+    """Return a config with values for all settings that are `auto`, and why each has its value, by full key.
 
     Args:
         config: as `nasx.config.compose.compose` returns it.
@@ -130,6 +130,18 @@ def plan(
     _derive_evaluations(draft, experiment, timing)
     notify(f"time: {estimate(draft.experiment(), timing)}")
     return draft.config, draft.reasons
+
+
+def set_by_speed(config: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
+    """Return the names of the derived settings that depend on the speed of this machine, e.g. "evaluations"; or "".
+
+    Args:
+        config: after `plan`.
+        reasons: of the derived settings, by full key.
+    """
+    keys = (EVALUATIONS, REPLICATES) if transfer.has_backbone(config) else (EVALUATIONS,)
+    is_limited = get(config, "search.max_hours") is not None
+    return " and ".join(NAMES[key] for key in keys if is_limited and key in reasons)
 
 
 def describe_time(experiment: Experiment, timer: Timer = time_training) -> str:

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nasx
-from nasx.config.auto import EVALUATIONS, derived_settings
+from nasx.config.auto import derived_settings
 from nasx.config.components import build
 from nasx.config.identity import CHANGEABLE, config_hash
 from nasx.config.plain import Config, as_plain, get, put, replace_leaves, to_yaml
@@ -51,8 +50,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "interrupted"  # reason of a stop after Ctrl-C
 WATCH_SECONDS = 5.0  # between two looks at the files of images that stay on disk
-Watch = Callable[[SearchLoop], None]
-Steps = Callable[[int, int], None]  # called whenever something may have changed
+Watch = Callable[[SearchLoop], None]  # called whenever something may have changed
+FeatureWatch = Callable[[int, int], None]  # called with (finished, all) images whose features a backbone computes
 
 
 def start(
@@ -62,7 +61,7 @@ def start(
     warm_start: Path | None = None,
     watch: Watch | None = None,
     notify: Callable[[str], None] | None = None,
-    watch_features: Steps | None = None,
+    watch_features: FeatureWatch | None = None,
 ) -> SearchLoop:
     """Start a search in a new run directory, and return the finished loop.
 
@@ -81,7 +80,7 @@ def start(
         Journal.check_absent(run_dir)
     plain: Config = replace_leaves(as_plain(config), _without_variables)
     with interruptible():
-        options = replace(DEFAULT, notify=notify or DEFAULT.notify, watch_features=watch_features or DEFAULT.watch)
+        options = ReadOptions(notify=notify or DEFAULT.notify, watch_features=watch_features or DEFAULT.watch_features)
         planned = _planned(plain, options, notify)
         if warm_start is not None:
             planned = with_warm_start(planned, warm_start, notify or (lambda line: None))
@@ -90,14 +89,14 @@ def start(
 
 
 def _planned(config: Config, options: ReadOptions, notify: Callable[[str], None] | None) -> Config:
-    """Return a config with numbers for the settings that are `auto`, and their reasons in its provenance."""
+    """Return a config with values for the settings that are `auto`, and their reasons in its provenance."""
     if not derived_settings(config):
         return config
-    from nasx.planning.plan import plan  # most searches need none
+    from nasx.planning.plan import plan, set_by_speed  # most searches need none
 
     planned, reasons = plan(config, notify or (lambda line: None), options=options)
-    if EVALUATIONS in reasons and notify:
-        notify("evaluations depend on this machine's speed; to repeat the search: --config RUN/config.yaml.")
+    if (names := set_by_speed(planned, reasons)) and notify:
+        notify(f"{names} depend on this machine's speed; to repeat the search: --config RUN/config.yaml.")
     return put(planned, "provenance.derived", reasons)
 
 
@@ -155,7 +154,7 @@ def resume(
     trust_code: bool = False,
     watch: Watch | None = None,
     notify: Callable[[str], None] | None = None,
-    watch_features: Steps | None = None,
+    watch_features: FeatureWatch | None = None,
 ) -> SearchLoop:
     """Resume a run to a bit-identical result, or extend it with `algorithm.evaluations=N`; return the finished loop.
 
@@ -175,8 +174,13 @@ def resume(
     """
     run_dir = find_run(run_dir, run_dir)
     say = notify or (lambda line: None)
-    options = ReadOptions(tuple(overrides), trust_code=trust_code, notify=say, resumes=True)
-    options = replace(options, watch_features=watch_features or DEFAULT.watch)
+    options = ReadOptions(
+        tuple(overrides),
+        trust_code=trust_code,
+        notify=say,
+        watch_features=watch_features or DEFAULT.watch_features,
+        resumes=True,
+    )
     opened = open_run(run_dir, overrides, may_change=CHANGEABLE, trust_code=trust_code, write=True, notify=say)
     with interruptible(), lock(run_dir), opened as run, ExitStack() as workers:
         advise(resume_line(run_dir))
@@ -240,8 +244,9 @@ def _run(
     algorithm = experiment.algorithm(store.info.workers)
     if (free := repeatability(algorithm, store.info.workers, experiment.measures_latency)) and notify:
         notify(free)
-    for line in notices(experiment) if notify else ():
-        notify(line)  # type: ignore[misc]  # it is not None
+    if notify:
+        for line in notices(experiment):
+            notify(line)
     if (words := experiment.corrections_in_words) and notify:
         notify(f"Corrections: {words}.")
     if (note := experiment.execution.plan.note) and notify and not experiment.execution.in_process:

@@ -27,7 +27,7 @@ from nasx.planning import rules
 from nasx.planning.estimate import Estimate
 from nasx.planning.feature_time import FeatureCost, StandIns, backbone_macs, measure_features
 from nasx.planning.notices import notices
-from nasx.planning.plan import plan
+from nasx.planning.plan import plan, set_by_speed
 from nasx.planning.timing import Timing
 from nasx.runs.stored_run import DEFAULT
 from tests.planning.test_plan import write_classes
@@ -240,6 +240,23 @@ def test_a_plan_spends_its_time_on_networks_and_seeds_but_not_more(photos: Path)
     assert rounds == 1
     assert 0.6 * 144 < 6 + 5 + 1.925 * (n + 20 * rounds) <= 144  # features, start, trainings
     assert "further seed" in reasons["search.replicates"]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "expected"),
+    [
+        ("photos", [], "evaluations and replicates"),
+        ("photos", ["algorithm.evaluations=8"], "replicates"),
+        ("photos", ["algorithm.evaluations=8", "search.max_hours=null"], ""),
+        ("folder", ["space=nb201", "algorithm.evaluations=8"], ""),
+    ],
+)
+def test_settings_that_another_machine_would_derive_differently_are_named(
+    photos: Path, name: str, overrides: list[str], expected: str
+) -> None:
+    config, reasons, _ = planned(photos, *overrides, name=name)
+
+    assert set_by_speed(config, reasons) == expected
 
 
 def test_an_estimate_names_features_trainings_workers_and_start() -> None:
