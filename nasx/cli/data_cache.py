@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from nasx.cli.options import Format
 from nasx.errors import ResourceError, SettingError, did_you_mean
 from nasx.escaping import printable, to_json
 from nasx.terminal import Console, answers
@@ -26,26 +26,24 @@ DAY = 86_400  # seconds
 PICTURES = ("images-*.npy", "huggingface-*.npy")  # names of the files of resized pictures
 
 
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-
-
 def cache(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Only these: ids, or names of a backbone or a dataset."),
+        typer.Argument(metavar="NAME", help="Only these: ids, or names of a backbone or a dataset."),
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove them, except those that a process uses.")] = False,
     older_than: Annotated[
-        float | None, typer.Option(metavar="DAYS", min=0, help="Only those that were not used for so many days.")
+        float | None, typer.Option(metavar="DAYS", min=0, help="Only those that were not used for this number of days.")
     ] = None,
     directory: Annotated[
         Path | None, typer.Option("--cache", help="Directory, as in dataset.cache; by default the user's cache.")
     ] = None,
-    output: Annotated[Format, typer.Option("--format", help="json has every fact.")] = Format.TABLE,
+    output: Annotated[Format, typer.Option("--format", help="A table for people, json for programs.")] = Format.TABLE,
 ) -> None:
-    """List the features that pretrained backbones have computed, or remove them with --clear."""
+    """List the cached features of pretrained backbones, or remove them with --clear.
+
+    A command that needs features that were removed computes them again.
+    """
     from nasx.backbones.store_folder import feature_folder, list_stores  # numpy takes time to load
 
     folder = feature_folder(directory)

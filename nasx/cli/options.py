@@ -35,7 +35,9 @@ OtherDataOption = Annotated[
 TrustOption = Annotated[
     bool,
     typer.Option(
-        "--trust-code", help="Import any class that the run names, not only those of nasx and of installed packages."
+        "--trust-code",
+        help="Import any class that the run names, not only those of nasx and of installed packages; call the function "
+        "of its backbone.",
     ),
 ]
 
@@ -43,6 +45,11 @@ TrustOption = Annotated[
 NoTrainOption = Annotated[
     bool, typer.Option("--no-train", help="Do not train a network again if its weights are not kept.")
 ]
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
 
 
 class Device(StrEnum):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from nasx.cli.options import Device, DeviceOption, choose_dataset
+from nasx.cli.options import Device, DeviceOption, Format, choose_dataset
 from nasx.errors import ConfigError, NasxError, SettingError, TrialFailure
 from nasx.escaping import to_json
 from nasx.protocols import ChecksClasses
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from nasx.data.dataset import LabeledImages
     from nasx.introspection.score_model import ModelScore
     from nasx.protocols import Dataset
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
 
 
 class Part(StrEnum):

@@ -20,7 +20,8 @@ def search(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. algorithm.evaluations=200.")
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", "-c", help="Path of a config, or a name: `nasx config list`.")
+        str | None,
+        typer.Option("--config", "-c", help="Path of a config, or a name, e.g. photos: see `nasx config list`."),
     ] = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Run directory; by default a new one below runs/, with --resume the newest.")

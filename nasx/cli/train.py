@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from nasx.cli.options import (
     Device,
+    Format,
     OtherDataOption,
     TrustOption,
     choose_run,
@@ -34,15 +34,14 @@ if TYPE_CHECKING:
 AGAIN = "the same command resumes it"
 
 
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-
-
 def train(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[training=NAME] [KEY=VALUE]...", help="E.g. training.epochs=100 dataset.root=DIR."),
+        typer.Argument(
+            metavar="[training=NAME] [KEY=VALUE]...",
+            help="Recipe (default: final; backbone for networks on a backbone) and settings, e.g. training.epochs=100, "
+            "training.unfreeze=1 (also train the last stage of the backbone), dataset.root=DIR.",
+        ),
     ] = None,
     arch_id: Annotated[
         str | None, typer.Option("--arch-id", help="The network: its id, or the first digits of it.")

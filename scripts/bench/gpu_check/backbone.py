@@ -19,7 +19,6 @@ from torch import nn
 from nasx.backbones import efficientnet_lite, load
 from nasx.backbones.features import BackboneFeatures, on_features
 from nasx.backbones.pretrained import Preprocessing, Pretrained
-from nasx.data import batches
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import Pixels
 from nasx.data.dataset import LabeledImages, SearchData
@@ -31,6 +30,7 @@ from nasx.networks.backbone import unfreeze
 from nasx.spaces.backbone import BackboneSpace
 from nasx.training.fit import FitResult, fit
 from nasx.training.recipe import Recipe
+from scripts.bench.gpu_check.candidates import are_equal, streamed
 from scripts.bench.gpu_check.checking import DEVICE, IS_CUDA, check
 
 NAME = "gpu_check"
@@ -163,19 +163,15 @@ def trained_part_equals_the_whole_network() -> str:
 
 @check
 def features_in_gpu_memory_and_streamed_from_disk_train_the_same_network() -> str:
-    data, others, share = _images(), replace(_images()), batches.DATA_SHARE
-    first, placed = _trained(data)
-    batches.DATA_SHARE = 0.0  # type: ignore[misc]
-    try:
-        second, streamed = _trained(others)
-        read = on_features(second, others)[1]
+    data, others = _images(), replace(_images())
+    there, first = _trained(data)
+    with streamed():
+        here, second = _trained(others)
+        read = on_features(here, others)[1]
         assert Pixels(read.train, mean=read.mean, std=read.std, device=DEVICE).is_streamed == IS_CUDA
-    finally:
-        batches.DATA_SHARE = share  # type: ignore[misc]
-    assert placed.history == streamed.history
-    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
-    assert all(torch.equal(one, other) for one, other in pairs)
-    return f"{placed.seconds:.2f} s placed, {streamed.seconds:.2f} s streamed"
+    assert first.history == second.history
+    assert are_equal(there, here)
+    return f"{first.seconds:.2f} s from the GPU, {second.seconds:.2f} s streamed"
 
 
 @check
@@ -194,8 +190,8 @@ def last_stage_is_trained_with_cuda_graphs() -> str:
 
 @check
 def dropout_is_repeated() -> None:
-    one, other = (_trained(_images())[0].state_dict() for _ in range(2))
-    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    one, other = (_trained(_images())[0] for _ in range(2))
+    assert are_equal(one, other)
 
 
 @check
@@ -209,4 +205,4 @@ def scores_on_features() -> str:
 
 @check
 def latency() -> str:
-    return f"{measure_latency(_network().to(DEVICE), _images().shape, DEVICE)}"
+    return f"{measure_latency(_network().to(DEVICE), _images().shape, DEVICE):.2f} ms"

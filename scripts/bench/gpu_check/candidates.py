@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nasx.data import batches
 from nasx.data.augmentation import Augmentation
 from nasx.data.batches import as_tensor, normalize
 from nasx.data.dataset import LabeledImages, SearchData
@@ -95,6 +98,23 @@ def trained(
     changed = replace(setting.recipe, **(recipe or {}))
     data = data or learnable(setting)
     return network, fit(network, data, changed, augmentation=AUGMENTATION, seed=seed, device=device, **of_fit)
+
+
+@contextmanager
+def streamed() -> Iterator[None]:
+    """Stream images in the block, as if they did not fit into the GPU's memory."""
+    share = batches.DATA_SHARE
+    batches.DATA_SHARE = 0.0  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        batches.DATA_SHARE = share  # type: ignore[misc]
+
+
+def are_equal(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether the weights of two networks are bit-identical."""
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def pixels(part: LabeledImages, data: SearchData, device: torch.device = DEVICE) -> tuple[Tensor, Tensor]:

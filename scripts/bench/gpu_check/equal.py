@@ -15,7 +15,7 @@ from nasx.data.batches import Pixels
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.shap import ShapScorer
 from nasx.training.recipe import Recipe
-from scripts.bench.gpu_check.candidates import SMALL, pixels, real, trained
+from scripts.bench.gpu_check.candidates import SMALL, are_equal, pixels, real, trained
 from scripts.bench.gpu_check.checking import DEVICE, IS_CUDA, check, cuda_check
 
 CLOSE = 1e-3  # maximum difference of scores between the devices
@@ -67,7 +67,7 @@ def graphs_change_no_result() -> str:
 def the_same_seed_twice() -> str:
     (one, first), (two, second) = (trained(data=real()) for _ in range(2))
     assert first.history == second.history
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    assert are_equal(one, two)
     return "histories and weights are equal, bit for bit"
 
 

@@ -20,8 +20,7 @@ import torch
 from torch import nn
 
 import nasx
-from nasx.data import batches
-from nasx.data.batches import EvaluationBatches, TrainingBatches
+from nasx.data.batches import EvaluationBatches, TrainingBatches, place
 from nasx.diagnostics.confidence import fit_confidence
 from nasx.diagnostics.explain import explain
 from nasx.diagnostics.explain_image import explain_image
@@ -35,7 +34,16 @@ from nasx.spaces.chain import Chain
 from nasx.spaces.nb201 import NASBench201XNAS
 from nasx.training.lightning_module import Classifier
 from scripts.bench.candidate import network_of
-from scripts.bench.gpu_check.candidates import AUGMENTATION, SMALL, evaluated, learnable, pixels, trained
+from scripts.bench.gpu_check.candidates import (
+    AUGMENTATION,
+    SMALL,
+    are_equal,
+    evaluated,
+    learnable,
+    pixels,
+    streamed,
+    trained,
+)
 from scripts.bench.gpu_check.checking import CHECKS, DEVICE, IS_CUDA, check, cuda_check
 
 
@@ -77,17 +85,13 @@ def batches_stream_from_disk() -> None:
 @cuda_check
 def images_that_do_not_fit_are_streamed() -> str:
     """Compare with a training from the GPU's memory: results are bit-identical."""
-    data, others, share = learnable(), learnable(), batches.DATA_SHARE
+    data, others = learnable(), learnable()
     there, first = trained(data=data)
-    batches.DATA_SHARE = 0.0  # type: ignore[misc]
-    try:
-        streamed, second = trained(data=others)
-        assert batches.place(others.train, DEVICE)[0].device.type == "cpu"
-    finally:
-        batches.DATA_SHARE = share  # type: ignore[misc]
+    with streamed():
+        here, second = trained(data=others)
+        assert place(others.train, DEVICE)[0].device.type == "cpu"
     assert first.history == second.history
-    pairs = zip(there.state_dict().values(), streamed.state_dict().values(), strict=True)
-    assert all(torch.equal(one, other) for one, other in pairs)
+    assert are_equal(there, here)
     return f"{first.seconds:.2f} s from the GPU, {second.seconds:.2f} s streamed"
 
 
@@ -111,9 +115,9 @@ def a_training_frees_its_memory_without_garbage_collection() -> str:
 def images_are_uploaded_once() -> None:
     data = learnable()
     trained(data=data)
-    before = batches.place(data.train, DEVICE)[0].data_ptr()
+    before = place(data.train, DEVICE)[0].data_ptr()
     trained(data=data)
-    assert batches.place(data.train, DEVICE)[0].data_ptr() == before
+    assert place(data.train, DEVICE)[0].data_ptr() == before
 
 
 def _fits(name: str, *, graphed: bool, **settings: Any) -> None:
