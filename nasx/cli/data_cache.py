@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,5 +166,8 @@ def _as_record(folder: Path, stores: Sequence[StoredFeatures]) -> Mapping[str, A
 
 def _pictures(folder: Path) -> tuple[int, int]:
     """Return the number of files with resized pictures next to the features, and their bytes."""
-    files = [file for pattern in PICTURES for file in folder.parent.glob(pattern)]
-    return len(files), sum(file.stat().st_size for file in files)
+    sizes = []
+    for file in (file for pattern in PICTURES for file in folder.parent.glob(pattern)):
+        with suppress(OSError):  # removed meanwhile, or a link to nothing
+            sizes.append(file.stat().st_size)
+    return len(sizes), sum(sizes)

@@ -160,6 +160,7 @@ def test_names_cannot_control_the_terminal(tmp_path, capsys):
 
 def test_resized_pictures_in_the_same_directory_are_counted_and_kept(tmp_path, capsys):
     np.save(tmp_path / "images-0123.npy", np.zeros(1_000_000, np.uint8))
+    (tmp_path / "images-4567.npy").symlink_to("nowhere")
     _, _, err = nasx(capsys, place=tmp_path)
     assert f"{tmp_path}: 1 file of resized pictures, 1.0 MB; --clear keeps them." in err
     nasx(capsys, "--clear", place=tmp_path)
