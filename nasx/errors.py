@@ -163,6 +163,16 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def kind_and_line(error: BaseException) -> str:
+    """Return the class of an error and the first line of its message.
+
+    >>> kind_and_line(ValueError("bad\\nmore")), kind_and_line(MemoryError())
+    ('ValueError: bad', 'MemoryError')
+    """
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a sentence with the nearest match among `known`, or with the whole list if none is near.
 

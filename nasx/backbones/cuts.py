@@ -24,7 +24,7 @@ class Cut:
 
     node: fx.Node
     size: int  # number of positions of its feature maps
-    depth: int  # number of modules around it that go on after it
+    depth: int  # number of modules around it that continue after it
     is_channels_last: bool  # (n, height, width, channels) instead of (n, channels, height, width)
 
 
@@ -89,7 +89,7 @@ def _kind(shapes: Shapes) -> bool | None:
 
 
 def _depth(node: fx.Node) -> int:
-    """Return the number of modules around an operation that go on after it."""
+    """Return the number of modules around an operation that continue after it."""
     return len({*_modules_of(node)} & {*_modules_of(node.next)})
 
 

@@ -62,7 +62,7 @@ def load(weights: Path | None = None, *, trained: bool = True) -> Pretrained:
 
     Args:
         weights: file of weights of the same network; None: those of the package.
-        trained: False: leave the weights as they are drawn, which does not need the package with the weights.
+        trained: False: random weights, for which the package with the weights is not needed.
 
     Raises:
         ResourceError: if the packages of the extra `backbone` are missing.
@@ -92,7 +92,7 @@ def load(weights: Path | None = None, *, trained: bool = True) -> Pretrained:
         name=NAME,
         stages=nn.Sequential(stages).eval().requires_grad_(False),
         preprocessing=PREPROCESSING,
-        source=source if trained else "drawn weights, not trained",
+        source=source if trained else "random weights, not trained",
         license="Apache-2.0" if weights is None else "unknown",
         data="ImageNet-1k (ILSVRC 2012)" if weights is None else "unknown",
     )

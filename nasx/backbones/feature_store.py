@@ -3,8 +3,8 @@
 A store belongs to one backbone (weights, structure and preprocessing), one shape of images and one kind of device. For
 each cut it has two files to which rows are appended: the maps as float16, and a record of each row: the digest of the
 image, and a checksum of the map. A digest covers the pixels, and for an augmented view its number and the augmentation,
-so a changed picture or setting never finds old maps. Records are appended after the maps are on disk: rows of an
-interrupted computation are kept, incomplete ones are cut off when the computation goes on.
+so old maps are never read for a changed picture or setting. Records are appended after the maps are on disk: rows of an
+interrupted computation are kept, incomplete ones are removed when it is continued.
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ class FeatureStore:
         try:
             return open_features(self._maps_file(cut), (n_rows, *self.shapes[cut]))
         except (OSError, ValueError) as error:  # removed or truncated at this moment
-            raise ResourceError(f"the features in {self.directory} cannot be read ({error}).") from error
+            raise ResourceError(
+                f"the features in {self.directory} cannot be read ({error}): run the command again."
+            ) from error
 
     def _cut_off_incomplete(self, cut: str) -> None:
         """Remove maps without a record, and records without a map."""

@@ -188,7 +188,7 @@ class BackboneFeatures:
         for cut in store.shapes:
             rows, n_damaged = store.find(cut, keys)
             if n_damaged:
-                self.notify(f"{n_damaged:,} cached feature maps at {cut} are damaged: they are computed again.")
+                self.notify(f"Damaged feature maps in the cache at {cut}: {n_damaged:,}, which are computed again.")
             for position in np.flatnonzero(rows < 0).tolist():
                 missing.setdefault(keys[position], (position, set()))[1].add(cut)
         return missing

@@ -11,6 +11,7 @@ import torch
 
 from nasx.backbones import efficientnet_lite
 from nasx.backbones.pretrained import Pretrained
+from nasx.backbones.sources import KEY
 from nasx.config.backbone_names import FORMS, is_code, library_of
 from nasx.errors import SettingError, did_you_mean
 
@@ -63,7 +64,7 @@ def load_untrained(name: str) -> Pretrained:
     if name == efficientnet_lite.NAME:
         return efficientnet_lite.load(trained=False)
     if name not in NAMES:
-        raise SettingError("space.backbone", f"must be of nasx, timm or torchvision in a model file, got {name!r}")
+        raise SettingError(KEY, f"must be of nasx, timm or torchvision in a model file, got {name!r}")
     return NAMES[name](None)
 
 
@@ -89,7 +90,7 @@ def _load(name: str, weights: Path | None, stamp: Stamp | None) -> Pretrained:
         return load_factory(name, weights)
     if name in NAMES:
         return NAMES[name](weights)
-    raise SettingError("space.backbone", f"must be a known network, got {name!r}. {_hint(name)}")
+    raise SettingError(KEY, f"must be a known network, got {name!r}. {_hint(name)}")
 
 
 def _hint(name: str) -> str:

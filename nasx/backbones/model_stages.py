@@ -19,10 +19,10 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from nasx.backbones.cuts import Cut, choose, find_cuts, stage_names, works_on_tokens
+from nasx.backbones.sources import KEY
 from nasx.backbones.tracing import ShapeRecorder, trace
-from nasx.errors import SettingError, first_line
+from nasx.errors import SettingError, kind_and_line
 
-KEY: Final = "space.backbone"
 TRIED: Final = ((128, 128), (128, 192))  # images on which a network is tried; the width shows in the feature maps
 TOLERANCE: Final = 1e-4  # largest difference between the stages and the network, as a share of the largest number
 
@@ -246,4 +246,4 @@ def _is_close(a: Tensor, b: Tensor) -> bool:
 
 
 def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"[:160]
+    return kind_and_line(error)[:160]

@@ -20,15 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from nasx.backbones.pretrained import Pretrained
-from nasx.errors import NasxError, ResourceError, first_line
+from nasx.errors import NasxError, ResourceError, kind_and_line
+from nasx.extras import EXTRAS
 from nasx.files import read_bounded, write_atomically
 from nasx.networks.onnx_writer import onnx_bytes, quiet_exporters
 
-PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
+PACKAGES: Final = EXTRAS["onnx"]  # their modules have the same names
 MIN_WEIGHTS: Final = 100_000  # of a backbone; writing the graph of a smaller one takes longer than it saves
 TOLERANCE: Final = 1e-4  # largest difference from the feature maps of torch, as a share of the largest number
 MAX_BYTES: Final = 2**31  # of a graph
-SEVERE: Final = 4  # level of the messages that ONNX Runtime prints: none, errors are raised
+FATAL: Final = 4  # log level of ONNX Runtime: prints no warnings, and no errors, which it also raises
 
 MapsAt = Callable[[Tensor], dict[str, Tensor]]  # feature maps of a batch of images at each cut
 
@@ -128,7 +129,7 @@ def _open(content: bytes, images: Tensor, expected: Mapping[str, Tensor]) -> Map
         import onnxruntime  # optional dependency
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = SEVERE
+        options.log_severity_level = FATAL
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes use the cores, too
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -159,4 +160,4 @@ def _reasons() -> Iterator[None]:
     except NoGraphError:
         raise
     except Exception as error:
-        raise NoGraphError(f"{type(error).__name__}: {first_line(error)}") from error
+        raise NoGraphError(kind_and_line(error)) from error

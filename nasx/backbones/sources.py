@@ -15,7 +15,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from nasx.backbones.pretrained import Preprocessing
-from nasx.errors import DataError, NasxError, ResourceError, SettingError, did_you_mean, first_line
+from nasx.errors import DataError, NasxError, ResourceError, SettingError, did_you_mean, kind_and_line
 
 KEY: Final = "space.backbone"
 UNKNOWN: Final = "unknown"
@@ -53,7 +53,7 @@ def import_library(name: str, full: str) -> Any:
         ) from error
     except Exception as error:  # e.g. torchvision for another version of torch
         raise ResourceError(
-            f"{KEY}={full}: importing {name} failed ({type(error).__name__}: {first_line(error)}). Install a version "
+            f"{KEY}={full}: importing {name} failed ({kind_and_line(error)}). Install a version "
             f"that fits torch {torch.__version__}."
         ) from error
 
@@ -71,7 +71,7 @@ def _near(name: str, known: list[str]) -> str:
 
 
 def hub_file(repository: str, names: tuple[str, ...]) -> Path | None:
-    """Return the first file of a repository that is in the cache of Hugging Face. Never asks the network."""
+    """Return the first file of a repository that is in the cache of Hugging Face, without access to the network."""
     try:
         hub = import_module("huggingface_hub")
     except ModuleNotFoundError:  # without it there is no cache
@@ -108,10 +108,11 @@ def preprocessing_of(**values: Any) -> Preprocessing:
         found = _PREPROCESSING.validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SettingError(KEY, f"its preprocessing is invalid: {where}: {first['msg']}") from error
+        setting = ".".join(map(str, first["loc"]))
+        raise SettingError(KEY, f"has an invalid preprocessing: {setting}: {first['msg']}") from error
     if not (16 <= found.size <= 2048 and min(found.std) > 0):
-        raise SettingError(KEY, f"its preprocessing is invalid: size {found.size}, std {found.std}")
+        problem = f"size must be from 16 to 2048 and std positive, got {found.size} and {found.std}"
+        raise SettingError(KEY, f"has an invalid preprocessing: {problem}")
     return found
 
 

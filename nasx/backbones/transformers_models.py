@@ -12,17 +12,9 @@ import torch
 
 from nasx.backbones.model_stages import LastMap, single_stage, split
 from nasx.backbones.pretrained import Preprocessing, Pretrained
-from nasx.backbones.sources import (
-    KEY,
-    Source,
-    environment,
-    hub_file,
-    import_library,
-    preprocessing_of,
-    translated,
-)
+from nasx.backbones.sources import KEY, Source, environment, hub_file, import_library, preprocessing_of, translated
 from nasx.data.decoding import Interpolation
-from nasx.errors import DataError, NasxError, ResourceError, SettingError, first_line
+from nasx.errors import DataError, NasxError, ResourceError, SettingError, kind_and_line
 from nasx.files import read_bounded
 from nasx.introspection.load_model import read_state
 
@@ -66,7 +58,7 @@ def load_transformers(name: str, weights: Path | None) -> Pretrained:
 def _model(transformers: Any, directory: str, weights: Path | None) -> Any:
     """Return a backbone of transformers with its weights, which must be complete and fit.
 
-    AutoBackbone.from_pretrained would ask the network, so only the class of the backbone comes from AutoBackbone.
+    AutoBackbone.from_pretrained would access the network, so only the class of the backbone comes from AutoBackbone.
     """
     offline = {"local_files_only": True, "trust_remote_code": False}  # no code of the directory is run
     config = transformers.AutoConfig.from_pretrained(directory, **offline)
@@ -126,4 +118,4 @@ def read_preprocessing(file: Path, full: str) -> Preprocessing:
     except NasxError:
         raise
     except Exception as error:  # the file may contain anything
-        raise DataError(f"{file} of {full} is damaged: {type(error).__name__}: {first_line(error)}.") from error
+        raise DataError(f"{file} of {full} is damaged: {kind_and_line(error)}.") from error

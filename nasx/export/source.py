@@ -86,7 +86,7 @@ def _from_final(run_dir: Path, record: FinalRecord, directory: Path, options: Re
     """Load the network of the first final training."""
     training = record.trainings[0]  # not the best one: test errors must not select a network
     with open_run(run_dir, options.overrides, trust_code=options.trust_code, notify=options.notify) as run:
-        config = run.config  # knows the place of the data, which the record does not: its name may be that of a folder
+        config = run.config  # has the place of the data; the record has only their name, which may be that of a folder
     node = _placed(record.course["space"], config["space"])
     space: SearchSpace = build(node, "space")
     if problem := genotype_problem(space, record.genotype):

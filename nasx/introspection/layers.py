@@ -106,12 +106,14 @@ class _LayerObserver(TorchFunctionMode):
     ) -> Any:
         output = func(*args, **(kwargs or {}))
         function = getattr(func, "__name__", "").rstrip("_")  # relu_ is relu in place
-        inside = any(isinstance(module, Backbone) for _, module in self.running)
-        if self.running and not inside and function in CONVOLUTIONS | ACTIVATIONS:
+        if self.running and function in CONVOLUTIONS | ACTIVATIONS and not self._is_in_backbone():
             name = self._name(function)
             self.calls[name] += 1
             self.callback(name if self.calls[name] == 1 else f"{name}#{self.calls[name]}", output)
         return output
+
+    def _is_in_backbone(self) -> bool:
+        return any(isinstance(module, Backbone) for _, module in self.running)
 
     def _name(self, function: str) -> str:
         name, module = self.running[-1]

