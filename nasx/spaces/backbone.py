@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field
 
 from nasx.config.settings import checked
-from nasx.data.dataset import IMAGE_SIZES
 from nasx.errors import ArchitectureError, SettingError, did_you_mean
 from nasx.networks.edge import Edge
 from nasx.spaces.choices import Choices, Size
@@ -41,14 +40,11 @@ if TYPE_CHECKING:
 
     from nasx.backbones.pretrained import Preprocessing, Pretrained
 
-Shape = tuple[int, int, int]  # (channels, height, width)
 Pooling = Literal["average", "max", "gem"]
 Head = Literal["linear", "cosine", "hidden"]
 # Without loading the network: names of the cuts for tables and reports, from the coarsest resolution but one on
 DEFAULT_CUTS: Final[Mapping[str, tuple[str, ...]]] = {"efficientnet_lite0": ("stage5", "stage6", "stage7")}
 LAST_STAGES: Final = 3  # cuts of another backbone, by default after each of its last stages
-SIDES: Final = 32  # pixels; larger pictures are suggested in multiples
-SMALLEST_MAP: Final = 2  # pixels per side of the feature maps: on fewer, cells and poolings have nothing to choose
 CUT, PROJECTION, CELL, CELLS, POOLING, HEAD, DROPOUT = 0, 1, 2, 8, 9, 10, 11  # positions of the genes
 IDENTITY: Final = "x"  # normal form of a cell that returns its input
 
@@ -260,46 +256,16 @@ class BackboneSpace:
 
     def _cut_backbone(self, cut: str, input_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
         """Return the stages up to a cut, for images of a shape, and the channels of their feature maps."""
-        from nasx.backbones.stages import Maps, cut_stages, measure  # torch takes seconds to load
+        from nasx.backbones.stages import check_cut, cut_stages  # torch takes seconds to load
         from nasx.networks.backbone import Backbone
 
         pretrained = self.pretrained()
         if unknown := [name for name in self.cuts if name not in pretrained.stage_names]:
             hint = did_you_mean(unknown[0], pretrained.stage_names)
             raise SettingError("space.cuts", f"must be stages of {self.backbone}, got {unknown[0]!r}. {hint}")
-        maps: Maps = measure(pretrained, input_shape)
-        channels, height, width = maps.get(cut, (0, 0, 0))
-        if min(height, width) < SMALLEST_MAP:
-            sides = (side for side in range(SIDES, IMAGE_SIZES[1] + 1, SIDES) if side > input_shape[1])
-            least = next((s for s in sides if _is_large(measure(pretrained, (3, s, s)).get(cut))), None)
-            raise SettingError("space.cuts", _too_small(cut, maps, input_shape, least))
+        channels, _, _ = check_cut(pretrained, cut, input_shape)
         stages = cut_stages(pretrained, cut, input_shape[0])
         return Backbone(copy.deepcopy(stages), digest=pretrained.digest), channels
-
-
-def _is_large(maps: Shape | None) -> bool:
-    """Return whether feature maps of a shape are large enough; None: there are none."""
-    return maps is not None and min(maps[1:]) >= SMALLEST_MAP
-
-
-def _too_small(cut: str, maps: Mapping[str, Shape], input_shape: Shape, least: int | None) -> str:
-    """Return what is wrong if the feature maps at a cut are too small, and what to do.
-
-    Args:
-        cut: name of the stage.
-        maps: shapes of the maps after the stages, as far as there are any.
-        input_shape: of the pictures.
-        least: side of pictures that are large enough; None: there is none.
-    """
-    pictures = f"pictures of {input_shape[1]} x {input_shape[2]}"
-    problem = f"{pictures} are too small for {cut}"
-    if cut in maps:
-        problem = f"after {cut}, {pictures} are {maps[cut][1]} x {maps[cut][2]}"
-    larger = [f"use larger pictures (dataset.image_size={least})"] if least else []
-    deepest = [name for name, shape in maps.items() if _is_large(shape)]
-    earlier = [f"cut earlier: space.cuts=[{deepest[-1]}]"] if deepest else []
-    advice = " or ".join(larger + earlier) or "use another backbone"
-    return f"must leave feature maps of at least {SMALLEST_MAP} x {SMALLEST_MAP} pixels: {problem}; {advice}"
 
 
 _WORDS: Final = {
