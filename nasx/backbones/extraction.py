@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from nasx.backbones.onnx_stages import MapsAt, NoGraphError, maps_at, open_stages, uses_onnx
 from nasx.backbones.pretrained import Preprocessing, Pretrained
 from nasx.backbones.stages import cut_stages
-from nasx.backbones.store_folder import Notify, use_store
+from nasx.backbones.store_folder import Notify, record_backbone, use_store
 from nasx.data.augmentation import Augmentation, augment
 from nasx.data.batches import as_tensor, normalize
 from nasx.data.dataset import LabeledImages
@@ -66,6 +66,7 @@ class MapExtractor:
         self.device = torch.device(device)
         self.batch_size: Final = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
         self._use = use_store(directory)
+        record_backbone(directory, pretrained.name, images.shape)
         self._maps_at = self._stages(pretrained, images.shape, cuts, directory, notify)
 
     def _stages(

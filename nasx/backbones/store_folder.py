@@ -134,6 +134,19 @@ def record_dataset(directory: Path, backbone: str, shape: Shape, dataset: str) -
         write_record(directory / _ABOUT, About(backbone, shape, (*datasets, dataset)), _ABOUT_RECORD)
 
 
+def record_backbone(directory: Path, backbone: str, shape: Shape) -> None:
+    """Record the facts about a store before it has features: it may contain a graph only.
+
+    Args:
+        directory: of the store.
+        backbone: its name.
+        shape: of the images.
+    """
+    if not (directory / _ABOUT).exists():
+        with suppress(ResourceError):  # a cache that may only be read
+            write_record(directory / _ABOUT, About(backbone, shape), _ABOUT_RECORD)
+
+
 def list_stores(folder: Path) -> list[StoredFeatures]:
     """Return the stores in a folder, the last used first.
 

@@ -344,6 +344,15 @@ def test_a_damaged_description_does_not_matter(cache, content):
     assert store_folder.list_stores(cache.folder)[0].maps == {"third": 10}
 
 
+def test_a_store_whose_maps_were_only_timed_has_a_description(cache):
+    assert cache.source().seconds_per_image(pictures(4), ["third"]) > 0
+    (store,) = store_folder.list_stores(cache.folder)
+    assert store.about == store_folder.About("tiny", (3, 16, 16), ())
+    assert store.maps == {}
+    cache.source().at("third", pictures(4))
+    assert store_folder.list_stores(cache.folder)[0].about.datasets == ("photos",)
+
+
 # --- disk
 
 
