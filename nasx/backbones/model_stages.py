@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 from nasx.backbones.cuts import Cut, choose, find_cuts, stage_names, works_on_tokens
 from nasx.backbones.sources import KEY
 from nasx.backbones.tracing import ShapeRecorder, trace
+from nasx.data.dataset import IMAGE_SIZES
 from nasx.errors import SettingError, kind_and_line
 
 TRIED: Final = ((128, 128), (128, 192))  # images on which a network is tried; the width shows in the feature maps
@@ -116,7 +117,10 @@ def single_stage(model: nn.Module, name: str, size: int, stage: str) -> nn.Seque
 
 
 def _of_one_size(stages: nn.Sequential, name: str, size: int) -> nn.Sequential:
-    """Return stages of which the first refuses images of another size."""
+    """Return stages of which the first refuses images of another size. Raises SettingError if none can be so large."""
+    if size > (most := IMAGE_SIZES[1]):
+        problem = f"it reads only images of {size} x {size} pixels, and nasx at most {most} x {most}"
+        raise SettingError(KEY, f"cannot use {name}: {problem}")
     first, *others = stages.named_children()
     check = nn.Sequential(OneSize(name, size), first[1])
     return nn.Sequential(OrderedDict([(first[0], check), *others]))

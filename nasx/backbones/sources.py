@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -59,6 +59,7 @@ def import_library(name: str, full: str) -> Any:
 
 
 def check_name(name: str, known: list[str], library: str) -> None:
+    """Raise SettingError if a library has no network of a name."""
     if name not in known:
         hint = did_you_mean(name, known) if len(known) < 10 else _near(name, known)
         raise SettingError(KEY, f"{library} has no network {name!r}. {hint}".rstrip())
@@ -93,7 +94,13 @@ def torch_hub_file(url: str) -> Path | None:
     return file if url and file.is_file() else None
 
 
-def absent(full: str, code: str) -> Path:
+def absent(full: str, code: str) -> NoReturn:
+    """Raise ResourceError for weights that are not on this machine.
+
+    Args:
+        full: name of the backbone.
+        code: Python code that downloads them.
+    """
     raise ResourceError(
         f"{KEY}={full}: its weights are not on this machine, and nasx downloads none. Download them once: "
         f'python -c "{code}", or name a file: space.weights=FILE.'

@@ -45,7 +45,8 @@ def place(images: LabeledImages, device: torch.device, gpu_share: float = 1.0) -
         gpu_share: share of the GPU memory, in (0, 1], that this process may use.
 
     Returns:
-        images, uint8 (n, channels, height, width), and labels, int64 (n,).
+        images, uint8 (n, channels, height, width), or feature maps, float16 (rows, channels, height, width); and
+        labels, int64 (n,).
     """
     host = as_tensor(images.images), as_tensor(images.labels)
     if device.type == "cpu":
@@ -182,13 +183,13 @@ class Pixels:
         return found
 
     def gather(self, index: int | slice | Tensor) -> Tensor:
-        """Return images as stored, uint8; in pinned memory if they are copied from the host to a GPU."""
+        """Return images as stored, uint8, or maps, float16; in pinned memory if they are copied from the host to a GPU."""
         if isinstance(index, Tensor):
             index = index.to(self.images.device)
         rows: int | slice | Tensor = index if self._rows is None else self._rows[index]
         if isinstance(rows, Tensor):
             # index_select: 15 times faster than images[indices] for uint8 images
-            images = self.images.index_select(0, rows.reshape(-1).to(self.images.device))
+            images = self.images.index_select(0, rows.reshape(-1))
             images = images if rows.dim() else images[0]
         else:
             images = self.images[rows]

@@ -141,6 +141,13 @@ def test_a_network_for_one_size_refuses_others_by_the_setting_to_change():
         stages(seeded(0, 1, 3, 32, 32))
 
 
+def test_a_network_for_one_size_that_no_image_can_have_is_refused():
+    network = OneSizeOnly()
+    network.positions = nn.Parameter(torch.ones(1, 4, 120, 120))
+    with pytest.raises(SettingError, match=r"cannot use mine: it reads only images of 240 x 240 .* at most 224 x 224$"):
+        split(network, "mine", 240)
+
+
 class Untraceable(nn.Module):
     def forward(self, x):
         return x if x.sum() > 0 else -x
