@@ -183,7 +183,7 @@ class Pixels:
         return found
 
     def gather(self, index: int | slice | Tensor) -> Tensor:
-        """Return images as stored, uint8, or maps, float16; in pinned memory if they are copied from the host to a GPU."""
+        """Return images as stored, uint8, or maps, float16; in pinned memory if copied from the host to a GPU."""
         if isinstance(index, Tensor):
             index = index.to(self.images.device)
         rows: int | slice | Tensor = index if self._rows is None else self._rows[index]
