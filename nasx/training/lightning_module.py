@@ -132,8 +132,6 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         recipe = self.recipe
         optimizer = torch.optim.SGD(
             self._parameter_groups(),
-            # a captured step reads the rate from a tensor
-            lr=torch.tensor(recipe.learning_rate, device=self.device) if self.cuda_graphs else recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=recipe.momentum > 0,
@@ -152,7 +150,11 @@ class Classifier(pl.LightningModule):  # type: ignore[misc]
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         own = {"params": [p for p in trained if id(p) not in slow], "rate": 1.0}
         pretrained = {"params": [p for p in trained if id(p) in slow], "rate": self.recipe.unfreeze_rate}
-        return [group for group in (own, pretrained) if group["params"]]
+        groups = [group for group in (own, pretrained) if group["params"]]
+        for group in groups:  # a captured step reads the rate from a tensor: torch would share one between the groups
+            rate = self.recipe.learning_rate
+            group["lr"] = torch.tensor(rate, device=self.device) if self.cuda_graphs else rate
+        return groups
 
     def on_train_start(self) -> None:
         if self.cuda_graphs:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections import Counter
+from collections import Counter, OrderedDict
 from contextlib import nullcontext, suppress
 
 import pytest
@@ -25,6 +25,7 @@ from nasx.evaluation.train_and_score import EvaluationSpec, evaluate
 from nasx.introspection.activations import ActivationScorer
 from nasx.introspection.regularizer import BatchSimilarity
 from nasx.introspection.shap import ShapScorer
+from nasx.networks.backbone import Backbone
 from nasx.spaces.nb201 import NASBench201
 from nasx.training import cuda_graphs
 from nasx.training import fit as fit_module
@@ -198,6 +199,31 @@ def test_graphs_change_no_result(captures, changes):
         assert one == pytest.approx(other, rel=1e-5)
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(graphed.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def with_unfrozen_stage() -> torch.nn.Sequential:
+    """Return a network whose backbone has a frozen and a trained stage."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        stages = OrderedDict(first=torch.nn.Conv2d(1, 4, 3, padding=1), last=torch.nn.Conv2d(4, 4, 3, 2, 1))
+        head = [torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(3), torch.nn.Flatten(), torch.nn.Linear(36, 4)]
+        backbone = Backbone(torch.nn.Sequential(stages), n_trained=1)
+        return torch.nn.Sequential(OrderedDict(backbone=backbone, head=torch.nn.Sequential(*head)))
+
+
+def test_graphs_change_no_learning_rate_of_an_unfrozen_stage(captures):
+    plain, _ = fitted(cuda_graphs=False, net=with_unfrozen_stage())
+    graphed, found = fitted(cuda_graphs=True, net=with_unfrozen_stage())
+    assert found.graphed
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(graphed.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_learning_rate_of_an_unfrozen_stage_is_its_share_of_that_of_the_head():
+    before = with_unfrozen_stage().state_dict()
+    after = fitted(net=with_unfrozen_stage(), unfreeze_rate=0.0)[0].state_dict()
+    changed = {name.removesuffix(".weight") for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {"head.3", "head.3.bias"}
 
 
 def test_graphs_are_the_default_if_they_pay(captures, monkeypatch):
