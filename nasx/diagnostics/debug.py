@@ -73,7 +73,7 @@ def debug(
             None: that of the network itself.
         seed: of the folds in which confidences are calibrated.
     """
-    centroids, trained_on, held_out = _look_at(network, data)
+    centroids, trained_on, held_out = _compare_all(network, data)
     return diagnose(
         centroids,
         trained_on,
@@ -126,9 +126,9 @@ def diagnose(
             held_out,
             train,
             validation,
-            out_of_sample,
-            seed,
-            (int((~is_correct).sum()), len(is_correct)),
+            out_of_sample=out_of_sample,
+            errors=(int((~is_correct).sum()), len(is_correct)),
+            seed=seed,
         ),
         distances=distances,
     )
@@ -146,13 +146,22 @@ def suspects_of(
             None: that of the network itself.
         seed: of the estimate of the number of errors.
     """
-    centroids, trained_on, held_out = _look_at(network, data)
+    centroids, trained_on, held_out = _compare_all(network, data)
     wrong = held_out.logits.argmax(axis=1) != data.validation.labels
     errors = int(wrong.sum()), len(wrong)
-    return _suspects(centroids, trained_on, held_out, data.train, data.validation, out_of_sample, seed, errors)
+    return _suspects(
+        centroids,
+        trained_on,
+        held_out,
+        data.train,
+        data.validation,
+        out_of_sample=out_of_sample,
+        errors=errors,
+        seed=seed,
+    )
 
 
-def _look_at(network: nn.Module, data: SearchData) -> tuple[Centroids, Comparison, Comparison]:
+def _compare_all(network: nn.Module, data: SearchData) -> tuple[Centroids, Comparison, Comparison]:
     """Return the centroids of the training images, and the comparisons of training and validation images with them.
 
     Those of a network with a frozen backbone are computed from its features.
@@ -169,11 +178,15 @@ def _suspects(
     held_out: Comparison,
     train: LabeledImages,
     validation: LabeledImages | None,
+    *,
     out_of_sample: NDArray[np.float64] | None,
-    seed: int,
     errors: tuple[int, int],
+    seed: int,
 ) -> Suspects:
-    """Return the suspects; images of the training part are not part of the class mean that they are compared with."""
+    """Return the suspects, as `diagnose`; `errors`: of the network, and number of the validation images.
+
+    A training image is not part of the class mean that it is compared with.
+    """
     own = softmax(trained_on.logits, axis=1) if out_of_sample is None else out_of_sample
     distance = suspicion(leave_one_out_distances(trained_on, train.labels, centroids), train.labels).values
     is_out = np.full(len(train), out_of_sample is not None)

@@ -51,7 +51,7 @@ def explain(
 ) -> Explanation:
     """Explain a network on the validation images; the network is not changed.
 
-    SHAP values of images are computed through the whole network; everything behind a frozen backbone on its features.
+    With a frozen backbone, only the SHAP values of images pass through the whole network; all else uses its features.
 
     Args:
         network: trained.
@@ -201,9 +201,7 @@ def _explained_samples(
     seed: int,
     report: Callable[[str], None] | None,
 ) -> tuple[ExplainedSample, ...]:
-    """Return samples with their SHAP values.
-
-    Each has those of its predicted class, and of its rival: the true class, or the runner-up.
+    """Return samples with the SHAP values of their predicted classes and rivals.
 
     Args:
         network: trained.
@@ -211,16 +209,12 @@ def _explained_samples(
         references: indices of the training images that are the background.
         picked: kind and index of each sample.
         probabilities: of the validation images.
-        draws: gradients per image and class.
+        draws: gradients per image and class; fewer through a backbone.
         seed: of the draws.
         report: receives the progress in words.
     """
     normalized = partial(Pixels, mean=data.mean, std=data.std, device=next(network.parameters()).device)
-    background, pixels, images = (
-        normalized(data.train.take(references))[:],
-        normalized(data.validation),
-        data.validation,
-    )
+    background, pixels = normalized(data.train.take(references))[:], normalized(data.validation)
     started, samples = time.monotonic(), []
     with evaluation_mode(network):
         for number, (kind, i) in enumerate(picked):
@@ -228,22 +222,28 @@ def _explained_samples(
                 left = (time.monotonic() - started) * (len(picked) / number - 1) if number else None
                 eta = "" if left is None else f", ETA {left:.0f} s"
                 report(f"SHAP values: image {number + 1} of {len(picked)}{eta}")
-            label, (runner_up, predicted) = int(images.labels[i]), np.argsort(probabilities[i])[-2:].tolist()
-            rival = {SampleKind.CORRECT: [], SampleKind.INCORRECT: [label], SampleKind.UNCERTAIN: [runner_up]}[kind]
-            classes = [predicted, *rival]
+            label = int(data.validation.labels[i])
+            classes = _explained_classes(kind, label, probabilities[i])
             values = shap_images(network, pixels[i], background, classes, draws=draws, seed=seed)
             samples.append(
                 ExplainedSample(
                     kind=kind,
                     index=i,
-                    image=images.images[i],
+                    image=data.validation.images[i],
                     label=label,
-                    predicted=predicted,
-                    confidence=float(probabilities[i, predicted]),
+                    predicted=classes[0],
+                    confidence=float(probabilities[i, classes[0]]),
                     attributions=dict(zip(classes, values.sum(axis=1), strict=True)),
                 )
             )
     return tuple(samples)
+
+
+def _explained_classes(kind: SampleKind, label: int, probabilities: NDArray[np.float64]) -> list[int]:
+    """Return the predicted class, and its rival if the sample has one: the true class, or the runner-up."""
+    runner_up, predicted = np.argsort(probabilities)[-2:].tolist()
+    rival = {SampleKind.CORRECT: [], SampleKind.INCORRECT: [label], SampleKind.UNCERTAIN: [runner_up]}[kind]
+    return [predicted, *rival]
 
 
 def _completeness(samples: Sequence[ExplainedSample], gaps: Tensor) -> float:

@@ -32,7 +32,7 @@ class Judgement(StrEnum):
     FOUND = "found"  # wrong labels are probable, and the list finds them
     CLEAN = "clean"  # no more suspects than in a dataset without wrong labels
     WEAK = "weak"  # the network is too weak for the list to mean anything
-    UNKNOWN = "unknown"  # most images are judged by a network that may have learned their labels by heart
+    UNKNOWN = "unknown"  # the network may have learned wrong labels by heart, and then confirms them
 
 
 @dataclass(frozen=True, eq=False)
