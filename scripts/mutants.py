@@ -40,7 +40,7 @@ from scripts.mutants_coverage import Tests, lines_of_tests
 from scripts.mutants_operators import Mutant, mutants_of
 
 CORE: Final = (
-    *("nasx/pareto.py", "nasx/trial.py", "nasx/experiment.py", "nasx/files.py", "nasx/config/settings.py"),
+    *("nasx/pareto.py", "nasx/trial.py", "nasx/experiment/*.py", "nasx/files.py", "nasx/config/settings.py"),
     *("nasx/algorithms/*.py", "nasx/evaluation/*.py", "nasx/networks/*.py", "nasx/spaces/*.py"),
     *(f"nasx/execution/{name}.py" for name in ("loop", "replay", "budget", "candidates", "replicates", "jobs")),
     *("nasx/execution/front.py", "nasx/execution/workers.py", "nasx/execution/limits.py", "nasx/workflows/search.py"),

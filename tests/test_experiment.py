@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import nasx.experiment
+import nasx.experiment.experiment
 from nasx.algorithms.nsga2 import NSGA2
 from nasx.cli.main import main
 from nasx.config.compose import compose
@@ -65,13 +65,13 @@ def test_other_algorithms_are_repeatable():
 
 def test_a_search_checks_the_root_of_its_config_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    read, checks = nasx.experiment.read_config, []
+    read, checks = nasx.experiment.experiment.read_config, []
 
     def counted(config):
         checks.append(config["name"])
         return read(config)
 
-    monkeypatch.setattr("nasx.experiment.read_config", counted)
+    monkeypatch.setattr("nasx.experiment.experiment.read_config", counted)
     monkeypatch.setattr("nasx.config.compose.read_config", counted)
 
     assert main(["search", "--config=lines", "--dry-run", "execution=serial", "dataset.train_images=60"]) == 0

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import platform
-import random
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nasx import places
-from nasx.config.components import build, file_settings
+from nasx.config.components import build
 from nasx.config.schema import ExperimentConfig, read_config
-from nasx.errors import ConfigError, DataError, NasxError, SettingError
+from nasx.errors import ConfigError, DataError, SettingError
 from nasx.execution.imports import gc_paused
+from nasx.experiment.backbone import backbone_content, with_features
+from nasx.experiment.checks import check_gpu_budget, check_scorers
+from nasx.experiment.content import describe_files, known_of_older, place_of
+from nasx.experiment.corrections import CORRECTIONS_KEY, report_edit
 from nasx.protocols import (
     AcceptsInitial,
     ChecksClasses,
-    ChecksNetworks,
     Dataset,
     Execution,
     HasBackbone,
     HasPlaces,
     Problem,
     ReportsNoise,
-    ReportsOrderDependence,
     Scorer,
     SearchAlgorithm,
     SearchSpace,
 )
 from nasx.runs.check import genotype_problem
 from nasx.runs.directory import CORRECTIONS_COPY, file_in
-from nasx.runs.rows import DataRecord, RunInfo
+from nasx.runs.rows import DataRecord
 from nasx.runs.stored_run import (
     DEFAULT,
     FILE,
@@ -60,11 +59,6 @@ if TYPE_CHECKING:
     from nasx.evaluation.tabular import TabularEvaluation
     from nasx.evaluation.train_and_score import EvaluationSpec
     from nasx.training.recipe import Recipe
-
-CORRECTIONS_KEY = "dataset.corrections"
-SAMPLED = 8  # random networks at most that scorers are checked with, before the first training
-SAMPLED_IMAGES = 4
-MAX_DRAWN = 1000  # genotypes that are drawn for them
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +108,7 @@ class Experiment:
         copy = None
         if config.dataset.get("corrections") is not None and not {"dataset", CORRECTIONS_KEY} & set(run.named):
             copy = file_in(run.run_dir, CORRECTIONS_COPY)
-        recorded = run.data or _known_of_older(run.info)
+        recorded = run.data or known_of_older(run.info)
         return cls(config, recorded=recorded, options=options, corrections_copy=copy)
 
     # --- components
@@ -200,7 +194,7 @@ class Experiment:
     def _build(self, node: Mapping[str, Any], key: str) -> Any:
         """Build a component after comparing the files that it reads with those of the run."""
         if self.recorded:
-            files = _describe_files(node, key)
+            files = describe_files(node, key)
             self._compare(files)
             gone = [part for part in self.recorded if part.startswith(f"{FILE}{key}.") and part not in files]
             self._report(f"the {gone[0]} is gone" if gone else "")
@@ -230,7 +224,8 @@ class Experiment:
 
         images = self.dataset.train()
         content = describe_images(images)
-        content |= self._backbone_content()
+        if isinstance(self.space, HasBackbone):
+            content |= backbone_content(self.space)
         self._compare(content)  # before corrections and split, which may fail for other data
         applied = self._apply(images)
         content |= self._corrections_content(applied)
@@ -239,44 +234,26 @@ class Experiment:
             content[SPLIT] = describe_split(*parts)
             self._compare({SPLIT: content[SPLIT]})
         if applied is None:
-            return _Images(self._for_backbone(cut(images, *parts)), content, None)
+            return _Images(self._with_features(cut(images, *parts)), content, None)
         for part, name in zip(parts, ("training", self.held_out), strict=True):
             require_classes(applied, part, name)
         kept = [applied.kept(part) for part in parts]
-        return _Images(self._for_backbone(cut(applied.relabeled, *kept)), content, applied)
+        return _Images(self._with_features(cut(applied.relabeled, *kept)), content, applied)
 
     # --- backbone
 
-    def _for_backbone(self, data: SearchData) -> SearchData:
-        """Return the data with the normalization of the space's backbone, and a source of its features."""
+    def _with_features(self, data: SearchData) -> SearchData:
+        """Return the data with a source of features, if the space has a backbone."""
         if not isinstance(self.space, HasBackbone):
             return data
-        from nasx.backbones.extraction import input_scale  # torch takes seconds to load
-        from nasx.backbones.features import BackboneFeatures
-        from nasx.backbones.store_folder import feature_folder
-        from nasx.data.files import expand
-        from nasx.evaluation.train_and_score import resolve_device
-
-        pretrained, cache = self.space.pretrained(), self.config.dataset.get("cache")
-        mean, std = input_scale(pretrained.preprocessing, data.shape[0])
-        features = BackboneFeatures(
+        return with_features(
+            data,
             self.space,
-            feature_folder(expand(cache) if cache else None),
-            self.dataset.name,
-            resolve_device(str(self.config.execution.get("device", "auto"))).type,
-            self.options.watch_features,
-            self.options.notify,
+            dataset=self.dataset.name,
+            cache=self.config.dataset.get("cache"),
+            device=str(self.config.execution.get("device", "auto")),
+            options=self.options,
         )
-        return replace(data, mean=mean, std=std, features=features)
-
-    def _backbone_content(self) -> dict[str, Content]:
-        """Return the content of the weights of the space's backbone; none if it has no backbone."""
-        from nasx.data.digest import BACKBONE, Content  # numpy takes time to load
-
-        if not isinstance(self.space, HasBackbone):
-            return {}
-        pretrained = self.space.pretrained()
-        return {BACKBONE: Content(pretrained.digest, {"name": pretrained.name, "weights": pretrained.n_weights})}
 
     def compute_features(self) -> None:
         """Compute the features on which the networks of a search are trained, if its space has a backbone.
@@ -285,11 +262,9 @@ class Experiment:
             SettingError: if the backbone cannot be used for these images.
             ResourceError: if there is no room for the features.
         """
-        if not isinstance(self.space, HasBackbone):
-            if n_stages := self.recipe.unfreeze:
-                raise SettingError("training.unfreeze", f"needs a space with a backbone, got {n_stages}; set it to 0")
-            return
         self.check_backbone()
+        if not isinstance(self.space, HasBackbone):
+            return
         data, cuts = self.data, self.frozen_cuts
         self.features.prepare(data.train, cuts, views=self.recipe.views, augmentation=self.dataset.augmentation)
         self.features.prepare(data.validation, cuts)
@@ -311,8 +286,13 @@ class Experiment:
         return frozen_cuts(self.space.pretrained().stage_names, self.space.cuts, self.recipe.unfreeze)
 
     def check_backbone(self) -> None:
-        """Raise SettingError if a cut is none of the backbone, or the images are too small for it."""
+        """Raise SettingError if a cut is none of the backbone, or the images are too small for it.
+
+        Without a backbone: if stages of it are to be trained.
+        """
         if not isinstance(self.space, HasBackbone):
+            if n_stages := self.recipe.unfreeze:
+                raise SettingError("training.unfreeze", f"needs a space with a backbone, got {n_stages}; set it to 0")
             return
         genes = [0] * len(self.space.gene_sizes)
         for cut in range(self.space.gene_sizes[0]):
@@ -354,34 +334,9 @@ class Experiment:
             record = self.recorded.get(CORRECTIONS)
             before = NO_CORRECTIONS if record is None else Content(record.digest, record.facts)
             self._report(find_difference({CORRECTIONS: before}, {CORRECTIONS: now}))
-            self._report_edited(now, applied)
+            if applied is not None and self.corrections_copy is not None:
+                report_edit(self.config.dataset, self.corrections_copy, self.dataset, applied, self.options)
         return {} if applied is None else {CORRECTIONS: now}
-
-    def _report_edited(self, ours: Content, applied: Applied | None) -> None:
-        """Say that the file of the corrections has been edited since the run was started; a resumed search refuses."""
-        from nasx.data.corrected import apply, configured_file  # numpy takes time to load
-        from nasx.data.corrections import read_corrections
-        from nasx.data.digest import CORRECTIONS, find_difference
-
-        copy, file = self.corrections_copy, self.config.dataset.get("corrections")
-        if applied is None or copy is None or not copy.exists():
-            return
-        try:
-            original = configured_file(self.config.dataset)
-            if original is None or not original.exists():  # another machine, or tidied up: the copy suffices
-                return
-            now = apply(read_corrections(original), self.dataset, applied.original).content
-            difference = find_difference({CORRECTIONS: ours}, {CORRECTIONS: now})
-        except NasxError as error:
-            difference = str(error).rstrip(".")
-        difference = difference.removeprefix("the corrections differ ").strip("()")
-        if difference and self.options.resumes:
-            raise DataError(
-                f"{file} has changed since the run was started: {difference}. Start a new search with it, or resume "
-                f"with the run's copy: {CORRECTIONS_KEY}={copy}."
-            )
-        if difference:
-            self.options.notify(f"{file} has changed since the run was started ({difference}): the run's copy is used.")
 
     @property
     def corrections_in_words(self) -> str:
@@ -426,7 +381,7 @@ class Experiment:
         if not difference:
             return
         if not self.options.other_data:
-            place = _place_of(difference)
+            place = place_of(difference)
             raise DataError(
                 f"the data are not those of the run: {difference}. Name the place of the run's data, as in "
                 f"{place}, restore them, or start a new run."
@@ -453,7 +408,7 @@ class Experiment:
             nodes |= {f"also_scored.{name}": node for name, node in config.also_scored.items()}
         found: dict[str, Content] = {}
         for key, node in nodes.items():
-            found |= _describe_files(node, key)
+            found |= describe_files(node, key)
         found |= {"table": cast(Any, self.evaluate).content()} if self.table is not None else self._images.content
         records = [DataRecord(part, each.digest, each.facts) for part, each in found.items()]
         return [*records, self._places([part.removeprefix(FILE) for part in found if part.startswith(FILE)])]
@@ -519,11 +474,13 @@ class Experiment:
             return answers
         from nasx.evaluation.train_and_score import evaluate  # torch takes seconds to load
 
-        for scorer in (self.scorer, *self.also_scored):
+        scorers = {"scorer": self.scorer}
+        scorers |= {f"also_scored.{n}": s for n, s in zip(self.config.also_scored, self.also_scored, strict=True)}
+        for scorer in scorers.values():
             # scorers receive labels only: class names of a user's similarities can be checked only here
             if isinstance(scorer, ChecksClasses):
                 scorer.check_classes(self.data.train.class_names)
-        self._check_networks()
+        check_scorers(scorers, self.space, self.data.shape, partial(self.untrained, seed=0))
         self.check_backbone()
         plan = self.execution.plan
         spec = replace(
@@ -537,40 +494,6 @@ class Experiment:
             latency=self.measures_latency,
         )
         return partial(evaluate, spec=spec, data=self.data)
-
-    def _check_networks(self) -> None:
-        """Raise ConfigError if a scorer fits none of a few random networks: every trial would fail."""
-        scorers = {"scorer": self.scorer}
-        scorers |= {f"also_scored.{n}": s for n, s in zip(self.config.also_scored, self.also_scored, strict=True)}
-        checked = {key: scorer for key, scorer in scorers.items() if isinstance(scorer, ChecksNetworks)}
-        problem: ConfigError | None = None
-        for genotype in self._samples() if checked else ():
-            if (problem := self._misfit(checked, genotype)) is None:
-                return
-        if problem is not None:
-            raise problem
-
-    def _misfit(self, scorers: Mapping[str, ChecksNetworks], genotype: Genotype) -> ConfigError | None:
-        """Return the error of the first scorer that does not fit a network; None if all do."""
-        import torch  # it takes seconds to load
-
-        try:
-            network = self.untrained(genotype, seed=0)
-        except Exception:  # of a user's space: the trials report it, with its traceback
-            return None
-        images = torch.randn(SAMPLED_IMAGES, *self.data.shape, generator=torch.Generator().manual_seed(0))
-        for key, scorer in scorers.items():
-            try:
-                scorer.check_network(network, images)
-            except SettingError as problem:
-                return ConfigError(f"{key} does not fit the networks of the space {self.space.name}: {problem}")
-        return None
-
-    def _samples(self) -> list[Genotype]:
-        """Return some random connected genotypes, the same ones each time; none if it is hard to find one."""
-        numbers = random.Random(0)
-        drawn = (tuple(numbers.randrange(size) for size in self.space.gene_sizes) for _ in range(MAX_DRAWN))
-        return list(islice((self.space.canonical(g) for g in drawn if self.space.is_connected(g)), SAMPLED))
 
     # --- networks
 
@@ -619,64 +542,3 @@ def made_ready(
     if compute_features and experiment.table is None:
         experiment.compute_features()
     return experiment
-
-
-def _known_of_older(info: RunInfo) -> dict[str, DataRecord]:
-    """Return what the journal of an older version knows of its data: the names of the classes."""
-    from nasx.data.digest import CLASSES, describe_classes  # numpy takes time to load
-
-    if not info.class_names:
-        return {}
-    found = describe_classes(info.class_names)
-    return {CLASSES: DataRecord(CLASSES, found.digest, found.facts)}
-
-
-def _place_of(difference: str) -> str:
-    """Return an override that names another place of the data that differ."""
-    if found := re.match(rf"the {FILE}([\w.]+) ", difference):
-        return f"{found[1]}=FILE"
-    return "space.weights=FILE" if difference.startswith("the backbone ") else "dataset.root=DIR"
-
-
-def _describe_files(node: Mapping[str, Any], key: str) -> dict[str, Content]:
-    """Return the content of the files that a component reads. Raises DataError if one cannot be read."""
-    from nasx.data.digest import describe_file  # numpy takes time to load
-
-    found = {}
-    for setting, file in file_settings(node, key).items():
-        try:
-            if file.is_file():
-                found[f"{FILE}{setting}"] = describe_file(file)
-        except OSError as error:
-            raise DataError(f"{setting}: {file} cannot be read: {error.strerror or error}.") from error
-    return found
-
-
-def repeatability(algorithm: SearchAlgorithm, workers: int, measured: bool = False) -> str:
-    """Return a sentence if the search will not repeat from its seed, with the setting that makes it; else "".
-
-    Args:
-        algorithm: of the search.
-        workers: trials at a time.
-        measured: whether results depend on measured times.
-    """
-    if measured:
-        return (
-            "latency is measured: it depends on the machine and on what else runs on it. The search resumes exactly, "
-            "but does not repeat from its seed; the objective macs does."
-        )
-    if not (isinstance(algorithm, ReportsOrderDependence) and algorithm.depends_on_order):
-        return ""
-    return (
-        f"{workers} workers: networks are bred in the order in which trainings end (free running). The search resumes "
-        "exactly, but does not repeat from its seed; algorithm.mode=steady_state does."
-    )
-
-
-def check_gpu_budget(experiment: Experiment) -> None:
-    """Raise ConfigError if GPU-hours are to be counted and trials run on the CPU."""
-    if experiment.config.search.max_gpu_hours is not None and not experiment.execution.plan.gpus:
-        raise ConfigError(
-            "search.max_gpu_hours counts the time that trials hold GPUs, but these trials run on the CPU: set "
-            "search.max_hours instead, or let them use GPUs by execution.device and execution.gpus_per_trial."
-        )
