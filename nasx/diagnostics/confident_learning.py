@@ -107,7 +107,7 @@ class ErrorEstimate:
 
 
 def largest_share(found: int, n: int) -> float:
-    """Return the upper end of the 95 % interval of a share of which `found` of n were observed (Clopper and Pearson).
+    """Return the one-sided 95 % upper confidence limit of a share: `found` of n were observed (Clopper and Pearson).
 
     >>> round(largest_share(0, 22), 3), largest_share(0, 0)
     (0.127, 1.0)

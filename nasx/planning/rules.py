@@ -15,8 +15,8 @@ from nasx.data.survey import Survey
 
 SIZES: Final = (8, 16, 24, 32, 64)  # pixels per side. The stem reduces larger images to 32
 BACKBONE_SIZES: Final = (64, 96, 128, 160, 192, 224)  # pixels per side: multiples of 32, by which backbones reduce
-# MACs per second of a backbone that computes features on two usual cores. EfficientNet-Lite0 at 128 pixels, which has
-# 0.12 billion MACs per image, was measured with 1.2 ms by ONNX Runtime, 5.3 by torch
+# MACs per second of a backbone that computes features on two usual cores, between the rates of ONNX Runtime and torch:
+# an image of 128 pixels, 0.12 billion MACs of EfficientNet-Lite0, was measured with 1.2 and 5.3 ms
 MACS_PER_SECOND: Final = 37e9
 FEATURE_SHARE: Final = 1 / 3  # of the budget, at most, for the features
 SMALL: Final = 16  # pixels per side that are always affordable

@@ -55,15 +55,14 @@ def choose_space(config: Mapping[str, Any], survey: Survey | None) -> Choice:
 
 
 def _by_settings(node: Mapping[str, Any]) -> Choice | None:
-    """Return the choice that has the settings that are set; None if both have them, or none is set."""
+    """Return the choice that has the settings that are set; None: none is set. Raises ConfigError if both have some."""
     known = {name: set(compose_choice("space", name)) for name in (BACKBONE["space"], SCRATCH["space"])}
     own = [key for key, value in node.items() if value != AUTO]
-    deciding = {name: [key for key in own if key in keys] for name, keys in known.items()}
-    chosen = [name for name, keys in deciding.items() if keys]
-    if len(chosen) > 1:
-        words = " and ".join(f"space.{keys[0]} to space={name}" for name, keys in deciding.items())
-        raise ConfigError(f"space: {words} belongs: set one of them only, or choose by space=NAME.")
-    return Choice(chosen[0], f"space.{deciding[chosen[0]][0]} is set") if chosen else None
+    deciding = {name: found[0] for name, keys in known.items() if (found := [key for key in own if key in keys])}
+    if len(deciding) > 1:
+        words = " and ".join(f"space.{key} (of space={name})" for name, key in deciding.items())
+        raise ConfigError(f"{words} are settings of different spaces: set only one of them, or choose space=NAME.")
+    return next((Choice(name, f"space.{key} is set") for name, key in deciding.items()), None)
 
 
 def _side(config: Mapping[str, Any], survey: Survey | None) -> tuple[int, str]:
@@ -78,8 +77,9 @@ def _side(config: Mapping[str, Any], survey: Survey | None) -> tuple[int, str]:
 
 def choose_training(config: Mapping[str, Any]) -> Choice:
     """Return the file of the group training for the space of a config."""
-    chosen = BACKBONE if has_backbone(config) else SCRATCH
-    return Choice(chosen["training"], f"for {'a' if has_backbone(config) else 'no'} pretrained backbone")
+    if has_backbone(config):
+        return Choice(BACKBONE["training"], "for networks on a pretrained backbone")
+    return Choice(SCRATCH["training"], "from scratch")
 
 
 def resolved(config: Mapping[str, Any], group: str, name: str) -> Config:

@@ -173,17 +173,17 @@ def training_node(overrides: Sequence[str], default: str = RECIPE) -> Mapping[st
 
 
 def _recipe_node(own: Sequence[str], searched: Experiment, notify: Callable[[str], None]) -> Mapping[str, Any]:
-    """Return the config of the recipe: for a network on a backbone one for the few images of such searches.
+    """Return the config of the recipe, by default that for networks with or without a backbone.
 
     Args:
         own: overrides of the recipe by the user.
         searched: the experiment of the run.
-        notify: receives a message for the user if the recipe is not the usual one.
+        notify: receives a message for the user if the recipe is not `final`.
     """
     if not isinstance(searched.space, HasBackbone):
         return training_node(own)
     if not any(o.partition("=")[0] == "training" for o in own):
-        notify(f"training={BACKBONE_RECIPE}, for networks on a backbone; training={RECIPE} is for those without.")
+        notify(f"training={BACKBONE_RECIPE}: the recipe for networks on a backbone; training={RECIPE} is for others.")
     return training_node(own, BACKBONE_RECIPE)
 
 

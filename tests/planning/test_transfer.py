@@ -132,7 +132,10 @@ def test_what_the_user_sets_decides(elsewhere: Path, size: int, overrides: list[
 
 
 def test_settings_of_both_spaces_are_one_line(photos: Path) -> None:
-    with pytest.raises(ConfigError, match=r"space\.hidden to space=backbone and space\.channels to space=nb201"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^space\.hidden \(of space=backbone\) and space\.channels \(of .* different spaces: set only one",
+    ):
         planned(photos, "space.channels=8", "space.hidden=64")
 
 

@@ -37,7 +37,7 @@ def test_the_recipe_is_that_for_a_backbone_unless_another_one_is_named(heads_run
     options = ReadOptions(notify=lines.append)
 
     assert plan_final_training(heads_run, options=options).experiment.recipe.epochs == 20
-    assert lines[0] == "training=backbone, for networks on a backbone; training=final is for those without."
+    assert lines[0] == "training=backbone: the recipe for networks on a backbone; training=final is for others."
     named = plan_final_training(heads_run, ["training=digits", "training.epochs=7"]).experiment.recipe
     assert (named.epochs, named.batch_size) == (7, 128)
 
