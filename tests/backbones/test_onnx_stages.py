@@ -98,21 +98,14 @@ def test_a_graph_that_computes_something_else_is_not_used(tmp_path):
     assert other.read_bytes() != wrong
 
 
-def test_a_network_without_a_graph_is_computed_by_torch_and_reported(cache):
-    images = pictures(4)
-    found = maps(cache.source(odd_space()).at("second", images))
-    assert found.shape == (4, 6, 4, 4)
+def test_a_network_without_a_graph_is_computed_by_torch_and_reported_once(cache):
+    source = cache.source(odd_space())
+    assert maps(source.at("second", pictures(4))).shape == (4, 6, 4, 4)
     (line,) = cache.notices
     assert line.startswith("tiny has no ONNX graph (")
     assert line.endswith("torch computes its features, more slowly.")
-    assert cache.newly_computed("second", pictures(4), source=cache.source(odd_space())) == 0
-
-
-def test_a_graph_that_cannot_be_written_is_tried_and_reported_once(cache):
-    space = odd_space()
-    for n in (2, 4):
-        assert cache.newly_computed("second", pictures(n), source=cache.source(space)) == 2
-    assert len(cache.notices) == 1
+    assert cache.newly_computed("second", pictures(6), source=source) == 2
+    assert cache.notices == [line]
 
 
 def test_stages_may_have_names_of_operations_and_inputs(tmp_path):
@@ -130,20 +123,18 @@ def test_a_graph_of_more_than_2_gb_is_not_written(tmp_path, monkeypatch):
         open_stages(tiny_backbone().stages, SHAPE, CUTS, tmp_path)
 
 
-@pytest.mark.parametrize("problem", [ImportError("numpy.core.multiarray failed to import"), OSError("no such library")])
-def test_a_package_that_does_not_work_is_reported(cache, monkeypatch, problem):
+def test_a_package_that_does_not_work_is_reported(cache, monkeypatch):
     class Broken:
         def find_spec(self, name, path=None, target=None):
             if name == "onnxruntime":
-                raise problem
+                raise ImportError("numpy.core.multiarray failed to import")
 
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     monkeypatch.setattr(onnx_stages, "is_installed", lambda: True)
     assert cache.newly_computed("second", pictures(4)) == 4
-    assert cache.notices == [
-        f"tiny has no ONNX graph ({type(problem).__name__}: {problem}): torch computes its features, more slowly."
-    ]
+    (line,) = cache.notices
+    assert line.startswith("tiny has no ONNX graph (ImportError: numpy.core.multiarray failed to import): torch")
 
 
 def test_a_graph_whose_maps_differ_is_not_used(cache, monkeypatch):
