@@ -156,6 +156,7 @@ def test_hovering_a_point_draws_its_cell(reader, data):
     preview = reader.page.locator("#preview")
 
     assert data["knee"] in preview.inner_text()
+    assert "null" not in preview.inner_text()
     assert preview.locator("svg.cell path").count() >= 2
     reader.page.mouse.move(2, 2)
     preview.wait_for(state="hidden")

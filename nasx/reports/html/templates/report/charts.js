@@ -184,9 +184,9 @@ function showPreview(id, { clientX, clientY }) {
   const network = networks.get(id), preview = byElementId("preview");
   preview.replaceChildren(
     element("strong", {}, id), ` ${roleOf(network)}`,
-    network.edges.length ? drawCell(network.edges) : null,
-    // a cell alone, |...|, is drawn; other choices are in words
-    network.edges.length && network.architecture.startsWith("|") ? null : element("p", {}, network.architecture),
+    ...(network.edges.length ? [drawCell(network.edges)] : []),
+    // an architecture that is only a cell, |...|, is drawn; other choices are in words
+    ...(network.edges.length && network.architecture.startsWith("|") ? [] : [element("p", {}, network.architecture)]),
     element("p", {}, report.objectives.map((metric) =>
       element("span", {}, `${report.metrics[metric].label} ${formatEstimate(network, metric)}`))));
   preview.hidden = false;
