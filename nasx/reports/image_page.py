@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nasx.diagnostics.explain_image import INPUT, ImageExplanation
 from nasx.files import write_atomically
-from nasx.reports.figures.image_grid import show_image, squares_in_words, summed
+from nasx.reports.figures.image_grid import draw_values, show_image, squares_in_words, summed
 from nasx.reports.figures.names import fit
 from nasx.reports.figures.style import DIVERGING, WIDTH, as_png, styled
 from nasx.reports.page import Page, Section, as_html, as_markdown
@@ -22,6 +22,7 @@ from nasx.reports.text import clean, format_probability
 FIGURE: Final = "maps.png"
 SHOWN_CLASSES: Final = 3  # classes named at each stage
 COLUMNS: Final = 5
+OPACITY: Final = 0.75  # of values over the image
 
 
 def image_page(found: ImageExplanation, arch_id: str, known: Sequence[tuple[str, str]] = ()) -> Page:
@@ -81,20 +82,28 @@ def maps_figure(found: ImageExplanation) -> Figure:
     show_image(panels[0], found.image)
     panels[0].set_title("the image", fontsize=9.5, fontweight="normal")
     for axes, (layer, values) in zip(panels[1:], found.maps.items(), strict=False):
-        _draw_values(axes, found.image, summed(values) if layer == INPUT else values)
+        _show_pale(axes, found.image)
+        if layer == INPUT:
+            draw_values(axes, values, float(np.abs(summed(values)).max()) or 1.0, alpha=OPACITY)
+        else:
+            _draw_map(axes, found.image, values)
         name = "pixels" if layer == INPUT else fit(layer, WIDTH / columns - 0.3, 9.5)
         axes.set_title(name, fontsize=9.5, fontweight="normal")
     return figure
 
 
-def _draw_values(axes: Axes, image: NDArray[np.uint8], values: NDArray[np.float64]) -> None:
-    """Draw values over a pale image; each map has its own scale, since layers differ in theirs."""
-    height, width = image.shape[1:]
-    limit = float(np.abs(values).max()) or 1.0
+def _show_pale(axes: Axes, image: NDArray[np.uint8]) -> None:
+    """Draw an image in pale gray, as the background of values."""
     gray = 255 - (255 - image[:3].mean(axis=0)) * 0.35
     axes.imshow(gray, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+
+
+def _draw_map(axes: Axes, image: NDArray[np.uint8], values: NDArray[np.float64]) -> None:
+    """Draw the values of the positions of a stage over the image; each map has its own scale, as stages differ."""
+    height, width = image.shape[1:]
+    limit = float(np.abs(values).max()) or 1.0
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, alpha=0.75, extent=extent, interpolation="nearest")
+    axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, alpha=OPACITY, extent=extent, interpolation="nearest")
 
 
 def write_image(

@@ -203,11 +203,30 @@ def _with_name(before: str, name: str, after: str, inches: float, size: float = 
 def _show_values(axes: Axes, sample: ExplainedSample, label: int) -> None:
     """Draw the SHAP values of one class; each sample has its own scale, the same for all of its classes."""
     limit = max(float(np.abs(summed(v)).max()) for v in sample.attributions.values()) or 1.0
-    values = sample.attributions[label]
-    axes.imshow(
-        summed(values), cmap=DIVERGING, vmin=-limit, vmax=limit, extent=map_extent(values), interpolation="nearest"
-    )
+    draw_values(axes, sample.attributions[label], limit)
+
+
+def draw_values(axes: Axes, values: NDArray[np.float64], limit: float, *, alpha: float = 1.0) -> None:
+    """Draw the SHAP values of an image's pixels, summed over squares.
+
+    Args:
+        axes: in pixels of the image.
+        values: (height, width).
+        limit: absolute value of the darkest colors.
+        alpha: opacity.
+    """
     height, width = values.shape
+    step = square_side(height, width)
+    right, bottom = (step * -(-n // step) - 0.5 for n in (width, height))  # the last squares may leave the image
+    axes.imshow(
+        summed(values),
+        cmap=DIVERGING,
+        vmin=-limit,
+        vmax=limit,
+        alpha=alpha,
+        extent=(-0.5, right, bottom, -0.5),
+        interpolation="nearest",
+    )
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
 
@@ -232,13 +251,6 @@ def summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
     rows = np.add.reduceat(values, np.arange(0, values.shape[0], step), axis=0)
     found: NDArray[np.float64] = np.add.reduceat(rows, np.arange(0, values.shape[1], step), axis=1)
     return found
-
-
-def map_extent(values: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Return the extent of the sums in pixels of the image: (left, right, bottom, top)."""
-    step = square_side(*values.shape)
-    height, width = (step * -(-n // step) for n in values.shape)
-    return -0.5, width - 0.5, height - 0.5, -0.5
 
 
 def squares_in_words(height: int, width: int) -> str:
