@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from nasx.config.components import TARGET
+from nasx.config.components import AUTO, TARGET
 from nasx.config.plain import Config, get, put
 
-AUTO: Final = "auto"
 CHOSEN: Final = ("space", "training")  # groups of which a search chooses the file: `_target_` is `auto`
 CLASSES: Final = {  # of the files that may be chosen
     "space": ("nasx.spaces.nb201.NASBench201", "nasx.spaces.backbone.BackboneSpace"),

@@ -18,6 +18,7 @@ from nasx.config.settings import construct, declared_parameters
 from nasx.errors import ConfigError, did_you_mean
 
 TARGET = "_target_"
+AUTO = "auto"  # value of settings that a search derives, see `nasx.config.auto`
 # Members that a class of each group must have. Checked before the class is called: a config or run directory from
 # somebody else can name any importable class, and constructing a subprocess.Popen runs a command.
 REQUIRED_MEMBERS: Mapping[str, tuple[str, ...]] = {
@@ -142,6 +143,8 @@ def load_target(node: Mapping[str, Any], group: str) -> Callable[..., Any]:
     target = node.get(TARGET)
     if target is None:
         raise ConfigError(f"{key} is missing: name a class, e.g. nasx.introspection.shap.ShapScorer.")
+    if target == AUTO:
+        raise ConfigError(f"{group}=auto is derived by a search only: name a choice, see `nasx config list`.")
     if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target):
         raise ConfigError(f"{key} must name a class as package.module.Class, got {yaml_text(target)}.")
     module_name, _, name = current_name(target).rpartition(".")

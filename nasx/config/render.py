@@ -12,8 +12,8 @@ from typing import Any, Final, get_args
 
 import yaml
 
-from nasx.config.auto import AUTO, CLASSES, DERIVABLE
-from nasx.config.components import APPLIED_BY_NASX, RENAMED_SETTINGS, TARGET, load_target
+from nasx.config.auto import CLASSES, DERIVABLE
+from nasx.config.components import APPLIED_BY_NASX, AUTO, RENAMED_SETTINGS, TARGET, load_target
 from nasx.config.describe import describe_setting, full_key, is_mapping_of_records, record_type
 from nasx.config.find import known_choices
 from nasx.config.plain import get, to_yaml

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 
 from nasx.backbones.pretrained import Pretrained
-from nasx.config.auto import AUTO, CHOSEN, EVALUATIONS, REPLICATES, derived_settings
-from nasx.config.components import TARGET, build, load_target
+from nasx.config.auto import CHOSEN, EVALUATIONS, REPLICATES, derived_settings
+from nasx.config.components import AUTO, TARGET, build, load_target
 from nasx.config.plain import Config, get, put
 from nasx.data.folder import ImageFolder
 from nasx.data.survey import Survey, survey_folder

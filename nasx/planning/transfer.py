@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from nasx.config.auto import AUTO, DERIVABLE
-from nasx.config.components import TARGET, load_target
+from nasx.config.auto import DERIVABLE
+from nasx.config.components import AUTO, TARGET, load_target
 from nasx.config.compose import compose_choice
 from nasx.config.plain import Config, get
 from nasx.config.settings import declared_parameters
