@@ -41,13 +41,17 @@ def check_targets(config: Mapping[str, Any], origin: str) -> None:
         config: plain data.
         origin: of the config, for the message.
     """
-    for key, target in _targets(config):
+    components = [(key, node) for key, node in _mappings(config) if TARGET in node]
+    for key, node in components:
+        target, name = node[TARGET], full_key(key, TARGET)
         if not isinstance(target, str):
-            raise ConfigError(f"{key} must name a class as package.module.Class, got {yaml_text(target)}.")
+            raise ConfigError(f"{name} must name a class as package.module.Class, got {yaml_text(target)}.")
         if problem := find_problem(target):
-            raise ConfigError(f"{origin}: {key} names {target}, {problem}. {REMEDY}")
-    for key, factory in _factories(config):
-        raise ConfigError(f"{origin}: {key} names the function {factory}, which would be called. {REMEDY}")
+            raise ConfigError(f"{origin}: {name} names {target}, {problem}. {REMEDY}")
+    for key, node in components:
+        factory, name = node.get("backbone"), full_key(key, "backbone")
+        if isinstance(factory, str) and is_code(factory):
+            raise ConfigError(f"{origin}: {name} names the function {factory}, which would be called. {REMEDY}")
 
 
 def find_problem(target: str) -> str:
@@ -73,28 +77,16 @@ def find_problem(target: str) -> str:
     return f"which is not part of nasx or of an installed package{where}"
 
 
-def _targets(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the full key and the value of every `_target_` at any depth."""
+def _mappings(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the full key and the value of every mapping at any depth, the outer ones first."""
+    children: list[tuple[str, Any]] = []  # keys may be equal as text, e.g. 1 and "1"
     if isinstance(node, Mapping):
-        for name, value in node.items():
-            if name == TARGET:
-                yield full_key(key, TARGET), value
-            else:
-                yield from _targets(value, full_key(key, str(name)))
+        yield key, node
+        children = [(full_key(key, str(name)), value) for name, value in node.items()]
     elif isinstance(node, list | tuple):
-        for number, value in enumerate(node):
-            yield from _targets(value, f"{key}[{number}]")
-
-
-def _factories(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the full key and the value of every `backbone` of a component that is a function."""
-    if isinstance(node, Mapping):
-        backbone = node.get("backbone")
-        if TARGET in node and isinstance(backbone, str) and is_code(backbone):
-            yield full_key(key, "backbone"), backbone
-    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for name, value in children:
-        yield from _factories(value, full_key(key, str(name)))
+        children = [(f"{key}[{number}]", value) for number, value in enumerate(node)]
+    for child, value in children:
+        yield from _mappings(value, child)
 
 
 def _locations(package: str) -> list[Path] | None:

@@ -94,6 +94,8 @@ def test_targets_are_found_at_any_depth():
         check_targets(config, "run")
     with pytest.raises(ConfigError, match=r"a\._target_ must name a class as package\.module\.Class, got 3"):
         check_targets({"a": {"_target_": 3}}, str(Path("run")))
+    with pytest.raises(ConfigError, match=r"a\.1\._target_ names os\.system"):
+        check_targets({"a": {1: {"_target_": "os.system"}, "1": 2}}, "run")
 
 
 @pytest.mark.parametrize("backbone", ["own_nets:mine", "pytest:main", "os:abort", "timm.models:resnet18", "a:b:c"])
