@@ -56,8 +56,10 @@ def choose_space(config: Mapping[str, Any], survey: Survey | None) -> Choice:
 
 def _by_settings(node: Mapping[str, Any]) -> Choice | None:
     """Return the choice that has the settings that are set; None: none is set. Raises ConfigError if both have some."""
-    known = {name: set(compose_choice("space", name)) for name in (BACKBONE["space"], SCRATCH["space"])}
     own = [key for key, value in node.items() if value != AUTO]
+    if not own:
+        return None
+    known = {name: set(compose_choice("space", name)) for name in (BACKBONE["space"], SCRATCH["space"])}
     deciding = {name: found[0] for name, keys in known.items() if (found := [key for key in own if key in keys])}
     if len(deciding) > 1:
         words = " and ".join(f"space.{key} (of space={name})" for name, key in deciding.items())
