@@ -160,4 +160,4 @@ def _reasons() -> Iterator[None]:
     except NoGraphError:
         raise
     except Exception as error:
-        raise NoGraphError(kind_and_line(error)) from error
+        raise NoGraphError(kind_and_line(error)[:160]) from error
