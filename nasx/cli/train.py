@@ -89,7 +89,7 @@ def train(
     done: list[tuple[FinalRecord, Path]] = []
     try:
         with interruptible(), status:
-            compute_features(plan, trials)
+            compute_features(plan, list(zip(trials, directories, strict=True)), seeds=seeds)
         with interruptible(), EpochDisplay(log, plan.experiment.recipe.epochs, seeds) as shown:
             for trial, directory in zip(trials, directories, strict=True):
                 spare_threads(trial)

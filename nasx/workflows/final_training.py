@@ -258,10 +258,15 @@ def train(
     """
     with _held(directory):
         record = _begin(plan, trial, found, directory)
-        for number in range(seeds):
-            if record.training(number) is None or not weights_path(directory, number).is_file():
-                record = _train_one(plan, trial, directory, record, number, report)
+        for number in _due(record, directory, seeds):
+            record = _train_one(plan, trial, directory, record, number, report)
     return record
+
+
+def _due(record: FinalRecord | None, directory: Path, seeds: int) -> list[int]:
+    """Return the numbers of the trainings that are not finished."""
+    finished = [] if record is None else [training.number for training in record.trainings]
+    return [n for n in range(seeds) if n not in finished or not weights_path(directory, n).is_file()]
 
 
 @contextmanager
@@ -303,15 +308,16 @@ def _begin(plan: FinalTraining, trial: Trial, found: ArchitectureResult | None, 
     )
 
 
-def compute_features(plan: FinalTraining, trials: Sequence[Trial]) -> None:
-    """Compute the features on which networks with a frozen backbone are trained; for others do nothing.
+def compute_features(plan: FinalTraining, trials: Sequence[tuple[Trial, Path]], *, seeds: int) -> None:
+    """Compute the features on which networks with a frozen backbone will be trained; for others do nothing.
 
     Args:
         plan: of the run's final trainings.
-        trials: of the networks.
+        trials: of the networks, each with the directory of its final trainings.
+        seeds: number of trainings.
     """
-    if isinstance(plan.experiment.space, HasBackbone):
-        for trial in trials:
+    for trial, directory in trials if isinstance(plan.experiment.space, HasBackbone) else ():
+        if _due(read_final_record(directory), directory, seeds):
             _on_features(plan, plan.experiment.untrained(trial.genotype, 0))
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nasx.backbones.store_folder import feature_folder, list_stores
 from nasx.cli.main import main
 from nasx.cli.options import front_trials
 from nasx.errors import SettingError
@@ -18,7 +19,7 @@ from nasx.networks.backbone import backbone_of
 from nasx.runs.directory import kept_weights, weights_file
 from nasx.runs.stored_run import ReadOptions
 from nasx.runs.training_records import read_final_record
-from nasx.workflows.final_training import final_dir, plan_final_training, train, weights_path
+from nasx.workflows.final_training import compute_features, final_dir, plan_final_training, train, weights_path
 from nasx.workflows.finetuning import finetune_front
 from nasx.workflows.trained_network import trained_network
 
@@ -44,6 +45,17 @@ def test_the_recipe_is_that_for_a_backbone_unless_another_one_is_named(heads_run
 
 def test_a_run_without_a_backbone_has_the_long_recipe(run_dir):
     assert plan_final_training(run_dir, ["training.batch_size=16"]).experiment.recipe.epochs == 200
+
+
+def test_features_are_computed_only_for_trainings_that_are_not_finished(heads_run, trial, tmp_path, monkeypatch):
+    train(plan_final_training(heads_run, SHORT), trial, tmp_path / "out", seeds=1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    plan = plan_final_training(heads_run, SHORT)
+
+    compute_features(plan, [(trial, tmp_path / "out")], seeds=1)
+    assert list_stores(feature_folder(None)) == []
+    compute_features(plan, [(trial, tmp_path / "out")], seeds=2)
+    assert len(list_stores(feature_folder(None))) == 1
 
 
 @pytest.mark.parametrize("settings", [SHORT, UNFROZEN], ids=["frozen", "unfrozen"])
