@@ -50,6 +50,12 @@ def without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, module, None)
 
 
+@pytest.fixture
+def by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch compute features: writing a graph for ONNX Runtime takes longer than those of a few pictures."""
+    monkeypatch.setattr("nasx.backbones.onnx_stages.PACKAGES", ("a_package_that_is_not_installed",))
+
+
 def config_of(root: Path, *overrides: str, name: str = "folder") -> Config:
     return compose(name, [f"dataset.root={root}", f"dataset.cache={root.parent}/cache", *overrides])
 
@@ -282,13 +288,16 @@ def test_stand_ins_have_the_shape_of_features_and_no_backbone_is_run(photos: Pat
     assert np.array_equal(found.labels, experiment.data.train.labels)
 
 
-def test_features_are_counted_and_timed_but_not_stored(photos: Path) -> None:
-    config, _, _ = planned(photos)
+def test_features_are_counted_and_timed_but_not_stored(
+    photos: Path, by_torch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasx.backbones.features.TIMED_SECONDS", 0.1)
+    config, _, _ = planned(photos, "training.views=2")
     experiment = Experiment.from_config(config)
     n_train, n_validation = len(experiment.data.train), len(experiment.data.validation)
 
     before = measure_features(experiment)
-    assert before.n_images == 4 * n_train + n_validation
+    assert before.n_images == 2 * n_train + n_validation
     assert before.seconds > 0
     assert measure_features(experiment).n_images == before.n_images
 
@@ -297,10 +306,10 @@ def test_features_are_counted_and_timed_but_not_stored(photos: Path) -> None:
 
 
 def test_a_search_on_a_backbone_resumes_and_repeats_from_plain_settings(
-    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    photos: Path, by_torch: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(planning.plan, "__defaults__", (lambda experiment: SECONDS, DEFAULT))
-    words = [*NUMBERS, f"dataset.cache={photos.parent}/cache", "space.projections=[0,8]"]
+    words = [*NUMBERS, f"dataset.cache={photos.parent}/cache", "space.projections=[0,8]", "training.views=1"]
     assert main(["search", "--config", "folder", f"dataset.root={photos}", *words]) == 0
     (run,) = (photos.parent / "runs" / "photos").iterdir()
     stored = compose(run / "config.yaml")
@@ -335,8 +344,7 @@ def test_enlarged_pictures_are_one_line(photos: Path) -> None:
     assert line == "Enlarged: the median picture is 70 x 70, and pictures are read at 128 x 128, which adds no detail."
 
 
-def test_a_package_that_would_make_features_faster_is_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasx.backbones.onnx_stages.PACKAGES", ("a_package_that_is_not_installed",))
+def test_a_package_that_would_make_features_faster_is_one_line(photos: Path, by_torch: None) -> None:
     (line,) = notices(experiment_of(photos))
 
     assert line == "Features: about four times as fast on CPUs after pip install onnx onnxscript onnxruntime."
