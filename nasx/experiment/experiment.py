@@ -528,17 +528,24 @@ def prepare(
     return made_ready(Experiment.from_config(config, options), workers, compute_features=compute_features)
 
 
-@gc_paused()  # most of the time goes into imports
 def made_ready(
     experiment: Experiment, workers: ExitStack | None = None, *, compute_features: bool = True
 ) -> Experiment:
     """Return an experiment after building its components and reading its data, as `prepare`."""
     check_gpu_budget(experiment)
+    _build_parts(experiment, workers)
+    if compute_features and experiment.table is None:
+        # not in `gc_paused`: imports of torch leave cycles that refer to these frames; frozen, they would keep the
+        # images in memory and the features in use until this process ends
+        experiment.compute_features()
+    return experiment
+
+
+@gc_paused()  # most of the time goes into imports
+def _build_parts(experiment: Experiment, workers: ExitStack | None) -> None:
+    """Build the components and read the data, while the workers start."""
     if workers is not None:  # before torch is imported: both take seconds
         trains = experiment.config.evaluation is None
         imports = ["nasx.evaluation.train_and_score", "nasx.training.fit"] if trains else []
         workers.enter_context(experiment.execution.started(imports))
     _ = experiment.evaluate
-    if compute_features and experiment.table is None:
-        experiment.compute_features()
-    return experiment
