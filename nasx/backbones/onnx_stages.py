@@ -1,7 +1,7 @@
 """Stages of a backbone as an ONNX graph: on CPUs, ONNX Runtime computes feature maps about four times as fast as torch.
 
-EfficientNet-Lite0, two cores of an Intel Xeon with AVX-512, batches of 16 images: 3.2, 3.9 and 4.4 times as fast at 64, 128
-and 224 pixels per side (python -m scripts.bench feature_maps).
+EfficientNet-Lite0, two cores of an Intel Xeon with AVX-512, batches of 16 images: 3.2, 3.9 and 4.4 times as fast at 64,
+128 and 224 pixels per side (python -m scripts.bench feature_maps).
 
 The graph is a file of the feature store. Each time it is opened, its feature maps of random images are compared with
 those of torch. They do not depend on the number of threads, on the other images of a batch, or on the other cuts.
