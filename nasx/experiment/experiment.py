@@ -255,8 +255,11 @@ class Experiment:
             options=self.options,
         )
 
-    def compute_features(self) -> None:
-        """Compute the features on which the networks of a search are trained, if its space has a backbone.
+    def compute_features(self, cuts: Sequence[str] | None = None) -> None:
+        """Compute the features on which networks are trained, in one pass, if the space has a backbone.
+
+        Args:
+            cuts: stages that end the frozen part of these networks; None: those of all networks of the space.
 
         Raises:
             SettingError: if the backbone cannot be used for these images.
@@ -265,7 +268,7 @@ class Experiment:
         self.check_backbone()
         if not isinstance(self.space, HasBackbone):
             return
-        data, cuts = self.data, self.frozen_cuts
+        data, cuts = self.data, self.frozen_cuts if cuts is None else cuts
         self.features.prepare(data.train, cuts, views=self.recipe.views, augmentation=self.dataset.augmentation)
         self.features.prepare(data.validation, cuts)
 

@@ -20,7 +20,7 @@ from nasx.escaping import to_json
 from nasx.reports.class_tables import class_lines_of, class_records
 from nasx.reports.summary import FrontSummary
 from nasx.reports.text import format_estimate
-from nasx.runs.training_records import Finetuned
+from nasx.runs.training_records import SCORED_IMAGES, Finetuned
 from nasx.trial import OBJECTIVES, Objective, costs
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def finals_table(records: Sequence[FinalRecord], objectives: Sequence[str] = ())
         f"{images['test']:,} test images; {seeds} seed{'s' * (seeds > 1)}"
     )
     notes = [counts, *(NOTES if seeds > 1 else NOTES[:-1])]
+    if scored := {int(n) for record in records for n in test_values(record, SCORED_IMAGES)}:
+        notes.append(f"introspectability: of {max(scored):,} test images, drawn at random")
     for record in records:
         lacking = seeds - len(test_values(record, "introspectability"))
         if lacking:

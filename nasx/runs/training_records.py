@@ -18,6 +18,7 @@ FINAL_RECORD = "final.json"
 TEST_SET_EVALUATIONS = "test_touches.json"
 FINETUNED_RECORD = "finetuned.json"
 FINETUNED_WEIGHTS = "finetuned.safetensors"  # after fine-tuning with the regularizer
+SCORED_IMAGES = "scored_images"  # test metric: images of which the introspectability was measured, if not of all
 Number = int | float  # read as written: the number of an epoch stays an integer
 _TESTED = ("error", "ece", "calibrated_ece", "introspectability")  # of each tested network; other metrics may follow
 _SHARES = ("error", "macro_error", "ece", "calibrated_ece")  # range from 0 to 1

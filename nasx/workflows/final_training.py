@@ -49,6 +49,7 @@ from nasx.reports.summary import ArchitectureResult
 from nasx.runs.directory import Place, arch_dir, lock, make_output
 from nasx.runs.stored_run import DEFAULT, ReadOptions, open_run
 from nasx.runs.training_records import (
+    SCORED_IMAGES,
     FinalRecord,
     TestSetEvaluation,
     Training,
@@ -316,9 +317,13 @@ def compute_features(plan: FinalTraining, trials: Sequence[tuple[Trial, Path]], 
         trials: of the networks, each with the directory of its final trainings.
         seeds: number of trainings.
     """
-    for trial, directory in trials if isinstance(plan.experiment.space, HasBackbone) else ():
+    experiment, cuts = plan.experiment, set()
+    for trial, directory in trials if isinstance(experiment.space, HasBackbone) else ():
         if _due(read_final_record(directory), directory, seeds):
-            _on_features(plan, plan.experiment.untrained(trial.genotype, 0))
+            backbone = backbone_of(experiment.untrained(trial.genotype, 0))
+            cuts |= set() if backbone is None or backbone.cut is None else {backbone.cut}
+    if cuts:
+        experiment.compute_features(sorted(cuts))
 
 
 def _on_features(plan: FinalTraining, network: nn.Sequential) -> tuple[nn.Sequential, SearchData]:
@@ -495,7 +500,8 @@ def _test_one(
     except TrialFailure:  # no pair of classes has a distance: null
         return {**metrics, "introspectability": None}, confusion
     named = {f"introspectability_{score.scorer}": score.value for score in scores}
-    return {**metrics, "introspectability": scores[0].value, **named}, confusion
+    scored = {} if len(read.validation) == len(images) else {SCORED_IMAGES: len(read.validation)}
+    return {**metrics, "introspectability": scores[0].value, **named, **scored}, confusion
 
 
 def _scored(plan: FinalTraining, network: nn.Sequential, images: LabeledImages) -> tuple[nn.Sequential, SearchData]:

@@ -108,6 +108,15 @@ def test_width_is_refused_because_a_head_has_no_filters_to_multiply(heads_run):
         plan_final_training(heads_run, width=2)
 
 
+def test_the_introspectability_of_a_part_of_the_test_images_says_so(heads_run, trial, tmp_path, monkeypatch, capsys):
+    command = ["train", f"--run-dir={heads_run}", f"--arch-id={trial.arch_id}", *SHORT]
+    assert main([*command, f"--out={tmp_path / 'all'}"]) == 0
+    assert "drawn at random" not in capsys.readouterr().out
+    monkeypatch.setattr("nasx.workflows.final_training.MAX_BACKBONE_IMAGES", 60)
+    assert main([*command, f"--out={tmp_path / 'some'}"]) == 0
+    assert "introspectability: of 60 test images, drawn at random" in capsys.readouterr().out
+
+
 def test_the_test_error_is_that_of_the_whole_network(heads_run, trial, capsys):
     command = [
         "train",
