@@ -275,7 +275,7 @@ def _derive_evaluations(draft: _Draft, experiment: Experiment, timing: Timing) -
 
 def _derive_number(draft: _Draft, experiment: Experiment, timing: Timing, fitting: int, hours: float) -> None:
     """Derive the number of evaluations from those that fit into the time."""
-    per_training = span(seconds_per_training(timing))
+    per_training = span(seconds_per_training(experiment, timing))
     if fitting < 1:
         features = f"the features {span(timing.features.seconds)}, " if timing.features.n_images else ""
         raise ResourceError(
@@ -297,7 +297,7 @@ def _fitting(experiment: Experiment, timing: Timing, seconds: float) -> int:
     workers = 1 if experiment.execution.in_process else experiment.execution.plan.workers
     before = timing.features.seconds + start_seconds(experiment, timing)
     left = rules.MARGIN * seconds - before - finetuning_seconds(experiment, timing)
-    return int(max(0.0, left) / seconds_per_training(timing) * workers)
+    return int(max(0.0, left) / seconds_per_training(experiment, timing) * workers)
 
 
 def unbalanced_suggestion(experiment: Experiment) -> str:

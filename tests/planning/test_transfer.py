@@ -243,11 +243,11 @@ def test_short_trainings_leave_time_for_further_seeds(
 
 
 def test_a_plan_spends_its_time_on_networks_and_seeds_but_not_more(photos: Path) -> None:
-    config, reasons, _ = planned(photos, "search.max_hours=0.04", "execution=serial")
+    config, reasons, _ = planned(photos, "search.max_hours=0.08", "execution=serial")
 
     n, rounds = get(config, "algorithm.evaluations"), get(config, "search.replicates")
     assert rounds == 1
-    assert 0.6 * 144 < 6 + 5 + 1.925 * (n + 20 * rounds) <= 144  # features, start, trainings
+    assert 0.6 * 288 < 6 + 5 + 3.8 * (n + 20 * rounds) <= 288  # features, start, trainings
     assert "further seed" in reasons["search.replicates"]
 
 
