@@ -21,7 +21,7 @@ from nasx import machine, places
 from nasx.cli.path_options import checked_paths
 from nasx.errors import NasxError, file_problem, first_line, is_out_of_memory
 from nasx.escaping import printable, shorten_words
-from nasx.execution.interrupt import Interrupted, interruptible, last_words, settle
+from nasx.execution.interrupt import Interrupted, ignore_signals, interruptible, last_words, settle
 from nasx.terminal import discard_unwritten, flush, safe_streams
 
 # command -> (module, attribute, one line of help); modules are imported when their command is called
@@ -107,7 +107,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     """Run the console script and exit."""
     with safe_streams():
         try:
-            status = main(arguments)
+            status = main(arguments, exits=True)
         except Exception:  # a bug: its traceback may quote text from outside
             sys.excepthook(*sys.exc_info())
             status = 1
@@ -117,12 +117,18 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(status)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status."""
+def main(arguments: list[str] | None = None, *, exits: bool = False) -> int:
+    """Run a command and return its exit status.
+
+    Args:
+        arguments: of the command line; None: those of this process.
+        exits: whether the process ends after it.
+    """
     with safe_streams(), interruptible():
         try:
             status = _run(arguments)
         except Interrupted as interrupted:
+            ignore_signals(until_exit=exits)
             last_words(interrupted.message)
             settle()
             status = interrupted.status

@@ -65,6 +65,7 @@ class _State:
         self.advice = ""
         self.last_steps: list[Callable[[], None]] = []
         self.impatient = threading.Event()  # ends the patience, too, if the process need not be ended
+        self.is_last = False  # the process ends: its handlers stay as they are
         self.ending = threading.Lock()  # held by the thread that prints the last line and ends the process
 
 
@@ -112,7 +113,8 @@ def interruptible(stop: Callable[[], None] | None = None, *, at_once: bool = Tru
         raise Interrupted(received.signum) from error  # other code has translated it
     finally:
         _state.blocks.pop()
-        _restore(before)
+        if not _state.is_last:
+            _restore(before)
         if not _state.blocks:
             _state.impatient.set()
             _state.reset()
@@ -187,6 +189,13 @@ def settle() -> None:
     _state.received = None
     _state.impatient.set()
     _state.impatient = threading.Event()
+
+
+def ignore_signals(*, until_exit: bool) -> None:
+    """Ignore signals until the outermost block ends, or until the process ends: it is ending by an earlier one."""
+    for number in _state.blocks[-1].handled if _state.blocks else ():
+        signal.signal(number, signal.SIG_IGN)
+    _state.is_last = until_exit
 
 
 def advise(how: str) -> None:
@@ -288,5 +297,7 @@ def relayed() -> Iterator[Callable[[], None]]:
 
 def _relay(signals: set[int], over: threading.Event) -> None:
     while not over.is_set():
-        if (received := signal.sigtimedwait(signals, 0.05)) is not None:
+        received = signal.sigtimedwait(signals, 0.05)
+        # a call that is interrupted when its time is over returns any number (CPython 3.11)
+        if received is not None and received.si_signo in signals:
             _thread.interrupt_main(signal.Signals(received.si_signo))

@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from nasx.execution.interrupt import Interrupted, interruptible, is_ending, raising, settle
+from nasx.execution import interrupt
+from nasx.execution.interrupt import Interrupted, ignore_signals, interruptible, is_ending, raising, settle
 
 SIGINT, SIGTERM, SIGHUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
@@ -144,3 +145,45 @@ def test_code_that_does_not_end_is_ended_in_time_or_by_the_third_ctrl_c(number, 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
 
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "the last step\n", line)
+
+
+def test_signals_are_ignored_when_the_end_is_near_and_handled_as_before_after_the_block():
+    before = signal.getsignal(SIGTERM)
+    with interruptible():
+        with pytest.raises(Interrupted):
+            signal.raise_signal(SIGTERM)
+        ignore_signals(until_exit=False)
+        settle()
+        signal.raise_signal(SIGTERM)
+    assert signal.getsignal(SIGTERM) == before
+
+
+def test_further_signals_do_not_change_the_status_of_a_process_that_ends():
+    code = """
+import os, signal
+from nasx.execution.interrupt import Interrupted, ignore_signals, interruptible
+with interruptible():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except Interrupted as interrupted:
+        ignore_signals(until_exit=True)
+        status = interrupted.status
+signal.raise_signal(signal.SIGTERM)
+os._exit(status)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 143
+
+
+def test_a_relay_ignores_a_number_that_is_no_signal_of_its_own(monkeypatch):
+    over, found = threading.Event(), [-1703483304, SIGTERM]
+
+    def wait(signals, seconds):
+        number = found.pop(0)
+        over.set() if not found else None
+        return type("Info", (), {"si_signo": number})
+
+    relayed = []
+    monkeypatch.setattr(interrupt.signal, "sigtimedwait", wait)
+    monkeypatch.setattr(interrupt._thread, "interrupt_main", relayed.append)
+    interrupt._relay({SIGTERM}, over)
+    assert relayed == [SIGTERM]
