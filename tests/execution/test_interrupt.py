@@ -161,12 +161,13 @@ def test_signals_are_ignored_when_the_end_is_near_and_handled_as_before_after_th
 def test_further_signals_do_not_change_the_status_of_a_process_that_ends():
     code = """
 import os, signal
-from nasx.execution.interrupt import Interrupted, ignore_signals, interruptible
+from nasx.execution.interrupt import Interrupted, ignore_signals, interruptible, settle
 with interruptible():
     try:
         signal.raise_signal(signal.SIGTERM)
     except Interrupted as interrupted:
         ignore_signals(until_exit=True)
+        settle()
         status = interrupted.status
 signal.raise_signal(signal.SIGTERM)
 os._exit(status)
