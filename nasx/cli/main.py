@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None, *, exits: bool = False) -> int:
         try:
             status = _run(arguments)
         except Interrupted as interrupted:
-            ignore_signals(until_exit=exits)
+            ignore_signals(interrupted.status if exits else None)
             last_words(interrupted.message)
             settle()
             status = interrupted.status

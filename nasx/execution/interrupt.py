@@ -191,11 +191,19 @@ def settle() -> None:
     _state.impatient = threading.Event()
 
 
-def ignore_signals(*, until_exit: bool) -> None:
-    """Ignore signals until the outermost block ends, or until the process ends: it is ending by an earlier one."""
+def ignore_signals(exit_status: int | None = None) -> None:
+    """Ignore signals until the outermost block ends; with a status, until the process ends with it, within `PATIENCE`.
+
+    Args:
+        exit_status: of the process, which is ending by an earlier signal; None: it goes on after the block.
+    """
     for number in _state.blocks[-1].handled if _state.blocks else ():
         signal.signal(number, signal.SIG_IGN)
-    _state.is_last = until_exit
+    if exit_status is not None:
+        _state.is_last = True
+        timer = threading.Timer(PATIENCE, os._exit, (exit_status,))  # e.g. if nobody reads the rest of its output
+        timer.daemon = True
+        timer.start()
 
 
 def advise(how: str) -> None:

@@ -152,7 +152,7 @@ def test_signals_are_ignored_when_the_end_is_near_and_handled_as_before_after_th
     with interruptible():
         with pytest.raises(Interrupted):
             signal.raise_signal(SIGTERM)
-        ignore_signals(until_exit=False)
+        ignore_signals()
         settle()
         signal.raise_signal(SIGTERM)
     assert signal.getsignal(SIGTERM) == before
@@ -166,11 +166,27 @@ with interruptible():
     try:
         signal.raise_signal(signal.SIGTERM)
     except Interrupted as interrupted:
-        ignore_signals(until_exit=True)
+        ignore_signals(interrupted.status)
         settle()
         status = interrupted.status
 signal.raise_signal(signal.SIGTERM)
 os._exit(status)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 143
+
+
+def test_a_process_that_cannot_write_its_last_output_ends_all_the_same():
+    code = """
+import signal, time
+from nasx.execution import interrupt
+interrupt.PATIENCE = 0.2
+with interrupt.interruptible():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except interrupt.Interrupted as interrupted:
+        interrupt.ignore_signals(interrupted.status)
+        interrupt.settle()
+        time.sleep(60)
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 143
 
